@@ -1,0 +1,22 @@
+# Third parties, one line of reason each. All but LibTorch come from the distribution's packages.
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(LIBURING REQUIRED IMPORTED_TARGET liburing)  # the io_uring backend
+pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)        # NUMA placement of the arenas
+pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)         # one kernel source per algorithm
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)   # checksums of the shard store
+find_package(TBB REQUIRED)                                     # threads of the optimizer
+find_package(nlohmann_json REQUIRED)                           # configs and safetensors headers
+
+if(STRATA_WITH_TORCH)
+  include(StrataTorch)
+  find_package(CLI11 REQUIRED)                                 # command lines
+endif()
+if(STRATA_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+endif()
+if(STRATA_BUILD_BENCH)
+  find_package(benchmark REQUIRED)
+endif()

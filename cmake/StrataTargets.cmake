@@ -1,0 +1,61 @@
+# How the project's own targets are made. Every library, program and test goes through one of these
+# functions, so that warnings, sanitizers and include paths are decided in one place.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+include(GNUInstallDirs)
+
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+
+find_program(STRATA_CCACHE ccache)
+if(STRATA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${STRATA_CCACHE})
+endif()
+
+# Warnings are errors on our own targets. -ffp-contract=off: a fused multiply-add is written where
+# it is meant, so that every instruction set rounds alike.
+function(strata_target_options target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Werror -ffp-contract=off)
+  if(STRATA_SANITIZE)
+    target_compile_options(${target} PUBLIC -fsanitize=${STRATA_SANITIZE} -fno-omit-frame-pointer
+                                            -fno-sanitize-recover=all -g)
+    target_link_options(${target} PUBLIC -fsanitize=${STRATA_SANITIZE})
+  endif()
+endfunction()
+
+# strata_add_layer(NAME aio SOURCES a.cpp ... LINK strata::base ... PRIVATE_LINK ...)
+# makes the static library strata_aio with the alias strata::aio.
+function(strata_add_layer)
+  cmake_parse_arguments(ARG "" "NAME" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
+  set(target strata_${ARG_NAME})
+  add_library(${target} STATIC ${ARG_SOURCES})
+  add_library(strata::${ARG_NAME} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${ARG_NAME})
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
+    PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(${target} PUBLIC ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
+  strata_target_options(${target})
+endfunction()
+
+# strata_add_test(NAME aio_io_queue SOURCES ... LINK strata::aio ... LABELS slow)
+# makes a GoogleTest program and registers each of its tests with CTest.
+function(strata_add_test)
+  cmake_parse_arguments(ARG "" "NAME;TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+  set(target test_${ARG_NAME})
+  add_executable(${target} ${ARG_SOURCES})
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(${target} PRIVATE ${ARG_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
+  strata_target_options(${target})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  gtest_discover_tests(${target} TEST_PREFIX "${ARG_NAME}." DISCOVERY_TIMEOUT 60
+                       PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()

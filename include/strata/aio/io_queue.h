@@ -1,0 +1,113 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "strata/aio/backend.h"
+#include "strata/aio/io_file.h"
+#include "strata/base/log.h"
+
+namespace strata::aio {
+
+enum class BackendKind { kAuto, kIoUring, kThreads };
+
+/// Bounds and habits of a queue. Bytes are bytes.
+struct IoQueueOptions {
+  BackendKind backend = BackendKind::kAuto;
+  std::uint32_t block_bytes = 1u << 20;          ///< longest request; a multiple of 4096
+  std::uint32_t depth = 32;                      ///< requests in flight at once
+  std::uint32_t threads = 4;                     ///< of the threads backend
+  std::uint32_t operations_max = 256;            ///< operations accepted and not yet finished
+  std::chrono::milliseconds warn_after{5'000};   ///< a request older than this is reported once
+  std::chrono::milliseconds fail_after{90'000};  ///< and older than this fails its operation
+};
+
+/// Totals since the queue was made.
+struct IoStatistics {
+  std::uint64_t bytes_read = 0, bytes_written = 0;
+  std::uint64_t requests = 0;
+  std::uint64_t short_transfers = 0;  ///< finished by asking for the rest
+  std::uint64_t retries = 0;          ///< EINTR and EAGAIN
+};
+
+/// A contiguous transfer between memory and a file. Offset, length and address are multiples of
+/// `file->alignment()`; the length may exceed `block_bytes`. A read must lie within the file.
+struct Operation {
+  OpKind kind;
+  const IoFile* file;
+  std::uint64_t offset;
+  std::span<std::byte> buffer;
+};
+
+namespace detail {
+struct OperationState;
+}
+
+/// The right to the result of one accepted operation, and the duty to keep its buffer and file
+/// alive. Move-only. Destroying a ticket that is not done waits for it (its buffer is lent to the
+/// kernel) and drops its error.
+class IoTicket {
+ public:
+  IoTicket(IoTicket&&) noexcept;
+  IoTicket& operator=(IoTicket&&) noexcept;
+  ~IoTicket();
+
+  /// True once the outcome is known. Never blocks.
+  [[nodiscard]] bool done() const noexcept;
+
+  /// Waits for the outcome. Call once.
+  /// Throws IoError (path, offset, length, errno) when the transfer failed, DeadlineExceeded when
+  /// it took longer than `fail_after`.
+  void wait();
+
+ private:
+  friend class IoQueue;
+  explicit IoTicket(detail::OperationState* state) : state_(state) {}
+  detail::OperationState* state_;
+};
+
+/// What is common above every backend: splitting into blocks, short transfers, bounded retries,
+/// depth kept full across operations, deadlines, statistics.
+///
+/// Completion law: an operation for which `try_submit` returned a ticket finishes exactly once,
+/// with its outcome in `wait()`; one for which it returned nullopt was never started. A thread of
+/// the queue's own drives the backend, so transfers progress while callers compute. Requests start
+/// in submission order and finish in any order. Two operations in flight must not overlap unless
+/// both read. Thread: all methods from any thread. Nothing is allocated per operation.
+class IoQueue {
+ public:
+  /// `probe_directory` is where `kAuto` tries a real transfer to choose the backend; the choice and
+  /// its reason go to `log` and `description()`. Throws ConfigError for options out of range,
+  /// IoError when the asked backend cannot be had.
+  IoQueue(const IoQueueOptions& options, const std::filesystem::path& probe_directory, Logger& log);
+  /// Over a backend of the caller's (tests, benchmarks).
+  IoQueue(const IoQueueOptions& options, std::unique_ptr<Backend> backend, Logger& log);
+  ~IoQueue();
+  IoQueue(const IoQueue&) = delete;
+  IoQueue& operator=(const IoQueue&) = delete;
+
+  /// Accepts the operation, or returns nullopt ("not now") when `operations_max` are in flight.
+  /// Throws UsageError for a misaligned or out-of-file operation, DeadlineExceeded when an earlier
+  /// transfer never came back.
+  [[nodiscard]] std::optional<IoTicket> try_submit(const Operation& operation);
+
+  /// As try_submit, but waits for room.
+  [[nodiscard]] IoTicket submit(const Operation& operation);
+
+  [[nodiscard]] IoStatistics statistics() const;
+  [[nodiscard]] const IoQueueOptions& options() const noexcept;
+  /// "io_uring", or "threads (io_uring: EPERM, blocked by the sandbox)".
+  [[nodiscard]] const std::string& description() const noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace strata::aio

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "strata/base/number_format.h"
+
+namespace strata::optim_cpu {
+
+/// Splits fp32 masters into the stored weight and remainder of `precision` (number_format.h).
+/// `weight` and `master` point to masters.size() elements of the formats given there; `master` may
+/// be null where the remainder is not kept (fp32; frozen parameters, whose weight is then the
+/// rounded value). Rounding: kBf16 to nearest, ties away from zero; kFp16 to nearest, ties to even.
+/// NaN stays NaN.
+void split_master(Precision precision, std::span<const float> masters, void* weight, void* master);
+
+/// The inverse: restores fp32 masters exactly. `master` null: widens the weights.
+void join_master(Precision precision, const void* weight, const void* master,
+                 std::span<float> masters);
+
+/// What `accumulate_gradient` learnt about the accumulated values.
+struct GradientSums {
+  double sum_of_squares = 0.0;  ///< of the values in `target` after the call; NaN or Inf if any was
+  bool finite = true;           ///< no value in `target` is Inf or NaN
+};
+
+/// Adds a micro-batch's gradient to its home and sums up the squares of the result, in one pass.
+/// `source`: count elements of the weight's format. `target`: fp32 when `target_fp32`, else the
+/// weight's format. `first`: target is overwritten instead of added to. The addition is in fp32,
+/// rounded to the target's format (to nearest, ties to even, as LibTorch adds). Runs on all threads
+/// of the machine's oneTBB arena; the sums are taken over fixed blocks in a fixed order: the same
+/// bits whatever the threads, the instruction set or the alignment.
+GradientSums accumulate_gradient(Precision precision, bool target_fp32, bool first,
+                                 std::size_t count, const void* source, void* target);
+
+}  // namespace strata::optim_cpu

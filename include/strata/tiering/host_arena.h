@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "strata/base/log.h"
+#include "strata/tiering/budget.h"
+
+namespace strata::tiering {
+
+/// Memory for transfers: one slab of address space, backed by huge pages and bound to a NUMA node,
+/// of which pieces are taken one after the other and given back all together.
+///
+/// Address space for `capacity_bytes` is reserved at once; memory is committed piece by piece as it
+/// is taken, and charged to the budget then, rounded up to `kGranularity` and no further (never to
+/// a power of two). Huge pages (transparent, 2 MiB) matter: a 4-KiB-scattered buffer cuts a 1 MiB
+/// request into 256 segments and halves the disk. Thread: `take` from one thread at a time; the
+/// memory itself is the caller's.
+class HostArena {
+ public:
+  static constexpr std::uint64_t kGranularity = 4096;
+
+  /// `numa_node` -1: the node of the calling thread. Binding that is refused (containers) is logged
+  /// once. Throws IoError when the address space cannot be reserved.
+  HostArena(Budget& budget, std::uint64_t capacity_bytes, Logger& log, int numa_node = -1);
+  ~HostArena();
+  HostArena(const HostArena&) = delete;
+  HostArena& operator=(const HostArena&) = delete;
+
+  /// Takes zeroed memory, aligned to 4096, valid until the arena is destroyed. Pages are touched
+  /// here, so that running out of memory happens now and not in the middle of a step. Throws
+  /// BudgetError when the tier's budget or the arena's capacity cannot hold it (naming `what`).
+  [[nodiscard]] std::span<std::byte> take(std::uint64_t bytes, std::string_view what);
+
+  [[nodiscard]] std::uint64_t used() const noexcept;
+
+ private:
+  Budget& budget_;
+  std::byte* base_ = nullptr;
+  std::uint64_t capacity_ = 0;
+  std::uint64_t used_ = 0;
+  std::vector<Reservation> reservations_;
+};
+
+}  // namespace strata::tiering

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "strata/tiering/host_arena.h"
+
+namespace strata::tiering {
+
+class PinnedSlots;
+
+/// A staging buffer on loan; returns itself to its pool on destruction. Move-only.
+/// No transfer may be using it then.
+class PinnedSlot {
+ public:
+  PinnedSlot(PinnedSlot&& other) noexcept;
+  PinnedSlot& operator=(PinnedSlot&& other) noexcept;
+  ~PinnedSlot();
+  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return bytes_; }
+
+ private:
+  friend class PinnedSlots;
+  PinnedSlot(PinnedSlots* pool, std::span<std::byte> bytes) : pool_(pool), bytes_(bytes) {}
+  PinnedSlots* pool_;
+  std::span<std::byte> bytes_;
+};
+
+/// A fixed number of equal staging buffers between the disk and the device. A unit of any size
+/// passes through them in pieces, so their size does not depend on the largest parameter.
+/// Thread-safe. Must outlive its slots; the arena must outlive it.
+class PinnedSlots {
+ public:
+  PinnedSlots(HostArena& arena, std::size_t count, std::uint64_t slot_bytes);
+
+  /// A free slot, or nullopt: all are on loan. Never blocks.
+  [[nodiscard]] std::optional<PinnedSlot> try_acquire();
+
+  [[nodiscard]] std::size_t count() const noexcept { return count_; }
+  [[nodiscard]] std::uint64_t slot_bytes() const noexcept { return slot_bytes_; }
+  [[nodiscard]] std::size_t free_count() const;
+
+ private:
+  friend class PinnedSlot;
+  void give_back(std::span<std::byte> bytes) noexcept;
+
+  std::size_t count_;
+  std::uint64_t slot_bytes_;
+  mutable std::mutex mutex_;
+  std::vector<std::span<std::byte>> free_;
+};
+
+}  // namespace strata::tiering

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "strata/aio/io_queue.h"
+#include "strata/base/counters.h"
+#include "strata/tiering/budget.h"
+
+namespace strata::tiering {
+
+/// A named stretch of the store that holds one state of one shard. A small value; valid as long as
+/// the store.
+struct Extent {
+  std::uint32_t id = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// A part of an extent, in bytes. `offset` is a multiple of the store's chunk; `bytes` is one too,
+/// unless the range ends where the extent ends.
+struct ByteRange {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+
+class ShardStore;
+
+namespace detail {
+struct TransferState;
+}
+
+/// A fetch or flush under way. The buffer is lent to the store until it is done. Move-only;
+/// destroying one that is not done waits for it and drops its error.
+class Transfer {
+ public:
+  Transfer(Transfer&&) noexcept;
+  Transfer& operator=(Transfer&&) noexcept;
+  ~Transfer();
+
+  /// True once `wait` would not block. Never blocks.
+  [[nodiscard]] bool done() const noexcept;
+
+  /// Waits for the bytes and, for a fetch, compares every chunk with its checksum. Call once.
+  /// Throws IoError (path, offset, length, errno), DeadlineExceeded, CorruptData (extent's name,
+  /// chunk, path, offset: a flipped bit, a misdirected, a lost or a stale write).
+  void wait();
+
+ private:
+  friend class ShardStore;
+  explicit Transfer(detail::TransferState* state) : state_(state) {}
+  detail::TransferState* state_;
+};
+
+/// The nvme tier: extents in one scratch file per directory, striped over the directories chunk by
+/// chunk, with a checksum per chunk kept in memory.
+///
+/// An extent's blocks are allocated on the disk when it is made, and charged to the nvme budget: no
+/// write can run out of room later. An extent reads as zeros until it is written, without touching
+/// the disk. Order: a fetch of bytes whose flush is not done is a UsageError; so are two flushes of
+/// the same bytes. Thread: calls from one thread (the engine's); transfers progress by themselves.
+/// The queue, budget and counters must outlive the store, the store its transfers.
+class ShardStore {
+ public:
+  struct Options {
+    std::vector<std::filesystem::path> directories;  ///< at least one; each must exist
+    std::uint64_t chunk_bytes = 1u << 20;            ///< checksum and stripe; a multiple of 4096
+  };
+
+  /// Throws ConfigError (no directory, bad chunk) and IoError (a directory that is missing or
+  /// read-only).
+  ShardStore(const Options& options, aio::IoQueue& queue, Budget& nvme, Counters& counters);
+  ~ShardStore();
+  ShardStore(const ShardStore&) = delete;
+  ShardStore& operator=(const ShardStore&) = delete;
+
+  /// Makes an extent of `bytes` (> 0). `name` appears in messages ("blocks.3 m").
+  /// Throws BudgetError when the nvme budget cannot hold it, IoError (ENOSPC, with what is free)
+  /// when the disk cannot.
+  [[nodiscard]] Extent allocate(std::uint64_t bytes, std::string_view name);
+
+  /// Bytes a buffer must have for a range of `bytes`: rounded up to the files' alignment.
+  [[nodiscard]] std::uint64_t buffer_bytes(std::uint64_t bytes) const noexcept;
+  [[nodiscard]] std::uint64_t chunk_bytes() const noexcept;
+  /// Disk bytes that an extent of `bytes` takes, for plans.
+  [[nodiscard]] static std::uint64_t disk_bytes(std::uint64_t bytes, const Options& options);
+
+  /// For fetch.h and flush.h, which are how callers move bytes.
+  [[nodiscard]] std::optional<Transfer> start_read(Extent extent, ByteRange range,
+                                                   std::span<std::byte> target);
+  [[nodiscard]] std::optional<Transfer> start_write(Extent extent, ByteRange range,
+                                                    std::span<std::byte> source);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace strata::tiering
