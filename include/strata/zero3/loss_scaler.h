@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+
+#include "strata/formats/ds_config.h"
+
+namespace strata::zero3 {
+
+/// The scale that keeps fp16 gradients from vanishing: static, or dynamic as DeepSpeed's
+/// DynamicLossScaler (deepspeed/runtime/fp16/loss_scaler.py) moves it. A scale is always a power of
+/// two when it starts as one, so that unscaling is exact.
+class LossScaler {
+ public:
+  /// Scale 1 for ever: fp32 and bf16.
+  LossScaler() = default;
+  explicit LossScaler(const formats::Fp16Config& config);
+
+  [[nodiscard]] double scale() const noexcept { return scale_; }
+
+  /// Tells the outcome of a step. Throws Error when an overflow happens at the smallest scale: the
+  /// loss itself is not finite, and no scale helps.
+  void update(bool overflow);
+
+ private:
+  bool dynamic_ = false;
+  double scale_ = 1.0;
+  double min_scale_ = 1.0;
+  std::int64_t window_ = 1000;
+  int hysteresis_ = 1;
+  int hysteresis_left_ = 1;
+  bool consecutive_hysteresis_ = false;
+  std::int64_t steps_ = 0;
+  std::int64_t last_overflow_step_ = -1;
+};
+
+}  // namespace strata::zero3

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "strata/formats/ds_config.h"
+
+namespace strata::zero3 {
+
+/// Learning rate of every optimizer step, as DeepSpeed's WarmupLR, WarmupDecayLR and WarmupCosineLR
+/// give it (deepspeed/runtime/lr_schedules.py), including that the first step is taken before the
+/// schedule has started. Without a scheduler the rate is the optimizer's. A pure function: nothing
+/// to save or restore.
+class LrSchedule {
+ public:
+  /// `base_lr` is the optimizer's rate. Throws ConfigError for parameters out of range.
+  LrSchedule(const formats::SchedulerConfig& config, double base_lr);
+
+  /// The rate of optimizer step `step`, counted from 1.
+  [[nodiscard]] double at(std::int64_t step) const;
+
+ private:
+  formats::SchedulerConfig config_;
+  double base_lr_;
+};
+
+}  // namespace strata::zero3

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "strata/base/number_format.h"
+#include "strata/tiering/tier.h"
+#include "strata/zero3/unit_layout.h"
+
+/// \file
+/// Where everything will live, worked out before anything is allocated. No LibTorch, no side
+/// effects.
+
+namespace strata::zero3 {
+
+/// Bytes that each tier may hold; Budget::kUnlimited where nothing is said.
+struct TierBytes {
+  std::uint64_t device = 0, host = 0, nvme = 0;
+  [[nodiscard]] std::uint64_t of(tiering::Tier tier) const;
+  [[nodiscard]] std::uint64_t& of(tiering::Tier tier);
+};
+
+/// What a plan is made from.
+struct PlanInput {
+  std::vector<UnitLayout> units;  ///< in the order in which forward enters them
+  Precision precision = Precision::kFp32;
+  tiering::Tier parameter_tier = tiering::Tier::kNvme;  ///< home of the weights
+  tiering::Tier optimizer_tier = tiering::Tier::kNvme;  ///< home of master remainder, m and v
+  bool accumulate_fp32 = false;                         ///< more than one micro-batch per step
+  TierBytes budgets;
+  std::uint64_t chunk_bytes = 1u << 20;             ///< of the shard store
+  std::uint64_t prefetch_elements = 50'000'000;     ///< wished for ahead of use
+  std::uint64_t live_elements_max = 1'000'000'000;  ///< kept unsharded on the device at most
+  std::uint64_t window_elements_max = 0;            ///< cap of the optimizer's window; 0: none
+};
+
+/// A line of the plan: what takes how many bytes of which tier.
+struct PlanItem {
+  std::string what;
+  tiering::Tier tier;
+  std::uint64_t bytes;
+};
+
+/// The decision. Peak bytes per tier at run time equal `total`.
+struct Plan {
+  TierBytes total;
+  std::vector<PlanItem> items;
+  std::vector<tiering::Tier> gradient_tier;  ///< of each unit: host, or nvme where host has no room
+
+  std::uint64_t slot_bytes = 0;  ///< of a pinned staging buffer
+  std::size_t slot_count = 0;
+  std::uint64_t device_cache_bytes = 0;  ///< unsharded units; at least the largest one
+  std::uint64_t bucket_bytes = 0;        ///< gradients packed at a time on the device (hop reduce)
+  std::uint64_t window_elements = 0;
+  std::size_t windows = 0;
+  bool uses_nvme = false;
+  bool gradients_on_nvme = false;  ///< at least one unit's
+};
+
+/// Works out the plan.
+/// Homes go where the input says. What is flexible adapts to the host budget, in this order: the
+/// least staging that works, gradients (unit by unit, the first ones stay in host memory), then
+/// deeper staging and larger windows. Throws BudgetError naming the tier, its budget, what it would
+/// hold, and the smallest budget that works.
+[[nodiscard]] Plan make_plan(const PlanInput& input);
+
+/// The smallest budgets with which make_plan succeeds for this input (its own budgets are not
+/// looked at).
+[[nodiscard]] TierBytes smallest_budgets(const PlanInput& input);
+
+/// The plan as a table for people, a line an item, totals against budgets last.
+[[nodiscard]] std::string describe(const Plan& plan, const PlanInput& input);
+
+}  // namespace strata::zero3
