@@ -67,7 +67,8 @@ class UsageError : public Error {
   using Error::Error;
 };
 
-/// Builds the `IoError` of a failed system call: "<action> <path>: <strerror>; <hint>".
+/// Builds the `IoError` of a failed system call:
+/// "<action> <path>: <strerror> (<errno name>); <hint>".
 [[nodiscard]] IoError system_error(std::string_view action, std::string_view path, int code,
                                    std::string_view hint = {});
 
