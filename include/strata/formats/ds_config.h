@@ -1,0 +1,199 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "strata/base/number_format.h"
+
+/// \file
+/// DeepSpeed's configuration file, read as it is.
+///
+/// Every key that DeepSpeed 0.19 documents is known. Those that have an effect in Strata are the
+/// fields below; the others are accepted, checked for their type and listed in `ignored_keys`. An
+/// unknown key, a wrong type, or a value that would silently train something else than the file
+/// says is a ConfigError with file, line, key and what to write instead.
+///
+/// "auto" is accepted where Hugging Face's Trainer and Accelerate write it. It means the value of a
+/// key that is absent, except for
+///   optimizer.params.lr               5e-5, as in the Trainer (absent: 1e-3, as in DeepSpeed)
+///   scheduler.params.warmup_num_steps  0, as in the Trainer (absent: 1000)
+///   scheduler.params.warmup_max_lr     optimizer.params.lr
+///   scheduler.params.total_num_steps   the length of the run, see `set_total_steps`
+///   bf16.enabled                       true, unless fp16.enabled is true
+/// What is our own stands under "strata"; see docs of `StrataConfig`.
+
+namespace strata::formats {
+
+enum class OptimizerType : std::uint8_t { kAdam, kAdamW };
+
+/// "optimizer". DeepSpeed's "Adam" is AdamW too unless params.adam_w_mode is false.
+struct OptimizerConfig {
+  OptimizerType type = OptimizerType::kAdamW;  ///< as the file names it
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0.0;  ///< 0 for AdamW as well: DeepSpeed's default, not torch's 0.01
+  bool adam_w_mode = true;
+  bool bias_correction = true;
+
+  /// What `type` and `adam_w_mode` come to: AdamW's decay, or Adam's L2 term.
+  [[nodiscard]] bool decoupled_weight_decay() const {
+    return type == OptimizerType::kAdamW || adam_w_mode;
+  }
+  bool operator==(const OptimizerConfig&) const = default;
+};
+
+enum class SchedulerType : std::uint8_t { kNone, kWarmupLR, kWarmupDecayLR, kWarmupCosineLR };
+enum class WarmupType : std::uint8_t { kLog, kLinear };
+
+/// "scheduler". Steps are optimizer steps.
+struct SchedulerConfig {
+  SchedulerType type = SchedulerType::kNone;
+  double warmup_min_lr = 0.0;  ///< WarmupLR, WarmupDecayLR
+  /// WarmupLR, WarmupDecayLR: the rate at the end of the warm-up. nullopt: the optimizer's.
+  std::optional<double> warmup_max_lr;
+  std::int64_t warmup_num_steps = 1000;
+  WarmupType warmup_type = WarmupType::kLog;
+  std::int64_t total_num_steps = 0;  ///< WarmupDecayLR, WarmupCosineLR; 0: "auto", not set yet
+  double warmup_min_ratio = 0.0;     ///< WarmupCosineLR
+  double cos_min_ratio = 1e-4;       ///< WarmupCosineLR
+  bool operator==(const SchedulerConfig&) const = default;
+};
+
+/// "bf16".
+struct Bf16Config {
+  bool enabled = false;
+  bool operator==(const Bf16Config&) const = default;
+};
+
+/// "fp16".
+struct Fp16Config {
+  bool enabled = false;
+  double loss_scale = 0.0;  ///< 0: dynamic
+  std::int64_t initial_scale_power = 16;
+  std::int64_t loss_scale_window = 1000;  ///< steps without overflow before the scale doubles
+  std::int64_t hysteresis = 2;            ///< overflows before the scale halves
+  bool consecutive_hysteresis = false;
+  double min_loss_scale = 1.0;
+
+  [[nodiscard]] bool dynamic_loss_scale() const { return loss_scale == 0.0; }
+  bool operator==(const Fp16Config&) const = default;
+};
+
+enum class OffloadDevice : std::uint8_t { kNone, kCpu, kNvme };
+
+/// "zero_optimization.offload_param" and ".offload_optimizer".
+struct OffloadConfig {
+  OffloadDevice device = OffloadDevice::kNone;
+  std::string nvme_path;  ///< empty: not given
+  bool operator==(const OffloadConfig&) const = default;
+};
+
+/// "zero_optimization". Counts of elements, as in DeepSpeed: not bytes.
+struct ZeroConfig {
+  std::int64_t stage = 3;  ///< the only one there is; also when the file does not say
+  OffloadConfig offload_param;
+  OffloadConfig offload_optimizer;
+  std::int64_t sub_group_elements = 1'000'000'000;  ///< cap of the optimizer's window
+  std::int64_t prefetch_elements = 50'000'000;      ///< fetched ahead of use
+  std::int64_t live_elements_max = 1'000'000'000;   ///< kept unsharded on the device at most
+  bool operator==(const ZeroConfig&) const = default;
+};
+
+/// "aio". Absent keys take Strata's defaults: DeepSpeed's (8, 1) are those of one file handle.
+struct AioConfig {
+  std::int64_t block_bytes = 1 << 20;
+  std::int64_t queue_depth = 32;
+  std::int64_t threads = 4;  ///< intra_op_parallelism (older: thread_count, num_threads)
+  bool operator==(const AioConfig&) const = default;
+};
+
+enum class IoEngine : std::uint8_t { kAuto, kIoUring, kThreads };
+
+/// "strata": what DeepSpeed has no word for.
+///
+///     "strata": {
+///       "budget": {"host": "4GiB", "nvme": "60GiB", "device": "20GiB"},
+///       "nvme": ["/mnt/disk0/strata", "/mnt/disk1/strata"],
+///       "io": "auto" | "io_uring" | "threads",
+///       "no_decay": ["*.bias", "ln_*"],
+///       "recompute": true,
+///       "chunk_bytes": "1MiB",
+///       "window_elements": 16777216,
+///       "threads": 8
+///     }
+struct StrataConfig {
+  std::optional<std::uint64_t> device_budget_bytes;  ///< nullopt: no bound named
+  std::optional<std::uint64_t> host_budget_bytes;
+  std::optional<std::uint64_t> nvme_budget_bytes;
+  std::vector<std::string> nvme_directories;
+  IoEngine io = IoEngine::kAuto;
+  std::vector<std::string> no_decay;     ///< patterns, see DsConfig::decays
+  bool recompute = true;                 ///< recompute activations in backward
+  std::uint64_t chunk_bytes = 1u << 20;  ///< of the shard store
+  std::int64_t window_elements = 0;      ///< of the optimizer's window; 0: the plan decides
+  std::int64_t threads = 0;              ///< of the optimizer; 0: one per core
+  bool operator==(const StrataConfig&) const = default;
+};
+
+/// A configuration, checked and resolved. An ordinary value: programs may change fields (a
+/// command-line flag, say) before they make an engine of it.
+struct DsConfig {
+  std::string name;  ///< of the file, for messages
+
+  /// Sequences per optimizer step over all ranks, per forward of a rank, and forwards per step.
+  /// 0: not given or "auto"; none is 0 after `resolve_batch`.
+  std::int64_t train_batch_size = 0;
+  std::int64_t train_micro_batch_size_per_gpu = 0;
+  std::int64_t gradient_accumulation_steps = 0;
+
+  std::int64_t steps_per_print = 0;  ///< 0: not given
+  double gradient_clipping = 1.0;    ///< global L2 norm; 1.0 when absent, as in DeepSpeed; 0: off
+
+  OptimizerConfig optimizer;
+  SchedulerConfig scheduler;
+  Bf16Config bf16;
+  Fp16Config fp16;
+  ZeroConfig zero;
+  AioConfig aio;
+  StrataConfig strata;
+
+  /// Keys of the file that have no effect here, in the order of the file.
+  std::vector<std::string> ignored_keys;
+
+  /// Throws ConfigError; IoError when the file cannot be read.
+  [[nodiscard]] static DsConfig from_file(const std::filesystem::path& path);
+  [[nodiscard]] static DsConfig from_text(std::string_view text, std::string name);
+
+  /// Works out the batch: train_batch_size = micro * accumulation * world_size. Any two give the
+  /// third; one alone assumes an accumulation of 1; none at all, a micro-batch of 1.
+  /// Throws ConfigError, stating the product, when the three do not multiply.
+  void resolve_batch(int world_size);
+
+  /// Tells the length of the run to a schedule whose total_num_steps is "auto".
+  void set_total_steps(std::int64_t optimizer_steps);
+
+  [[nodiscard]] Precision precision() const;
+
+  /// Directories for the nvme tier: strata.nvme, else the nvme_paths of the offload sections, each
+  /// once. Empty: none is named.
+  [[nodiscard]] std::vector<std::string> nvme_directories() const;
+
+  /// Whether weight decay applies to a parameter: no pattern of strata.no_decay matches its full
+  /// name or what follows one of its dots. In a pattern, * stands for any characters, ? for one.
+  [[nodiscard]] bool decays(std::string_view parameter_name) const;
+
+  /// The configuration in effect as JSON that `from_text` reads back to the same values. Beside
+  /// every count of elements stands "<key>_bytes" with what it comes to; these are for people and
+  /// are skipped when read.
+  [[nodiscard]] std::string resolved_json() const;
+
+  bool operator==(const DsConfig&) const = default;
+};
+
+}  // namespace strata::formats

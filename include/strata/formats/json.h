@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// \file
+/// Read-only JSON that knows where every value stands, for messages such as
+/// `ds_config.json:12: optimizer.params.lr: expected a number, found a string ("fast")`.
+
+namespace strata::formats {
+
+enum class JsonType { kNull, kBoolean, kInteger, kNumber, kString, kArray, kObject };
+
+/// "a boolean", "an object", ...: for messages.
+[[nodiscard]] std::string_view name_of(JsonType type);
+
+/// What a text is, which decides the type of its errors: ConfigError or DataError.
+enum class JsonRole { kConfig, kData };
+
+/// Bounds that hold before memory is taken.
+struct JsonLimits {
+  std::size_t bytes_max = 1u << 20;
+  std::size_t depth_max = 16;
+  std::size_t values_max = 1u << 16;
+};
+
+namespace detail {
+struct JsonDocument;
+struct JsonNode;
+}  // namespace detail
+
+/// A value of a parsed text. Copies are cheap and keep the whole text's values alive; nothing can
+/// be changed, so any thread may read.
+///
+/// Accessors throw ConfigError or DataError (by the text's role) with file, line, key path, the
+/// expected and the found type.
+class JsonValue {
+ public:
+  struct Member;
+
+  /// Parses the whole of `text`. `name` (a file's name) begins every message. Refuses what is not
+  /// strict JSON in UTF-8 (comments, trailing commas, NaN), duplicate keys, and texts beyond the
+  /// limits.
+  [[nodiscard]] static JsonValue parse(std::string_view text, std::string name, JsonRole role,
+                                       const JsonLimits& limits = {});
+
+  [[nodiscard]] JsonType type() const;
+  [[nodiscard]] bool is(JsonType expected) const { return type() == expected; }
+
+  [[nodiscard]] bool as_bool() const;
+  /// Any number.
+  [[nodiscard]] double as_double() const;
+  /// A whole number however written: 500000000, 5e8 and 5.0e8 alike (fractions are refused, and
+  /// floating-point values beyond 2^53, which may have lost digits).
+  [[nodiscard]] std::int64_t as_int64() const;
+  /// A whole number written as digits, not negative.
+  [[nodiscard]] std::uint64_t as_uint64() const;
+  /// Valid as long as any value of this text lives.
+  [[nodiscard]] const std::string& as_string() const;
+
+  /// The values of an array, in order.
+  [[nodiscard]] std::vector<JsonValue> elements() const;
+  /// The members of an object, in the order of the text.
+  [[nodiscard]] std::vector<Member> members() const;
+  /// The member `key` of an object; nullopt when there is none. Looks at one member after the
+  /// other.
+  [[nodiscard]] std::optional<JsonValue> find(std::string_view key) const;
+  /// The same; throws when there is none.
+  [[nodiscard]] JsonValue at(std::string_view key) const;
+
+  /// Line of the value (of its key, for a member), counted from 1.
+  [[nodiscard]] std::size_t line() const;
+  /// "optimizer.params.betas[1]"; empty for the whole text.
+  [[nodiscard]] std::string path() const;
+  /// Throws the text's error: "<name>:<line>: <path>: <why>".
+  [[noreturn]] void fail(std::string_view why) const;
+
+ private:
+  JsonValue(std::shared_ptr<const detail::JsonDocument> document, const detail::JsonNode* node);
+  void expect(JsonType expected) const;
+
+  std::shared_ptr<const detail::JsonDocument> document_;
+  const detail::JsonNode* node_;
+};
+
+struct JsonValue::Member {
+  std::string_view key;  ///< valid as long as `value` lives
+  JsonValue value;
+};
+
+}  // namespace strata::formats

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "strata/formats/safetensors.h"
+
+namespace strata::formats {
+
+/// A model as Hugging Face publishes it: a directory with config.json and either model.safetensors
+/// or model.safetensors.index.json and the files that it names.
+///
+/// Opening reads and checks all headers, no tensor: memory does not depend on the model's size.
+/// Nothing outside of the directory is opened, whatever the index says: a file is named by a plain
+/// name, and a symbolic link must end inside of the directory or, in a Hugging Face cache, in the
+/// "blobs" directory of the same model.
+/// Thread-safe once open.
+class ModelDirectory {
+ public:
+  /// Throws DataError for a directory that is not such a model, or hostile; IoError.
+  explicit ModelDirectory(std::filesystem::path path);
+
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+  /// The text of config.json.
+  [[nodiscard]] const std::string& config_text() const { return config_text_; }
+  [[nodiscard]] std::filesystem::path config_path() const { return path_ / "config.json"; }
+
+  /// Names of all tensors, sorted.
+  [[nodiscard]] std::vector<std::string> names() const;
+  /// nullptr when there is none of this name. `offset` is that in its own file.
+  [[nodiscard]] const TensorInfo* find(std::string_view name) const;
+
+  /// Reads `out.size()` elements of a tensor of F32, F16 or BF16 from element `begin` on, as fp32
+  /// without rounding. Memory used is bounded, whatever the length.
+  /// Throws DataError for an unknown name or another dtype; IoError; UsageError for a range beyond
+  /// the tensor.
+  void read_f32(std::string_view name, std::uint64_t begin, std::span<float> out) const;
+
+ private:
+  struct Place {
+    std::size_t file;
+    const TensorInfo* tensor;
+  };
+  void open_single_file();
+  void open_indexed_files();
+
+  std::filesystem::path path_;
+  std::string config_text_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, Place, std::less<>> tensors_;
+};
+
+}  // namespace strata::formats

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <filesystem>
+
+namespace strata::formats {
+
+/// A directory that appears complete or not at all.
+///
+///     OutputDirectory out("runs/gpt2");
+///     write(out.path() / "config.json");       // a hidden directory beside the final one
+///     out.publish();                           // now it is runs/gpt2
+///
+/// Everything is made durable before it appears, and it appears by one rename. Without `publish`
+/// the destructor removes what was written. A killed process leaves only the hidden directory,
+/// whose name begins with ".<name>.partial-".
+class OutputDirectory {
+ public:
+  /// Makes the hidden directory, and missing parents. Throws ConfigError when `final_path` exists
+  /// and is anything but an empty directory; IoError when nothing can be created there.
+  explicit OutputDirectory(std::filesystem::path final_path);
+  OutputDirectory(const OutputDirectory&) = delete;
+  OutputDirectory& operator=(const OutputDirectory&) = delete;
+  ~OutputDirectory();
+
+  /// Where to write: not yet the final path.
+  [[nodiscard]] const std::filesystem::path& path() const { return partial_path_; }
+  [[nodiscard]] const std::filesystem::path& final_path() const { return final_path_; }
+
+  /// Makes the directory appear at its final path. Throws IoError; then nothing has appeared.
+  /// Call once, after every file in it is closed.
+  void publish();
+
+ private:
+  std::filesystem::path final_path_;
+  std::filesystem::path partial_path_;
+  bool published_ = false;
+};
+
+}  // namespace strata::formats
