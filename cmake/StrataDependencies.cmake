@@ -10,7 +10,7 @@ find_package(TBB REQUIRED)                                     # threads of the 
 find_package(nlohmann_json REQUIRED)                           # configs and safetensors headers
 
 if(STRATA_WITH_TORCH)
-  include(StrataTorch)
+  include(StrataTorch)                                         # tensors, autograd, collectives
   find_package(CLI11 REQUIRED)                                 # command lines
 endif()
 if(STRATA_BUILD_TESTS)

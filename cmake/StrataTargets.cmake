@@ -7,16 +7,10 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)  # an installed program finds LibTorch where it was built
 include(GNUInstallDirs)
-
-if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
-  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
-endif()
-
-find_program(STRATA_CCACHE ccache)
-if(STRATA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${STRATA_CCACHE})
-endif()
+include(StrataCompiler)
+include(StrataTorchPch)
 
 # Warnings are errors on our own targets. -ffp-contract=off: a fused multiply-add is written where
 # it is meant, so that every instruction set rounds alike.
@@ -30,7 +24,7 @@ function(strata_target_options target)
 endfunction()
 
 # strata_add_layer(NAME aio SOURCES a.cpp ... LINK strata::base ... PRIVATE_LINK ...)
-# makes the static library strata_aio with the alias strata::aio.
+# makes the static library strata_aio with the alias strata::aio, and installs it.
 function(strata_add_layer)
   cmake_parse_arguments(ARG "" "NAME" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
   set(target strata_${ARG_NAME})
@@ -42,9 +36,26 @@ function(strata_add_layer)
     PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(${target} PUBLIC ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
   strata_target_options(${target})
+  strata_use_torch_pch_if_linked(${target} ${ARG_LINK} ${ARG_PRIVATE_LINK})
+  if(STRATA_INSTALL)
+    strata_install_layer(${ARG_NAME})
+  endif()
 endfunction()
 
-# strata_add_test(NAME aio_io_queue SOURCES ... LINK strata::aio ... LABELS slow)
+# strata_add_program(NAME strata SOURCES ... LINK ... [INSTALL])
+# makes the program NAME in bin/; INSTALL puts it into the install prefix too.
+function(strata_add_program)
+  cmake_parse_arguments(ARG "INSTALL" "NAME" "SOURCES;LINK" ${ARGN})
+  add_executable(${ARG_NAME} ${ARG_SOURCES})
+  target_link_libraries(${ARG_NAME} PRIVATE ${ARG_LINK})
+  strata_target_options(${ARG_NAME})
+  strata_use_torch_pch_if_linked(${ARG_NAME} ${ARG_LINK})
+  if(ARG_INSTALL AND STRATA_INSTALL)
+    install(TARGETS ${ARG_NAME} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  endif()
+endfunction()
+
+# strata_add_test(NAME aio_io_queue SOURCES ... LINK strata::aio ... LABELS slow TIMEOUT seconds)
 # makes a GoogleTest program and registers each of its tests with CTest.
 function(strata_add_test)
   cmake_parse_arguments(ARG "" "NAME;TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
@@ -53,9 +64,14 @@ function(strata_add_test)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(${target} PRIVATE ${ARG_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
   strata_target_options(${target})
+  strata_use_torch_pch_if_linked(${target} ${ARG_LINK})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
+  set(properties TIMEOUT ${ARG_TIMEOUT})
+  if(ARG_LABELS)
+    list(APPEND properties LABELS "${ARG_LABELS}")
+  endif()
   gtest_discover_tests(${target} TEST_PREFIX "${ARG_NAME}." DISCOVERY_TIMEOUT 60
-                       PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+                       PROPERTIES ${properties})
 endfunction()

@@ -1,0 +1,34 @@
+# What `cmake --install` puts down, for find_package(Strata).
+#
+# Two export sets: the layers below LibTorch (always), and those above it (component torch), so that
+# a program that wants only the I/O engine never looks for LibTorch.
+
+include(CMakePackageConfigHelpers)
+set(STRATA_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Strata)
+
+function(strata_install_layer name)
+  set(export_set StrataCoreTargets)
+  if(name MATCHES "^(zero3|models)$")
+    set(export_set StrataTorchTargets)
+  endif()
+  install(TARGETS strata_${name} EXPORT ${export_set} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/strata/${name}
+          DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/strata)
+endfunction()
+
+# strata_install_package(): the package files; call it after the last layer.
+function(strata_install_package)
+  install(EXPORT StrataCoreTargets NAMESPACE strata:: DESTINATION ${STRATA_CMAKE_DIR})
+  if(TARGET strata_zero3)
+    install(EXPORT StrataTorchTargets NAMESPACE strata:: DESTINATION ${STRATA_CMAKE_DIR})
+    install(FILES ${PROJECT_SOURCE_DIR}/cmake/StrataTorch.cmake
+                  ${PROJECT_SOURCE_DIR}/cmake/FindLibTorch.cmake DESTINATION ${STRATA_CMAKE_DIR})
+  endif()
+  configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/StrataConfig.cmake.in
+    ${CMAKE_CURRENT_BINARY_DIR}/StrataConfig.cmake INSTALL_DESTINATION ${STRATA_CMAKE_DIR})
+  write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/StrataConfigVersion.cmake
+                                   COMPATIBILITY SameMinorVersion)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/StrataConfig.cmake
+                ${CMAKE_CURRENT_BINARY_DIR}/StrataConfigVersion.cmake
+          DESTINATION ${STRATA_CMAKE_DIR})
+endfunction()
