@@ -8,12 +8,14 @@ set(STRATA_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Strata)
 
 function(strata_install_layer name)
   set(export_set StrataCoreTargets)
-  if(name MATCHES "^(zero3|models)$")
+  if(name MATCHES "^(zero3|zero3_core|models)$")
     set(export_set StrataTorchTargets)
   endif()
   install(TARGETS strata_${name} EXPORT ${export_set} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-  install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/strata/${name}
-          DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/strata)
+  if(IS_DIRECTORY ${PROJECT_SOURCE_DIR}/include/strata/${name})  # zero3_core's are zero3's
+    install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/strata/${name}
+            DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/strata)
+  endif()
 endfunction()
 
 # strata_install_package(): the package files; call it after the last layer.

@@ -56,7 +56,7 @@ struct SchedulerConfig {
   SchedulerType type = SchedulerType::kNone;
   double warmup_min_lr = 0.0;  ///< WarmupLR, WarmupDecayLR
   /// WarmupLR, WarmupDecayLR: the rate at the end of the warm-up. nullopt: the optimizer's.
-  std::optional<double> warmup_max_lr;
+  std::optional<double> warmup_max_lr = std::nullopt;
   std::int64_t warmup_num_steps = 1000;
   WarmupType warmup_type = WarmupType::kLog;
   std::int64_t total_num_steps = 0;  ///< WarmupDecayLR, WarmupCosineLR; 0: "auto", not set yet

@@ -13,21 +13,26 @@ class LossScaler {
  public:
   /// Scale 1 for ever: fp32 and bf16.
   LossScaler() = default;
+  /// As `config` says; scale 1 for ever when it is not enabled. Throws ConfigError for values out
+  /// of range.
   explicit LossScaler(const formats::Fp16Config& config);
 
   [[nodiscard]] double scale() const noexcept { return scale_; }
 
-  /// Tells the outcome of a step. Throws Error when an overflow happens at the smallest scale: the
-  /// loss itself is not finite, and no scale helps.
+  /// Tells the outcome of a step. A static scale never changes. Throws Error when a dynamic scale
+  /// would have to shrink below its minimum: no scale helps, the loss itself is hardly finite.
   void update(bool overflow);
 
  private:
+  void shrink();
+  void grow_when_stable();
+
   bool dynamic_ = false;
   double scale_ = 1.0;
   double min_scale_ = 1.0;
   std::int64_t window_ = 1000;
-  int hysteresis_ = 1;
-  int hysteresis_left_ = 1;
+  std::int64_t hysteresis_ = 1;
+  std::int64_t hysteresis_left_ = 1;
   bool consecutive_hysteresis_ = false;
   std::int64_t steps_ = 0;
   std::int64_t last_overflow_step_ = -1;
