@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Builds Strata and runs everything that must pass before a change is published: formatting,
+# clang-tidy, the tests, and the tests of the layers below LibTorch under sanitizers.
+# Installs what is missing first (tools/setup.sh). A second run takes up where the first one ended.
+#
+# Usage: tools/test.sh [--fast | --slow]
+#   --fast   without clang-tidy and the sanitizers
+#   --slow   also the tests labelled slow: minutes of training each
+
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+
+depth=normal
+case "${1-}" in
+  "") ;;
+  --fast) depth=fast ;;
+  --slow) depth=slow ;;
+  -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  *) echo "test: unknown argument '$1' (try --help)" >&2; exit 2 ;;
+esac
+
+# ---- steps -----------------------------------------------------------------------------------
+
+readonly REPORTS=build/reports  # one JUnit file for each run of ctest
+summary=()
+failed_steps=0
+failures_without_report=0
+
+# step NAME REPORT COMMAND...: runs the command, times it, and goes on whatever its outcome.
+# REPORT is the file that counts the command's tests, "-" when it has none.
+step() {
+  local name=$1 report=$2 start=$SECONDS outcome=passed
+  shift 2
+  printf '\n==== %s\n' "$name"
+  if ! "$@"; then
+    outcome=FAILED
+    failed_steps=$((failed_steps + 1))
+    [[ -s $report ]] || failures_without_report=$((failures_without_report + 1))
+  fi
+  summary+=("$(printf '%-28s %-7s %5d s' "$name" "$outcome" $((SECONDS - start)))")
+  [[ $outcome == passed ]]
+}
+
+sources() {
+  git ls-files --cached --others --exclude-standard '*.h' '*.cpp' 2>/dev/null ||
+    find include src tests tools examples bench -name '*.h' -o -name '*.cpp'
+}
+
+check_format() { sources | xargs clang-format-14 --dry-run -Werror; }
+
+build() {
+  local directory=build/$1
+  mkdir -p "$directory"
+  if [[ ! -f $directory/build.ninja ]] &&
+      ! cmake --preset "$1" >"$directory/configure.log" 2>&1; then
+    tail -n 40 "$directory/configure.log"
+    return 1
+  fi
+  ninja -C "$directory" -j "$(nproc)"
+}
+
+run_tests() { ctest --preset "$1" --output-junit "$PWD/$REPORTS/$1.xml"; }
+
+build_and_run_tests() { build "$1" && run_tests "$1"; }
+
+# The closing line: all tests of this run, and the failed steps that are not tests.
+count_tests() {
+  python3 - "$failures_without_report" "$REPORTS"/*.xml <<'PYTHON'
+import sys
+import xml.etree.ElementTree as xml
+
+suites = [xml.parse(file).getroot() for file in sys.argv[2:]]
+tests, failures, skipped, disabled = (
+    sum(int(suite.get(key, 0)) for suite in suites)
+    for key in ("tests", "failures", "skipped", "disabled"))
+skipped += disabled
+print(f"{tests - failures - skipped} passed, {failures + int(sys.argv[1])} failed, {skipped} skipped")
+PYTHON
+}
+
+# ---- run -------------------------------------------------------------------------------------
+
+bash tools/setup.sh --test || exit 1
+shopt -s nullglob
+mkdir -p "$REPORTS"
+rm -f "$REPORTS"/*.xml
+
+step "formatting" - check_format
+if step "release build" - build release; then
+  step "release tests" "$REPORTS/release.xml" run_tests release
+  [[ $depth == fast ]] || step "clang-tidy" - python3 tools/run_clang_tidy.py build/release
+fi
+if [[ $depth != fast ]]; then
+  step "asan + ubsan tests" "$REPORTS/asan.xml" build_and_run_tests asan
+  step "tsan tests" "$REPORTS/tsan.xml" build_and_run_tests tsan
+fi
+if [[ $depth == slow ]]; then
+  step "slow tests" "$REPORTS/slow.xml" run_tests slow
+fi
+
+# ---- summary ---------------------------------------------------------------------------------
+
+printf '\n'
+printf '%s\n' "${summary[@]}"
+count_tests
+exit $((failed_steps > 0))
