@@ -19,6 +19,9 @@ void split_master(Precision precision, std::span<const float> masters, void* wei
 void join_master(Precision precision, const void* weight, const void* master,
                  std::span<float> masters);
 
+/// Elements whose squares `accumulate_gradient` sums up before it adds them to the total.
+inline constexpr std::size_t kGradientBlockElements = 32768;
+
 /// What `accumulate_gradient` learnt about the accumulated values.
 struct GradientSums {
   double sum_of_squares = 0.0;  ///< of the values in `target` after the call; NaN or Inf if any was
@@ -29,9 +32,12 @@ struct GradientSums {
 /// `source`: count elements of the weight's format. `target`: fp32 when `target_fp32`, else the
 /// weight's format. `first`: target is overwritten instead of added to. The addition is in fp32,
 /// rounded to the target's format (to nearest, ties to even, as LibTorch adds). Runs on all threads
-/// of the machine's oneTBB arena; the sums are taken over fixed blocks in a fixed order: the same
-/// bits whatever the threads, the instruction set or the alignment.
+/// of the machine's oneTBB arena; the sums of fixed blocks of kGradientBlockElements are added to
+/// `initial_sum` one after the other: the same bits whatever the threads, the instruction set or
+/// the alignment. A gradient cut into pieces at multiples of the block, each piece continuing the
+/// sum of the one before, gives the same sum as the whole at once.
 GradientSums accumulate_gradient(Precision precision, bool target_fp32, bool first,
-                                 std::size_t count, const void* source, void* target);
+                                 std::size_t count, const void* source, void* target,
+                                 double initial_sum = 0.0);
 
 }  // namespace strata::optim_cpu

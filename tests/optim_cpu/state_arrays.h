@@ -1,0 +1,135 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "strata/optim_cpu/adam.h"
+#include "strata/optim_cpu/convert.h"
+
+namespace strata::optim_cpu {
+
+inline constexpr std::array kStateKinds = {StateKind::kWeight, StateKind::kMaster, StateKind::kM,
+                                           StateKind::kV, StateKind::kGradient};
+
+/// The states of a shard in plain memory, with `offset` elements in front of them so that tests can
+/// put them on any alignment that their elements allow.
+class StateArrays {
+ public:
+  StateArrays(Precision precision, bool gradient_fp32, std::size_t count, std::size_t offset = 0)
+      : precision_(precision), gradient_fp32_(gradient_fp32), count_(count), offset_(offset) {
+    for (const StateKind kind : kStateKinds)
+      bytes_[index(kind)].resize((count + offset) * element_bytes(kind));
+  }
+
+  /// Fills every state from functions that give the next fp32 value.
+  void fill(const std::function<float()>& next_master, const std::function<float()>& next_m,
+            const std::function<float()>& next_v, const std::function<float()>& next_gradient) {
+    std::vector<float> masters(count_);
+    std::vector<float> gradients(count_);
+    for (std::size_t i = 0; i < count_; ++i) {
+      masters[i] = next_master();
+      gradients[i] = next_gradient();
+      static_cast<float*>(data(StateKind::kM))[i] = next_m();
+      static_cast<float*>(data(StateKind::kV))[i] = next_v();
+    }
+    split_master(precision_, masters, data(StateKind::kWeight), master());
+    split_master(gradient_fp32_ ? Precision::kFp32 : precision_, gradients,
+                 data(StateKind::kGradient), nullptr);
+  }
+
+  /// States as they are in the middle of a training run.
+  void fill_plausibly(std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal;
+    fill([&] { return 0.5f * normal(random); }, [&] { return 0.01f * normal(random); },
+         [&] { return std::pow(0.01f * normal(random), 2.0f); },
+         [&] { return 0.02f * normal(random); });
+  }
+
+  void fill_gradient_plausibly(std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal(0, 0.02f);
+    std::vector<float> gradients(count_);
+    for (float& gradient : gradients) gradient = normal(random);
+    split_master(gradient_fp32_ ? Precision::kFp32 : precision_, gradients,
+                 data(StateKind::kGradient), nullptr);
+  }
+
+  [[nodiscard]] AdamSpan span() {
+    return {precision_,
+            gradient_fp32_,
+            count_,
+            data(StateKind::kWeight),
+            master(),
+            static_cast<float*>(data(StateKind::kM)),
+            static_cast<float*>(data(StateKind::kV)),
+            data(StateKind::kGradient)};
+  }
+
+  [[nodiscard]] std::vector<float> masters() {
+    std::vector<float> values(count_);
+    join_master(precision_, data(StateKind::kWeight), master(), values);
+    return values;
+  }
+
+  [[nodiscard]] std::size_t count() const { return count_; }
+  [[nodiscard]] std::uint64_t element_bytes(StateKind kind) const {
+    return state_bytes(precision_, kind, gradient_fp32_);
+  }
+  [[nodiscard]] void* data(StateKind kind) {
+    return bytes_[index(kind)].data() + offset_ * element_bytes(kind);
+  }
+  [[nodiscard]] std::span<std::byte> bytes(StateKind kind) {
+    return std::span(bytes_[index(kind)]).subspan(offset_ * element_bytes(kind));
+  }
+
+ private:
+  static std::size_t index(StateKind kind) { return static_cast<std::size_t>(kind); }
+  void* master() { return precision_ == Precision::kFp32 ? nullptr : data(StateKind::kMaster); }
+
+  Precision precision_;
+  bool gradient_fp32_;
+  std::size_t count_;
+  std::size_t offset_;
+  std::array<std::vector<std::byte>, kStateKindCount> bytes_;
+};
+
+/// Whether two arrays of fp32 hold the same bits. One NaN is as good as another: which operand's
+/// payload survives an operation is the instruction set's choice.
+inline bool same_fp32(std::span<const std::byte> left, std::span<const std::byte> right) {
+  for (std::size_t at = 0; at < left.size(); at += sizeof(float)) {
+    if (std::memcmp(&left[at], &right[at], sizeof(float)) == 0) continue;
+    float a = 0;
+    float b = 0;
+    std::memcpy(&a, &left[at], sizeof a);
+    std::memcpy(&b, &right[at], sizeof b);
+    if (!std::isnan(a) || !std::isnan(b)) return false;
+  }
+  return true;
+}
+
+/// Succeeds when all states of both have the same bits; else names the states that differ.
+inline ::testing::AssertionResult same_bits(StateArrays& left, StateArrays& right) {
+  std::string differing;
+  for (const StateKind kind : kStateKinds) {
+    const auto a = left.bytes(kind);
+    const auto b = right.bytes(kind);
+    const bool same = left.element_bytes(kind) == sizeof(float)
+                          ? same_fp32(a, b)
+                          : std::equal(a.begin(), a.end(), b.begin(), b.end());
+    if (!same) differing.append(" ").append(name_of(kind));
+  }
+  if (differing.empty()) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << "differ in" << differing;
+}
+
+}  // namespace strata::optim_cpu
