@@ -42,8 +42,9 @@ class Backend {
   /// Requests that may be in flight at once.
   [[nodiscard]] virtual std::uint32_t capacity() const noexcept = 0;
 
-  /// Starts a prefix of `requests` and returns how many. Fewer than all means "not now": the engine
-  /// is full. Throws IoError only when the engine itself is unusable.
+  /// Accepts a prefix of `requests` and returns how many. Fewer than all means "not now": the
+  /// engine is full. What was accepted starts now or with the next `reap`, so that an engine can
+  /// spend one system call on both. Throws IoError only when the engine itself is unusable.
   [[nodiscard]] virtual std::size_t enqueue(std::span<const Request> requests) = 0;
 
   /// Waits at most `timeout` for a completion or a `wake`, then stores what has completed.

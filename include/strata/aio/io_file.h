@@ -21,13 +21,15 @@ class IoFile {
   IoFile& operator=(IoFile&& other) noexcept;
   ~IoFile();
 
-  /// Grows the file to `bytes` with every block allocated on the disk (fallocate), so that no later
-  /// write can fail for want of room. A file system without fallocate is written with zeros
-  /// instead. Throws IoError: ENOSPC, EDQUOT or EFBIG with the bytes asked for and the bytes free.
+  /// Grows the file to `bytes`, rounded up to `alignment()`, with every block allocated on the disk
+  /// (fallocate), so that no later write can fail for want of room. A file system without fallocate
+  /// is written with zeros instead. A size that the file has already changes nothing.
+  /// Throws IoError: ENOSPC, EDQUOT or EFBIG with the bytes asked for and the bytes free; the file
+  /// is as it was.
   void preallocate(std::uint64_t bytes);
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
-  /// False where O_DIRECT was refused (tmpfs, some network file systems).
+  /// False where O_DIRECT was refused (tmpfs before Linux 6.6, some network file systems).
   [[nodiscard]] bool direct() const noexcept { return direct_; }
   /// Offsets, lengths and addresses of transfers must be multiples of this. A power of two, at
   /// least 512: what statx reports (STATX_DIOALIGN), else what a trial transfer accepts; 512 for

@@ -37,7 +37,8 @@ struct IoStatistics {
 };
 
 /// A contiguous transfer between memory and a file. Offset, length and address are multiples of
-/// `file->alignment()`; the length may exceed `block_bytes`. A read must lie within the file.
+/// `file->alignment()`; the length may exceed `block_bytes` and is not zero. The transfer lies
+/// within the preallocated file.
 struct Operation {
   OpKind kind;
   const IoFile* file;
@@ -49,9 +50,10 @@ namespace detail {
 struct OperationState;
 }
 
-/// The right to the result of one accepted operation, and the duty to keep its buffer and file
-/// alive. Move-only. Destroying a ticket that is not done waits for it (its buffer is lent to the
-/// kernel) and drops its error.
+/// The right to the result of one accepted operation, and the duty to keep its buffer, its file and
+/// the queue alive. Move-only. Destroying a ticket that is not done waits for it (its buffer is
+/// lent to the kernel) and drops its error. A finished operation costs the queue nothing while its
+/// ticket is kept; a failed one holds its place until then. Thread: one at a time.
 class IoTicket {
  public:
   IoTicket(IoTicket&&) noexcept;
@@ -63,13 +65,17 @@ class IoTicket {
 
   /// Waits for the outcome. Call once.
   /// Throws IoError (path, offset, length, errno) when the transfer failed, DeadlineExceeded when
-  /// it took longer than `fail_after`.
+  /// it took longer than `fail_after`, UsageError when called twice.
   void wait();
 
  private:
   friend class IoQueue;
-  explicit IoTicket(detail::OperationState* state) : state_(state) {}
-  detail::OperationState* state_;
+  IoTicket(detail::OperationState* state, std::uint32_t generation)
+      : state_(state), generation_(generation) {}
+  void settle() noexcept;
+
+  detail::OperationState* state_;  // null once waited for or moved from
+  std::uint32_t generation_;       // which use of the state is this ticket's
 };
 
 /// What is common above every backend: splitting into blocks, short transfers, bounded retries,
@@ -86,28 +92,34 @@ class IoQueue {
   /// its reason go to `log` and `description()`. Throws ConfigError for options out of range,
   /// IoError when the asked backend cannot be had.
   IoQueue(const IoQueueOptions& options, const std::filesystem::path& probe_directory, Logger& log);
-  /// Over a backend of the caller's (tests, benchmarks).
+  /// Over a backend of the caller's (tests, benchmarks); `options.backend` and `options.threads` do
+  /// not apply.
   IoQueue(const IoQueueOptions& options, std::unique_ptr<Backend> backend, Logger& log);
+  /// Finishes what was accepted, or gives it up at its deadline.
   ~IoQueue();
   IoQueue(const IoQueue&) = delete;
   IoQueue& operator=(const IoQueue&) = delete;
 
   /// Accepts the operation, or returns nullopt ("not now") when `operations_max` are in flight.
-  /// Throws UsageError for a misaligned or out-of-file operation, DeadlineExceeded when an earlier
-  /// transfer never came back.
+  /// Throws UsageError for a misaligned, empty or out-of-file operation, DeadlineExceeded when an
+  /// earlier transfer never came back.
   [[nodiscard]] std::optional<IoTicket> try_submit(const Operation& operation);
 
-  /// As try_submit, but waits for room.
+  /// As try_submit, but waits for room. Throws UsageError too when there will be none because
+  /// failed operations, whose tickets nobody waited for, hold every place.
   [[nodiscard]] IoTicket submit(const Operation& operation);
 
   [[nodiscard]] IoStatistics statistics() const;
   [[nodiscard]] const IoQueueOptions& options() const noexcept;
-  /// "io_uring", or "threads (io_uring: EPERM, blocked by the sandbox)".
+  /// "io_uring", or "threads (io_uring: EPERM, blocked by a sandbox; allow io_uring_setup to use
+  /// it)".
   [[nodiscard]] const std::string& description() const noexcept;
 
  private:
+  friend class IoTicket;
+  friend struct detail::OperationState;
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with the driver's thread
 };
 
 }  // namespace strata::aio

@@ -1,0 +1,314 @@
+#include "aio/driver.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <exception>
+
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+
+namespace strata::aio {
+namespace {
+
+using detail::OperationState;
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+// EINTR, EAGAIN and transfers without progress: 100 us, doubled each time, about 100 ms in all.
+constexpr std::uint32_t kAttemptsMax = 10;
+constexpr microseconds kBackoffFirst{100};
+
+// A backend that is empty and still accepts nothing is asked again after this.
+constexpr milliseconds kRefusedPause{1};
+
+/// Transfers start and end at multiples of this.
+std::uint32_t granule_of(const IoFile& file) { return file.direct() ? file.alignment() : 1; }
+
+std::uint64_t block_bytes_for(const IoFile& file, std::uint32_t block_bytes) {
+  const std::uint32_t alignment = file.alignment();
+  return std::max(alignment, block_bytes / alignment * alignment);
+}
+
+}  // namespace
+
+Driver::Driver(const IoQueueOptions& options, Backend& backend, Logger& log)
+    : options_(options),
+      backend_(backend),
+      log_(log),
+      blocks_(std::min(options.depth, backend.capacity())),
+      completions_(blocks_.size()),
+      next_check_(std::chrono::steady_clock::now() + options.warn_after) {
+  free_.reserve(blocks_.size());
+  for (auto i = static_cast<BlockIndex>(blocks_.size()); i > 0; --i) free_.push_back(i - 1);
+  staged_.reserve(blocks_.size());
+  backing_off_.reserve(blocks_.size());
+  requests_.reserve(blocks_.size());
+  finished_.reserve(options.operations_max);
+}
+
+void Driver::add(OperationState& state) {
+  state.bytes_issued = 0;
+  state.blocks_out = 0;
+  state.failure = {};
+  ++unfinished_;
+  waiting_.push_back(state);
+  if (breakdown_) {
+    refuse_waiting(breakdown_->kind, breakdown_->code);
+  } else {
+    stage_new_blocks(std::chrono::steady_clock::now());
+  }
+}
+
+void Driver::turn() noexcept {
+  if (!finished_.empty()) return;
+  try {
+    const Time before = std::chrono::steady_clock::now();
+    stage_retries(before);
+    enqueue_staged();
+    const std::size_t count = backend_.reap(completions_, time_to_wait(before));
+    const Time after = std::chrono::steady_clock::now();
+    for (std::size_t i = 0; i < count; ++i) complete(completions_[i], after);
+    if (after >= next_check_) check_deadlines(after);
+    stage_new_blocks(after);
+  } catch (const IoError& error) {
+    break_down(error.code(), error.what());
+  } catch (const std::exception& error) {
+    break_down(EIO, error.what());
+  }
+}
+
+void Driver::take_finished(std::vector<OperationState*>& finished) {
+  finished.insert(finished.end(), finished_.begin(), finished_.end());
+  finished_.clear();
+}
+
+// ---- issuing ----------------------------------------------------------------------------------
+
+void Driver::stage_new_blocks(Time now) {
+  while (!waiting_.empty() && !free_.empty()) {
+    OperationState& state = *waiting_.front();
+    const Operation& operation = state.operation;
+    const std::uint64_t remaining = operation.buffer.size() - state.bytes_issued;
+    const std::uint64_t bytes =
+        std::min(remaining, block_bytes_for(*operation.file, options_.block_bytes));
+    const BlockIndex index = free_.back();
+    free_.pop_back();
+    blocks_[index] = {.state = &state,
+                      .offset = operation.offset + state.bytes_issued,
+                      .data = operation.buffer.data() + state.bytes_issued,
+                      .bytes = static_cast<std::uint32_t>(bytes),
+                      .attempts = 0,
+                      .started = now,
+                      .not_before = now,
+                      .warned = false};
+    staged_.push_back(index);
+    ++state.blocks_out;
+    state.bytes_issued += bytes;
+    if (bytes == remaining) waiting_.pop_front();
+  }
+}
+
+void Driver::stage_retries(Time now) {
+  std::erase_if(backing_off_, [&](BlockIndex index) {
+    if (blocks_[index].not_before > now) return false;
+    staged_.push_back(index);
+    return true;
+  });
+}
+
+void Driver::enqueue_staged() {
+  if (staged_.empty()) return;
+  requests_.clear();
+  for (const BlockIndex index : staged_) {
+    const Block& block = blocks_[index];
+    requests_.push_back({.kind = block.state->operation.kind,
+                         .fd = block.state->operation.file->fd(),
+                         .offset = block.offset,
+                         .data = block.data,
+                         .bytes = block.bytes,
+                         .tag = index});
+  }
+  const std::size_t accepted = backend_.enqueue(requests_);
+  STRATA_CHECK(accepted <= staged_.size(), "accepted=" + std::to_string(accepted));
+  staged_.erase(staged_.begin(), staged_.begin() + static_cast<std::ptrdiff_t>(accepted));
+  in_backend_ += static_cast<std::uint32_t>(accepted);
+  statistics_.requests += accepted;
+}
+
+nanoseconds Driver::time_to_wait(Time now) const {
+  Time until = next_check_;
+  if (!staged_.empty() && in_backend_ == 0) until = std::min(until, now + kRefusedPause);
+  for (const BlockIndex index : backing_off_) until = std::min(until, blocks_[index].not_before);
+  return std::max(nanoseconds(0), nanoseconds(until - now));
+}
+
+// ---- completions ------------------------------------------------------------------------------
+
+void Driver::complete(const Completion& completion, Time now) {
+  STRATA_CHECK(completion.tag < blocks_.size(), "tag=" + std::to_string(completion.tag));
+  --in_backend_;
+  const auto index = static_cast<BlockIndex>(completion.tag);
+  const Block& block = blocks_[index];
+  if (block.state == nullptr) return;  // it was given up at its deadline
+  if (completion.result == -EINTR || completion.result == -EAGAIN) {
+    ++statistics_.retries;
+    retry(index, TransferFailure::Kind::kSystem, static_cast<int>(-completion.result), now);
+  } else if (completion.result < 0) {
+    fail_block(index, TransferFailure::Kind::kSystem, static_cast<int>(-completion.result));
+  } else {
+    advance(index, static_cast<std::uint64_t>(completion.result), now);
+  }
+}
+
+void Driver::advance(BlockIndex index, std::uint64_t moved, Time now) {
+  Block& block = blocks_[index];
+  const Operation& operation = block.state->operation;
+  const bool reading = operation.kind == OpKind::kRead;
+  STRATA_CHECK(moved <= block.bytes,
+               "moved=" + std::to_string(moved) + " asked=" + std::to_string(block.bytes));
+  if (reading && moved == 0) return fail_block(index, TransferFailure::Kind::kEndOfFile, 0);
+
+  // What is left has to start at a multiple again.
+  const bool whole = moved == block.bytes;
+  const std::uint64_t progress = whole ? moved : moved - moved % granule_of(*operation.file);
+  (reading ? statistics_.bytes_read : statistics_.bytes_written) += progress;
+  if (whole) return release(index);
+
+  ++statistics_.short_transfers;
+  if (progress == 0) {
+    const auto kind = reading ? TransferFailure::Kind::kEndOfFile : TransferFailure::Kind::kSystem;
+    return retry(index, kind, reading ? 0 : EIO, now);
+  }
+  block.offset += progress;
+  block.data += progress;
+  block.bytes -= static_cast<std::uint32_t>(progress);
+  block.attempts = 0;
+  staged_.push_back(index);
+}
+
+/// Tries again after a pause, or fails for the given reason when that was tried often enough.
+void Driver::retry(BlockIndex index, TransferFailure::Kind kind, int code, Time now) {
+  Block& block = blocks_[index];
+  if (block.attempts == kAttemptsMax) return fail_block(index, kind, code);
+  // A signal has nothing to do with load: no pause after the first.
+  const bool at_once = code == EINTR && block.attempts == 0;
+  block.not_before = at_once ? now : now + kBackoffFirst * (1u << block.attempts);
+  ++block.attempts;
+  backing_off_.push_back(index);
+}
+
+void Driver::fail_block(BlockIndex index, TransferFailure::Kind kind, int code) {
+  const Block& block = blocks_[index];
+  OperationState& state = *block.state;
+  if (!state.failed()) {
+    state.failure = {.kind = kind, .code = code, .offset = block.offset, .bytes = block.bytes};
+    drop_remainder(state);
+  }
+  release(index);
+}
+
+void Driver::release(BlockIndex index) {
+  OperationState& state = *blocks_[index].state;
+  blocks_[index].state = nullptr;
+  free_.push_back(index);
+  --state.blocks_out;
+  finish_if_home(state);
+}
+
+void Driver::drop_remainder(OperationState& state) {
+  if (state.bytes_issued == state.operation.buffer.size()) return;
+  STRATA_CHECK(waiting_.front() == &state, "an operation began out of order");
+  waiting_.pop_front();
+  state.bytes_issued = state.operation.buffer.size();
+}
+
+/// An operation has an outcome only when none of its requests can touch its buffer any more.
+void Driver::finish_if_home(OperationState& state) {
+  if (state.blocks_out > 0 || state.bytes_issued < state.operation.buffer.size()) return;
+  finished_.push_back(&state);
+  --unfinished_;
+}
+
+// ---- deadlines --------------------------------------------------------------------------------
+
+void Driver::check_deadlines(Time now) {
+  next_check_ = now + std::min(options_.warn_after, options_.fail_after);
+  for (BlockIndex index = 0; index < blocks_.size(); ++index) {
+    Block& block = blocks_[index];
+    if (block.state == nullptr) continue;
+    if (now >= block.started + options_.fail_after) {
+      give_up(index);
+      continue;
+    }
+    if (!block.warned && now >= block.started + options_.warn_after) {
+      block.warned = true;
+      const auto age = std::chrono::duration_cast<milliseconds>(now - block.started);
+      log_.warning(describe_transfer(block.state->operation, block.offset, block.bytes) +
+                   ": no answer for " + std::to_string(age.count()) +
+                   " ms; the device or its file system is slow or stuck (see dmesg)");
+    }
+    const auto patience = block.warned ? options_.fail_after : options_.warn_after;
+    next_check_ = std::min<Time>(next_check_, block.started + patience);
+  }
+}
+
+/// Fails the operation of a request that never came back, and with it the queue.
+void Driver::give_up(BlockIndex index) {
+  const Block block = blocks_[index];
+  OperationState& state = *block.state;
+  state.failure = {.kind = TransferFailure::Kind::kDeadline,
+                   .code = ETIMEDOUT,
+                   .offset = block.offset,
+                   .bytes = block.bytes};
+  const std::string message = describe_failure(state.operation, state.failure);
+  log_.error(message);
+  drop_remainder(state);
+  abandon(state);
+  if (!breakdown_) {
+    breakdown_ = {.kind = TransferFailure::Kind::kDeadline, .code = ETIMEDOUT, .message = message};
+  }
+  refuse_waiting(TransferFailure::Kind::kDeadline, ETIMEDOUT);
+}
+
+/// Finishes an operation whose requests are still out. Their blocks are never used again, so that
+/// a completion that arrives after all finds nobody.
+void Driver::abandon(OperationState& state) {
+  const auto is_abandoned = [&](BlockIndex index) { return blocks_[index].state == &state; };
+  std::erase_if(staged_, is_abandoned);
+  std::erase_if(backing_off_, is_abandoned);
+  for (Block& block : blocks_) {
+    if (block.state == &state) block.state = nullptr;
+  }
+  state.blocks_out = 0;
+  finish_if_home(state);
+}
+
+/// Fails the operations that have not begun, and the rest of the one that has.
+void Driver::refuse_waiting(TransferFailure::Kind kind, int code) {
+  while (!waiting_.empty()) {
+    OperationState& state = waiting_.pop_front();
+    const std::uint64_t issued = state.bytes_issued;
+    state.failure = {.kind = kind,
+                     .code = code,
+                     .offset = state.operation.offset + issued,
+                     .bytes = state.operation.buffer.size() - issued};
+    state.bytes_issued = state.operation.buffer.size();
+    finish_if_home(state);
+  }
+}
+
+void Driver::break_down(int code, const std::string& message) {
+  log_.error("the I/O engine " + std::string(backend_.name()) + " failed: " + message);
+  constexpr auto kKind = TransferFailure::Kind::kBackend;
+  if (!breakdown_) breakdown_ = {.kind = kKind, .code = code, .message = message};
+  refuse_waiting(kKind, code);
+  for (Block& block : blocks_) {
+    if (block.state == nullptr) continue;
+    OperationState& state = *block.state;
+    state.failure = {.kind = kKind, .code = code, .offset = block.offset, .bytes = block.bytes};
+    abandon(state);
+  }
+}
+
+}  // namespace strata::aio

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "aio/operation_state.h"
+#include "aio/transfer_failure.h"
+#include "strata/aio/backend.h"
+#include "strata/aio/io_queue.h"
+#include "strata/base/log.h"
+
+namespace strata::aio {
+
+/// Turns operations into requests of a backend and completions back into outcomes: splitting, short
+/// transfers, retries, deadlines, statistics. Knows nothing of threads: one caller runs it turn by
+/// turn. Takes its memory when it is made.
+class Driver {
+ public:
+  /// Why the queue carries nothing more.
+  struct Breakdown {
+    TransferFailure::Kind kind;
+    int code;
+    std::string message;
+  };
+
+  /// Clamps `options.depth` to what the backend can carry. All three outlive the driver.
+  Driver(const IoQueueOptions& options, Backend& backend, Logger& log);
+
+  /// Takes over an operation; it comes back through `take_finished` within the deadline.
+  void add(detail::OperationState& state);
+
+  /// Issues what fits, waits for the backend (until a completion, a wake, or something is due) and
+  /// works off what came back. Returns at once while finished operations are to be taken. Throws
+  /// nothing: a backend that does breaks the driver down.
+  void turn() noexcept;
+
+  /// Moves the states of finished operations to the end of `finished`, their `failure` set or not.
+  void take_finished(std::vector<detail::OperationState*>& finished);
+
+  /// There is something for `take_finished`.
+  [[nodiscard]] bool has_finished() const { return !finished_.empty(); }
+  /// No operation is unfinished.
+  [[nodiscard]] bool idle() const { return unfinished_ == 0; }
+  /// Every block is in use and more wait for one: new operations could not start now.
+  [[nodiscard]] bool saturated() const { return !waiting_.empty(); }
+  /// Requests that the backend never gave back.
+  [[nodiscard]] bool has_lost_requests() const { return in_backend_ > 0 && idle(); }
+  [[nodiscard]] const std::optional<Breakdown>& breakdown() const { return breakdown_; }
+  [[nodiscard]] const IoStatistics& statistics() const { return statistics_; }
+
+ private:
+  using Time = std::chrono::steady_clock::time_point;
+
+  /// The part of an operation that one request carries; its index is the request's tag.
+  struct Block {
+    detail::OperationState* state = nullptr;  // null: free, or given up at its deadline
+    std::uint64_t offset = 0;
+    std::byte* data = nullptr;
+    std::uint32_t bytes = 0;
+    std::uint32_t attempts = 0;  // without progress
+    Time started;
+    Time not_before;  // of the next attempt
+    bool warned = false;
+  };
+  using BlockIndex = std::uint32_t;
+
+  void stage_new_blocks(Time now);
+  void stage_retries(Time now);
+  void enqueue_staged();
+  [[nodiscard]] std::chrono::nanoseconds time_to_wait(Time now) const;
+
+  void complete(const Completion& completion, Time now);
+  void advance(BlockIndex index, std::uint64_t moved, Time now);
+  void retry(BlockIndex index, TransferFailure::Kind kind, int code, Time now);
+  void fail_block(BlockIndex index, TransferFailure::Kind kind, int code);
+  void release(BlockIndex index);
+
+  void check_deadlines(Time now);
+  void give_up(BlockIndex index);
+  void abandon(detail::OperationState& state);
+  void refuse_waiting(TransferFailure::Kind kind, int code);
+  void break_down(int code, const std::string& message);
+  void drop_remainder(detail::OperationState& state);
+  void finish_if_home(detail::OperationState& state);
+
+  const IoQueueOptions options_;
+  Backend& backend_;
+  Logger& log_;
+
+  std::vector<Block> blocks_;
+  std::vector<BlockIndex> free_;
+  std::vector<BlockIndex> staged_;       // to be enqueued, in this order
+  std::vector<BlockIndex> backing_off_;  // to be staged when their time comes
+  std::vector<Request> requests_;        // staged_ as the backend takes it
+  std::vector<Completion> completions_;
+  std::uint32_t in_backend_ = 0;  // accepted by the backend and not given back
+
+  detail::OperationList waiting_;  // operations with bytes not yet staged; only the first has begun
+  std::vector<detail::OperationState*> finished_;
+  std::uint32_t unfinished_ = 0;
+  Time next_check_;  // no deadline passes before this
+  IoStatistics statistics_;
+  std::optional<Breakdown> breakdown_;
+};
+
+}  // namespace strata::aio

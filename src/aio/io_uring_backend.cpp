@@ -1,0 +1,183 @@
+#include <liburing.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+
+#include "strata/aio/backend.h"
+#include "strata/base/error.h"
+
+namespace strata::aio {
+namespace {
+
+// The tag of the ring's own request: the read of the eventfd that `wake` writes to.
+constexpr std::uint64_t kWakeTag = ~std::uint64_t{0};
+
+// How long a kernel short of memory is left alone before it is asked again.
+constexpr std::chrono::milliseconds kNoMemoryPause{1};
+
+/// Requests collect in the submission ring and one system call per `reap` both submits them and
+/// waits. The ring is enabled by the thread that drives it, because a kernel that defers its
+/// completion work (IORING_SETUP_DEFER_TASKRUN) ties the ring to that thread.
+class IoUringBackend final : public Backend {
+ public:
+  explicit IoUringBackend(std::uint32_t depth);
+  ~IoUringBackend() override;
+  IoUringBackend(const IoUringBackend&) = delete;
+  IoUringBackend& operator=(const IoUringBackend&) = delete;
+
+  std::string_view name() const noexcept override { return "io_uring"; }
+  std::uint32_t capacity() const noexcept override { return depth_; }
+  std::size_t enqueue(std::span<const Request> requests) override;
+  std::size_t reap(std::span<Completion> completions, std::chrono::nanoseconds timeout) override;
+  void wake() noexcept override;
+
+ private:
+  int set_up_ring();
+  void enable_on_this_thread();
+  void arm_wake();
+  io_uring_sqe* next_entry();
+  void submit_and_wait(std::chrono::nanoseconds timeout);
+  std::size_t collect(std::span<Completion> completions);
+
+  const std::uint32_t depth_;
+  std::uint32_t in_flight_ = 0;  // accepted and not yet handed back
+  io_uring ring_{};
+  bool enabled_ = false;
+  int wake_fd_ = -1;
+  std::uint64_t wake_count_ = 0;  // where the ring's own read puts the eventfd's value
+};
+
+IoUringBackend::IoUringBackend(std::uint32_t depth) : depth_(depth) {
+  const int result = set_up_ring();
+  if (result < 0) throw system_error("set up", "io_uring", -result);
+  // Timed waits without a request of their own; a kernel that has them has all else used here.
+  if ((ring_.features & IORING_FEAT_EXT_ARG) == 0) {
+    io_uring_queue_exit(&ring_);
+    throw system_error("set up", "io_uring", ENOSYS, "Linux 5.11 or later is needed");
+  }
+  wake_fd_ = ::eventfd(0, EFD_CLOEXEC);
+  if (wake_fd_ < 0) {
+    const int code = errno;
+    io_uring_queue_exit(&ring_);
+    throw system_error("make an eventfd for", "io_uring", code);
+  }
+}
+
+IoUringBackend::~IoUringBackend() {
+  io_uring_queue_exit(&ring_);
+  ::close(wake_fd_);
+}
+
+/// Asks for the best mode first and lets the kernel say what it does not know.
+int IoUringBackend::set_up_ring() {
+  const std::uint32_t entries = depth_ + 1;  // one for the wake
+  io_uring_params params{};
+  params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED;
+  int result = io_uring_queue_init_params(entries, &ring_, &params);
+  if (result == -EINVAL) {
+    params = {};
+    params.flags = IORING_SETUP_R_DISABLED;
+    result = io_uring_queue_init_params(entries, &ring_, &params);
+  }
+  return result;
+}
+
+void IoUringBackend::enable_on_this_thread() {
+  if (enabled_) return;
+  // What io_uring_enable_rings does, which the shared liburing 2.3 forgets to export.
+  const auto fd = static_cast<unsigned>(ring_.ring_fd);
+  const int result = io_uring_register(fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  if (result < 0) throw system_error("enable", "io_uring", -result);
+  enabled_ = true;
+  arm_wake();
+}
+
+io_uring_sqe* IoUringBackend::next_entry() {
+  io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+  STRATA_CHECK(entry != nullptr, "in_flight=" + std::to_string(in_flight_));
+  return entry;
+}
+
+void IoUringBackend::arm_wake() {
+  io_uring_sqe* entry = next_entry();
+  io_uring_prep_read(entry, wake_fd_, &wake_count_, sizeof wake_count_, 0);
+  entry->user_data = kWakeTag;
+}
+
+std::size_t IoUringBackend::enqueue(std::span<const Request> requests) {
+  enable_on_this_thread();
+  const auto accepted = std::min<std::size_t>(requests.size(), depth_ - in_flight_);
+  for (const Request& request : requests.first(accepted)) {
+    io_uring_sqe* entry = next_entry();
+    if (request.kind == OpKind::kRead) {
+      io_uring_prep_read(entry, request.fd, request.data, request.bytes, request.offset);
+    } else {
+      io_uring_prep_write(entry, request.fd, request.data, request.bytes, request.offset);
+    }
+    entry->user_data = request.tag;
+  }
+  in_flight_ += static_cast<std::uint32_t>(accepted);
+  return accepted;
+}
+
+std::size_t IoUringBackend::reap(std::span<Completion> completions,
+                                 std::chrono::nanoseconds timeout) {
+  enable_on_this_thread();
+  submit_and_wait(timeout);
+  return collect(completions);
+}
+
+void IoUringBackend::submit_and_wait(std::chrono::nanoseconds timeout) {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
+  __kernel_timespec limit{};
+  limit.tv_sec = seconds.count();
+  limit.tv_nsec = (timeout - seconds).count();
+  io_uring_cqe* first = nullptr;
+  const int result = io_uring_submit_and_wait_timeout(&ring_, &first, 1, &limit, nullptr);
+  if (result >= 0 || result == -ETIME || result == -EINTR) return;
+  // The kernel could not take the entries yet: they stay in the ring for the next turn.
+  if (result == -EAGAIN || result == -EBUSY) {
+    std::this_thread::sleep_for(kNoMemoryPause);
+    return;
+  }
+  throw system_error("submit to", "io_uring", -result);
+}
+
+std::size_t IoUringBackend::collect(std::span<Completion> completions) {
+  std::size_t stored = 0;
+  std::uint32_t seen = 0;
+  unsigned head = 0;
+  bool woken = false;
+  io_uring_cqe* entry = nullptr;
+  io_uring_for_each_cqe(&ring_, head, entry) {
+    const bool is_wake = entry->user_data == kWakeTag;
+    if (!is_wake && stored == completions.size()) break;
+    ++seen;
+    if (is_wake) {
+      woken = true;
+    } else {
+      completions[stored++] = {.tag = entry->user_data, .result = entry->res};
+    }
+  }
+  io_uring_cq_advance(&ring_, seen);
+  in_flight_ -= static_cast<std::uint32_t>(stored);
+  if (woken) arm_wake();
+  return stored;
+}
+
+void IoUringBackend::wake() noexcept {
+  const std::uint64_t one = 1;
+  // Fails only when 2^64 - 2 wakes are unread, and then the reader is awake anyway.
+  [[maybe_unused]] const ssize_t written = ::write(wake_fd_, &one, sizeof one);
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_io_uring_backend(std::uint32_t depth) {
+  return std::make_unique<IoUringBackend>(depth);
+}
+
+}  // namespace strata::aio

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <utility>
+
+#include "aio/transfer_failure.h"
+#include "strata/aio/io_queue.h"
+
+namespace strata::aio::detail {
+
+/// One place in the queue's fixed pool: what an accepted operation needs until it has finished.
+///
+/// `phase` counts the uses of the place. An even value is the current use, free or in flight; the
+/// odd value after it means that this use failed and that its ticket has not asked yet; the next
+/// even value begins the next use. So a ticket, which remembers its even value, knows the outcome
+/// from `phase` alone, and a place whose operation succeeded is free at once, ticket or not.
+struct OperationState {
+  IoQueue::Impl* queue = nullptr;
+  OperationState* next = nullptr;  // in the one list that holds this state
+  Operation operation{};
+
+  // Of the driver, while in flight.
+  std::uint64_t bytes_issued = 0;
+  std::uint32_t blocks_out = 0;
+  TransferFailure failure;
+
+  std::atomic<std::uint32_t> phase{0};
+
+  [[nodiscard]] bool failed() const { return failure.kind != TransferFailure::Kind::kNone; }
+};
+
+/// A first-in, first-out list of states, linked through the states themselves.
+class OperationList {
+ public:
+  [[nodiscard]] bool empty() const { return front_ == nullptr; }
+  [[nodiscard]] OperationState* front() const { return front_; }
+
+  void push_back(OperationState& state) {
+    state.next = nullptr;
+    (front_ == nullptr ? front_ : back_->next) = &state;
+    back_ = &state;
+  }
+
+  OperationState& pop_front() {
+    OperationState& state = *front_;
+    front_ = state.next;
+    return state;
+  }
+
+ private:
+  OperationState* front_ = nullptr;
+  OperationState* back_ = nullptr;
+};
+
+}  // namespace strata::aio::detail

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "strata/aio/io_queue.h"
+
+namespace strata::aio {
+
+/// Why an operation failed, kept without allocating until somebody asks.
+struct TransferFailure {
+  enum class Kind : std::uint8_t {
+    kNone,
+    kSystem,     ///< the kernel's answer was `code`
+    kEndOfFile,  ///< a read met the end of the file
+    kDeadline,   ///< a request never came back
+    kBackend,    ///< the I/O engine itself failed with `code`
+  };
+  Kind kind = Kind::kNone;
+  int code = 0;
+  std::uint64_t offset = 0;  ///< of the request that failed, not of its operation
+  std::uint64_t bytes = 0;
+};
+
+/// "read of /data/x at offset 4096, 1048576 bytes", as all messages name a transfer.
+[[nodiscard]] std::string describe_transfer(const Operation& operation, std::uint64_t offset,
+                                            std::uint64_t bytes);
+
+/// What, where, why and what to do next.
+[[nodiscard]] std::string describe_failure(const Operation& operation,
+                                           const TransferFailure& failure);
+
+/// Throws the DeadlineExceeded or IoError that `kind` stands for.
+[[noreturn]] void throw_failure(TransferFailure::Kind kind, int code, const std::string& message);
+
+}  // namespace strata::aio

@@ -1,0 +1,153 @@
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <vector>
+
+#include "strata/aio/backend.h"
+#include "strata/base/error.h"
+
+namespace strata::aio {
+
+/// What the scripted backend does with one request.
+struct Act {
+  enum class Kind {
+    kWhole,  ///< the transfer, in full
+    kShort,  ///< its first `value` bytes
+    kError,  ///< nothing; the completion says -`value`
+    kHold,   ///< the transfer, in full, when `release_held` is called, if ever
+  };
+  Kind kind = Kind::kWhole;
+  int value = 0;
+
+  static Act whole() { return {}; }
+  static Act shortened_to(int bytes) { return {Kind::kShort, bytes}; }
+  static Act error(int code) { return {Kind::kError, code}; }
+  static Act hold() { return {Kind::kHold, 0}; }
+};
+
+/// What a test tells a ScriptedBackend and learns from it, while a queue owns the backend.
+class Script {
+ public:
+  /// The acts for the next requests, in the order in which they are accepted.
+  std::deque<Act> acts;
+  /// The act for requests beyond those.
+  Act otherwise = Act::whole();
+  std::uint32_t capacity = 64;
+  std::size_t accepted_per_call = 64;
+  int refused_calls = 0;          ///< calls of enqueue that accept nothing, to begin with
+  bool throws_from_reap = false;  ///< the engine breaks when first asked for completions
+
+  void release_held() {
+    {
+      const std::lock_guard lock(mutex_);
+      for (const Request& request : held_) complete(request, request.bytes);
+      held_.clear();
+    }
+    changed_.notify_all();
+  }
+
+  /// Waits until `count` requests have been accepted in all.
+  void wait_for_accepted(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return requests_.size() >= count; });
+  }
+
+  /// Every request accepted so far.
+  [[nodiscard]] std::vector<Request> requests() const {
+    const std::lock_guard lock(mutex_);
+    return requests_;
+  }
+  [[nodiscard]] std::size_t in_flight_max() const {
+    const std::lock_guard lock(mutex_);
+    return in_flight_max_;
+  }
+
+ private:
+  friend class ScriptedBackend;
+
+  void complete(const Request& request, std::size_t bytes) {
+    const auto offset = static_cast<off_t>(request.offset);
+    const ssize_t moved = request.kind == OpKind::kRead
+                              ? ::pread(request.fd, request.data, bytes, offset)
+                              : ::pwrite(request.fd, request.data, bytes, offset);
+    completions_.push_back({request.tag, moved >= 0 ? moved : -errno});
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Completion> completions_;
+  std::vector<Request> held_;
+  std::vector<Request> requests_;
+  std::size_t in_flight_ = 0;
+  std::size_t in_flight_max_ = 0;
+  bool woken_ = false;
+};
+
+/// A backend that fails on purpose.
+class ScriptedBackend final : public Backend {
+ public:
+  explicit ScriptedBackend(Script& script) : script_(script) {}
+
+  std::string_view name() const noexcept override { return "scripted"; }
+  std::uint32_t capacity() const noexcept override { return script_.capacity; }
+
+  std::size_t enqueue(std::span<const Request> requests) override {
+    const std::lock_guard lock(script_.mutex_);
+    if (script_.refused_calls-- > 0) return 0;
+    const std::size_t accepted = std::min(requests.size(), script_.accepted_per_call);
+    for (const Request& request : requests.first(accepted)) act_on(request);
+    script_.in_flight_ += accepted;
+    script_.in_flight_max_ = std::max(script_.in_flight_max_, script_.in_flight_);
+    script_.changed_.notify_all();
+    return accepted;
+  }
+
+  std::size_t reap(std::span<Completion> completions, std::chrono::nanoseconds timeout) override {
+    std::unique_lock lock(script_.mutex_);
+    if (script_.throws_from_reap) throw IoError("the ring is gone", EBADF);
+    script_.changed_.wait_for(lock, timeout,
+                              [&] { return script_.woken_ || !script_.completions_.empty(); });
+    script_.woken_ = false;
+    std::size_t stored = 0;
+    for (; stored < completions.size() && !script_.completions_.empty(); ++stored) {
+      completions[stored] = script_.completions_.front();
+      script_.completions_.pop_front();
+    }
+    script_.in_flight_ -= stored;
+    return stored;
+  }
+
+  void wake() noexcept override {
+    {
+      const std::lock_guard lock(script_.mutex_);
+      script_.woken_ = true;
+    }
+    script_.changed_.notify_all();
+  }
+
+ private:
+  void act_on(const Request& request) {
+    Act act = script_.otherwise;
+    if (!script_.acts.empty()) {
+      act = script_.acts.front();
+      script_.acts.pop_front();
+    }
+    script_.requests_.push_back(request);
+    switch (act.kind) {
+      case Act::Kind::kWhole: return script_.complete(request, request.bytes);
+      case Act::Kind::kShort: return script_.complete(request, static_cast<std::size_t>(act.value));
+      case Act::Kind::kError: return script_.completions_.push_back({request.tag, -act.value});
+      case Act::Kind::kHold: return script_.held_.push_back(request);
+    }
+  }
+
+  Script& script_;
+};
+
+}  // namespace strata::aio
