@@ -24,15 +24,16 @@ class HostArena {
   static constexpr std::uint64_t kGranularity = 4096;
 
   /// `numa_node` -1: the node of the calling thread. Binding that is refused (containers) is logged
-  /// once. Throws IoError when the address space cannot be reserved.
+  /// once. Throws IoError when the address space (twice the capacity) cannot be reserved.
   HostArena(Budget& budget, std::uint64_t capacity_bytes, Logger& log, int numa_node = -1);
   ~HostArena();
   HostArena(const HostArena&) = delete;
   HostArena& operator=(const HostArena&) = delete;
 
-  /// Takes zeroed memory, aligned to 4096, valid until the arena is destroyed. Pages are touched
-  /// here, so that running out of memory happens now and not in the middle of a step. Throws
-  /// BudgetError when the tier's budget or the arena's capacity cannot hold it (naming `what`).
+  /// Takes zeroed memory, aligned to 4096 (to 2 MiB if it is that long), valid until the arena is
+  /// destroyed. Pages are touched here, so that running out of memory happens now and not in the
+  /// middle of a step. Throws BudgetError when the tier's budget or the arena's capacity cannot
+  /// hold it (naming `what`), IoError when the machine cannot.
   [[nodiscard]] std::span<std::byte> take(std::uint64_t bytes, std::string_view what);
 
   [[nodiscard]] std::uint64_t used() const noexcept;
@@ -40,8 +41,10 @@ class HostArena {
  private:
   Budget& budget_;
   std::byte* base_ = nullptr;
+  std::uint64_t reserved_ = 0;  // address space, in bytes
   std::uint64_t capacity_ = 0;
   std::uint64_t used_ = 0;
+  std::uint64_t end_ = 0;  // where the last piece ends
   std::vector<Reservation> reservations_;
 };
 

@@ -1,0 +1,56 @@
+#include "strata/tiering/pinned_slots.h"
+
+#include <string>
+#include <utility>
+
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+
+namespace strata::tiering {
+
+PinnedSlot::PinnedSlot(PinnedSlot&& other) noexcept
+    : pool_(std::exchange(other.pool_, nullptr)), bytes_(std::exchange(other.bytes_, {})) {}
+
+PinnedSlot& PinnedSlot::operator=(PinnedSlot&& other) noexcept {
+  std::swap(pool_, other.pool_);
+  std::swap(bytes_, other.bytes_);
+  PinnedSlot(std::move(other));  // what this one held goes back now
+  return *this;
+}
+
+PinnedSlot::~PinnedSlot() {
+  if (pool_ != nullptr) pool_->give_back(bytes_);
+}
+
+PinnedSlots::PinnedSlots(HostArena& arena, std::size_t count, std::uint64_t slot_bytes)
+    : count_(count), slot_bytes_(slot_bytes) {
+  if (count == 0 || slot_bytes == 0) {
+    throw UsageError("staging slots: " + std::to_string(count) + " slots of " +
+                     std::to_string(slot_bytes) + " bytes; both must be positive");
+  }
+  const std::uint64_t stride = round_up(slot_bytes, HostArena::kGranularity);
+  const std::span<std::byte> memory = arena.take(count * stride, "staging slots");
+  free_.reserve(count);
+  for (std::size_t i = count; i-- > 0;) free_.push_back(memory.subspan(i * stride, slot_bytes));
+}
+
+// The slot given back last goes out first: its memory is the warmest.
+std::optional<PinnedSlot> PinnedSlots::try_acquire() {
+  const std::lock_guard lock(mutex_);
+  if (free_.empty()) return std::nullopt;
+  const std::span<std::byte> bytes = free_.back();
+  free_.pop_back();
+  return PinnedSlot(this, bytes);
+}
+
+std::size_t PinnedSlots::free_count() const {
+  const std::lock_guard lock(mutex_);
+  return free_.size();
+}
+
+void PinnedSlots::give_back(std::span<std::byte> bytes) noexcept {
+  const std::lock_guard lock(mutex_);
+  free_.push_back(bytes);
+}
+
+}  // namespace strata::tiering
