@@ -20,8 +20,10 @@ namespace strata::tiering {
 /// Returns at once. `target` (at least `store.buffer_bytes(range.bytes)`, aligned to 4096) is lent
 /// to the store until the Transfer is done; its bytes are undefined before that, and only
 /// `range.bytes` of them are published. Not now: nullopt when the I/O queue is full; nothing was
-/// started. Throws UsageError for a range off the chunk grid, a buffer too small, or bytes being
-/// flushed; from wait: IoError, DeadlineExceeded, CorruptData.
+/// started. A transfer starts whole: one that is several operations (a range over several
+/// directories) waits here for the queue to have room for the rest once its first is accepted.
+/// Throws UsageError for a range off the chunk grid, a buffer too small, or bytes being flushed;
+/// from wait: IoError, DeadlineExceeded, CorruptData.
 [[nodiscard]] std::optional<Transfer> fetch(ShardStore& store, Extent extent, ByteRange range,
                                             std::span<std::byte> target);
 

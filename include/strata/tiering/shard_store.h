@@ -63,9 +63,12 @@ class Transfer {
 ///
 /// An extent's blocks are allocated on the disk when it is made, and charged to the nvme budget: no
 /// write can run out of room later. An extent reads as zeros until it is written, without touching
-/// the disk. Order: a fetch of bytes whose flush is not done is a UsageError; so are two flushes of
-/// the same bytes. Thread: calls from one thread (the engine's); transfers progress by themselves.
-/// The queue, budget and counters must outlive the store, the store its transfers.
+/// the disk. After a flush that failed, a fetch gives the new bytes or CorruptData. Order: a
+/// transfer ends when it has been waited for; until then a fetch of bytes being flushed is a
+/// UsageError, and so is a flush of bytes being fetched or flushed. At most the queue's
+/// `operations_max` transfers are under way at once. Thread: calls from one thread (the engine's),
+/// transfers included; they progress by themselves. The queue, budget and counters must outlive the
+/// store, the store its transfers.
 class ShardStore {
  public:
   struct Options {
@@ -89,9 +92,9 @@ class ShardStore {
   [[nodiscard]] std::uint64_t buffer_bytes(std::uint64_t bytes) const noexcept;
   [[nodiscard]] std::uint64_t chunk_bytes() const noexcept;
   /// Disk bytes that an extent of `bytes` takes, for plans.
-  [[nodiscard]] static std::uint64_t disk_bytes(std::uint64_t bytes, const Options& options);
+  [[nodiscard]] static std::uint64_t disk_bytes(std::uint64_t bytes);
 
-  /// For fetch.h and flush.h, which are how callers move bytes.
+  /// For `fetch` and `flush` in movement.h, which are how callers move bytes.
   [[nodiscard]] std::optional<Transfer> start_read(Extent extent, ByteRange range,
                                                    std::span<std::byte> target);
   [[nodiscard]] std::optional<Transfer> start_write(Extent extent, ByteRange range,

@@ -1,0 +1,108 @@
+#include <algorithm>
+#include <utility>
+
+#include "strata/base/error.h"
+#include "tiering/transfer_state.h"
+
+namespace strata::tiering {
+namespace detail {
+
+std::span<std::byte> TransferState::chunk_in_buffer(std::uint64_t chunk) const noexcept {
+  const std::uint64_t chunk_bytes = extent->layout().chunk_bytes;
+  const std::uint64_t offset = (chunk - chunks.first) * chunk_bytes;
+  return buffer.subspan(offset, std::min(chunk_bytes, range.bytes - offset));
+}
+
+bool TransferState::submit(aio::IoQueue& queue, const aio::Operation& operation) {
+  if (error) return true;
+  try {
+    std::optional<aio::IoTicket> ticket = queue.try_submit(operation);
+    if (!ticket && tickets.empty()) return false;
+    while (!ticket && settled < tickets.size()) {
+      settle_next();
+      ticket = queue.try_submit(operation);
+    }
+    tickets.push_back(ticket ? std::move(*ticket) : queue.submit(operation));
+  } catch (const Error&) {
+    error = std::current_exception();
+  }
+  return true;
+}
+
+bool TransferState::done() const noexcept {
+  return std::all_of(tickets.begin() + static_cast<std::ptrdiff_t>(settled), tickets.end(),
+                     [](const aio::IoTicket& ticket) { return ticket.done(); });
+}
+
+void TransferState::settle_next() {
+  try {
+    tickets[settled++].wait();
+  } catch (const Error&) {
+    if (!error) error = std::current_exception();
+  }
+}
+
+void TransferState::finish() {
+  const TransferLease lease(this);
+  while (settled < tickets.size()) settle_next();
+  const bool fetching = hop == Hop::kFetch;
+  if (fetching) {
+    extent->end_fetch(chunks);
+  } else {
+    extent->end_flush(chunks);
+  }
+  if (error) std::rethrow_exception(error);
+  if (fetching) verify_fetch(*this);
+  counters->add_moved(hop, range.bytes);
+}
+
+TransferPool::TransferPool(std::size_t count) : states_(count) {
+  free_.reserve(count);
+  for (TransferState& state : states_) {
+    state.pool = this;
+    free_.push_back(&state);
+  }
+}
+
+TransferLease TransferPool::try_acquire() {
+  if (free_.empty()) return nullptr;
+  TransferLease lease(free_.back());
+  free_.pop_back();
+  return lease;
+}
+
+// The vector of tickets keeps its memory: a transfer allocates nothing once it has run.
+void ReturnToPool::operator()(TransferState* state) const noexcept {
+  state->tickets.clear();
+  state->settled = 0;
+  state->error = nullptr;
+  state->pool->free_.push_back(state);
+}
+
+}  // namespace detail
+
+Transfer::Transfer(Transfer&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+
+Transfer& Transfer::operator=(Transfer&& other) noexcept {
+  std::swap(state_, other.state_);
+  Transfer(std::move(other));  // what this one held is waited for now
+  return *this;
+}
+
+Transfer::~Transfer() {
+  if (state_ == nullptr) return;
+  try {
+    wait();
+  } catch (const Error&) {
+    // Whoever drops a transfer drops its outcome; the buffer is theirs again, and that is all.
+  }
+}
+
+bool Transfer::done() const noexcept { return state_ == nullptr || state_->done(); }
+
+void Transfer::wait() {
+  if (state_ == nullptr) throw UsageError("a transfer was waited for twice");
+  std::exchange(state_, nullptr)->finish();
+}
+
+}  // namespace strata::tiering

@@ -1,0 +1,121 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <string>
+
+#include "strata/base/error.h"
+#include "tiering/store_fixture.h"
+
+// Every way a disk can return wrong bytes or none, and what a caller sees of it.
+
+namespace strata::tiering {
+namespace {
+
+using aio::OpKind;
+using testing::AllOf;
+using testing::HasSubstr;
+
+class StoreFaultTest : public StoreTest {
+ protected:
+  StoreFaultTest() { write(extent_, random_bytes(extent_.bytes, 1)); }
+
+  Extent extent_ = store_.allocate(4 * kChunk, "blocks.3 m");
+  std::string disk_path_ = (directory_.path() / "disk0").string();
+};
+
+class StripedStoreFaultTest : public StoreTest {
+ protected:
+  StripedStoreFaultTest() : StoreTest(3) {}
+};
+
+TEST_F(StoreFaultTest, CatchesABitThatFlipsOnTheWayBack) {
+  disk_->inject(OpKind::kRead, Fault::kFlipBit);
+  EXPECT_THROW((void)read(extent_), CorruptData);
+  EXPECT_EQ(read(extent_), random_bytes(extent_.bytes, 1)) << "the disk itself is whole";
+}
+
+TEST_F(StoreFaultTest, CatchesABitThatFlipsOnTheWayOutAndNamesThePlace) {
+  disk_->inject(OpKind::kWrite, Fault::kFlipBit);
+  write(extent_, random_bytes(kChunk, 2), 2 * kChunk);
+  try {
+    (void)read(extent_);
+    FAIL() << "corrupt bytes were published";
+  } catch (const CorruptData& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("blocks.3 m, chunk 2"), HasSubstr(disk_path_),
+                                    HasSubstr("offset " + std::to_string(2 * kChunk))));
+  }
+  EXPECT_NO_THROW((void)read(extent_, {0, 2 * kChunk})) << "the other chunks are whole";
+}
+
+TEST_F(StoreFaultTest, CatchesAWriteThatWentToAnotherChunk) {
+  disk_->set_misdirection(kChunk);
+  disk_->inject(OpKind::kWrite, Fault::kMisdirect);
+  write(extent_, random_bytes(kChunk, 3), kChunk);
+  EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData) << "where it should be";
+  EXPECT_THROW((void)read(extent_, {2 * kChunk, kChunk}), CorruptData) << "where it went";
+}
+
+TEST_F(StoreFaultTest, CatchesAReadOfAnotherPlace) {
+  disk_->set_misdirection(kChunk);
+  disk_->inject(OpKind::kRead, Fault::kMisdirect);
+  EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData);
+}
+
+TEST_F(StoreFaultTest, CatchesAWriteThatWasLost) {
+  disk_->inject(OpKind::kWrite, Fault::kLose);
+  write(extent_, random_bytes(kChunk, 5), kChunk);  // the old bytes are still there, and stale
+  EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData);
+}
+
+TEST_F(StoreFaultTest, CatchesAWriteThatWasTorn) {
+  disk_->inject(OpKind::kWrite, Fault::kTear);
+  write(extent_, random_bytes(kChunk, 6), kChunk);
+  EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData);
+}
+
+TEST_F(StoreFaultTest, CatchesAReadThatNeverTouchedTheBuffer) {
+  disk_->inject(OpKind::kRead, Fault::kLose);
+  EXPECT_THROW((void)read(extent_), CorruptData);
+}
+
+TEST_F(StoreFaultTest, ReportsAFailedReadWithPathAndOffset) {
+  disk_->inject(OpKind::kRead, Fault::kFail);
+  try {
+    (void)read(extent_, {2 * kChunk, kChunk});
+    FAIL() << "EIO was swallowed";
+  } catch (const IoError& error) {
+    EXPECT_EQ(error.code(), EIO);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr(disk_path_), HasSubstr(std::to_string(2 * kChunk))));
+  }
+  EXPECT_EQ(counters_.read()[Hop::kFetch].calls, 0u);
+  EXPECT_NO_THROW((void)read(extent_)) << "the next fetch is a new one";
+}
+
+TEST_F(StoreFaultTest, ReportsAFileThatHasBecomeShorter) {
+  disk_->inject(OpKind::kRead, Fault::kEndOfFile);
+  EXPECT_THROW((void)read(extent_), IoError);
+}
+
+TEST_F(StoreFaultTest, NeverPublishesOldBytesAfterAFlushThatFailed) {
+  disk_->inject(OpKind::kWrite, Fault::kFail);
+  EXPECT_THROW(write(extent_, random_bytes(kChunk, 7), kChunk), IoError);
+  EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData);
+  const auto bytes = random_bytes(kChunk, 8);
+  write(extent_, bytes, kChunk);
+  EXPECT_EQ(read(extent_, {kChunk, kChunk}), bytes) << "a new flush makes the chunk good again";
+}
+
+TEST_F(StripedStoreFaultTest, ReportsTheFirstErrorOfARangeOverSeveralDirectories) {
+  const Extent extent = store_.allocate(9 * kChunk, "blocks.3 m");
+  const auto bytes = random_bytes(extent.bytes, 9);
+  write(extent, bytes);
+  disk_->inject(OpKind::kRead, Fault::kFail);
+  EXPECT_THROW((void)read(extent), IoError);
+  disk_->inject(OpKind::kRead, Fault::kFlipBit);
+  EXPECT_THROW((void)read(extent), CorruptData);
+  EXPECT_EQ(read(extent), bytes);
+}
+
+}  // namespace
+}  // namespace strata::tiering

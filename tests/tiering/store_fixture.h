@@ -1,0 +1,90 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <random>
+#include <sstream>
+#include <vector>
+
+#include "strata/base/units.h"
+#include "strata/tiering/host_arena.h"
+#include "strata/tiering/movement.h"
+#include "strata/tiering/shard_store.h"
+#include "tiering/faulty_backend.h"
+#include "tiering/temp_directory.h"
+
+namespace strata::tiering {
+
+inline std::vector<std::byte> random_bytes(std::uint64_t count, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<std::byte> bytes(round_up(count, sizeof(std::uint64_t)));
+  for (std::size_t i = 0; i < bytes.size(); i += sizeof(std::uint64_t)) {
+    const std::uint64_t word = random();
+    std::memcpy(&bytes[i], &word, sizeof word);
+  }
+  bytes.resize(count);
+  return bytes;
+}
+
+/// A store over a scripted disk in `directories` directories, and a buffer for its transfers.
+class StoreTest : public testing::Test {
+ protected:
+  static constexpr std::uint64_t kChunk = 64_KiB;
+
+  explicit StoreTest(std::size_t directories = 1, std::uint32_t operations_max = 64,
+                     std::uint64_t nvme_bytes = Budget::kUnlimited)
+      : nvme_(Tier::kNvme, nvme_bytes),
+        queue_(aio::IoQueueOptions{.operations_max = operations_max},
+               std::make_unique<FaultyBackend>(disk_), log_),
+        store_({.directories = subdirectories(directories), .chunk_bytes = kChunk}, queue_, nvme_,
+               counters_) {}
+
+  std::vector<std::filesystem::path> subdirectories(std::size_t count) {
+    std::vector<std::filesystem::path> paths;
+    for (std::size_t i = 0; i < count; ++i) {
+      paths.push_back(directory_.path() / ("disk" + std::to_string(i)));
+      std::filesystem::create_directory(paths.back());
+    }
+    return paths;
+  }
+
+  std::span<std::byte> take_buffer(std::uint64_t bytes) {
+    return arena_.take(store_.buffer_bytes(bytes), "a test's buffer");
+  }
+
+  /// Writes `bytes` to the extent from `offset` on and waits.
+  void write(Extent extent, std::span<const std::byte> bytes, std::uint64_t offset = 0) {
+    std::ranges::copy(bytes, buffer_.begin());
+    auto transfer = flush(store_, extent, {offset, bytes.size()}, buffer_);
+    ASSERT_TRUE(transfer);
+    transfer->wait();
+  }
+
+  /// Reads a range into memory that was full of other bytes.
+  std::vector<std::byte> read(Extent extent, ByteRange range) {
+    std::ranges::fill(buffer_, std::byte{0xee});
+    auto transfer = fetch(store_, extent, range, buffer_);
+    EXPECT_TRUE(transfer);
+    transfer->wait();
+    return {buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(range.bytes)};
+  }
+  std::vector<std::byte> read(Extent extent) { return read(extent, {0, extent.bytes}); }
+
+  TempDirectory directory_;
+  std::ostringstream log_text_;
+  Logger log_{log_text_};
+  Counters counters_;
+  Budget host_{Tier::kHost};
+  Budget nvme_;
+  std::shared_ptr<DiskScript> disk_ = std::make_shared<DiskScript>();
+  HostArena arena_{host_, 64_MiB, log_};
+  std::span<std::byte> buffer_ = arena_.take(4_MiB, "a test's buffer");
+  aio::IoQueue queue_;
+  ShardStore store_;
+};
+
+}  // namespace strata::tiering
