@@ -31,6 +31,7 @@ struct PlanInput {
   tiering::Tier optimizer_tier = tiering::Tier::kNvme;  ///< home of master remainder, m and v
   bool accumulate_fp32 = false;                         ///< more than one micro-batch per step
   TierBytes budgets;
+  bool nvme_available = true;                       ///< a directory is named: gradients may spill
   std::uint64_t chunk_bytes = 1u << 20;             ///< of the shard store
   std::uint64_t prefetch_elements = 50'000'000;     ///< wished for ahead of use
   std::uint64_t live_elements_max = 1'000'000'000;  ///< kept unsharded on the device at most
@@ -50,8 +51,9 @@ struct Plan {
   std::vector<PlanItem> items;
   std::vector<tiering::Tier> gradient_tier;  ///< of each unit: host, or nvme where host has no room
 
-  std::uint64_t slot_bytes = 0;  ///< of a pinned staging buffer
-  std::size_t slot_count = 0;
+  std::uint64_t slot_bytes = 0;          ///< of a pinned staging buffer
+  std::size_t fetch_slots = 0;           ///< weights on their way to the device
+  std::size_t gradient_slots = 0;        ///< gradients on their way to their home
   std::uint64_t device_cache_bytes = 0;  ///< unsharded units; at least the largest one
   std::uint64_t bucket_bytes = 0;        ///< gradients packed at a time on the device (hop reduce)
   std::uint64_t window_elements = 0;

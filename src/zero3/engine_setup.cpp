@@ -1,0 +1,246 @@
+#include <algorithm>
+#include <utility>
+
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+#include "zero3/engine_impl.h"
+
+/// \file
+/// How an engine comes to be: config, units and their homes, plan, memory.
+
+namespace strata {
+
+using tiering::Budget;
+using tiering::Tier;
+using zero3::Unit;
+
+namespace {
+
+// Groups of hyperparameters, see adam_groups.
+constexpr std::uint32_t kDecayGroup = 0;
+constexpr std::uint32_t kNoDecayGroup = 1;
+
+// Operations in flight are bounded by slots and windows, times the directories they are striped
+// over.
+constexpr std::uint32_t kOperationsMax = 1024;
+// Address space, not memory.
+constexpr std::uint64_t kAddressSpace = std::uint64_t{1} << 42;
+
+Tier tier_of(formats::OffloadDevice device) {
+  switch (device) {
+    case formats::OffloadDevice::kNone: return Tier::kDevice;
+    case formats::OffloadDevice::kCpu: return Tier::kHost;
+    case formats::OffloadDevice::kNvme: return Tier::kNvme;
+  }
+  return Tier::kDevice;
+}
+
+aio::IoQueueOptions io_options(const formats::DsConfig& config) {
+  aio::IoQueueOptions options;
+  options.backend = config.strata.io == formats::IoEngine::kIoUring   ? aio::BackendKind::kIoUring
+                    : config.strata.io == formats::IoEngine::kThreads ? aio::BackendKind::kThreads
+                                                                      : aio::BackendKind::kAuto;
+  options.block_bytes = static_cast<std::uint32_t>(config.aio.block_bytes);
+  options.depth = static_cast<std::uint32_t>(config.aio.queue_depth);
+  options.threads = static_cast<std::uint32_t>(config.aio.threads);
+  options.operations_max = kOperationsMax;
+  return options;
+}
+
+std::unique_ptr<tiering::HostArena> make_arena(Budget& budget, Logger& log) {
+  return std::make_unique<tiering::HostArena>(budget, std::min(budget.limit(), kAddressSpace), log);
+}
+
+}  // namespace
+
+zero3::PlanInput Engine::plan_input_from(const formats::DsConfig& config) {
+  zero3::PlanInput input;
+  input.precision = config.precision();
+  input.parameter_tier = tier_of(config.zero.offload_param.device);
+  input.optimizer_tier = tier_of(config.zero.offload_optimizer.device);
+  input.accumulate_fp32 = config.gradient_accumulation_steps > 1;
+  input.budgets = {.device = config.strata.device_budget_bytes.value_or(Budget::kUnlimited),
+                   .host = config.strata.host_budget_bytes.value_or(Budget::kUnlimited),
+                   .nvme = config.strata.nvme_budget_bytes.value_or(Budget::kUnlimited)};
+  input.nvme_available = !config.nvme_directories().empty();
+  input.chunk_bytes = config.strata.chunk_bytes;
+  input.prefetch_elements = static_cast<std::uint64_t>(config.zero.prefetch_elements);
+  input.live_elements_max = static_cast<std::uint64_t>(config.zero.live_elements_max);
+  const std::int64_t window = config.strata.window_elements;
+  input.window_elements_max =
+      static_cast<std::uint64_t>(window > 0 ? std::min(window, config.zero.sub_group_elements)
+                                            : config.zero.sub_group_elements);
+  const bool wants_nvme =
+      input.parameter_tier == Tier::kNvme || input.optimizer_tier == Tier::kNvme;
+  if (wants_nvme && !input.nvme_available) {
+    throw ConfigError(config.name +
+                      ": something is to be offloaded to nvme, but no directory is named; set "
+                      "zero_optimization.offload_*.nvme_path or \"strata\": {\"nvme\": [...]}");
+  }
+  return input;
+}
+
+Engine::Impl::Impl(formats::DsConfig config, Logger* log)
+    : own_log_(log == nullptr ? std::make_unique<Logger>() : nullptr),
+      log_(log == nullptr ? *own_log_ : *log),
+      config_((config.resolve_batch(/*world_size=*/1), std::move(config))),
+      precision_(config_.precision()),
+      device_(Tier::kDevice, config_.strata.device_budget_bytes.value_or(Budget::kUnlimited)),
+      host_(Tier::kHost, config_.strata.host_budget_bytes.value_or(Budget::kUnlimited)),
+      nvme_(Tier::kNvme, config_.strata.nvme_budget_bytes.value_or(Budget::kUnlimited)),
+      schedule_(config_.scheduler, config_.optimizer.lr),
+      scaler_(config_.fp16.enabled ? zero3::LossScaler(config_.fp16) : zero3::LossScaler()),
+      anchor_(torch::zeros({}, torch::requires_grad())),
+      plan_input_(Engine::plan_input_from(config_)) {
+  device_arena_ = make_arena(device_, log_);
+  host_arena_ = make_arena(host_, log_);
+  if (plan_input_.nvme_available) {
+    const std::vector<std::string> names = config_.nvme_directories();
+    const std::vector<std::filesystem::path> directories(names.begin(), names.end());
+    queue_ = std::make_unique<aio::IoQueue>(io_options(config_), directories.front(), log_);
+    store_ = std::make_unique<tiering::ShardStore>(
+        tiering::ShardStore::Options{directories, plan_input_.chunk_bytes}, *queue_, nvme_,
+        counters_);
+  }
+}
+
+Budget& Engine::Impl::budget(Tier tier) {
+  return tier == Tier::kDevice ? device_ : tier == Tier::kHost ? host_ : nvme_;
+}
+
+Unit& Engine::Impl::make_unit(torch::nn::Module& module, ShardOptions options) {
+  if (plan_) {
+    throw UsageError(
+        "a module was given to shard() after the first forward; shard all modules, "
+        "then train");
+  }
+  for (const auto& parameter : module.parameters()) {
+    for (const auto& unit : units_) {
+      for (const auto& other : unit->parameters()) {
+        if (other.is_same(parameter)) {
+          throw UsageError("unit '" + options.name + "' shares a parameter with unit '" +
+                           unit->name() +
+                           "'; a tied weight belongs to one unit, whose run() is "
+                           "called for each of its uses");
+        }
+      }
+    }
+  }
+  if (!placement_) {
+    const bool on_nvme =
+        plan_input_.parameter_tier == Tier::kNvme || plan_input_.optimizer_tier == Tier::kNvme;
+    placement_.emplace(precision_, on_nvme ? store_.get() : nullptr, host_, log_);
+  }
+  auto unit = std::make_unique<Unit>(*this, static_cast<zero3::UnitId>(units_.size()),
+                                     std::move(options.name), module, precision_);
+  set_homes(*unit);
+  placement_->place(*unit, options.initializer);
+  unit->adopt_parameters();
+  plan_input_.units.push_back(unit->layout());
+  units_.push_back(std::move(unit));
+  return *units_.back();
+}
+
+optim_cpu::StateHome Engine::Impl::make_home(Tier tier, std::uint64_t count,
+                                             std::uint64_t element_bytes, const std::string& what) {
+  const std::uint64_t bytes = count * element_bytes;
+  if (bytes == 0) return {};
+  if (tier == Tier::kNvme) return {.memory = {}, .extent = store_->allocate(bytes, what)};
+  tiering::HostArena& arena = tier == Tier::kDevice ? *device_arena_ : *host_arena_;
+  return {.memory = arena.take(bytes, what).first(bytes), .extent = std::nullopt};
+}
+
+void Engine::Impl::set_homes(Unit& unit) {
+  const auto home = [&](Tier tier, StateKind kind, std::uint64_t count) {
+    return make_home(tier, count, state_bytes(precision_, kind),
+                     unit.name() + " " + std::string(name_of(kind)));
+  };
+  const Tier parameter_tier = plan_input_.parameter_tier;
+  const Tier optimizer_tier = plan_input_.optimizer_tier;
+  const std::uint64_t count = unit.layout().trainable_count;
+  unit.trainable().weight = home(parameter_tier, StateKind::kWeight, count);
+  unit.frozen().weight = home(parameter_tier, StateKind::kWeight, unit.layout().frozen_count);
+
+  optim_cpu::ShardStates& states = unit.states;
+  states.count = count;
+  states.gradient_fp32 = plan_input_.accumulate_fp32 || precision_ == Precision::kFp32;
+  states.weight = unit.trainable().weight;
+  states.master = home(optimizer_tier, StateKind::kMaster, count);
+  states.m = home(optimizer_tier, StateKind::kM, count);
+  states.v = home(optimizer_tier, StateKind::kV, count);
+  for (const zero3::ParameterLayout* parameter : unit.trainable_layouts()) {
+    const std::uint32_t group =
+        config_.decays(unit.layout().full_name(*parameter)) ? kDecayGroup : kNoDecayGroup;
+    if (!states.segments.empty() && states.segments.back().group == group) continue;
+    if (!states.segments.empty()) states.segments.back().end = parameter->offset;
+    states.segments.push_back({parameter->offset, count, group});
+  }
+}
+
+void Engine::Impl::set_gradient_home(Unit& unit, Tier tier) {
+  unit.states.gradient =
+      make_home(tier, unit.states.count,
+                state_bytes(precision_, StateKind::kGradient, unit.states.gradient_fp32),
+                unit.name() + " gradient");
+}
+
+std::vector<optim_cpu::AdamOptions> Engine::Impl::adam_groups(double lr) const {
+  const formats::OptimizerConfig& optimizer = config_.optimizer;
+  optim_cpu::AdamOptions decay{.lr = lr,
+                               .beta1 = optimizer.beta1,
+                               .beta2 = optimizer.beta2,
+                               .eps = optimizer.eps,
+                               .weight_decay = optimizer.weight_decay,
+                               .decoupled_weight_decay = optimizer.decoupled_weight_decay(),
+                               .bias_correction = optimizer.bias_correction};
+  optim_cpu::AdamOptions no_decay = decay;
+  no_decay.weight_decay = 0.0;
+  std::vector<optim_cpu::AdamOptions> groups(2);
+  groups[kDecayGroup] = decay;
+  groups[kNoDecayGroup] = no_decay;
+  return groups;
+}
+
+void Engine::Impl::prepare() {
+  if (plan_) return;
+  if (units_.empty()) throw UsageError("the engine has no units: give modules to shard() first");
+  placement_.reset();  // its staging makes room for the plan's
+  plan_ = zero3::make_plan(plan_input_);
+  const zero3::Plan& plan = *plan_;
+
+  for (std::size_t i = 0; i < units_.size(); ++i) {
+    set_gradient_home(*units_[i], plan.gradient_tier[i]);
+  }
+  tiering::HostArena& host = *host_arena_;
+  if (plan.device_cache_bytes > 0) {
+    regions_ = std::make_unique<tiering::RegionAllocator>(
+        device_arena_->take(plan.device_cache_bytes, "unsharded units"));
+  }
+  if (plan.fetch_slots > 0) {
+    fetch_slots_ = std::make_unique<tiering::PinnedSlots>(host, plan.fetch_slots, plan.slot_bytes);
+    stream_ = std::make_unique<zero3::WeightStream>(*store_, *fetch_slots_, counters_);
+  }
+  parameters_ = std::make_unique<zero3::ParameterCoordinator>(
+      zero3::ParameterCoordinator::Options{plan_input_.prefetch_elements}, units_, regions_.get(),
+      stream_.get(), counters_);
+  parameters_->set_last_micro_batch(config_.gradient_accumulation_steps == 1);
+  if (plan.gradient_slots > 0) {
+    gradient_slots_ =
+        std::make_unique<tiering::PinnedSlots>(host, plan.gradient_slots, plan.slot_bytes);
+    gradients_ = std::make_unique<zero3::GradientCoordinator>(
+        precision_, device_arena_->take(plan.bucket_bytes, "gradient bucket"), *gradient_slots_,
+        store_.get(), counters_);
+    pipeline_ = std::make_unique<optim_cpu::WindowPipeline>(
+        optim_cpu::WindowPipeline::Options{.precision = precision_,
+                                           .window_elements = plan.window_elements,
+                                           .windows = plan.windows,
+                                           .gradients_on_nvme = plan.gradients_on_nvme,
+                                           .threads = static_cast<int>(config_.strata.threads)},
+        plan.windows > 0 ? store_.get() : nullptr, host, counters_);
+  }
+  if (units_.size() > 0 && !gradients_) {
+    log_.warning("no parameter is trainable: backward and step will change nothing");
+  }
+}
+
+}  // namespace strata

@@ -1,0 +1,99 @@
+#include "zero3/gradient_coordinator.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "strata/base/error.h"
+#include "strata/optim_cpu/convert.h"
+#include "strata/tiering/movement.h"
+#include "zero3/reduce.h"
+
+namespace strata::zero3 {
+
+namespace {
+
+/// Waits for a movement, counted as standing still for `hop`.
+void wait_for(tiering::Transfer& transfer, Hop hop, Counters& counters) {
+  ScopedTimer waiting(counters, hop, ScopedTimer::Kind::kWait);
+  transfer.wait();
+}
+
+}  // namespace
+
+void GradientCoordinator::accumulate(Unit& unit, torch::autograd::variable_list gradients) {
+  if (unit.states.gradient.extent) settle();  // the home may still be on its way from the last time
+  const std::uint64_t width = weight_bytes(precision_);
+  const std::uint64_t bucket_elements = bucket_.size() / width;
+  unit.gradient_sum_of_squares = 0.0;
+  unit.gradient_finite = true;
+  for (std::uint64_t begin = 0; begin < unit.states.count; begin += bucket_elements) {
+    const std::uint64_t count = std::min(bucket_elements, unit.states.count - begin);
+    const std::span<std::byte> bucket = bucket_.first(count * width);
+    reduce(unit, gradients, begin, bucket, counters_);
+    tiering::PinnedSlot slot = acquire_slot();
+    const std::span<std::byte> piece = slot.bytes().first(bucket.size());
+    tiering::drain(bucket, piece, counters_);
+    add_piece(unit, begin, count, piece);
+  }
+  unit.gradient_empty = false;
+}
+
+void GradientCoordinator::add_piece(Unit& unit, std::uint64_t begin, std::uint64_t count,
+                                    std::span<std::byte> piece) {
+  const optim_cpu::StateHome& home = unit.states.gradient;
+  if (home.extent) {
+    add_piece_on_nvme(unit, begin, count, piece);
+    return;
+  }
+  const std::uint64_t width =
+      state_bytes(precision_, StateKind::kGradient, unit.states.gradient_fp32);
+  add(unit, count, piece, home.memory.data() + begin * width);
+}
+
+void GradientCoordinator::add_piece_on_nvme(Unit& unit, std::uint64_t begin, std::uint64_t count,
+                                            std::span<std::byte> piece) {
+  const std::uint64_t width =
+      state_bytes(precision_, StateKind::kGradient, unit.states.gradient_fp32);
+  const tiering::Extent extent = *unit.states.gradient.extent;
+  const tiering::ByteRange range{begin * width, count * width};
+  tiering::PinnedSlot home = acquire_slot();
+  if (!unit.gradient_empty) {
+    auto arriving = tiering::fetch(*store_, extent, range, home.bytes());
+    STRATA_CHECK(arriving.has_value(), "the I/O queue has no room for a gradient");
+    wait_for(*arriving, Hop::kFetch, counters_);
+  }
+  add(unit, count, piece, home.bytes().data());
+  auto leaving = tiering::flush(*store_, extent, range, home.bytes());
+  STRATA_CHECK(leaving.has_value(), "the I/O queue has no room for a gradient");
+  writing_.push_back({std::move(home), std::move(*leaving)});
+}
+
+void GradientCoordinator::add(Unit& unit, std::uint64_t count, std::span<std::byte> piece,
+                              std::byte* home) {
+  ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy);
+  const optim_cpu::GradientSums sums =
+      optim_cpu::accumulate_gradient(precision_, unit.states.gradient_fp32, unit.gradient_empty,
+                                     count, piece.data(), home, unit.gradient_sum_of_squares);
+  unit.gradient_sum_of_squares = sums.sum_of_squares;
+  unit.gradient_finite = unit.gradient_finite && sums.finite;
+}
+
+tiering::PinnedSlot GradientCoordinator::acquire_slot() {
+  while (true) {
+    if (auto slot = slots_.try_acquire()) return std::move(*slot);
+    wait_for_oldest();
+  }
+}
+
+void GradientCoordinator::wait_for_oldest() {
+  STRATA_CHECK(!writing_.empty(), "no slot for gradients and none on its way");
+  Writing oldest = std::move(writing_.front());
+  writing_.pop_front();
+  wait_for(oldest.transfer, Hop::kFlush, counters_);
+}
+
+void GradientCoordinator::settle() {
+  while (!writing_.empty()) wait_for_oldest();
+}
+
+}  // namespace strata::zero3

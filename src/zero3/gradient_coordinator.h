@@ -1,0 +1,60 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <deque>
+#include <span>
+
+#include "strata/base/counters.h"
+#include "strata/base/number_format.h"
+#include "strata/tiering/pinned_slots.h"
+#include "strata/tiering/shard_store.h"
+#include "zero3/unit.h"
+
+namespace strata::zero3 {
+
+/// Takes a unit's gradients from autograd to their home (hops 5 and 6), bucket by bucket: packed on
+/// the device, drained into a pinned slot, added to what the home holds, summed up on the way.
+///
+/// No gradient of a whole unit is ever copied: a bucket is a few MiB and stays in the cache.
+/// Contributions are added in the order in which backward makes them: in fp32 when several
+/// micro-batches are accumulated, else in the weight's format, as autograd itself adds. Thread: the
+/// engine's.
+class GradientCoordinator {
+ public:
+  /// `bucket`: device memory. `store` is null when no gradient rests on nvme.
+  GradientCoordinator(Precision precision, std::span<std::byte> bucket, tiering::PinnedSlots& slots,
+                      tiering::ShardStore* store, Counters& counters)
+      : precision_(precision), bucket_(bucket), slots_(slots), store_(store), counters_(counters) {}
+
+  /// Adds `gradients` (see reduce.h; released as they are used) to the unit's gradient home and
+  /// leaves the home's sum of squares and finiteness in the unit. Throws IoError, DeadlineExceeded,
+  /// CorruptData when the home is on nvme.
+  void accumulate(Unit& unit, torch::autograd::variable_list gradients);
+
+  /// Waits until every gradient is at home.
+  void settle();
+
+ private:
+  struct Writing {
+    tiering::PinnedSlot slot;
+    tiering::Transfer transfer;
+  };
+
+  void add_piece(Unit& unit, std::uint64_t begin, std::uint64_t count, std::span<std::byte> piece);
+  void add_piece_on_nvme(Unit& unit, std::uint64_t begin, std::uint64_t count,
+                         std::span<std::byte> piece);
+  void add(Unit& unit, std::uint64_t count, std::span<std::byte> piece, std::byte* home);
+  tiering::PinnedSlot acquire_slot();
+  void wait_for_oldest();
+
+  Precision precision_;
+  std::span<std::byte> bucket_;
+  tiering::PinnedSlots& slots_;
+  tiering::ShardStore* store_;
+  Counters& counters_;
+  std::deque<Writing> writing_;
+};
+
+}  // namespace strata::zero3

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "strata/base/counters.h"
+#include "strata/tiering/region_allocator.h"
+#include "zero3/order_trace.h"
+#include "zero3/unit.h"
+#include "zero3/weight_stream.h"
+
+namespace strata::zero3 {
+
+/// Decides which units are on the device: fetches the one that is needed, prefetches those that the
+/// recorded order needs next, keeps what fits and evicts what is needed last (Belady's rule).
+///
+/// A unit is made usable by `unshard` and given back by `reshard`; between the two its parameters
+/// can be read. Both may be nested, for different units or the same one.
+/// Thread: the engine's.
+class ParameterCoordinator {
+ public:
+  struct Options {
+    std::uint64_t prefetch_elements = 0;  ///< fetched ahead of use at most
+  };
+
+  /// `regions` is null when the weights rest on the device, `stream` when they do not rest on nvme.
+  ParameterCoordinator(const Options& options, std::vector<std::unique_ptr<Unit>>& units,
+                       tiering::RegionAllocator* regions, WeightStream* stream, Counters& counters)
+      : options_(options), units_(units), regions_(regions), stream_(stream), counters_(counters) {}
+
+  /// Makes `unit` readable, waiting for its bytes. Prefetches the next units of the recorded order.
+  /// `evaluating`: no backward will follow.
+  /// Throws IoError, DeadlineExceeded, CorruptData; BudgetError when the units in use leave no
+  /// room.
+  void unshard(Unit& unit, Pass pass, bool evaluating);
+
+  /// Gives `unit` back. Its bytes stay on the device as long as there is room.
+  void reshard(Unit& unit);
+
+  /// Says whether a step follows the micro-batch under way. If so, nothing is prefetched beyond its
+  /// end: the weights change in between.
+  void set_last_micro_batch(bool last) { last_micro_batch_ = last; }
+
+  /// A micro-batch is over.
+  void end_cycle() { trace_.end_cycle(); }
+
+  /// The weights at home have changed: nothing on the device or on its way there is valid any more.
+  /// No unit may be in use.
+  void invalidate();
+
+  /// Starts fetching what comes next, at the start of a training step.
+  void prefetch_first() { prefetch(/*evaluating=*/false); }
+
+ private:
+  void prefetch(bool evaluating);
+  std::span<std::byte> make_room(Unit& unit);
+  Unit* eviction_candidate();
+  void evict(Unit& unit);
+  void bring_in(Unit& unit, std::span<std::byte> region);
+
+  Options options_;
+  std::vector<std::unique_ptr<Unit>>& units_;
+  tiering::RegionAllocator* regions_;
+  WeightStream* stream_;
+  Counters& counters_;
+  OrderTrace trace_;
+  bool last_micro_batch_ = true;
+  std::uint64_t tick_ = 0;
+};
+
+}  // namespace strata::zero3

@@ -1,0 +1,336 @@
+#include "strata/zero3/plan.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <optional>
+#include <sstream>
+
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+#include "strata/optim_cpu/convert.h"
+#include "strata/optim_cpu/window_pipeline.h"
+#include "strata/tiering/budget.h"
+
+namespace strata::zero3 {
+
+using tiering::Budget;
+using tiering::Tier;
+
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kSlotBytesWished = 4_MiB;
+
+/// How much memory staging gets, from the least that works upwards.
+struct StagingLevel {
+  std::size_t fetch_slots;
+  std::size_t windows;
+  std::uint64_t window_multiple;  ///< of the smallest window
+};
+constexpr std::array<StagingLevel, 6> kLevels = {
+    {{2, 1, 1}, {4, 2, 1}, {8, 3, 1}, {12, 3, 2}, {16, 3, 4}, {32, 4, 4}}};
+constexpr std::size_t kComfortableLevel = 2;  // disk and arithmetic overlap from here on
+
+std::uint64_t vector_bytes(std::uint64_t count, std::uint64_t element_bytes) {
+  return round_up(count * element_bytes, kPage);
+}
+
+/// Everything about the input that does not depend on a choice.
+class Facts {
+ public:
+  explicit Facts(const PlanInput& input) : input_(input) {
+    for (const UnitLayout& unit : input.units) {
+      largest_region_ = std::max(largest_region_, region_bytes(unit));
+      all_regions_ += region_bytes(unit);
+      largest_trainable_ = std::max(largest_trainable_, unit.trainable_count);
+      largest_vector_ = std::max({largest_vector_, unit.trainable_count, unit.frozen_count});
+    }
+    // Pieces of gradients must not cut a block of their sums, and a bucket of 2-byte gradients,
+    // half a slot, must still lie on the chunk grid.
+    const std::uint64_t grid = std::max<std::uint64_t>(
+        2 * input.chunk_bytes, optim_cpu::kGradientBlockElements * sizeof(float));
+    slot_bytes_ = std::min(round_up(kSlotBytesWished, grid),
+                           round_up(std::max<std::uint64_t>(largest_vector_ * 4, 1), grid));
+  }
+
+  [[nodiscard]] std::uint64_t region_bytes(const UnitLayout& unit) const {
+    const std::uint64_t width = weight_bytes(input_.precision);
+    return vector_bytes(unit.trainable_count, width) + vector_bytes(unit.frozen_count, width);
+  }
+
+  /// Bytes of one state of all units, as it rests in memory or on disk.
+  [[nodiscard]] std::uint64_t home_bytes(StateKind kind) const {
+    std::uint64_t total = 0;
+    for (const UnitLayout& unit : input_.units) {
+      total += vector_bytes(unit.trainable_count, state_bytes(input_.precision, kind));
+      if (kind == StateKind::kWeight) {
+        total += vector_bytes(unit.frozen_count, weight_bytes(input_.precision));
+      }
+    }
+    return total;
+  }
+
+  [[nodiscard]] std::uint64_t optimizer_bytes() const {
+    return home_bytes(StateKind::kMaster) + home_bytes(StateKind::kM) + home_bytes(StateKind::kV);
+  }
+
+  [[nodiscard]] std::uint64_t gradient_bytes(const UnitLayout& unit) const {
+    return vector_bytes(unit.trainable_count, state_bytes(input_.precision, StateKind::kGradient,
+                                                          input_.accumulate_fp32));
+  }
+
+  [[nodiscard]] std::uint64_t gradient_bytes() const {
+    std::uint64_t total = 0;
+    for (const UnitLayout& unit : input_.units) total += gradient_bytes(unit);
+    return total;
+  }
+
+  [[nodiscard]] bool on_nvme(Tier tier) const { return tier == Tier::kNvme; }
+  [[nodiscard]] bool weights_on_nvme() const { return on_nvme(input_.parameter_tier); }
+  /// In fp32 the weight is the master: it moves with the optimizer whatever tier the rest is in.
+  [[nodiscard]] bool states_on_nvme() const {
+    return largest_trainable_ > 0 && (weights_on_nvme() || on_nvme(input_.optimizer_tier));
+  }
+
+  [[nodiscard]] std::uint64_t slot_bytes() const { return slot_bytes_; }
+  [[nodiscard]] std::uint64_t largest_region() const { return largest_region_; }
+  [[nodiscard]] std::uint64_t all_regions() const { return all_regions_; }
+  [[nodiscard]] bool trainable() const { return largest_trainable_ > 0; }
+
+  /// Packed gradients pass the device in pieces whose fp32 form fills a slot.
+  [[nodiscard]] std::uint64_t bucket_bytes() const {
+    return trainable() ? slot_bytes_ / sizeof(float) * weight_bytes(input_.precision) : 0;
+  }
+
+  [[nodiscard]] std::uint64_t window_elements(std::uint64_t multiple) const {
+    const std::uint64_t grid = std::max<std::uint64_t>(input_.chunk_bytes / 2, 2048);
+    const std::uint64_t whole = round_up(std::max<std::uint64_t>(largest_trainable_, 1), grid);
+    std::uint64_t elements = std::min(grid * multiple, whole);
+    if (input_.window_elements_max > 0) {
+      elements = std::min(elements, std::max(input_.window_elements_max / grid * grid, grid));
+    }
+    return elements;
+  }
+
+  [[nodiscard]] std::size_t fetch_slots_wished() const {
+    const std::uint64_t bytes = input_.prefetch_elements * weight_bytes(input_.precision);
+    return std::max<std::size_t>(2, ceil_div(bytes, slot_bytes_));
+  }
+
+ private:
+  const PlanInput& input_;
+  std::uint64_t largest_region_ = 0, all_regions_ = 0;
+  std::uint64_t largest_trainable_ = 0, largest_vector_ = 0;
+  std::uint64_t slot_bytes_ = 0;
+};
+
+/// The staging of one level, as a plan's fields.
+struct Staging {
+  std::size_t fetch_slots = 0, gradient_slots = 0, windows = 0;
+  std::uint64_t window_elements = 0;
+  std::uint64_t slots_total = 0, windows_total = 0;  // bytes
+  [[nodiscard]] std::uint64_t bytes() const { return slots_total + windows_total; }
+};
+
+Staging staging_of(const Facts& facts, const PlanInput& input, std::size_t level,
+                   bool gradients_on_nvme) {
+  Staging staging;
+  if (facts.weights_on_nvme()) {
+    staging.fetch_slots = std::min(kLevels[level].fetch_slots, facts.fetch_slots_wished());
+  }
+  if (facts.trainable()) staging.gradient_slots = gradients_on_nvme ? 4 : 1;
+  staging.slots_total = (staging.fetch_slots + staging.gradient_slots) * facts.slot_bytes();
+  if (facts.states_on_nvme() || gradients_on_nvme) {
+    staging.windows = kLevels[level].windows;
+    staging.window_elements = facts.window_elements(kLevels[level].window_multiple);
+    staging.windows_total =
+        optim_cpu::WindowPipeline::arena_bytes({.precision = input.precision,
+                                                .window_elements = staging.window_elements,
+                                                .windows = staging.windows,
+                                                .gradients_on_nvme = gradients_on_nvme});
+  }
+  return staging;
+}
+
+struct Gradients {
+  std::vector<Tier> tier;
+  std::uint64_t host_bytes = 0, nvme_bytes = 0;
+};
+
+/// Puts units' gradients into `room` bytes of host memory, the first units first.
+Gradients place_gradients(const Facts& facts, const PlanInput& input, std::uint64_t room) {
+  Gradients gradients;
+  for (const UnitLayout& unit : input.units) {
+    const std::uint64_t bytes = facts.gradient_bytes(unit);
+    const bool fits = gradients.host_bytes + bytes <= room;
+    gradients.tier.push_back(fits ? Tier::kHost : Tier::kNvme);
+    (fits ? gradients.host_bytes : gradients.nvme_bytes) += bytes;
+  }
+  return gradients;
+}
+
+/// Bytes of the states that rest in `tier`.
+std::uint64_t homes_in(Tier tier, const Facts& facts, const PlanInput& input) {
+  std::uint64_t bytes = 0;
+  if (input.parameter_tier == tier) bytes += facts.home_bytes(StateKind::kWeight);
+  if (input.optimizer_tier == tier) bytes += facts.optimizer_bytes();
+  return bytes;
+}
+
+struct HostChoice {
+  Staging staging;
+  Gradients gradients;
+};
+
+/// The best staging level and gradient placement for a host budget; nullopt when nothing fits.
+std::optional<HostChoice> choose_host(const Facts& facts, const PlanInput& input,
+                                      std::uint64_t budget) {
+  const std::uint64_t homes = homes_in(Tier::kHost, facts, input);
+  const auto fits = [&](const Staging& staging, std::uint64_t gradient_bytes) {
+    return homes + staging.bytes() + gradient_bytes <= budget;
+  };
+  const std::uint64_t all_gradients = facts.gradient_bytes();
+  // With every gradient in memory: the deepest staging that fits, unless that is less than
+  // comfortable and the disk could take gradients instead.
+  for (std::size_t level = kLevels.size(); level-- > 0;) {
+    if (level < kComfortableLevel && input.nvme_available) break;
+    const Staging staging = staging_of(facts, input, level, false);
+    if (fits(staging, all_gradients))
+      return HostChoice{staging, place_gradients(facts, input, all_gradients)};
+  }
+  if (!input.nvme_available) return std::nullopt;
+  for (std::size_t level = kComfortableLevel + 1; level-- > 0;) {
+    const Staging staging = staging_of(facts, input, level, true);
+    if (fits(staging, 0)) {
+      return HostChoice{staging, place_gradients(facts, input, budget - homes - staging.bytes())};
+    }
+    // The least staging with all gradients in memory may still be smaller than with some on the
+    // disk.
+    const Staging without = staging_of(facts, input, level, false);
+    if (fits(without, all_gradients)) {
+      return HostChoice{without, place_gradients(facts, input, all_gradients)};
+    }
+  }
+  return std::nullopt;
+}
+
+std::uint64_t smallest_host(const Facts& facts, const PlanInput& input) {
+  const std::uint64_t homes = homes_in(Tier::kHost, facts, input);
+  const std::uint64_t in_memory =
+      staging_of(facts, input, 0, false).bytes() + facts.gradient_bytes();
+  if (!input.nvme_available) return homes + in_memory;
+  return homes + std::min(in_memory, staging_of(facts, input, 0, true).bytes());
+}
+
+std::uint64_t smallest_device(const Facts& facts, const PlanInput& input) {
+  const bool resident = input.parameter_tier == Tier::kDevice;
+  return homes_in(Tier::kDevice, facts, input) + (resident ? 0 : facts.largest_region()) +
+         facts.bucket_bytes();
+}
+
+std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
+  if (input.parameter_tier == Tier::kDevice) return 0;
+  const std::uint64_t fixed = homes_in(Tier::kDevice, facts, input) + facts.bucket_bytes();
+  const std::uint64_t live =
+      round_up(input.live_elements_max * weight_bytes(input.precision), kPage);
+  const std::uint64_t wished =
+      std::max(facts.largest_region(), std::min(facts.all_regions(), live));
+  const std::uint64_t room = input.budgets.device - fixed;  // smallest_device was checked before
+  return std::min(wished, room / kPage * kPage);
+}
+
+[[noreturn]] void refuse(Tier tier, std::uint64_t budget, std::uint64_t smallest) {
+  throw BudgetError("the " + std::string(name_of(tier)) + " budget of " + format_bytes(budget) +
+                    " (" + std::to_string(budget) +
+                    " bytes) is too small for this model and "
+                    "configuration; the smallest that works is " +
+                    format_bytes(smallest) + " (" + std::to_string(smallest) + " bytes)");
+}
+
+void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradients& gradients,
+             const Staging& staging) {
+  const auto item = [&](std::string what, Tier tier, std::uint64_t bytes) {
+    if (bytes == 0) return;
+    plan.items.push_back({std::move(what), tier, bytes});
+    plan.total.of(tier) += bytes;
+  };
+  item("weights", input.parameter_tier, facts.home_bytes(StateKind::kWeight));
+  item("optimizer states", input.optimizer_tier, facts.optimizer_bytes());
+  item("gradients", Tier::kHost, gradients.host_bytes);
+  item("gradients without room in host memory", Tier::kNvme, gradients.nvme_bytes);
+  item("staging of weights", Tier::kHost, staging.fetch_slots * facts.slot_bytes());
+  item("staging of gradients", Tier::kHost, staging.gradient_slots * facts.slot_bytes());
+  item("optimizer windows", Tier::kHost, staging.windows_total);
+  item("unsharded units", Tier::kDevice, plan.device_cache_bytes);
+  item("gradient bucket", Tier::kDevice, plan.bucket_bytes);
+}
+
+}  // namespace
+
+std::uint64_t TierBytes::of(Tier tier) const {
+  return tier == Tier::kDevice ? device : tier == Tier::kHost ? host : nvme;
+}
+
+std::uint64_t& TierBytes::of(Tier tier) {
+  return tier == Tier::kDevice ? device : tier == Tier::kHost ? host : nvme;
+}
+
+Plan make_plan(const PlanInput& input) {
+  if (input.chunk_bytes < kPage || !std::has_single_bit(input.chunk_bytes)) {
+    throw ConfigError("strata.chunk_bytes is " + std::to_string(input.chunk_bytes) +
+                      "; it must be a power of two, at least 4096");
+  }
+  const Facts facts(input);
+  if (const auto smallest = smallest_device(facts, input); smallest > input.budgets.device) {
+    refuse(Tier::kDevice, input.budgets.device, smallest);
+  }
+  const std::optional<HostChoice> choice = choose_host(facts, input, input.budgets.host);
+  if (!choice) refuse(Tier::kHost, input.budgets.host, smallest_host(facts, input));
+
+  Plan plan;
+  plan.gradient_tier = choice->gradients.tier;
+  plan.gradients_on_nvme = choice->gradients.nvme_bytes > 0;
+  plan.slot_bytes = facts.slot_bytes();
+  plan.fetch_slots = choice->staging.fetch_slots;
+  plan.gradient_slots = choice->staging.gradient_slots;
+  plan.windows = choice->staging.windows;
+  plan.window_elements = choice->staging.window_elements;
+  plan.device_cache_bytes = device_cache(facts, input);
+  plan.bucket_bytes = facts.bucket_bytes();
+  itemize(plan, facts, input, choice->gradients, choice->staging);
+  plan.uses_nvme = plan.total.nvme > 0;
+
+  if (plan.total.nvme > input.budgets.nvme) {
+    refuse(Tier::kNvme, input.budgets.nvme, plan.total.nvme);
+  }
+  return plan;
+}
+
+TierBytes smallest_budgets(const PlanInput& input) {
+  PlanInput least = input;
+  const Facts facts(least);
+  least.budgets = {.device = smallest_device(facts, input),
+                   .host = smallest_host(facts, input),
+                   .nvme = Budget::kUnlimited};
+  return make_plan(least).total;
+}
+
+std::string describe(const Plan& plan, const PlanInput& input) {
+  std::ostringstream out;
+  for (const PlanItem& item : plan.items) {
+    out << "  " << name_of(item.tier) << std::string(8 - name_of(item.tier).size(), ' ')
+        << format_bytes(item.bytes) << "  " << item.what << "\n";
+  }
+  for (const Tier tier : {Tier::kDevice, Tier::kHost, Tier::kNvme}) {
+    const std::uint64_t budget = input.budgets.of(tier);
+    out << "  " << name_of(tier) << std::string(8 - name_of(tier).size(), ' ')
+        << format_bytes(plan.total.of(tier)) << "  in all, of "
+        << (budget == Budget::kUnlimited ? "an unlimited budget"
+                                         : "a budget of " + format_bytes(budget))
+        << "\n";
+  }
+  return out.str();
+}
+
+}  // namespace strata::zero3

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <span>
+
+#include "strata/base/counters.h"
+#include "zero3/unit.h"
+
+namespace strata::zero3 {
+
+/// Packs elements [begin, begin + bucket elements) of a unit's flat gradient into `bucket` (hop 5,
+/// reduce). With one rank the sum over ranks is the gradient itself.
+///
+/// `gradients` are autograd's, one for each trainable parameter in the layout's order, in the
+/// weight's format and contiguous; an undefined one counts as zero, as does the padding. Gradients
+/// that end in this bucket are released.
+void reduce(const Unit& unit, torch::autograd::variable_list& gradients, std::uint64_t begin,
+            std::span<std::byte> bucket, Counters& counters);
+
+}  // namespace strata::zero3

@@ -1,0 +1,166 @@
+#include "strata/zero3/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <tuple>
+
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+#include "strata/tiering/budget.h"
+
+namespace strata::zero3 {
+namespace {
+
+using testing::HasSubstr;
+using tiering::Budget;
+using tiering::Tier;
+
+UnitLayout unit_of(std::int64_t trainable, std::int64_t frozen = 0) {
+  UnitLayout unit;
+  unit.add("weight", {trainable}, true);
+  if (frozen > 0) unit.add("frozen", {frozen}, false);
+  return unit;
+}
+
+/// A model of 12 blocks of 7 M parameters and an outer unit of 39 M, in bf16.
+PlanInput gpt2_like() {
+  PlanInput input;
+  input.units.push_back(unit_of(39'000'000));
+  for (int i = 0; i < 12; ++i) input.units.push_back(unit_of(7'000'000));
+  input.precision = Precision::kBf16;
+  input.budgets = {Budget::kUnlimited, Budget::kUnlimited, Budget::kUnlimited};
+  return input;
+}
+
+TEST(Plan, PutsHomesWhereTheInputSays) {
+  PlanInput input = gpt2_like();
+  const std::uint64_t parameters = 39'000'000 + 12ull * 7'000'000;
+  EXPECT_GE(make_plan(input).total.nvme, parameters * 12);
+  EXPECT_LT(make_plan(input).total.nvme, parameters * 12 + 1_MiB);
+
+  input.optimizer_tier = Tier::kHost;
+  EXPECT_LT(make_plan(input).total.nvme, parameters * 2 + 1_MiB);
+  EXPECT_GE(make_plan(input).total.host, parameters * (10 + 2));
+
+  input.parameter_tier = Tier::kDevice;
+  const Plan plan = make_plan(input);
+  EXPECT_EQ(plan.total.nvme, 0u);
+  EXPECT_FALSE(plan.uses_nvme);
+  EXPECT_EQ(plan.device_cache_bytes, 0u);
+  EXPECT_EQ(plan.windows, 0u);
+}
+
+TEST(Plan, ItemsAddUpToTheTotals) {
+  const Plan plan = make_plan(gpt2_like());
+  TierBytes sum;
+  for (const PlanItem& item : plan.items) sum.of(item.tier) += item.bytes;
+  EXPECT_EQ(sum.device, plan.total.device);
+  EXPECT_EQ(sum.host, plan.total.host);
+  EXPECT_EQ(sum.nvme, plan.total.nvme);
+}
+
+TEST(Plan, NeverExceedsABudgetAndNamesTheSmallestThatWorks) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 200; ++round) {
+    PlanInput input;
+    const int units = 1 + static_cast<int>(random() % 6);
+    for (int i = 0; i < units; ++i) {
+      input.units.push_back(unit_of(1 + random() % 3'000'000, random() % 2 * (random() % 500'000)));
+    }
+    constexpr Tier kTiers[] = {Tier::kDevice, Tier::kHost, Tier::kNvme};
+    input.precision = static_cast<Precision>(random() % 3);
+    input.parameter_tier = kTiers[random() % 3];
+    input.optimizer_tier = kTiers[random() % 3];
+    input.accumulate_fp32 = random() % 2 == 0;
+    input.nvme_available = input.parameter_tier == Tier::kNvme ||
+                           input.optimizer_tier == Tier::kNvme || random() % 2 == 0;
+    input.chunk_bytes = 4096ull << (random() % 9);
+    const TierBytes smallest = smallest_budgets(input);
+    input.budgets = smallest;
+    const Plan least = make_plan(input);
+    for (const Tier tier : kTiers) EXPECT_LE(least.total.of(tier), smallest.of(tier));
+
+    input.budgets.host += random() % 50'000'000;
+    input.budgets.device += random() % 10'000'000;
+    input.budgets.nvme = Budget::kUnlimited;
+    const Plan plan = make_plan(input);
+    for (const Tier tier : kTiers) EXPECT_LE(plan.total.of(tier), input.budgets.of(tier));
+
+    for (const Tier tier : {Tier::kDevice, Tier::kHost}) {
+      if (smallest.of(tier) == 0) continue;
+      input.budgets = {Budget::kUnlimited, Budget::kUnlimited, Budget::kUnlimited};
+      input.budgets.of(tier) = smallest.of(tier) - 1;
+      try {
+        std::ignore = make_plan(input);
+        ADD_FAILURE() << "a budget below the smallest was accepted";
+      } catch (const BudgetError& error) {
+        EXPECT_THAT(error.what(), HasSubstr(std::to_string(smallest.of(tier))));
+        EXPECT_THAT(error.what(), HasSubstr(std::string(name_of(tier))));
+      }
+    }
+  }
+}
+
+TEST(Plan, SpillsGradientsToNvmeOnlyWhenHostMemoryHasNoRoom) {
+  PlanInput input = gpt2_like();
+  EXPECT_FALSE(make_plan(input).gradients_on_nvme);
+  input.budgets.host = 512_MiB;
+  EXPECT_FALSE(make_plan(input).gradients_on_nvme);
+  input.budgets.host = 200_MiB;
+  const Plan plan = make_plan(input);
+  EXPECT_TRUE(plan.gradients_on_nvme);
+  EXPECT_EQ(plan.gradient_tier.front(), Tier::kHost);
+  EXPECT_EQ(plan.gradient_tier.back(), Tier::kNvme);
+}
+
+TEST(Plan, KeepsDiskAndArithmeticOverlappedBeforeItKeepsGradients) {
+  PlanInput input = gpt2_like();
+  input.budgets.host = 200_MiB;
+  const Plan plan = make_plan(input);
+  EXPECT_GE(plan.windows, 3u);
+  EXPECT_GE(plan.fetch_slots, 8u);
+}
+
+TEST(Plan, CutsGradientsWhereTheirSumsAndTheChunksAllow) {
+  PlanInput input = gpt2_like();
+  for (const std::uint64_t chunk : {4_KiB, 64_KiB, 1_MiB, 4_MiB}) {
+    input.chunk_bytes = chunk;
+    const Plan plan = make_plan(input);
+    EXPECT_EQ(plan.bucket_bytes % chunk, 0u) << chunk;
+    EXPECT_EQ(plan.slot_bytes % (32768 * 4), 0u) << chunk;
+    EXPECT_EQ(plan.window_elements * 2 % chunk, 0u) << chunk;
+  }
+}
+
+TEST(Plan, RefusesAChunkThatIsNoPowerOfTwo) {
+  PlanInput input = gpt2_like();
+  for (const std::uint64_t chunk : {0ull, 2048ull, 12288ull}) {
+    input.chunk_bytes = chunk;
+    EXPECT_THROW(make_plan(input), ConfigError) << chunk;
+  }
+}
+
+TEST(Plan, FrozenParametersHaveWeightsOnly) {
+  PlanInput input;
+  input.units.push_back(unit_of(0, 1 << 20));
+  input.precision = Precision::kBf16;
+  input.budgets = {Budget::kUnlimited, Budget::kUnlimited, Budget::kUnlimited};
+  const Plan plan = make_plan(input);
+  EXPECT_EQ(plan.total.nvme, 2u << 20);
+  EXPECT_EQ(plan.gradient_slots, 0u);
+  EXPECT_EQ(plan.windows, 0u);
+}
+
+TEST(Plan, DescriptionNamesEveryTierAndItsBudget) {
+  PlanInput input = gpt2_like();
+  input.budgets.host = 512_MiB;
+  const std::string text = describe(make_plan(input), input);
+  EXPECT_THAT(text, HasSubstr("of a budget of 512 MiB"));
+  EXPECT_THAT(text, HasSubstr("an unlimited budget"));
+  EXPECT_THAT(text, HasSubstr("optimizer windows"));
+}
+
+}  // namespace
+}  // namespace strata::zero3

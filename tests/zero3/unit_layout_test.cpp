@@ -1,0 +1,44 @@
+#include "strata/zero3/unit_layout.h"
+
+#include <gtest/gtest.h>
+
+#include "strata/base/error.h"
+
+namespace strata::zero3 {
+namespace {
+
+TEST(UnitLayout, AlignsEveryParameterAndSeparatesTheFrozen) {
+  UnitLayout unit;
+  unit.name = "h.0";
+  unit.add("weight", {3, 5}, true);
+  unit.add("table", {7}, false);
+  unit.add("bias", {5}, true);
+  EXPECT_EQ(unit.parameters[0].offset, 0u);
+  EXPECT_EQ(unit.parameters[1].offset, 0u);
+  EXPECT_EQ(unit.parameters[2].offset, 32u);
+  EXPECT_EQ(unit.trainable_count, 64u);
+  EXPECT_EQ(unit.frozen_count, 32u);
+  EXPECT_EQ(unit.full_name(unit.parameters[2]), "h.0.bias");
+}
+
+TEST(UnitLayout, KeepsScalarsAndEmptyParameters) {
+  UnitLayout unit;
+  unit.add("scale", {}, true);
+  unit.add("none", {0, 4}, true);
+  EXPECT_EQ(unit.parameters[0].count, 1u);
+  EXPECT_EQ(unit.parameters[1].count, 0u);
+  EXPECT_EQ(unit.trainable_count, 32u);
+  EXPECT_EQ(unit.full_name(unit.parameters[0]), "scale");
+}
+
+TEST(UnitLayout, RefusesWhatCannotBeLaidOut) {
+  UnitLayout unit;
+  unit.add("weight", {2}, true);
+  EXPECT_THROW(unit.add("weight", {2}, true), UsageError);
+  EXPECT_THROW(unit.add("negative", {-1}, true), UsageError);
+  EXPECT_THROW(unit.add("vast", {1LL << 40, 1LL << 40}, true), UsageError);
+  EXPECT_EQ(unit.parameters.size(), 1u);
+}
+
+}  // namespace
+}  // namespace strata::zero3
