@@ -20,7 +20,6 @@ import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 CLANG_TIDY = "clang-tidy-14"
-LAYERS = ["base", "aio", "tiering", "optim_cpu", "formats"]
 QUOTED_INCLUDE = re.compile(rb'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -57,12 +56,13 @@ def fingerprint(source: pathlib.Path, command: str, rules: bytes) -> str:
 
 def check(source: pathlib.Path, build: pathlib.Path, stamp: pathlib.Path) -> str:
     """Runs clang-tidy on one source; returns its complaints, "" when there are none."""
-    result = subprocess.run([CLANG_TIDY, "--quiet", "-p", build, source],
-                            capture_output=True, text=True, check=False)
+    # The compile commands are g++'s, and it knows warnings that clang does not.
+    command = [CLANG_TIDY, "--quiet", "--extra-arg=-Wno-unknown-warning-option", "-p", build, source]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode == 0:
         stamp.touch()
         return ""
-    return result.stdout or result.stderr  # stderr counts the suppressed warnings of others' headers
+    return result.stdout or result.stderr  # stderr otherwise counts warnings in others' headers
 
 
 def main() -> int:
@@ -75,7 +75,8 @@ def main() -> int:
     pending, sources = [], 0
     for entry in json.loads((build / "compile_commands.json").read_text()):
         source = pathlib.Path(entry["directory"], entry["file"]).resolve()
-        if not any(source.is_relative_to(REPOSITORY / "src" / layer) for layer in LAYERS):
+        ours = any(source.is_relative_to(REPOSITORY / root) for root in ("src", "tools"))
+        if not ours or "strata_torch_pch" in entry["command"]:
             continue
         sources += 1
         stamp = passed / fingerprint(source, entry["command"], rules)
