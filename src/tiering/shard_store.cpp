@@ -20,6 +20,8 @@ constexpr std::uint64_t kExtentBytesMax = 1ull << 60;
 /// How much of an extent each file holds, the file of its first chunk first.
 std::vector<std::uint64_t> share_bytes(std::uint64_t bytes, std::uint64_t chunk_bytes,
                                        std::size_t files) {
+  STRATA_CHECK(bytes > 0 && files > 0,
+               std::to_string(bytes) + " bytes in " + std::to_string(files) + " files");
   const std::uint64_t chunks = ceil_div(bytes, chunk_bytes);
   std::vector<std::uint64_t> shares(files);
   for (std::size_t i = 0; i < files; ++i) {

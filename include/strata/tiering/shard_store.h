@@ -49,7 +49,8 @@ class Transfer {
 
   /// Waits for the bytes and, for a fetch, compares every chunk with its checksum. Call once.
   /// Throws IoError (path, offset, length, errno), DeadlineExceeded, CorruptData (extent's name,
-  /// chunk, path, offset: a flipped bit, a misdirected, a lost or a stale write).
+  /// chunk, path, offset: a flipped bit, a misdirected, a lost or a stale write), UsageError when
+  /// called twice.
   void wait();
 
  private:
@@ -76,8 +77,8 @@ class ShardStore {
     std::uint64_t chunk_bytes = 1u << 20;            ///< checksum and stripe; a multiple of 4096
   };
 
-  /// Throws ConfigError (no directory, bad chunk) and IoError (a directory that is missing or
-  /// read-only).
+  /// Throws ConfigError (no directory, bad chunk, a file system whose transfers must be aligned to
+  /// more than 4096) and IoError (a directory that is missing or read-only).
   ShardStore(const Options& options, aio::IoQueue& queue, Budget& nvme, Counters& counters);
   ~ShardStore();
   ShardStore(const ShardStore&) = delete;
