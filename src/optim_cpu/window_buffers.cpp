@@ -1,0 +1,50 @@
+#include "optim_cpu/window_buffers.h"
+
+#include <numeric>
+
+#include "strata/base/units.h"
+
+namespace strata::optim_cpu {
+
+PerState<std::uint64_t> buffer_bytes_of_window(const WindowPipeline::Options& options,
+                                               std::uint64_t buffer_alignment) {
+  PerState<std::uint64_t> bytes{};
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    const auto kind = static_cast<StateKind>(i);
+    if (kind == StateKind::kGradient && !options.gradients_on_nvme) continue;
+    constexpr bool kAccumulated = true;  // the larger of the two gradient formats
+    bytes[i] =
+        round_up(options.window_elements * state_bytes(options.precision, kind, kAccumulated),
+                 buffer_alignment);
+  }
+  return bytes;
+}
+
+std::uint64_t WindowPipeline::arena_bytes(const Options& options, std::uint64_t buffer_alignment) {
+  const PerState<std::uint64_t> bytes = buffer_bytes_of_window(options, buffer_alignment);
+  return options.windows * std::accumulate(bytes.begin(), bytes.end(), std::uint64_t{0});
+}
+
+std::vector<Window> make_windows(const WindowPipeline::Options& options,
+                                 tiering::HostArena* arena) {
+  constexpr std::uint64_t kAlignment = tiering::HostArena::kGranularity;
+  PerState<std::uint64_t> bytes{};
+  std::span<std::byte> free;
+  if (arena != nullptr) {
+    bytes = buffer_bytes_of_window(options, kAlignment);
+    free = arena->take(WindowPipeline::arena_bytes(options, kAlignment), "optimizer windows");
+  }
+  std::vector<Window> windows;
+  windows.reserve(options.windows);
+  for (std::size_t w = 0; w < options.windows; ++w) {
+    PerState<std::span<std::byte>> buffers;
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      buffers[i] = free.first(bytes[i]);
+      free = free.subspan(bytes[i]);
+    }
+    windows.emplace_back(options.precision, buffers);
+  }
+  return windows;
+}
+
+}  // namespace strata::optim_cpu

@@ -1,0 +1,193 @@
+#include "strata/optim_cpu/window_pipeline.h"
+
+#include <oneapi/tbb/task_arena.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+#include "optim_cpu/shard_contract.h"
+#include "optim_cpu/step.h"
+#include "optim_cpu/window.h"
+#include "optim_cpu/window_buffers.h"
+#include "strata/base/error.h"
+
+namespace strata::optim_cpu {
+namespace {
+
+/// Goes through all shards window by window, one after the other.
+class WindowCursor {
+ public:
+  WindowCursor(std::span<const ShardStates> shards, std::uint64_t window_elements)
+      : shards_(shards), window_elements_(window_elements) {
+    skip_finished_shards();
+  }
+
+  [[nodiscard]] bool at_end() const { return shards_.empty(); }
+
+  WindowRange next() {
+    const ShardStates& shard = shards_.front();
+    const std::uint64_t begin = begin_;
+    begin_ = std::min(begin + window_elements_, shard.count);
+    const WindowRange range{&shard, begin, begin_};
+    skip_finished_shards();
+    return range;
+  }
+
+ private:
+  void skip_finished_shards() {
+    while (!shards_.empty() && begin_ == shards_.front().count) {
+      shards_ = shards_.subspan(1);
+      begin_ = 0;
+    }
+  }
+
+  std::span<const ShardStates> shards_;
+  std::uint64_t window_elements_;
+  std::uint64_t begin_ = 0;
+};
+
+/// How long the queue may be full of other people's transfers.
+constexpr std::chrono::seconds kPatience{90};
+
+}  // namespace
+
+/// Windows are numbered in the order in which they are begun; number n uses place n % windows.
+/// Always retired <= updated <= begun <= retired + windows: those from retired are being
+/// flushed, those from updated are being fetched or wait for their update, at begun is the next
+/// free place.
+struct WindowPipeline::Impl {
+  Impl(const Options& given, tiering::ShardStore* shard_store, tiering::HostArena& arena,
+       Counters& engine_counters)
+      : options(given),
+        store(shard_store),
+        counters(engine_counters),
+        threads(given.threads > 0 ? given.threads : tbb::task_arena::automatic) {
+    check_options(options, store);
+    windows = make_windows(options, store == nullptr ? nullptr : &arena);
+  }
+
+  [[nodiscard]] Window& window(std::uint64_t number) { return windows[number % windows.size()]; }
+
+  void run(WindowCursor cursor, const StepContext& context);
+  void start_what_can(WindowCursor& cursor);
+  void flush_what_can();
+  void fetch_what_can(WindowCursor& cursor);
+  void wait_for_arrival(WindowCursor& cursor);
+  void wait_for_departure();
+  void start_all(Window& needed);
+  void wait_for_room(Window& needed);
+  void abandon();
+
+  const Options options;
+  tiering::ShardStore* const store;
+  Counters& counters;
+  tbb::task_arena threads;
+  std::vector<Window> windows;
+  std::uint64_t begun = 0, updated = 0, retired = 0;
+};
+
+void WindowPipeline::Impl::run(WindowCursor cursor, const StepContext& context) {
+  begun = updated = retired = 0;
+  for (;;) {
+    start_what_can(cursor);
+    if (updated == begun) {  // no window is left, or no place for one
+      if (retired == updated) return;
+      wait_for_departure();
+      continue;
+    }
+    wait_for_arrival(cursor);
+    {
+      const ScopedTimer busy(counters, Hop::kStep, ScopedTimer::Kind::kBusy);
+      update_window(context, window(updated), threads);
+    }
+    window(updated++).begin_flush();
+  }
+}
+
+/// Keeps the disk busy without waiting for it. Writes first: they make places free.
+void WindowPipeline::Impl::start_what_can(WindowCursor& cursor) {
+  flush_what_can();
+  fetch_what_can(cursor);
+}
+
+void WindowPipeline::Impl::flush_what_can() {
+  for (std::uint64_t number = retired; number < updated; ++number)
+    if (!window(number).start_transfers(store)) break;
+  while (retired < updated && window(retired).all_done()) wait_for_departure();
+}
+
+void WindowPipeline::Impl::fetch_what_can(WindowCursor& cursor) {
+  for (std::uint64_t number = updated;; ++number) {
+    if (number == begun) {
+      if (cursor.at_end() || begun == retired + windows.size()) return;
+      window(begun++).begin(cursor.next());
+    }
+    if (!window(number).start_transfers(store)) return;
+  }
+}
+
+/// Waits until the next window to be updated is in memory.
+void WindowPipeline::Impl::wait_for_arrival(WindowCursor& cursor) {
+  Window& next = window(updated);
+  start_all(next);
+  while (next.has_transfers()) {
+    next.wait_for_oldest(counters);
+    start_what_can(cursor);
+  }
+}
+
+/// Waits until the oldest window is back at rest: its place is free then.
+void WindowPipeline::Impl::wait_for_departure() {
+  Window& oldest = window(retired);
+  start_all(oldest);
+  while (oldest.has_transfers()) oldest.wait_for_oldest(counters);
+  ++retired;
+}
+
+void WindowPipeline::Impl::start_all(Window& needed) {
+  while (!needed.start_transfers(store)) wait_for_room(needed);
+}
+
+/// Waits for the oldest of our transfers, or where there is none, for others to end theirs.
+void WindowPipeline::Impl::wait_for_room(Window& needed) {
+  for (std::uint64_t number = retired; number < begun; ++number)
+    if (window(number).has_transfers()) return window(number).wait_for_oldest(counters);
+
+  const ScopedTimer standing_still(counters, Hop::kFetch, ScopedTimer::Kind::kWait);
+  const Clock::time_point give_up = Clock::now() + kPatience;
+  while (!needed.start_transfers(store) && !needed.has_transfers()) {
+    if (Clock::now() > give_up)
+      throw DeadlineExceeded(
+          "optimizer step: for " + std::to_string(kPatience.count()) +
+              " s the I/O queue had no room for a window, though none of its transfers is ours; "
+              "wait for prefetched shards before the step, or raise the queue's operations_max",
+          ETIMEDOUT);
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+}
+
+void WindowPipeline::Impl::abandon() {
+  for (Window& each : windows) each.abandon();
+}
+
+WindowPipeline::WindowPipeline(const Options& options, tiering::ShardStore* store,
+                               tiering::HostArena& arena, Counters& counters)
+    : impl_(std::make_unique<Impl>(options, store, arena, counters)) {}
+
+WindowPipeline::~WindowPipeline() = default;
+
+void WindowPipeline::run(std::span<const ShardStates> shards, std::span<const AdamOptions> groups,
+                         std::int64_t step, float gradient_scale) {
+  check_shards(impl_->options, impl_->store, shards, groups);
+  try {
+    impl_->run(WindowCursor(shards, impl_->options.window_elements),
+               {impl_->options.precision, groups, step, gradient_scale});
+  } catch (...) {
+    impl_->abandon();
+    throw;
+  }
+}
+
+}  // namespace strata::optim_cpu

@@ -1,0 +1,169 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <sstream>
+#include <tuple>
+#include <vector>
+
+#include "optim_cpu/kernel_spans.h"
+#include "optim_cpu/state_arrays.h"
+#include "strata/aio/io_queue.h"
+#include "strata/base/units.h"
+#include "strata/optim_cpu/window_pipeline.h"
+#include "strata/tiering/host_arena.h"
+#include "strata/tiering/movement.h"
+#include "strata/tiering/shard_store.h"
+#include "tiering/temp_directory.h"
+
+namespace strata::optim_cpu {
+
+/// The nvme tier of a test: a store in a directory of its own, and extents in it.
+class TestStore {
+ public:
+  static constexpr std::uint64_t kChunk = 4096;
+
+  explicit TestStore(const aio::IoQueueOptions& options)
+      : queue_(options, directory_.path(), log_),
+        store_({.directories = {directory_.path()}, .chunk_bytes = kChunk}, queue_, nvme_,
+               counters_) {}
+  TestStore(std::unique_ptr<aio::Backend> backend, std::uint32_t operations_max)
+      : queue_({.operations_max = operations_max}, std::move(backend), log_),
+        store_({.directories = {directory_.path()}, .chunk_bytes = kChunk}, queue_, nvme_,
+               counters_) {}
+
+  [[nodiscard]] tiering::ShardStore& store() { return store_; }
+  [[nodiscard]] Counters& counters() { return counters_; }
+
+  /// The extent of a state; the same each time for the same shard, kind and size.
+  tiering::Extent extent(std::size_t shard, StateKind kind, std::uint64_t bytes) {
+    const auto [found, is_new] = extents_.try_emplace({shard, kind, bytes});
+    if (is_new) found->second = store_.allocate(bytes, name_of(kind));
+    return found->second;
+  }
+
+  void write(tiering::Extent extent, std::span<const std::byte> bytes) {
+    std::ranges::copy(bytes, buffer_.begin());
+    flush(store_, extent, {0, extent.bytes}, buffer_).value().wait();
+  }
+
+  std::vector<std::byte> read(tiering::Extent extent) {
+    fetch(store_, extent, {0, extent.bytes}, buffer_).value().wait();
+    return {buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(extent.bytes)};
+  }
+
+ private:
+  tiering::TempDirectory directory_;
+  std::ostringstream log_text_;
+  Logger log_{log_text_};
+  Counters counters_;
+  tiering::Budget host_{tiering::Tier::kHost};
+  tiering::Budget nvme_{tiering::Tier::kNvme};
+  tiering::HostArena arena_{host_, 4_MiB, log_};
+  std::span<std::byte> buffer_ = arena_.take(1_MiB, "a test's buffer");
+  aio::IoQueue queue_;
+  tiering::ShardStore store_;
+  std::map<std::tuple<std::size_t, StateKind, std::uint64_t>, tiering::Extent> extents_;
+};
+
+/// Shards longer than a window, of exactly two, and shorter than a chunk, with
+/// two groups of parameters in changing segments.
+class TestShards {
+ public:
+  TestShards(Precision precision, bool gradient_fp32) : gradient_fp32_(gradient_fp32) {
+    for (const std::size_t count : {5003u, 100u, 4096u, 1u}) {
+      arrays_.emplace_back(precision, gradient_fp32, count);
+      arrays_.back().fill_plausibly(count);
+      segments_.push_back(segments_of(count));
+    }
+  }
+
+  [[nodiscard]] std::vector<StateArrays>& arrays() { return arrays_; }
+
+  /// The groups that the segments name.
+  [[nodiscard]] static std::vector<AdamOptions> groups() {
+    return {{.lr = 1e-2, .weight_decay = 0.1}, {.lr = 3e-3, .beta1 = 0.8, .weight_decay = 0.0}};
+  }
+
+  /// What the pipeline is to do, done by the reference to each segment as a whole.
+  void step_by_reference(std::int64_t step, float gradient_scale) {
+    for (std::size_t i = 0; i < arrays_.size(); ++i)
+      for (const Segment& segment : segments_[i]) {
+        AdamSpan span = rest_of(arrays_[i].span(), segment.begin);
+        span.count = segment.end - segment.begin;
+        adam_update_reference(groups()[segment.group], step, gradient_scale, span);
+      }
+  }
+
+  void set_gradients(std::uint64_t seed) {
+    for (StateArrays& shard : arrays_) shard.fill_gradient_plausibly(seed++);
+  }
+
+  /// Describes the shards with all states in their memory, but `on_nvme` in `store`, where they are
+  /// written to.
+  std::vector<ShardStates> place(const std::set<StateKind>& on_nvme, TestStore* store) {
+    std::vector<ShardStates> placed;
+    for (std::size_t i = 0; i < arrays_.size(); ++i) {
+      ShardStates shard;
+      shard.count = arrays_[i].count();
+      shard.gradient_fp32 = gradient_fp32_;
+      const auto home = [&](StateKind kind) -> StateHome {
+        const std::span<std::byte> bytes = arrays_[i].bytes(kind);
+        if (!on_nvme.contains(kind) || bytes.empty()) return {.memory = bytes, .extent = {}};
+        const tiering::Extent extent = store->extent(i, kind, bytes.size());
+        store->write(extent, bytes);
+        return {.memory = {}, .extent = extent};
+      };
+      shard.weight = home(StateKind::kWeight);
+      shard.master = home(StateKind::kMaster);
+      shard.m = home(StateKind::kM);
+      shard.v = home(StateKind::kV);
+      shard.gradient = home(StateKind::kGradient);
+      shard.segments = segments_[i];
+      placed.push_back(shard);
+    }
+    return placed;
+  }
+
+  /// Brings the states on nvme back into the shards' memory.
+  void collect(std::span<const ShardStates> placed, TestStore& store) {
+    for (std::size_t i = 0; i < placed.size(); ++i) {
+      const std::array homes = {placed[i].weight, placed[i].master, placed[i].m, placed[i].v,
+                                placed[i].gradient};
+      for (const StateKind kind : kStateKinds)
+        if (const auto& extent = homes[static_cast<std::size_t>(kind)].extent)
+          std::ranges::copy(store.read(*extent), arrays_[i].bytes(kind).begin());
+    }
+  }
+
+ private:
+  static std::vector<Segment> segments_of(std::uint64_t count) {
+    std::vector<Segment> segments;
+    std::uint32_t group = 0;
+    for (std::uint64_t begin = 0, length = 37; begin < count; length = length * 3 + 1) {
+      const std::uint64_t end = std::min(begin + length, count);
+      segments.push_back({begin, end, group});
+      begin = end;
+      group = 1 - group;
+    }
+    return segments;
+  }
+
+  bool gradient_fp32_;
+  std::vector<StateArrays> arrays_;
+  std::vector<std::vector<Segment>> segments_;
+};
+
+inline ::testing::AssertionResult same_bits(TestShards& left, TestShards& right) {
+  for (std::size_t i = 0; i < left.arrays().size(); ++i) {
+    const ::testing::AssertionResult same = same_bits(left.arrays()[i], right.arrays()[i]);
+    if (!same) return ::testing::AssertionFailure() << "shard " << i << ": " << same.message();
+  }
+  return ::testing::AssertionSuccess();
+}
+
+}  // namespace strata::optim_cpu

@@ -1,0 +1,301 @@
+#include "strata/optim_cpu/window_pipeline.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <thread>
+
+#include "optim_cpu/offloaded_shards.h"
+#include "strata/base/error.h"
+#include "tiering/faulty_backend.h"
+
+namespace strata::optim_cpu {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr std::uint64_t kSmallestWindow = TestStore::kChunk / 2;
+
+/// All of the states.
+std::set<StateKind> everything() { return {kStateKinds.begin(), kStateKinds.end()}; }
+
+std::set<StateKind> subset(unsigned mask) {
+  std::set<StateKind> chosen;
+  for (const StateKind kind : kStateKinds)
+    if (mask >> static_cast<unsigned>(kind) & 1) chosen.insert(kind);
+  return chosen;
+}
+
+class WindowPipelineTest : public ::testing::Test {
+ protected:
+  /// Two steps of a pipeline over shards placed like that, and the same by the reference.
+  void expect_bits_of_reference(const WindowPipeline::Options& options, bool gradient_fp32,
+                                const std::set<StateKind>& on_nvme, TestStore& store) {
+    TestShards expected(options.precision, gradient_fp32);
+    TestShards actual(options.precision, gradient_fp32);
+    tiering::HostArena arena(host_, 8_MiB, log_);
+    WindowPipeline pipeline(options, &store.store(), arena, store.counters());
+    for (std::int64_t step = 1; step <= 2; ++step) {
+      expected.step_by_reference(step, 0.5f);
+      const std::vector<ShardStates> placed = actual.place(on_nvme, &store);
+      pipeline.run(placed, TestShards::groups(), step, 0.5f);
+      actual.collect(placed, store);
+      ASSERT_TRUE(same_bits(expected, actual)) << "after step " << step;
+      expected.set_gradients(static_cast<std::uint64_t>(step));
+      actual.set_gradients(static_cast<std::uint64_t>(step));
+    }
+  }
+
+  std::ostringstream log_text_;
+  Logger log_{log_text_};
+  tiering::Budget host_{tiering::Tier::kHost};
+};
+
+struct Formats {
+  Precision precision;
+  bool gradient_fp32;
+};
+
+class WindowPipelineFormats : public WindowPipelineTest,
+                              public ::testing::WithParamInterface<Formats> {};
+
+INSTANTIATE_TEST_SUITE_P(All, WindowPipelineFormats,
+                         ::testing::Values(Formats{Precision::kFp32, true},
+                                           Formats{Precision::kBf16, false},
+                                           Formats{Precision::kBf16, true},
+                                           Formats{Precision::kFp16, false},
+                                           Formats{Precision::kFp16, true}),
+                         [](const auto& test) {
+                           return std::string(name_of(test.param.precision)) +
+                                  (test.param.gradient_fp32 ? "_fp32_gradient" : "_own_gradient");
+                         });
+
+TEST_P(WindowPipelineFormats, GivesTheBitsOfTheReferenceWhereverTheStatesRest) {
+  const auto [precision, gradient_fp32] = GetParam();
+  TestStore store({.backend = aio::BackendKind::kThreads});
+  for (unsigned mask = 0; mask < 1u << kStateKindCount; ++mask)
+    for (const std::size_t windows : {1u, 2u, 3u}) {
+      SCOPED_TRACE("mask " + std::to_string(mask) + ", windows " + std::to_string(windows));
+      expect_bits_of_reference({.precision = precision,
+                                .window_elements = kSmallestWindow,
+                                .windows = windows,
+                                .gradients_on_nvme = true,
+                                .threads = 2},
+                               gradient_fp32, subset(mask), store);
+    }
+}
+
+TEST_P(WindowPipelineFormats, GivesTheSameBitsForEveryWindowThreadAndBackend) {
+  const auto [precision, gradient_fp32] = GetParam();
+  // With room for one or two operations, "not now" is what the store says most of the time.
+  const std::array queues = {
+      aio::IoQueueOptions{.backend = aio::BackendKind::kAuto},
+      aio::IoQueueOptions{.backend = aio::BackendKind::kAuto, .operations_max = 1},
+      aio::IoQueueOptions{.backend = aio::BackendKind::kThreads, .operations_max = 2}};
+  for (const aio::IoQueueOptions& queue : queues) {
+    TestStore store(queue);
+    for (const std::uint64_t chunks : {1u, 3u, 16u})
+      for (const std::size_t windows : {1u, 2u, 3u})
+        for (const int threads : {1, 2}) {
+          SCOPED_TRACE("windows " + std::to_string(windows) + " of " + std::to_string(chunks) +
+                       " chunks, threads " + std::to_string(threads) + ", operations_max " +
+                       std::to_string(queue.operations_max));
+          expect_bits_of_reference({.precision = precision,
+                                    .window_elements = chunks * kSmallestWindow,
+                                    .windows = windows,
+                                    .gradients_on_nvme = true,
+                                    .threads = threads},
+                                   gradient_fp32, everything(), store);
+        }
+  }
+}
+
+TEST_F(WindowPipelineTest, NeedsNeitherStoreNorArenaWhenAllRestsInMemory) {
+  TestShards expected(Precision::kBf16, false);
+  TestShards actual(Precision::kBf16, false);
+  Counters counters;
+  tiering::HostArena arena(host_, 1_MiB, log_);
+  WindowPipeline pipeline({.precision = Precision::kBf16}, nullptr, arena, counters);
+  pipeline.run(actual.place({}, nullptr), TestShards::groups(), 1, 1.0f);
+  expected.step_by_reference(1, 1.0f);
+  EXPECT_TRUE(same_bits(expected, actual));
+  EXPECT_EQ(arena.used(), 0u);
+  EXPECT_GT(counters.read()[Hop::kStep].busy_ns, 0u);
+  EXPECT_EQ(counters.read()[Hop::kFetch].wait_ns, 0u);
+}
+
+TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
+  TestStore store({.backend = aio::BackendKind::kThreads});
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp16})
+    for (const bool gradients_on_nvme : {false, true}) {
+      const WindowPipeline::Options options{.precision = precision,
+                                            .window_elements = 3 * kSmallestWindow,
+                                            .windows = 2,
+                                            .gradients_on_nvme = gradients_on_nvme};
+      tiering::HostArena arena(host_, 8_MiB, log_);
+      const WindowPipeline pipeline(options, &store.store(), arena, store.counters());
+      EXPECT_EQ(arena.used(), WindowPipeline::arena_bytes(options));
+    }
+  EXPECT_EQ(WindowPipeline::arena_bytes(
+                {.precision = Precision::kBf16, .window_elements = 1u << 20, .windows = 3}),
+            3 * (2 + 2 + 4 + 4) * 1_MiB);
+}
+
+TEST_F(WindowPipelineTest, RefusesWindowsOffTheChunkGrid) {
+  TestStore store({.backend = aio::BackendKind::kThreads});
+  tiering::HostArena arena(host_, 8_MiB, log_);
+  const auto make = [&](std::uint64_t window_elements, std::size_t windows) {
+    WindowPipeline({.window_elements = window_elements, .windows = windows}, &store.store(), arena,
+                   store.counters());
+  };
+  EXPECT_THROW(make(kSmallestWindow + 1, 3), ConfigError);
+  EXPECT_THROW(make(kSmallestWindow / 2, 3), ConfigError);
+  EXPECT_THROW(make(0, 3), ConfigError);
+  EXPECT_THROW(make(kSmallestWindow, 0), ConfigError);
+  EXPECT_EQ(arena.used(), 0u);
+}
+
+TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem) {
+  TestStore store({.backend = aio::BackendKind::kThreads});
+  TestShards shards(Precision::kBf16, false);
+  const std::vector<AdamOptions> groups = TestShards::groups();
+  tiering::HostArena arena(host_, 8_MiB, log_);
+  WindowPipeline pipeline({.precision = Precision::kBf16, .window_elements = kSmallestWindow},
+                          &store.store(), arena, store.counters());
+  const auto expect_refused = [&](const std::string& word, auto&& spoil) {
+    std::vector<ShardStates> placed = shards.place({}, nullptr);
+    spoil(placed[2]);
+    try {
+      pipeline.run(placed, groups, 1, 1.0f);
+      ADD_FAILURE() << "accepted: " << word;
+    } catch (const UsageError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("shard 2"));
+      EXPECT_THAT(error.what(), HasSubstr(word));
+    }
+  };
+  expect_refused("weight has", [](ShardStates& shard) { shard.weight.memory = {}; });
+  expect_refused("two places", [&](ShardStates& shard) {
+    shard.m.extent = store.extent(0, StateKind::kM, shard.m.memory.size());
+  });
+  expect_refused("gradients_on_nvme", [&](ShardStates& shard) {
+    shard.gradient = {
+        .memory = {},
+        .extent = store.extent(0, StateKind::kGradient, shard.gradient.memory.size())};
+  });
+  expect_refused("segments end", [](ShardStates& shard) { shard.segments.pop_back(); });
+  expect_refused("does not continue", [](ShardStates& shard) { shard.segments[1].begin++; });
+  expect_refused("group 7", [](ShardStates& shard) { shard.segments[1].group = 7; });
+
+  TestShards untouched(Precision::kBf16, false);
+  EXPECT_TRUE(same_bits(untouched, shards));
+}
+
+// ---- over a disk that fails or stands still ---------------------------------------------------
+
+class WindowPipelineOnFaultyDisk : public WindowPipelineTest {
+ protected:
+  void run() { pipeline_.run(placed_, TestShards::groups(), 1, 1.0f); }
+
+  std::shared_ptr<tiering::DiskScript> disk_ = std::make_shared<tiering::DiskScript>();
+  TestStore store_{std::make_unique<tiering::FaultyBackend>(disk_), 64};
+  TestShards shards_{Precision::kBf16, false};
+  std::vector<ShardStates> placed_ = shards_.place(everything(), &store_);
+  tiering::HostArena arena_{host_, 8_MiB, log_};
+  WindowPipeline pipeline_{{.precision = Precision::kBf16,
+                            .window_elements = kSmallestWindow,
+                            .gradients_on_nvme = true},
+                           &store_.store(),
+                           arena_,
+                           store_.counters()};
+};
+
+TEST_F(WindowPipelineOnFaultyDisk, ReportsAReadThatFails) {
+  disk_->inject(aio::OpKind::kRead, tiering::Fault::kFail);
+  EXPECT_THROW(run(), IoError);
+}
+
+TEST_F(WindowPipelineOnFaultyDisk, ReportsAWriteThatFails) {
+  disk_->inject(aio::OpKind::kWrite, tiering::Fault::kFail);
+  EXPECT_THROW(run(), IoError);
+}
+
+TEST_F(WindowPipelineOnFaultyDisk, ReportsAFlippedBit) {
+  disk_->inject(aio::OpKind::kRead, tiering::Fault::kFlipBit);
+  EXPECT_THROW(run(), CorruptData);
+}
+
+TEST_F(WindowPipelineOnFaultyDisk, LetsGoOfEveryTransferWhenItFails) {
+  disk_->inject(aio::OpKind::kRead, tiering::Fault::kFail);
+  EXPECT_THROW(run(), IoError);
+  EXPECT_NO_THROW(run());  // a transfer still held would make its bytes a UsageError
+}
+
+TEST_F(WindowPipelineOnFaultyDisk, CountsTheTimeItStandsStillForTheDisk) {
+  const CounterReading before = store_.counters().read();
+  disk_->hold();
+  std::thread releases_later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    disk_->release();
+  });
+  run();
+  releases_later.join();
+  const CounterReading spent = store_.counters().read() - before;
+  EXPECT_GE(spent[Hop::kFetch].wait_ns, 30'000'000u);
+  EXPECT_GT(spent[Hop::kStep].busy_ns, 0u);
+}
+
+// ---- overlap ----------------------------------------------------------------------------------
+
+/// Hands requests on and remembers what kinds they were.
+class RecordingBackend final : public aio::Backend {
+ public:
+  RecordingBackend(std::unique_ptr<aio::Backend> inner, std::vector<aio::OpKind>& log)
+      : inner_(std::move(inner)), log_(log) {}
+
+  [[nodiscard]] std::string_view name() const noexcept override { return "recording"; }
+  [[nodiscard]] std::uint32_t capacity() const noexcept override { return inner_->capacity(); }
+  [[nodiscard]] std::size_t enqueue(std::span<const aio::Request> requests) override {
+    const std::size_t accepted = inner_->enqueue(requests);
+    for (const aio::Request& request : requests.first(accepted)) log_.push_back(request.kind);
+    return accepted;
+  }
+  [[nodiscard]] std::size_t reap(std::span<aio::Completion> completions,
+                                 std::chrono::nanoseconds timeout) override {
+    return inner_->reap(completions, timeout);
+  }
+  void wake() noexcept override { inner_->wake(); }
+
+ private:
+  std::unique_ptr<aio::Backend> inner_;
+  std::vector<aio::OpKind>& log_;
+};
+
+TEST_F(WindowPipelineTest, ReadsTheNextWindowsBeforeItWritesTheFirst) {
+  constexpr std::size_t kWindows = 3;
+  constexpr std::size_t kReadsPerWindow = 4;  // weight, master, m, v
+  std::vector<aio::OpKind> requests;
+  {
+    TestStore store(std::make_unique<RecordingBackend>(aio::make_threads_backend(32, 1), requests),
+                    64);
+    TestShards shards(Precision::kBf16, false);
+    auto on_nvme = everything();
+    on_nvme.erase(StateKind::kGradient);
+    const std::vector<ShardStates> placed = shards.place(on_nvme, &store);
+    tiering::HostArena arena(host_, 8_MiB, log_);
+    WindowPipeline pipeline(
+        {.precision = Precision::kBf16, .window_elements = kSmallestWindow, .windows = kWindows},
+        &store.store(), arena, store.counters());
+    const std::size_t placing = placed.size() * kReadsPerWindow;  // one write each
+    pipeline.run(placed, TestShards::groups(), 1, 1.0f);
+    requests.erase(requests.begin(), requests.begin() + static_cast<std::ptrdiff_t>(placing));
+  }
+  const auto first_write = std::ranges::find(requests, aio::OpKind::kWrite);
+  EXPECT_GE(first_write - requests.begin(), std::ptrdiff_t{kWindows * kReadsPerWindow});
+  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kRead),
+            std::ranges::count(requests, aio::OpKind::kWrite));
+}
+
+}  // namespace
+}  // namespace strata::optim_cpu
