@@ -62,6 +62,11 @@ struct SchedulerConfig {
   std::int64_t total_num_steps = 0;  ///< WarmupDecayLR, WarmupCosineLR; 0: "auto", not set yet
   double warmup_min_ratio = 0.0;     ///< WarmupCosineLR
   double cos_min_ratio = 1e-4;       ///< WarmupCosineLR
+
+  /// Whether the schedule depends on the length of the run.
+  [[nodiscard]] bool ends() const {
+    return type == SchedulerType::kWarmupDecayLR || type == SchedulerType::kWarmupCosineLR;
+  }
   bool operator==(const SchedulerConfig&) const = default;
 };
 

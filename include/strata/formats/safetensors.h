@@ -22,8 +22,8 @@ namespace strata::formats {
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kF32;
-  std::vector<std::int64_t> shape;  ///< empty: a scalar
-  std::uint64_t offset = 0;         ///< of its first byte in the file
+  std::vector<std::int64_t> shape = {};  ///< empty: a scalar
+  std::uint64_t offset = 0;              ///< of its first byte in the file
   std::uint64_t bytes = 0;
 
   [[nodiscard]] std::uint64_t elements() const;

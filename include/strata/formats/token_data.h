@@ -54,6 +54,7 @@ class TokenData {
  private:
   TokenData(std::unique_ptr<RegularFile> file, std::int64_t vocab_size, TokenEncoding encoding,
             std::uint64_t first_byte);
+  void check_vocabulary(std::span<const std::int64_t> tokens, std::uint64_t offset) const;
 
   std::unique_ptr<RegularFile> file_;
   std::int64_t vocab_size_;

@@ -1,0 +1,98 @@
+#include "strata/formats/ds_config.h"
+
+#include <algorithm>
+
+#include "formats/ds_config_reader.h"
+#include "formats/name_pattern.h"
+#include "formats/regular_file.h"
+#include "strata/base/error.h"
+
+namespace strata::formats {
+namespace {
+
+constexpr JsonLimits kLimits = {};
+
+using Wide = __int128;  // holds every product of three batch sizes
+
+std::string decimal(Wide positive) {
+  std::string digits;
+  for (; positive > 0; positive /= 10) {
+    digits.insert(digits.begin(), static_cast<char>('0' + static_cast<int>(positive % 10)));
+  }
+  return digits.empty() ? "0" : digits;
+}
+
+}  // namespace
+
+DsConfig DsConfig::from_file(const std::filesystem::path& path) {
+  return from_text(read_text_file(path, RegularFile::Links::kFollow, kLimits.bytes_max),
+                   path.string());
+}
+
+DsConfig DsConfig::from_text(std::string_view text, std::string name) {
+  DsConfig config;
+  config.name = std::move(name);
+  DsConfigReader(config).read(JsonValue::parse(text, config.name, JsonRole::kConfig, kLimits));
+  return config;
+}
+
+void DsConfig::resolve_batch(int world_size) {
+  std::int64_t& total = train_batch_size;
+  std::int64_t& micro = train_micro_batch_size_per_gpu;
+  std::int64_t& steps = gradient_accumulation_steps;
+  if (world_size < 1) throw UsageError("resolve_batch: a world of " + std::to_string(world_size));
+
+  if (total == 0) {
+    if (micro == 0) micro = 1;
+    if (steps == 0) steps = 1;
+    const Wide product = Wide{micro} * steps * world_size;
+    if (product > INT64_MAX) throw ConfigError(name + ": train_batch_size is beyond 2^63");
+    total = static_cast<std::int64_t>(product);
+    return;
+  }
+  if (micro == 0) {
+    if (steps == 0) steps = 1;
+    micro = static_cast<std::int64_t>(total / (Wide{steps} * world_size));
+  } else if (steps == 0) {
+    steps = static_cast<std::int64_t>(total / (Wide{micro} * world_size));
+  }
+  if (Wide{micro} * steps * world_size == total) return;
+  throw ConfigError(
+      name + ": train_batch_size " + std::to_string(total) +
+      " is not train_micro_batch_size_per_gpu * gradient_accumulation_steps * ranks = " +
+      std::to_string(micro) + " * " + std::to_string(steps) + " * " + std::to_string(world_size) +
+      " = " + decimal(Wide{micro} * steps * world_size) + "; set one of them to \"auto\"");
+}
+
+void DsConfig::set_total_steps(std::int64_t optimizer_steps) {
+  if (scheduler.ends() && scheduler.total_num_steps == 0) {
+    scheduler.total_num_steps = optimizer_steps;
+  }
+}
+
+Precision DsConfig::precision() const {
+  if (bf16.enabled) return Precision::kBf16;
+  return fp16.enabled ? Precision::kFp16 : Precision::kFp32;
+}
+
+std::vector<std::string> DsConfig::nvme_directories() const {
+  if (!strata.nvme_directories.empty()) return strata.nvme_directories;
+  std::vector<std::string> directories;
+  for (const OffloadConfig& offload : {zero.offload_param, zero.offload_optimizer}) {
+    const bool is_new =
+        std::find(directories.begin(), directories.end(), offload.nvme_path) == directories.end();
+    if (!offload.nvme_path.empty() && is_new) directories.push_back(offload.nvme_path);
+  }
+  return directories;
+}
+
+bool DsConfig::decays(std::string_view parameter_name) const {
+  for (std::string_view rest = parameter_name;; rest.remove_prefix(rest.find('.') + 1)) {
+    for (const std::string& pattern : strata.no_decay) {
+      if (matches_pattern(pattern, rest)) return false;
+    }
+    if (rest.find('.') == std::string_view::npos) return true;
+  }
+}
+
+}  // namespace strata::formats

@@ -1,0 +1,144 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "strata/formats/ds_config.h"
+
+/// \file
+/// The one list of keys: what the configuration may say, of which type, and where it goes. Reading,
+/// "did you mean", the list of keys without effect and printing all follow it.
+
+namespace strata::formats {
+
+/// A field of the configuration.
+template <class Value>
+using FieldOf = Value& (*)(DsConfig&);
+
+// What a key's value is and where it goes. Bounds are inclusive.
+
+struct BoolField {
+  FieldOf<bool> field;
+};
+
+struct IntegerField {
+  FieldOf<std::int64_t> field;
+  std::int64_t min;
+  std::int64_t max = INT64_MAX;
+  std::int64_t multiple_of = 1;
+  bool zero_is_auto = false;  ///< 0 means "auto" and is written so
+  /// For counts of elements: what one takes.
+  std::uint64_t (*bytes_per_element)(const DsConfig&) = nullptr;
+};
+
+struct NumberField {
+  FieldOf<double> field;
+  double min;
+  double max;
+};
+
+/// A number that may be left open, which is written "auto".
+struct OptionalNumberField {
+  FieldOf<std::optional<double>> field;
+  double min;
+  double max;
+};
+
+/// [beta1, beta2]
+struct BetasField {};
+
+struct TextField {
+  FieldOf<std::string> field;
+};
+
+struct TextListField {
+  FieldOf<std::vector<std::string>> field;
+};
+
+/// A number of bytes: 4294967296 or "4GiB".
+struct BytesField {
+  FieldOf<std::uint64_t> field;
+  std::uint64_t multiple_of;
+};
+
+struct OptionalBytesField {
+  FieldOf<std::optional<std::uint64_t>> field;
+};
+
+/// One of several words, in the order of an enumeration. An empty word is never read or written.
+struct ChoiceField {
+  std::span<const std::string_view> words;
+  std::size_t (*get)(DsConfig&);
+  void (*set)(DsConfig&, std::size_t);
+};
+
+/// Accepted without effect. `types` are those of the JSON value, one bit each.
+struct WithoutEffect {
+  std::uint32_t types;
+};
+
+/// A feature that is not there and whose absence would change what is trained: only false passes.
+struct OnlyFalse {
+  std::string_view advice;
+};
+
+/// Never passes.
+struct Refused {
+  std::string_view advice;
+};
+
+using KeyTarget = std::variant<BoolField, IntegerField, NumberField, OptionalNumberField,
+                               BetasField, TextField, TextListField, BytesField, OptionalBytesField,
+                               ChoiceField, WithoutEffect, OnlyFalse, Refused>;
+
+struct ConfigKey {
+  std::string_view path;  ///< "zero_optimization.offload_param.device"
+  KeyTarget target;
+  bool accepts_auto = false;
+  void (*on_auto)(DsConfig&) = nullptr;  ///< what "auto" does; null: it is as if absent
+  bool accepts_null = false;             ///< as if absent
+  std::string_view alias_of = {};        ///< the current name of an older key
+  /// Whether the key means anything beside the others (a parameter of another scheduler does not).
+  bool (*applies)(const DsConfig&) = nullptr;
+
+  // The list of keys reads better with these than with all members on every line.
+
+  [[nodiscard]] ConfigKey or_auto(void (*action)(DsConfig&) = nullptr) const {
+    ConfigKey key = *this;
+    key.accepts_auto = true;
+    key.on_auto = action;
+    return key;
+  }
+  [[nodiscard]] ConfigKey or_null() const {
+    ConfigKey key = *this;
+    key.accepts_null = true;
+    return key;
+  }
+  [[nodiscard]] ConfigKey older_name_of(std::string_view current) const {
+    ConfigKey key = *this;
+    key.alias_of = current;
+    return key;
+  }
+  [[nodiscard]] ConfigKey only_for(bool (*condition)(const DsConfig&)) const {
+    ConfigKey key = *this;
+    key.applies = condition;
+    return key;
+  }
+};
+
+/// Every key. The order is that of the resolved configuration.
+[[nodiscard]] std::span<const ConfigKey> config_keys();
+
+/// nullptr when there is none.
+[[nodiscard]] const ConfigKey* find_config_key(std::string_view path);
+
+/// Ends the name of the byte count that is written beside a count of elements.
+inline constexpr std::string_view kByteCountSuffix = "_bytes";
+
+}  // namespace strata::formats

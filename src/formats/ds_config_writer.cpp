@@ -1,0 +1,88 @@
+#include <nlohmann/json.hpp>
+
+#include "formats/ds_config_keys.h"
+#include "strata/base/units.h"
+#include "strata/formats/ds_config.h"
+
+namespace strata::formats {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// The value of a key as the file would say it; null for what is not written.
+struct Formatter {
+  DsConfig& config;
+
+  Json operator()(const BoolField& target) const { return target.field(config); }
+  Json operator()(const IntegerField& target) const {
+    const std::int64_t number = target.field(config);
+    if (number == 0 && target.zero_is_auto) return "auto";
+    return number;
+  }
+  Json operator()(const NumberField& target) const { return target.field(config); }
+  Json operator()(const OptionalNumberField& target) const {
+    if (!target.field(config)) return "auto";
+    return *target.field(config);
+  }
+  Json operator()(const BetasField&) const {
+    return {config.optimizer.beta1, config.optimizer.beta2};
+  }
+  Json operator()(const TextField& target) const {
+    if (target.field(config).empty()) return nullptr;
+    return target.field(config);
+  }
+  Json operator()(const TextListField& target) const { return target.field(config); }
+  Json operator()(const BytesField& target) const { return target.field(config); }
+  Json operator()(const OptionalBytesField& target) const {
+    if (!target.field(config)) return nullptr;
+    return *target.field(config);
+  }
+  Json operator()(const ChoiceField& target) const {
+    const std::string_view word = target.words[target.get(config)];
+    if (word.empty()) return nullptr;
+    return word;
+  }
+  Json operator()(const WithoutEffect&) const { return nullptr; }
+  Json operator()(const OnlyFalse&) const { return nullptr; }
+  Json operator()(const Refused&) const { return nullptr; }
+};
+
+/// The place of `path` in `root`; sections are made on the way.
+Json& place_of(std::string_view path, Json& root) {
+  Json* at = &root;
+  while (true) {
+    const auto dot = path.find('.');
+    at = &(*at)[std::string(path.substr(0, dot))];
+    if (dot == std::string_view::npos) return *at;
+    path.remove_prefix(dot + 1);
+  }
+}
+
+/// What a count of elements comes to; saturates.
+std::uint64_t bytes_of(const IntegerField& count, DsConfig& config) {
+  const auto elements = static_cast<std::uint64_t>(count.field(config));
+  std::uint64_t bytes = 0;
+  const bool overflows = __builtin_mul_overflow(elements, count.bytes_per_element(config), &bytes);
+  return overflows ? UINT64_MAX : bytes;
+}
+
+}  // namespace
+
+std::string DsConfig::resolved_json() const {
+  DsConfig config = *this;
+  Json root = Json::object();
+  for (const ConfigKey& key : config_keys()) {
+    if (!key.alias_of.empty() || (key.applies != nullptr && !key.applies(config))) continue;
+    Json value = std::visit(Formatter{config}, key.target);
+    if (value.is_null()) continue;
+    place_of(key.path, root) = std::move(value);
+    const auto* const count = std::get_if<IntegerField>(&key.target);
+    if (count != nullptr && count->bytes_per_element != nullptr) {
+      place_of(std::string(key.path).append(kByteCountSuffix), root) =
+          format_bytes(bytes_of(*count, config));
+    }
+  }
+  return root.dump(2) + "\n";
+}
+
+}  // namespace strata::formats

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+namespace strata::formats {
+
+/// Whether an index may name a file so: a plain name in the same directory, at most 255 bytes of
+/// printable characters; no '/', no '\\', neither "." nor "..", no control character.
+[[nodiscard]] bool is_plain_file_name(std::string_view name);
+
+/// Where `name` in `directory` really lies. A symbolic link must end inside of the directory, or,
+/// for a snapshot of a Hugging Face cache (.../snapshots/<revision>), in .../blobs.
+/// Throws DataError for a link that leaves, IoError for a file that is not there.
+[[nodiscard]] std::filesystem::path locate_file(const std::filesystem::path& directory,
+                                                std::string_view name);
+
+}  // namespace strata::formats

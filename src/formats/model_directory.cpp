@@ -1,0 +1,164 @@
+#include "strata/formats/model_directory.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "formats/file_location.h"
+#include "formats/float_bits.h"
+#include "formats/quote.h"
+#include "formats/regular_file.h"
+#include "strata/base/error.h"
+#include "strata/formats/json.h"
+
+namespace strata::formats {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kConfigName = "config.json";
+constexpr std::string_view kSingleName = "model.safetensors";
+constexpr std::string_view kIndexName = "model.safetensors.index.json";
+constexpr std::uint64_t kConfigBytesMax = 16u << 20;
+constexpr JsonLimits kIndexLimits = {
+    .bytes_max = 100'000'000, .depth_max = 8, .values_max = 2'000'000};
+
+bool has(const fs::path& directory, std::string_view name) {
+  std::error_code error;
+  return fs::symlink_status(directory / name, error).type() != fs::file_type::not_found;
+}
+
+std::string read_text(const fs::path& directory, std::string_view name, std::uint64_t bytes_max) {
+  return read_text_file(locate_file(directory, name), RegularFile::Links::kRefuse, bytes_max);
+}
+
+/// The index as: file -> names of its tensors with their places in the index.
+using FilesOfIndex = std::map<std::string, std::vector<JsonValue::Member>>;
+
+FilesOfIndex read_index(const fs::path& directory) {
+  const fs::path path = directory / kIndexName;
+  const auto root = JsonValue::parse(read_text(directory, kIndexName, kIndexLimits.bytes_max),
+                                     path.string(), JsonRole::kData, kIndexLimits);
+  const JsonValue weight_map = root.at("weight_map");
+  FilesOfIndex files;
+  for (const auto& member : weight_map.members()) {
+    const std::string& file = member.value.as_string();
+    if (!is_plain_file_name(file)) {
+      member.value.fail(quote(file) + " is not the plain name of a file in the model's directory");
+    }
+    files[file].push_back(member);
+  }
+  if (files.empty()) weight_map.fail("names no tensor");
+  return files;
+}
+
+/// Every tensor that the index places in `file` is there, and no other.
+void check_against_index(const SafetensorsFile& file,
+                         const std::vector<JsonValue::Member>& expected) {
+  const std::string name = file.path().filename().string();
+  for (const auto& [tensor, place] : expected) {
+    if (file.find(tensor) == nullptr) place.fail("the file " + quote(name) + " has no such tensor");
+  }
+  if (expected.size() == file.tensors().size()) return;
+  for (const TensorInfo& tensor : file.tensors()) {
+    const bool known = std::any_of(expected.begin(), expected.end(),
+                                   [&](const auto& member) { return member.key == tensor.name; });
+    if (!known) {
+      throw DataError(file.path().string() + ": tensor " + quote(tensor.name) + " is not in " +
+                      std::string(kIndexName) + "; the files belong to different models");
+    }
+  }
+}
+
+}  // namespace
+
+ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
+  std::error_code error;
+  const auto status = fs::status(path_, error);
+  if (status.type() == fs::file_type::not_found) {
+    throw system_error("open the model directory", path_.string(), ENOENT);
+  }
+  if (error) throw system_error("open the model directory", path_.string(), error.value());
+  if (!fs::is_directory(status)) {
+    throw DataError(path_.string() +
+                    ": is not a directory; name the directory of the model, with "
+                    "config.json and the safetensors files");
+  }
+  if (!has(path_, kConfigName)) {
+    throw DataError(path_.string() + ": has no config.json; not a Hugging Face model directory");
+  }
+  config_text_ = read_text(path_, kConfigName, kConfigBytesMax);
+  if (has(path_, kSingleName)) {
+    open_single_file();
+  } else if (has(path_, kIndexName)) {
+    open_indexed_files();
+  } else {
+    throw DataError(path_.string() + ": has neither model.safetensors nor " +
+                    std::string(kIndexName) +
+                    "; other formats (pytorch_model.bin) are not read, save the model with "
+                    "safe_serialization=True");
+  }
+}
+
+void ModelDirectory::open_single_file() {
+  files_.emplace_back(locate_file(path_, kSingleName));
+  for (const TensorInfo& tensor : files_[0].tensors()) {
+    tensors_.emplace(tensor.name, Place{0, &tensor});
+  }
+}
+
+void ModelDirectory::open_indexed_files() {
+  for (const auto& [name, expected] : read_index(path_)) {
+    if (!has(path_, name)) {
+      expected.front().value.fail("the file " + quote(name) + " does not exist");
+    }
+    const SafetensorsFile& file = files_.emplace_back(locate_file(path_, name));
+    check_against_index(file, expected);
+    for (const TensorInfo& tensor : file.tensors()) {
+      tensors_.emplace(tensor.name, Place{files_.size() - 1, &tensor});
+    }
+  }
+}
+
+std::vector<std::string> ModelDirectory::names() const {
+  std::vector<std::string> names;
+  names.reserve(tensors_.size());
+  for (const auto& [name, place] : tensors_) names.push_back(name);
+  return names;
+}
+
+const TensorInfo* ModelDirectory::find(std::string_view name) const {
+  const auto found = tensors_.find(name);
+  return found == tensors_.end() ? nullptr : found->second.tensor;
+}
+
+void ModelDirectory::read_f32(std::string_view name, std::uint64_t begin,
+                              std::span<float> out) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) {
+    throw DataError(path_.string() + ": has no tensor " + quote(name));
+  }
+  const TensorInfo& tensor = *found->second.tensor;
+  const SafetensorsFile& file = files_[found->second.file];
+  if (tensor.dtype == DType::kF32) {
+    file.read(tensor, begin * sizeof(float), std::as_writable_bytes(out));
+    return;
+  }
+  if (tensor.dtype != DType::kF16 && tensor.dtype != DType::kBF16) {
+    throw DataError(file.path().string() + ": tensor " + quote(name) + " is " +
+                    tensor.description() + "; only F32, F16 and BF16 are read as weights");
+  }
+  const auto widen = tensor.dtype == DType::kF16 ? float_from_f16 : float_from_bf16;
+  std::array<std::uint16_t, 1 << 15> piece;
+  while (!out.empty()) {
+    const auto bits = std::span(piece).first(std::min(piece.size(), out.size()));
+    file.read(tensor, begin * sizeof(std::uint16_t), std::as_writable_bytes(bits));
+    std::transform(bits.begin(), bits.end(), out.begin(), widen);
+    begin += bits.size();
+    out = out.subspan(bits.size());
+  }
+}
+
+}  // namespace strata::formats

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace strata::formats {
+
+/// The candidate that takes the fewest insertions, deletions, substitutions and swaps of
+/// neighbours to become `name`; empty when even that one is no plausible misspelling.
+[[nodiscard]] std::string_view nearest_name(std::string_view name,
+                                            std::span<const std::string_view> candidates);
+
+}  // namespace strata::formats

@@ -1,0 +1,104 @@
+#include "strata/formats/output_directory.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "strata/base/error.h"
+
+namespace strata::formats {
+namespace {
+
+namespace fs = std::filesystem;
+
+void sync(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+  if (descriptor < 0) throw system_error("open", path.string(), errno);
+  const int code = ::fsync(descriptor) == 0 ? 0 : errno;
+  ::close(descriptor);
+  if (code != 0) throw system_error("sync", path.string(), code);
+}
+
+/// Contents first, then the directory that names them.
+void sync_tree(const fs::path& directory) {
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    if (entry.is_symlink()) continue;
+    if (entry.is_directory()) {
+      sync_tree(entry.path());
+    } else {
+      sync(entry.path());
+    }
+  }
+  sync(directory);
+}
+
+void check_free(const fs::path& path) {
+  const auto status = fs::symlink_status(path);
+  if (status.type() == fs::file_type::not_found) return;
+  if (status.type() != fs::file_type::directory) {
+    throw ConfigError("output directory " + path.string() +
+                      ": exists and is not a directory; name another");
+  }
+  if (!fs::is_empty(path)) {
+    throw ConfigError("output directory " + path.string() +
+                      ": exists and is not empty; name another or remove it");
+  }
+}
+
+/// Two processes may write the same output at the same time: each has its own directory, and the
+/// first to publish wins. The mode is left to the umask.
+fs::path make_partial_directory(const fs::path& final_path) {
+  constexpr int kAttempts = 1000;
+  const std::string stem =
+      "." + final_path.filename().string() + ".partial-" + std::to_string(::getpid()) + "-";
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const fs::path path = final_path.parent_path() / (stem + std::to_string(attempt));
+    if (::mkdir(path.c_str(), 0777) == 0) return path;
+    if (errno != EEXIST) {
+      throw system_error("create", path.string(), errno, "the output directory is made beside it");
+    }
+  }
+  throw system_error("create", (final_path.parent_path() / stem).string(), EEXIST,
+                     "remove the leftovers of earlier runs");
+}
+
+}  // namespace
+
+OutputDirectory::OutputDirectory(fs::path final_path) try
+    : final_path_(fs::absolute(std::move(final_path)).lexically_normal()) {
+  if (!final_path_.has_filename()) final_path_ = final_path_.parent_path();  // "runs/gpt2/"
+  check_free(final_path_);
+  fs::create_directories(final_path_.parent_path());
+  partial_path_ = make_partial_directory(final_path_);
+} catch (const fs::filesystem_error& error) {
+  throw system_error("create the output directory", error.path1().string(), error.code().value());
+}
+
+OutputDirectory::~OutputDirectory() {
+  if (published_) return;
+  std::error_code ignored;  // nothing left to do about it in a destructor
+  fs::remove_all(partial_path_, ignored);
+}
+
+void OutputDirectory::publish() {
+  STRATA_CHECK(!published_, final_path_.string());
+  try {
+    sync_tree(partial_path_);
+  } catch (const fs::filesystem_error& error) {
+    throw system_error("read", error.path1().string(), error.code().value());
+  }
+  // Replaces an empty directory, nothing else.
+  if (::rename(partial_path_.c_str(), final_path_.c_str()) != 0) {
+    throw system_error("publish", final_path_.string(), errno);
+  }
+  published_ = true;
+  sync(final_path_.parent_path());
+}
+
+}  // namespace strata::formats
