@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <random>
@@ -26,7 +28,10 @@ class AlignedBuffer {
   void fill(std::byte value) { std::fill_n(memory_.get(), bytes_, value); }
   void fill_randomly(std::uint64_t seed) {
     std::mt19937_64 random(seed);
-    for (std::byte& byte : span()) byte = static_cast<std::byte>(random() & 0xff);
+    for (std::size_t at = 0; at < bytes_; at += sizeof(std::uint64_t)) {
+      const std::uint64_t value = random();
+      std::memcpy(memory_.get() + at, &value, std::min(sizeof value, bytes_ - at));
+    }
   }
 
   [[nodiscard]] std::span<std::byte> span() { return {memory_.get(), bytes_}; }

@@ -1,28 +1,12 @@
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
 #include <filesystem>
-#include <memory>
-#include <new>
 #include <sstream>
 #include <vector>
 
 #include "aio/aligned_buffer.h"
+#include "aio/allocation_counter.h"
 #include "strata/aio/io_queue.h"
-
-namespace {
-std::atomic<std::uint64_t> allocations{0};
-}  // namespace
-
-// Every allocation of the program comes through here.
-void* operator new(std::size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace strata::aio {
 namespace {
@@ -41,7 +25,7 @@ TEST(IoQueueMemory, IsAllTakenWhenTheQueueIsMade) {
     std::vector<IoTicket> tickets;
     tickets.reserve(kBytes / kPiece);
 
-    const std::uint64_t before = allocations.load();
+    const std::uint64_t before = allocations_so_far();
     for (int round = 0; round < 10; ++round) {
       for (const OpKind op : {OpKind::kWrite, OpKind::kRead}) {
         tickets.clear();
@@ -51,7 +35,7 @@ TEST(IoQueueMemory, IsAllTakenWhenTheQueueIsMade) {
         for (IoTicket& ticket : tickets) ticket.wait();
       }
     }
-    EXPECT_EQ(allocations.load(), before) << queue.description();
+    EXPECT_EQ(allocations_so_far(), before) << queue.description();
   }
 }
 
