@@ -7,10 +7,8 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
+#include "aio/aligned_memory.h"
 #include "strata/base/error.h"
 
 namespace strata::aio {
@@ -34,10 +32,6 @@ std::optional<std::uint32_t> reported_alignment([[maybe_unused]] int fd) {
   return std::nullopt;
 }
 
-struct FreeMemory {
-  void operator()(std::byte* memory) const { std::free(memory); }
-};
-
 /// Writes and reads back `bytes` at offset `bytes` and an address that is a multiple of `bytes`
 /// but of no larger power of two. False when the kernel calls that misaligned.
 bool trial_transfer(int fd, std::uint32_t bytes, std::byte* memory,
@@ -52,10 +46,7 @@ bool trial_transfer(int fd, std::uint32_t bytes, std::byte* memory,
 }
 
 std::optional<std::uint32_t> alignment_by_trial(int fd, const std::filesystem::path& path) {
-  const std::unique_ptr<std::byte, FreeMemory> memory(
-      static_cast<std::byte*>(std::aligned_alloc(2 * kAlignmentMax, 2 * kAlignmentMax)));
-  if (!memory) throw std::bad_alloc();
-  std::fill_n(memory.get(), 2 * kAlignmentMax, std::byte{0});
+  const AlignedMemory memory = make_zeroed_memory(2 * kAlignmentMax, 2 * kAlignmentMax);
   for (std::uint32_t bytes = kAlignmentMin; bytes <= kAlignmentMax; bytes *= 2) {
     if (!trial_transfer(fd, bytes, memory.get(), path)) continue;
     if (::ftruncate(fd, 0) != 0) throw system_error("truncate", path.string(), errno);

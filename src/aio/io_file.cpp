@@ -9,14 +9,12 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <limits>
-#include <memory>
-#include <new>
 #include <optional>
 #include <random>
 #include <utility>
 
+#include "aio/aligned_memory.h"
 #include "aio/direct_io.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -88,13 +86,7 @@ int allocate_blocks(int fd, std::uint64_t begin, std::uint64_t end) {
 
 /// Writes zeros over [begin, end), both multiples of the file's alignment; returns the errno.
 int write_zeros(int fd, std::uint64_t begin, std::uint64_t end) {
-  struct FreeMemory {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  const std::unique_ptr<std::byte, FreeMemory> zeros(
-      static_cast<std::byte*>(std::aligned_alloc(kZeroBytes, kZeroBytes)));
-  if (!zeros) throw std::bad_alloc();
-  std::fill_n(zeros.get(), kZeroBytes, std::byte{0});
+  const AlignedMemory zeros = make_zeroed_memory(kZeroBytes, kZeroBytes);
   while (begin < end) {
     const auto bytes = std::min<std::uint64_t>(kZeroBytes, end - begin);
     const ssize_t written = ::pwrite(fd, zeros.get(), bytes, static_cast<off_t>(begin));

@@ -4,10 +4,9 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstdlib>
 #include <fstream>
-#include <new>
 
+#include "aio/aligned_memory.h"
 #include "strata/aio/io_file.h"
 #include "strata/base/error.h"
 
@@ -15,6 +14,7 @@ namespace strata::aio {
 namespace {
 
 constexpr std::chrono::seconds kPatience{10};
+constexpr std::byte kPattern{0xa5};
 constexpr const char* kDisabledSwitch = "/proc/sys/kernel/io_uring_disabled";
 
 /// One request through `backend`, in full. Throws IoError when it does not come back whole.
@@ -34,26 +34,20 @@ void move_whole(Backend& backend, const Request& request) {
 
 /// Writes a block of `file` through `backend` and reads it back.
 void try_transfer(Backend& backend, const IoFile& file) {
-  struct FreeMemory {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
   const std::uint32_t bytes = std::max(file.alignment(), 4096u);
-  const std::unique_ptr<std::byte, FreeMemory> memory(
-      static_cast<std::byte*>(std::aligned_alloc(bytes, bytes)));
-  if (!memory) throw std::bad_alloc();
+  const AlignedMemory memory = make_zeroed_memory(bytes, bytes);
   Request request{.kind = OpKind::kWrite,
                   .fd = file.fd(),
                   .offset = 0,
                   .data = memory.get(),
                   .bytes = bytes,
                   .tag = 0};
-  std::fill_n(memory.get(), bytes, std::byte{0xa5});
+  std::fill_n(memory.get(), bytes, kPattern);
   move_whole(backend, request);
   std::fill_n(memory.get(), bytes, std::byte{0});
   request.kind = OpKind::kRead;
   move_whole(backend, request);
-  if (std::any_of(memory.get(), memory.get() + bytes,
-                  [](std::byte b) { return b != std::byte{0xa5}; })) {
+  if (std::count(memory.get(), memory.get() + bytes, kPattern) != std::ptrdiff_t{bytes}) {
     throw IoError("a trial transfer brought back other bytes", EIO);
   }
 }
