@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <set>
 #include <system_error>
 #include <utility>
 
 #include "formats/file_location.h"
 #include "formats/float_bits.h"
+#include "formats/model_index.h"
 #include "formats/quote.h"
 #include "formats/regular_file.h"
 #include "strata/base/error.h"
-#include "strata/formats/json.h"
 
 namespace strata::formats {
 namespace {
@@ -22,8 +23,6 @@ constexpr std::string_view kConfigName = "config.json";
 constexpr std::string_view kSingleName = "model.safetensors";
 constexpr std::string_view kIndexName = "model.safetensors.index.json";
 constexpr std::uint64_t kConfigBytesMax = 16u << 20;
-constexpr JsonLimits kIndexLimits = {
-    .bytes_max = 100'000'000, .depth_max = 8, .values_max = 2'000'000};
 
 bool has(const fs::path& directory, std::string_view name) {
   std::error_code error;
@@ -34,26 +33,6 @@ std::string read_text(const fs::path& directory, std::string_view name, std::uin
   return read_text_file(locate_file(directory, name), RegularFile::Links::kRefuse, bytes_max);
 }
 
-/// The index as: file -> names of its tensors with their places in the index.
-using FilesOfIndex = std::map<std::string, std::vector<JsonValue::Member>>;
-
-FilesOfIndex read_index(const fs::path& directory) {
-  const fs::path path = directory / kIndexName;
-  const auto root = JsonValue::parse(read_text(directory, kIndexName, kIndexLimits.bytes_max),
-                                     path.string(), JsonRole::kData, kIndexLimits);
-  const JsonValue weight_map = root.at("weight_map");
-  FilesOfIndex files;
-  for (const auto& member : weight_map.members()) {
-    const std::string& file = member.value.as_string();
-    if (!is_plain_file_name(file)) {
-      member.value.fail(quote(file) + " is not the plain name of a file in the model's directory");
-    }
-    files[file].push_back(member);
-  }
-  if (files.empty()) weight_map.fail("names no tensor");
-  return files;
-}
-
 /// Every tensor that the index places in `file` is there, and no other.
 void check_against_index(const SafetensorsFile& file,
                          const std::vector<JsonValue::Member>& expected) {
@@ -62,13 +41,12 @@ void check_against_index(const SafetensorsFile& file,
     if (file.find(tensor) == nullptr) place.fail("the file " + quote(name) + " has no such tensor");
   }
   if (expected.size() == file.tensors().size()) return;
+  std::set<std::string_view> known;
+  for (const auto& member : expected) known.insert(member.key);
   for (const TensorInfo& tensor : file.tensors()) {
-    const bool known = std::any_of(expected.begin(), expected.end(),
-                                   [&](const auto& member) { return member.key == tensor.name; });
-    if (!known) {
-      throw DataError(file.path().string() + ": tensor " + quote(tensor.name) + " is not in " +
-                      std::string(kIndexName) + "; the files belong to different models");
-    }
+    if (known.contains(tensor.name)) continue;
+    throw DataError(file.path().string() + ": tensor " + quote(tensor.name) + " is not in " +
+                    std::string(kIndexName) + "; the files belong to different models");
   }
 }
 
@@ -110,7 +88,9 @@ void ModelDirectory::open_single_file() {
 }
 
 void ModelDirectory::open_indexed_files() {
-  for (const auto& [name, expected] : read_index(path_)) {
+  const auto index = parse_model_index(read_text(path_, kIndexName, kIndexLimits.bytes_max),
+                                       (path_ / kIndexName).string());
+  for (const auto& [name, expected] : index) {
     if (!has(path_, name)) {
       expected.front().value.fail("the file " + quote(name) + " does not exist");
     }
@@ -142,6 +122,12 @@ void ModelDirectory::read_f32(std::string_view name, std::uint64_t begin,
   }
   const TensorInfo& tensor = *found->second.tensor;
   const SafetensorsFile& file = files_[found->second.file];
+  // Checked in elements: a product with the element's size could wrap around.
+  if (begin > tensor.elements() || out.size() > tensor.elements() - begin) {
+    throw UsageError(file.path().string() + ": tensor " + quote(name) + " is " +
+                     tensor.description() + "; asked for " + std::to_string(out.size()) +
+                     " elements from " + std::to_string(begin));
+  }
   if (tensor.dtype == DType::kF32) {
     file.read(tensor, begin * sizeof(float), std::as_writable_bytes(out));
     return;

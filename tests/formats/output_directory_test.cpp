@@ -1,0 +1,111 @@
+#include "strata/formats/output_directory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "formats/temporary_directory.h"
+#include "strata/base/error.h"
+
+namespace strata::formats {
+namespace {
+
+namespace fs = std::filesystem;
+
+void write(const fs::path& path, std::string_view content) { std::ofstream(path) << content; }
+
+std::size_t entries(const fs::path& directory) {
+  return static_cast<std::size_t>(
+      std::distance(fs::directory_iterator(directory), fs::directory_iterator()));
+}
+
+TEST(OutputDirectory, AppearsOnlyWhenPublished) {
+  const TemporaryDirectory directory;
+  const fs::path final_path = directory.path() / "out";
+  OutputDirectory out(final_path);
+  write(out.path() / "config.json", "{}");
+  fs::create_directory(out.path() / "sub");
+  write(out.path() / "sub" / "x", "1");
+  EXPECT_FALSE(fs::exists(final_path));
+  out.publish();
+  EXPECT_EQ(fs::file_size(final_path / "config.json"), 2u);
+  EXPECT_TRUE(fs::exists(final_path / "sub" / "x"));
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+TEST(OutputDirectory, LeavesNothingWhenItIsNotPublished) {
+  const TemporaryDirectory directory;
+  {
+    const OutputDirectory out(directory.path() / "out");
+    write(out.path() / "half", "written");
+  }
+  EXPECT_EQ(entries(directory.path()), 0u);
+}
+
+TEST(OutputDirectory, StaysAfterItsObjectIsGone) {
+  const TemporaryDirectory directory;
+  OutputDirectory(directory.path() / "out").publish();
+  EXPECT_TRUE(fs::is_directory(directory.path() / "out"));
+}
+
+TEST(OutputDirectory, MakesMissingParentsAndTakesATrailingSlash) {
+  const TemporaryDirectory directory;
+  OutputDirectory(directory.path() / "a" / "b" / "").publish();
+  EXPECT_TRUE(fs::is_directory(directory.path() / "a" / "b"));
+  EXPECT_EQ(entries(directory.path() / "a"), 1u);
+}
+
+TEST(OutputDirectory, TakesTheRightsThatTheUmaskGives) {
+  const TemporaryDirectory directory;
+  const mode_t before = ::umask(027);
+  OutputDirectory(directory.path() / "out").publish();
+  ::umask(before);
+  EXPECT_EQ(fs::status(directory.path() / "out").permissions(), fs::perms(0750));
+}
+
+TEST(OutputDirectory, ReplacesAnEmptyDirectory) {
+  const TemporaryDirectory directory;
+  fs::create_directory(directory.path() / "out");
+  OutputDirectory out(directory.path() / "out");
+  write(out.path() / "x", "1");
+  out.publish();
+  EXPECT_TRUE(fs::exists(directory.path() / "out" / "x"));
+}
+
+TEST(OutputDirectory, RefusesWhatExists) {
+  const TemporaryDirectory directory;
+  fs::create_directory(directory.path() / "full");
+  write(directory.path() / "full" / "precious", "1");
+  EXPECT_THROW(OutputDirectory(directory.path() / "full"), ConfigError);
+  EXPECT_THROW(OutputDirectory(directory.write("file", "")), ConfigError);
+  fs::create_symlink("nowhere", directory.path() / "link");
+  EXPECT_THROW(OutputDirectory(directory.path() / "link"), ConfigError);
+  EXPECT_TRUE(fs::exists(directory.path() / "full" / "precious"));
+}
+
+TEST(OutputDirectory, NeverReplacesWhatAppearedMeanwhile) {
+  const TemporaryDirectory directory;
+  const fs::path final_path = directory.path() / "out";
+  {
+    OutputDirectory first(final_path), second(final_path);
+    write(first.path() / "x", "1");
+    write(second.path() / "x", "22");
+    first.publish();
+    EXPECT_THROW(second.publish(), IoError);
+  }
+  EXPECT_EQ(fs::file_size(final_path / "x"), 1u);
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+TEST(OutputDirectory, APlaceThatCannotBeWrittenIsAnErrorAtOnce) {
+  const TemporaryDirectory directory;
+  const fs::path file = directory.write("file", "");
+  EXPECT_THROW(OutputDirectory(file / "out"), IoError);
+  EXPECT_THROW(OutputDirectory("/proc/strata/out"), IoError);
+}
+
+}  // namespace
+}  // namespace strata::formats
