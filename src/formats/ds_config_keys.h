@@ -109,23 +109,23 @@ struct ConfigKey {
 
   // The list of keys reads better with these than with all members on every line.
 
-  [[nodiscard]] ConfigKey or_auto(void (*action)(DsConfig&) = nullptr) const {
+  [[nodiscard]] constexpr ConfigKey or_auto(void (*action)(DsConfig&) = nullptr) const {
     ConfigKey key = *this;
     key.accepts_auto = true;
     key.on_auto = action;
     return key;
   }
-  [[nodiscard]] ConfigKey or_null() const {
+  [[nodiscard]] constexpr ConfigKey or_null() const {
     ConfigKey key = *this;
     key.accepts_null = true;
     return key;
   }
-  [[nodiscard]] ConfigKey older_name_of(std::string_view current) const {
+  [[nodiscard]] constexpr ConfigKey older_name_of(std::string_view current) const {
     ConfigKey key = *this;
     key.alias_of = current;
     return key;
   }
-  [[nodiscard]] ConfigKey only_for(bool (*condition)(const DsConfig&)) const {
+  [[nodiscard]] constexpr ConfigKey only_for(bool (*condition)(const DsConfig&)) const {
     ConfigKey key = *this;
     key.applies = condition;
     return key;

@@ -37,7 +37,7 @@ bool is_plain_file_name(std::string_view name) {
 
 fs::path locate_file(const fs::path& directory, std::string_view name) {
   const fs::path root = resolve(directory);
-  const fs::path target = resolve(root / name);
+  fs::path target = resolve(root / name);
   if (lies_in(target, root)) return target;
   const fs::path snapshots = root.parent_path();
   if (snapshots.filename() == "snapshots" && lies_in(target, snapshots.parent_path() / "blobs")) {

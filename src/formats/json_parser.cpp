@@ -28,11 +28,13 @@ struct TextPosition {
 /// Hands characters to the lexer and keeps count of lines.
 class CountingIterator {
  public:
+  // NOLINTBEGIN(readability-identifier-naming): the names that std::iterator_traits asks for
   using iterator_category = std::input_iterator_tag;
   using value_type = char;
   using difference_type = std::ptrdiff_t;
   using pointer = const char*;
   using reference = const char&;
+  // NOLINTEND(readability-identifier-naming)
 
   CountingIterator(const char* at, TextPosition* position) : at_(at), position_(position) {}
   reference operator*() const { return *at_; }

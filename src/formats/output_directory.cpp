@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <string>
 #include <system_error>
-#include <utility>
 
 #include "strata/base/error.h"
 
@@ -58,7 +57,7 @@ fs::path make_partial_directory(const fs::path& final_path) {
   const std::string stem =
       "." + final_path.filename().string() + ".partial-" + std::to_string(::getpid()) + "-";
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    const fs::path path = final_path.parent_path() / (stem + std::to_string(attempt));
+    fs::path path = final_path.parent_path() / (stem + std::to_string(attempt));
     if (::mkdir(path.c_str(), 0777) == 0) return path;
     if (errno != EEXIST) {
       throw system_error("create", path.string(), errno, "the output directory is made beside it");
@@ -70,8 +69,8 @@ fs::path make_partial_directory(const fs::path& final_path) {
 
 }  // namespace
 
-OutputDirectory::OutputDirectory(fs::path final_path) try
-    : final_path_(fs::absolute(std::move(final_path)).lexically_normal()) {
+OutputDirectory::OutputDirectory(const fs::path& final_path) try
+    : final_path_(fs::absolute(final_path).lexically_normal()) {
   if (!final_path_.has_filename()) final_path_ = final_path_.parent_path();  // "runs/gpt2/"
   check_free(final_path_);
   fs::create_directories(final_path_.parent_path());

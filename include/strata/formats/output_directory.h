@@ -17,7 +17,7 @@ class OutputDirectory {
  public:
   /// Makes the hidden directory, and missing parents. Throws ConfigError when `final_path` exists
   /// and is anything but an empty directory; IoError when nothing can be created there.
-  explicit OutputDirectory(std::filesystem::path final_path);
+  explicit OutputDirectory(const std::filesystem::path& final_path);
   OutputDirectory(const OutputDirectory&) = delete;
   OutputDirectory& operator=(const OutputDirectory&) = delete;
   ~OutputDirectory();
