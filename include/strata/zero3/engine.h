@@ -30,11 +30,11 @@ using ParameterInitializer = std::function<void(const std::string& name, torch::
 /// How a module becomes a unit.
 struct ShardOptions {
   /// Prefix of the full names of its parameters in checkpoints ("transformer.h.3").
-  std::string name;
+  std::string name = {};
   /// Where the initial values come from. Empty: from the module's own tensors. Needed when those
   /// are on the meta device, which is how a model larger than memory is built: parameter by
   /// parameter.
-  ParameterInitializer initializer;
+  ParameterInitializer initializer = {};
 };
 
 /// What a call of `Engine::step` did.
