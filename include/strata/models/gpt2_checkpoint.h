@@ -23,7 +23,7 @@ struct SaveOptions {
   std::uint64_t file_bytes_max =
       5'000'000'000;  ///< model-NNNNN-of-NNNNN files and an index above it
   /// Directory whose tokenizer files are copied along.
-  std::optional<std::filesystem::path> tokenizer_source;
+  std::optional<std::filesystem::path> tokenizer_source = std::nullopt;
 };
 
 /// Writes a Hugging Face directory that `AutoModelForCausalLM.from_pretrained` loads: the compute
@@ -31,5 +31,10 @@ struct SaveOptions {
 /// time. Nothing appears under `directory` before everything is written. Throws IoError.
 void save_pretrained(Gpt2& model, const std::filesystem::path& directory,
                      const SaveOptions& options = {});
+
+/// Writes the same files into a directory that exists, beside what the caller puts there: for one
+/// that publishes it itself (see formats::OutputDirectory). Throws IoError; then files may be left.
+void write_pretrained(Gpt2& model, const std::filesystem::path& directory,
+                      const SaveOptions& options = {});
 
 }  // namespace strata::models

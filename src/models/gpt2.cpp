@@ -1,0 +1,181 @@
+#include "strata/models/gpt2.h"
+
+#include <utility>
+
+#include "models/cross_entropy.h"
+#include "models/gpt2_modules.h"
+#include "models/model_part.h"
+#include "models/unit_names.h"
+#include "strata/base/error.h"
+
+namespace strata::models {
+
+namespace {
+
+torch::TensorOptions on_meta() { return torch::TensorOptions(torch::kMeta).dtype(torch::kFloat32); }
+
+torch::TensorOptions in_memory(Precision precision) {
+  return precision == Precision::kFp32   ? torch::dtype(torch::kFloat32)
+         : precision == Precision::kBf16 ? torch::dtype(torch::kBFloat16)
+                                         : torch::dtype(torch::kFloat16);
+}
+
+const Gpt2Config& validated(const Gpt2Config& config) {
+  config.validate();
+  return config;
+}
+
+std::string shape_of(const torch::Tensor& tensor) {
+  std::string text;
+  for (const std::int64_t extent : tensor.sizes()) {
+    text += (text.empty() ? "" : ", ") + std::to_string(extent);
+  }
+  return "[" + text + "]";
+}
+
+zero3::UnitLayout layout_of(std::string name, const torch::nn::Module& module) {
+  zero3::UnitLayout layout;
+  layout.name = std::move(name);
+  for (const auto& item : module.named_parameters()) {
+    layout.add(item.key(), item.value().sizes().vec(), item.value().requires_grad());
+  }
+  return layout;
+}
+
+}  // namespace
+
+struct Gpt2::Impl {
+  /// `home` is the Engine or, in memory, the Precision.
+  template <class Home>
+  Impl(const Gpt2Config& given, Precision compute, bool sharded,
+       const torch::TensorOptions& options, Home& home, const ParameterInitializer& initialize)
+      : config(validated(given)),
+        precision(compute),
+        in_engine(sharded),
+        outer(std::string(kOuterName), Gpt2Outer(config, options), home, initialize) {
+    for (std::int64_t i = 0; i < config.n_layer; ++i) {
+      blocks.emplace_back(block_name(i), Gpt2Block(config, options), home, initialize);
+    }
+  }
+
+  /// What the blocks make of the tokens: [B, T, n_embd].
+  torch::Tensor hidden(const torch::Tensor& tokens) {
+    check_tokens(tokens);
+    torch::Tensor x = outer.run([](Gpt2OuterImpl& m, const torch::Tensor& t) { return m.embed(t); },
+                                Recompute::kConfig, tokens);
+    for (ModelPart<Gpt2Block>& block : blocks) {
+      x = block.run([](Gpt2BlockImpl& m, const torch::Tensor& t) { return m.forward(t); },
+                    Recompute::kConfig, x);
+    }
+    return x;
+  }
+
+  /// function(outer module, hidden(tokens)): a whole forward. The end's backward comes at once.
+  template <class Function>
+  torch::Tensor finish(const torch::Tensor& tokens, Function function) {
+    return outer.run(std::move(function), Recompute::kNever, hidden(tokens));
+  }
+
+  void check_tokens(const torch::Tensor& tokens) const {
+    if (tokens.dim() != 2 || tokens.scalar_type() != torch::kInt64 || tokens.numel() == 0 ||
+        tokens.size(1) > config.n_positions) {
+      throw UsageError("tokens must be int64 [B, T] with T from 1 to n_positions (" +
+                       std::to_string(config.n_positions) + "), not " +
+                       std::string(tokens.dtype().name()) + " " + shape_of(tokens));
+    }
+  }
+
+  Gpt2Config config;
+  Precision precision;
+  bool in_engine;
+  ModelPart<Gpt2Outer> outer;
+  std::vector<ModelPart<Gpt2Block>> blocks;
+};
+
+Gpt2::Gpt2(const Gpt2Config& config, Engine& engine, const ParameterInitializer& initialize)
+    : impl_(std::make_unique<Impl>(config, engine.config().precision(), /*sharded=*/true, on_meta(),
+                                   engine, initialize)) {}
+
+Gpt2::Gpt2(const Gpt2Config& config, Precision precision, const ParameterInitializer& initialize)
+    : impl_(std::make_unique<Impl>(config, precision, /*sharded=*/false, in_memory(precision),
+                                   precision, initialize)) {}
+
+Gpt2::Gpt2(Gpt2&&) noexcept = default;
+Gpt2& Gpt2::operator=(Gpt2&&) noexcept = default;
+Gpt2::~Gpt2() = default;
+
+torch::Tensor Gpt2::forward(const torch::Tensor& tokens) {
+  return impl_->finish(
+      tokens, [](Gpt2OuterImpl& outer, const torch::Tensor& x) { return outer.logits(x); });
+}
+
+torch::Tensor Gpt2::loss(const torch::Tensor& tokens, const torch::Tensor& targets) {
+  if (targets.sizes() != tokens.sizes() || targets.scalar_type() != torch::kInt64) {
+    throw UsageError("targets must be int64 of the shape of the tokens, " + shape_of(tokens) +
+                     ", not " + std::string(targets.dtype().name()) + " " + shape_of(targets));
+  }
+  return impl_->finish(tokens, [targets](Gpt2OuterImpl& outer, const torch::Tensor& x) {
+    return cross_entropy(outer.logits(x.flatten(0, 1)), targets.flatten());
+  });
+}
+
+torch::Tensor Gpt2::next_token_logits(const torch::Tensor& tokens) {
+  return impl_->finish(tokens, [](Gpt2OuterImpl& outer, const torch::Tensor& x) {
+    return outer.logits(x.select(1, -1));
+  });
+}
+
+void Gpt2::train(bool on) {
+  impl_->outer.module().train(on);
+  for (const ModelPart<Gpt2Block>& block : impl_->blocks) block.module().train(on);
+}
+
+bool Gpt2::is_training() const { return impl_->outer.module().is_training(); }
+
+void Gpt2::visit_parameters(const ParameterVisitor& visit) {
+  const auto visit_as_in_files = [&](const std::string& full_name, const torch::Tensor& value) {
+    visit(checkpoint_name(full_name), value);
+  };
+  impl_->outer.visit_parameters(visit_as_in_files);
+  for (ModelPart<Gpt2Block>& block : impl_->blocks) block.visit_parameters(visit_as_in_files);
+}
+
+std::vector<torch::Tensor> Gpt2::parameters() const {
+  if (impl_->in_engine) {
+    throw UsageError(
+        "the parameters of a model in an engine have no data outside of a run; "
+        "use Engine::step, or visit_parameters to read them");
+  }
+  std::vector<torch::Tensor> all = impl_->outer.module().parameters();
+  for (const ModelPart<Gpt2Block>& block : impl_->blocks) {
+    const std::vector<torch::Tensor> own = block.module().parameters();
+    all.insert(all.end(), own.begin(), own.end());
+  }
+  return all;
+}
+
+const Gpt2Config& Gpt2::config() const { return impl_->config; }
+
+Precision Gpt2::precision() const { return impl_->precision; }
+
+std::vector<zero3::UnitLayout> unit_layouts(const Gpt2Config& config) {
+  config.validate();
+  std::vector<zero3::UnitLayout> layouts = {
+      layout_of(std::string(kOuterName), *Gpt2Outer(config, on_meta()))};
+  zero3::UnitLayout block = layout_of("", *Gpt2Block(config, on_meta()));
+  for (std::int64_t i = 0; i < config.n_layer; ++i) {
+    block.name = block_name(i);
+    layouts.push_back(block);
+  }
+  return layouts;
+}
+
+std::uint64_t parameter_count(const Gpt2Config& config) {
+  std::uint64_t count = 0;
+  for (const zero3::UnitLayout& unit : unit_layouts(config)) {
+    for (const zero3::ParameterLayout& parameter : unit.parameters) count += parameter.count;
+  }
+  return count;
+}
+
+}  // namespace strata::models

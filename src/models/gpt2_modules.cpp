@@ -1,0 +1,94 @@
+#include "models/gpt2_modules.h"
+
+namespace strata::models {
+
+LayerNormImpl::LayerNormImpl(std::int64_t width, double epsilon,
+                             const torch::TensorOptions& options)
+    : epsilon_(epsilon),
+      weight_(register_parameter("weight", torch::empty({width}, options))),
+      bias_(register_parameter("bias", torch::empty({width}, options))) {}
+
+torch::Tensor LayerNormImpl::forward(const torch::Tensor& x) {
+  return torch::layer_norm(x, weight_.sizes(), weight_, bias_, epsilon_);
+}
+
+Conv1DImpl::Conv1DImpl(std::int64_t in, std::int64_t out, const torch::TensorOptions& options)
+    : weight_(register_parameter("weight", torch::empty({in, out}, options))),
+      bias_(register_parameter("bias", torch::empty({out}, options))) {}
+
+torch::Tensor Conv1DImpl::forward(const torch::Tensor& x) {
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  shape.back() = weight_.size(1);
+  return torch::addmm(bias_, x.reshape({-1, x.size(-1)}), weight_).view(shape);
+}
+
+TableImpl::TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options)
+    : weight_(register_parameter("weight", torch::empty({rows, width}, options))) {}
+
+torch::Tensor TableImpl::forward(const torch::Tensor& row_indices) {
+  return torch::embedding(weight_, row_indices);
+}
+
+AttentionImpl::AttentionImpl(const Gpt2Config& config, const torch::TensorOptions& options)
+    : n_head_(config.n_head),
+      attn_pdrop_(config.attn_pdrop),
+      resid_pdrop_(config.resid_pdrop),
+      c_attn_(register_module("c_attn", Conv1D(config.n_embd, 3 * config.n_embd, options))),
+      c_proj_(register_module("c_proj", Conv1D(config.n_embd, config.n_embd, options))) {}
+
+torch::Tensor AttentionImpl::forward(const torch::Tensor& x) {
+  const std::int64_t batch = x.size(0), length = x.size(1), width = x.size(2);
+  const auto heads_first = [&](const torch::Tensor& part) {
+    return part.view({batch, length, n_head_, width / n_head_}).transpose(1, 2);
+  };
+  const std::vector<torch::Tensor> qkv = c_attn_(x).split(width, /*dim=*/2);
+  const torch::Tensor attended = at::scaled_dot_product_attention(
+      heads_first(qkv[0]), heads_first(qkv[1]), heads_first(qkv[2]), /*attn_mask=*/{},
+      is_training() ? attn_pdrop_ : 0.0, /*is_causal=*/true);
+  const torch::Tensor merged = attended.transpose(1, 2).reshape({batch, length, width});
+  return torch::dropout(c_proj_(merged), resid_pdrop_, is_training());
+}
+
+MlpImpl::MlpImpl(const Gpt2Config& config, const torch::TensorOptions& options)
+    : gelu_approximation_(config.activation == Gpt2Config::Activation::kGeluTanh ? "tanh" : "none"),
+      resid_pdrop_(config.resid_pdrop),
+      c_fc_(register_module("c_fc", Conv1D(config.n_embd, config.inner(), options))),
+      c_proj_(register_module("c_proj", Conv1D(config.inner(), config.n_embd, options))) {}
+
+torch::Tensor MlpImpl::forward(const torch::Tensor& x) {
+  const torch::Tensor hidden = torch::gelu(c_fc_(x), gelu_approximation_);
+  return torch::dropout(c_proj_(hidden), resid_pdrop_, is_training());
+}
+
+Gpt2BlockImpl::Gpt2BlockImpl(const Gpt2Config& config, const torch::TensorOptions& options)
+    : ln_1_(register_module("ln_1", LayerNorm(config.n_embd, config.layer_norm_epsilon, options))),
+      attn_(register_module("attn", Attention(config, options))),
+      ln_2_(register_module("ln_2", LayerNorm(config.n_embd, config.layer_norm_epsilon, options))),
+      mlp_(register_module("mlp", Mlp(config, options))) {}
+
+torch::Tensor Gpt2BlockImpl::forward(torch::Tensor x) {
+  x = x + attn_(ln_1_(x));
+  return x + mlp_(ln_2_(x));
+}
+
+Gpt2OuterImpl::Gpt2OuterImpl(const Gpt2Config& config, const torch::TensorOptions& options)
+    : embd_pdrop_(config.embd_pdrop),
+      wte_(register_module("wte", Table(config.vocab_size, config.n_embd, options))),
+      wpe_(register_module("wpe", Table(config.n_positions, config.n_embd, options))),
+      ln_f_(register_module("ln_f", LayerNorm(config.n_embd, config.layer_norm_epsilon, options))) {
+  if (!config.tie_word_embeddings) {
+    lm_head_ = register_module("lm_head", Table(config.vocab_size, config.n_embd, options));
+  }
+}
+
+torch::Tensor Gpt2OuterImpl::embed(const torch::Tensor& tokens) {
+  const torch::Tensor positions = torch::arange(tokens.size(1), tokens.options());
+  return torch::dropout(wte_(tokens) + wpe_(positions), embd_pdrop_, is_training());
+}
+
+torch::Tensor Gpt2OuterImpl::logits(const torch::Tensor& x) {
+  const Table& head = lm_head_ ? lm_head_ : wte_;
+  return torch::linear(ln_f_(x), head->weight());
+}
+
+}  // namespace strata::models

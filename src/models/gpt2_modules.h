@@ -1,0 +1,107 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+
+#include "strata/models/gpt2_config.h"
+
+/// \file
+/// GPT-2's modules. Their tree gives the parameters the names that transformers gives them. Made
+/// with `options`' device and dtype, values undefined: on the meta device they take no memory.
+
+namespace strata::models {
+
+/// Layer normalisation over the last dimension.
+class LayerNormImpl : public torch::nn::Module {
+ public:
+  LayerNormImpl(std::int64_t width, double epsilon, const torch::TensorOptions& options);
+  torch::Tensor forward(const torch::Tensor& x);
+
+ private:
+  double epsilon_;
+  torch::Tensor weight_, bias_;
+};
+TORCH_MODULE(LayerNorm);
+
+/// A linear layer whose weight is [in, out]: GPT-2 was written with convolutions of length 1.
+class Conv1DImpl : public torch::nn::Module {
+ public:
+  Conv1DImpl(std::int64_t in, std::int64_t out, const torch::TensorOptions& options);
+  torch::Tensor forward(const torch::Tensor& x);
+
+ private:
+  torch::Tensor weight_, bias_;
+};
+TORCH_MODULE(Conv1D);
+
+/// A matrix [rows, width] without bias: an embedding's table or an output head.
+class TableImpl : public torch::nn::Module {
+ public:
+  TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options);
+  torch::Tensor forward(const torch::Tensor& row_indices);
+  [[nodiscard]] const torch::Tensor& weight() const { return weight_; }
+
+ private:
+  torch::Tensor weight_;
+};
+TORCH_MODULE(Table);
+
+/// Causal self-attention.
+class AttentionImpl : public torch::nn::Module {
+ public:
+  AttentionImpl(const Gpt2Config& config, const torch::TensorOptions& options);
+  torch::Tensor forward(const torch::Tensor& x);
+
+ private:
+  std::int64_t n_head_;
+  double attn_pdrop_, resid_pdrop_;
+  Conv1D c_attn_, c_proj_;
+};
+TORCH_MODULE(Attention);
+
+class MlpImpl : public torch::nn::Module {
+ public:
+  MlpImpl(const Gpt2Config& config, const torch::TensorOptions& options);
+  torch::Tensor forward(const torch::Tensor& x);
+
+ private:
+  const char* gelu_approximation_;
+  double resid_pdrop_;
+  Conv1D c_fc_, c_proj_;
+};
+TORCH_MODULE(Mlp);
+
+/// One block: x + attention(norm(x)), then x + mlp(norm(x)).
+class Gpt2BlockImpl : public torch::nn::Module {
+ public:
+  Gpt2BlockImpl(const Gpt2Config& config, const torch::TensorOptions& options);
+  torch::Tensor forward(torch::Tensor x);
+
+ private:
+  LayerNorm ln_1_;
+  Attention attn_;
+  LayerNorm ln_2_;
+  Mlp mlp_;
+};
+TORCH_MODULE(Gpt2Block);
+
+/// What is outside of the blocks: the embeddings before them, the last norm and the head after
+/// them. One module, because a tied head is the token embedding.
+class Gpt2OuterImpl : public torch::nn::Module {
+ public:
+  Gpt2OuterImpl(const Gpt2Config& config, const torch::TensorOptions& options);
+  /// [B, T] tokens -> [B, T, n_embd].
+  torch::Tensor embed(const torch::Tensor& tokens);
+  /// [..., n_embd] -> [..., vocab_size].
+  torch::Tensor logits(const torch::Tensor& x);
+
+ private:
+  double embd_pdrop_;
+  Table wte_, wpe_;
+  LayerNorm ln_f_;
+  Table lm_head_{nullptr};  ///< empty: tied to wte_
+};
+TORCH_MODULE(Gpt2Outer);
+
+}  // namespace strata::models

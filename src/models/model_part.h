@@ -1,0 +1,70 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "models/rounding.h"
+#include "strata/base/number_format.h"
+#include "strata/zero3/engine.h"
+
+namespace strata::models {
+
+/// A module that is a unit of an engine, or stands in memory on its own: entered the same way.
+template <class Module>
+class ModelPart {
+ public:
+  /// In an engine. `module` is on the meta device.
+  ModelPart(std::string name, Module module, Engine& engine, const ParameterInitializer& initialize)
+      : name_(name),
+        module_(module),
+        sharded_(engine.shard(std::move(module),
+                              {.name = std::move(name), .initializer = initialize})) {}
+
+  /// In memory. `module` is on the CPU, in the compute format of `precision`.
+  ModelPart(std::string name, Module module, Precision precision,
+            const ParameterInitializer& initialize)
+      : name_(std::move(name)), module_(std::move(module)) {
+    torch::NoGradGuard no_grad;
+    for (const auto& item : module_->named_parameters()) {
+      torch::Tensor master = torch::empty(item.value().sizes(), torch::kFloat32);
+      initialize(full_name(item.key()), master);
+      item.value().copy_(rounded_weight(master, precision));
+    }
+  }
+
+  /// function(module, tensors...) with the parameters at hand.
+  template <class Function, class... Tensors>
+  torch::Tensor run(Function function, Recompute recompute, const Tensors&... tensors) {
+    auto body = [module = module_.ptr(), function = std::move(function)](const auto&... inputs) {
+      return function(*module, inputs...);
+    };
+    return sharded_ ? sharded_->run(std::move(body), recompute, tensors...) : body(tensors...);
+  }
+
+  /// visit(full name, parameter) for every parameter, while it can be read.
+  template <class Visit>
+  void visit_parameters(Visit visit) {
+    const auto visit_all = [&] {
+      for (const auto& item : module_->named_parameters()) {
+        visit(full_name(item.key()), item.value());
+      }
+    };
+    if (sharded_) {
+      sharded_->with_unsharded(visit_all);
+    } else {
+      visit_all();
+    }
+  }
+
+  [[nodiscard]] auto& module() const { return *module_.ptr(); }
+
+ private:
+  [[nodiscard]] std::string full_name(const std::string& name) const { return name_ + "." + name; }
+
+  std::string name_;
+  Module module_;
+  std::optional<Sharded<Module>> sharded_;
+};
+
+}  // namespace strata::models

@@ -1,0 +1,150 @@
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/unit_names.h"
+#include "strata/base/error.h"
+#include "strata/formats/output_directory.h"
+#include "strata/formats/safetensors.h"
+#include "strata/models/gpt2_checkpoint.h"
+
+namespace strata::models {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct SavedFormat {
+  formats::DType dtype;
+  std::string_view config_name;
+};
+
+SavedFormat saved_format(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32: return {formats::DType::kF32, "float32"};
+    case Precision::kBf16: return {formats::DType::kBF16, "bfloat16"};
+    case Precision::kFp16: return {formats::DType::kF16, "float16"};
+  }
+  return {formats::DType::kF32, "float32"};
+}
+
+/// A safetensors file to be written.
+struct SavedFile {
+  std::string name;
+  std::vector<formats::TensorInfo> tensors;
+  std::uint64_t bytes = 0;
+};
+
+/// Splits the parameters, in the order of the units, into files of at most `file_bytes_max` (a
+/// larger parameter has a file of its own).
+std::vector<SavedFile> plan_files(const Gpt2& model, std::uint64_t file_bytes_max) {
+  const formats::DType dtype = saved_format(model.precision()).dtype;
+  std::vector<SavedFile> files(1);
+  for (const zero3::UnitLayout& unit : unit_layouts(model.config())) {
+    for (const zero3::ParameterLayout& parameter : unit.parameters) {
+      const std::uint64_t bytes = parameter.count * weight_bytes(model.precision());
+      if (!files.back().tensors.empty() && files.back().bytes + bytes > file_bytes_max) {
+        files.emplace_back();
+      }
+      files.back().tensors.push_back({.name = checkpoint_name(unit.full_name(parameter)),
+                                      .dtype = dtype,
+                                      .shape = parameter.shape});
+      files.back().bytes += bytes;
+    }
+  }
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    char name[64] = "model.safetensors";
+    if (files.size() > 1) {
+      std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, files.size());
+    }
+    files[i].name = name;
+  }
+  return files;
+}
+
+/// Writes the parameters, as they are visited, to one file after the other.
+class FileSequenceWriter {
+ public:
+  FileSequenceWriter(fs::path directory, const std::vector<SavedFile>& files)
+      : directory_(std::move(directory)), files_(files) {}
+
+  void append(const std::string& name, const torch::Tensor& value) {
+    if (!writer_) {
+      writer_ = std::make_unique<formats::SafetensorsWriter>(directory_ / files_[file_].name,
+                                                             files_[file_].tensors);
+    }
+    STRATA_CHECK(writer_->tensors()[tensor_].name == name, name);
+    const torch::Tensor on_host = value.detach().cpu().contiguous();
+    writer_->append(std::as_bytes(
+        std::span(static_cast<const char*>(on_host.const_data_ptr()), on_host.nbytes())));
+    if (++tensor_ == files_[file_].tensors.size()) {
+      writer_->finish();
+      writer_.reset();
+      tensor_ = 0;
+      ++file_;
+    }
+  }
+
+ private:
+  fs::path directory_;
+  const std::vector<SavedFile>& files_;
+  std::size_t file_ = 0, tensor_ = 0;  ///< next to be written
+  std::unique_ptr<formats::SafetensorsWriter> writer_;
+};
+
+void write_text(const fs::path& path, const std::string& text) {
+  errno = 0;
+  std::ofstream out(path, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out) throw system_error("cannot write", path.string(), errno);
+}
+
+/// Which file every tensor is in, for models of more than one file.
+std::string index_text(const std::vector<SavedFile>& files) {
+  nlohmann::ordered_json index;
+  std::uint64_t total = 0;
+  for (const SavedFile& file : files) total += file.bytes;
+  index["metadata"]["total_size"] = total;
+  for (const SavedFile& file : files) {
+    for (const formats::TensorInfo& tensor : file.tensors) {
+      index["weight_map"][tensor.name] = file.name;
+    }
+  }
+  return index.dump(2) + "\n";
+}
+
+/// The files by which transformers' AutoTokenizer makes a tokenizer of a directory.
+void copy_tokenizer(const fs::path& source, const fs::path& target) {
+  for (const std::string_view name :
+       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+        "vocab.json", "merges.txt"}) {
+    if (fs::is_regular_file(source / name)) fs::copy_file(source / name, target / name);
+  }
+}
+
+}  // namespace
+
+void write_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions& options) {
+  const std::vector<SavedFile> files = plan_files(model, options.file_bytes_max);
+  write_text(directory / "config.json",
+             model.config().to_json(saved_format(model.precision()).config_name));
+  if (options.tokenizer_source) copy_tokenizer(*options.tokenizer_source, directory);
+  FileSequenceWriter writer(directory, files);
+  model.visit_parameters(
+      [&](const std::string& name, const torch::Tensor& value) { writer.append(name, value); });
+  if (files.size() > 1) write_text(directory / "model.safetensors.index.json", index_text(files));
+}
+
+void save_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions& options) {
+  formats::OutputDirectory out(directory);
+  write_pretrained(model, out.path(), options);
+  out.publish();
+}
+
+}  // namespace strata::models

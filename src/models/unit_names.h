@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+/// \file
+/// The names that GPT-2's units have, and what transformers calls their parameters.
+
+namespace strata::models {
+
+inline constexpr std::string_view kOuterName = "transformer";
+
+[[nodiscard]] inline std::string block_name(std::int64_t index) {
+  return "transformer.h." + std::to_string(index);
+}
+
+/// The name in a checkpoint file. Only an untied head, which is in the unit "transformer" here,
+/// stands elsewhere there.
+[[nodiscard]] inline std::string checkpoint_name(const std::string& full_name) {
+  return full_name == "transformer.lm_head.weight" ? "lm_head.weight" : full_name;
+}
+
+}  // namespace strata::models

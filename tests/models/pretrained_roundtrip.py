@@ -1,0 +1,113 @@
+"""Holds that transformers and we read each other's model directories, to equal logits.
+
+Usage: pretrained_roundtrip.py PRETRAINED_PROGRAM. Exits with 77 where transformers is missing.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+try:
+    import torch
+    import transformers
+except ImportError as error:
+    print(f"skipped: {error}; tools/setup.sh --test installs it")
+    sys.exit(77)
+
+transformers.utils.logging.disable_progress_bar()
+PROGRAM = sys.argv.pop(1)
+TOLERANCE = 1e-5
+EVERYTHING = 10**9  # bytes in one file
+
+
+class Roundtrip(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = pathlib.Path(directory.name) / "model"
+        torch.manual_seed(1)
+
+    def run_program(self, *arguments):
+        subprocess.run([PROGRAM, *map(str, arguments)], check=True, timeout=120)
+
+    def our_logits(self, config):
+        file = self.directory.parent / "logits.bin"
+        self.run_program("logits", self.directory, file)
+        shape = (2, config.n_positions, config.vocab_size)
+        return torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.float32).view(shape)
+
+    def assert_equal_logits(self, model):
+        config = model.config
+        tokens = torch.arange(2 * config.n_positions) * 7 % config.vocab_size
+        with torch.no_grad():
+            expected = model.eval().float()(tokens.view(2, -1)).logits
+        difference = (self.our_logits(config) - expected).abs().max().item()
+        self.assertGreater(expected.std().item(), 0.05)  # the comparison means something
+        self.assertLess(difference, TOLERANCE)
+
+
+class TransformersLoadsOurs(Roundtrip):
+    def check(self, head, precision, file_bytes_max):
+        self.run_program("save", self.directory, head, precision, file_bytes_max)
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            self.directory, output_loading_info=True
+        )
+        self.assertFalse(info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"], info)
+        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        self.assertEqual(model.dtype, dtypes[precision])
+        self.assert_equal_logits(model)
+
+    def test_tied(self):
+        self.check("tied", "fp32", EVERYTHING)
+
+    def test_untied(self):
+        self.check("untied", "fp32", EVERYTHING)
+
+    def test_bf16(self):
+        self.check("tied", "bf16", EVERYTHING)
+
+    def test_fp16(self):
+        self.check("untied", "fp16", EVERYTHING)
+
+    def test_several_files(self):
+        self.check("tied", "fp32", 10_000)
+        self.assertGreater(len(list(self.directory.glob("model-*-of-*.safetensors"))), 1)
+
+
+class WeLoadTransformers(Roundtrip):
+    def config(self, **changes):
+        sizes = dict(vocab_size=41, n_positions=24, n_embd=16, n_layer=3, n_head=2)
+        return transformers.GPT2Config(initializer_range=0.2, bos_token_id=0, eos_token_id=0, **sizes, **changes)
+
+    def test_tied(self):
+        model = transformers.GPT2LMHeadModel(self.config())
+        model.save_pretrained(self.directory)
+        self.assert_equal_logits(model)
+
+    def test_untied_with_other_sizes(self):
+        model = transformers.GPT2LMHeadModel(
+            self.config(tie_word_embeddings=False, n_inner=40, activation_function="gelu")
+        )
+        model.save_pretrained(self.directory)
+        self.assert_equal_logits(model)
+
+    def test_half_precision_in_several_files(self):
+        for dtype in (torch.bfloat16, torch.float16):
+            model = transformers.GPT2LMHeadModel(self.config()).to(dtype)
+            self.directory = self.directory.with_name(f"model-{dtype}")
+            model.save_pretrained(self.directory, max_shard_size="8KB")
+            self.assertTrue((self.directory / "model.safetensors.index.json").exists())
+            self.assert_equal_logits(model)
+
+    def test_names_without_prefix(self):
+        model = transformers.GPT2LMHeadModel(self.config())
+        model.transformer.save_pretrained(self.directory)
+        self.assert_equal_logits(model)
+
+
+if __name__ == "__main__":
+    unittest.main()

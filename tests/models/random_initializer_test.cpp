@@ -1,0 +1,52 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "strata/models/gpt2.h"
+
+namespace strata::models {
+namespace {
+
+torch::Tensor values(const ParameterInitializer& initialize, const std::string& name,
+                     std::vector<std::int64_t> shape) {
+  torch::Tensor value = torch::full(shape, std::nan(""));
+  initialize(name, value);
+  return value;
+}
+
+TEST(RandomInitializer, GivesEveryKindOfParameterItsDistribution) {
+  const Gpt2Config config = Gpt2Config::preset("gpt2");
+  const ParameterInitializer initialize = random_initializer(config, 7);
+  const auto deviation = [&](const char* name) {
+    return values(initialize, name, {512, 512}).std().item<double>();
+  };
+  EXPECT_NEAR(deviation("transformer.wte.weight"), 0.02, 2e-4);
+  EXPECT_NEAR(deviation("transformer.wpe.weight"), 0.02, 2e-4);
+  EXPECT_NEAR(deviation("transformer.h.3.attn.c_attn.weight"), 0.02, 2e-4);
+  EXPECT_NEAR(deviation("transformer.h.3.mlp.c_fc.weight"), 0.02, 2e-4);
+  EXPECT_NEAR(deviation("transformer.h.3.attn.c_proj.weight"), 0.02 / std::sqrt(24.0), 4e-5);
+  EXPECT_NEAR(deviation("transformer.h.3.mlp.c_proj.weight"), 0.02 / std::sqrt(24.0), 4e-5);
+  for (const char* norm : {"h.0.ln_1", "h.11.ln_2", "ln_f"}) {
+    const std::string name = std::string("transformer.") + norm;
+    EXPECT_TRUE(values(initialize, name + ".weight", {9}).eq(1.0).all().item<bool>()) << name;
+    EXPECT_TRUE(values(initialize, name + ".bias", {9}).eq(0.0).all().item<bool>()) << name;
+  }
+  EXPECT_TRUE(
+      values(initialize, "transformer.h.3.mlp.c_proj.bias", {9}).eq(0.0).all().item<bool>());
+}
+
+TEST(RandomInitializer, DependsOnTheSeedAndTheNameAlone) {
+  const Gpt2Config config = Gpt2Config::preset("gpt2");
+  const std::string name = "transformer.h.0.mlp.c_fc.weight";
+  const torch::Tensor first = values(random_initializer(config, 7), name, {40, 30});
+
+  const ParameterInitializer again = random_initializer(config, 7);
+  torch::manual_seed(99);
+  const torch::Tensor other_name = values(again, "transformer.h.1.mlp.c_fc.weight", {40, 30});
+  EXPECT_TRUE(torch::equal(values(again, name, {40, 30}), first));
+  EXPECT_FALSE(torch::equal(other_name, first));
+  EXPECT_FALSE(torch::equal(values(random_initializer(config, 8), name, {40, 30}), first));
+}
+
+}  // namespace
+}  // namespace strata::models
