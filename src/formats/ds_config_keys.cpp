@@ -282,7 +282,7 @@ constexpr ConfigKey kKeys[] = {
     unused("activation_checkpointing.partition_activations", kBool),
     unused("activation_checkpointing.contiguous_memory_optimization", kBool),
     unused("activation_checkpointing.cpu_checkpointing", kBool),
-    unused("activation_checkpointing.number_checkpoints", kWhole | kNull),
+    unused("activation_checkpointing.number_checkpoints", kWhole | kBool | kNull),
     unused("activation_checkpointing.synchronize_checkpoint_boundary", kBool),
     unused("activation_checkpointing.profile", kBool),
 
