@@ -56,6 +56,11 @@ class WindowPipelineTest : public ::testing::Test {
 struct Formats {
   Precision precision;
   bool gradient_fp32;
+
+  [[nodiscard]] std::string name() const {
+    return std::string(name_of(precision)) + (gradient_fp32 ? "_fp32_gradient" : "_own_gradient");
+  }
+  friend void PrintTo(const Formats& formats, std::ostream* out) { *out << formats.name(); }
 };
 
 class WindowPipelineFormats : public WindowPipelineTest,
@@ -67,10 +72,7 @@ INSTANTIATE_TEST_SUITE_P(All, WindowPipelineFormats,
                                            Formats{Precision::kBf16, true},
                                            Formats{Precision::kFp16, false},
                                            Formats{Precision::kFp16, true}),
-                         [](const auto& test) {
-                           return std::string(name_of(test.param.precision)) +
-                                  (test.param.gradient_fp32 ? "_fp32_gradient" : "_own_gradient");
-                         });
+                         [](const auto& test) { return test.param.name(); });
 
 TEST_P(WindowPipelineFormats, GivesTheBitsOfTheReferenceWhereverTheStatesRest) {
   const auto [precision, gradient_fp32] = GetParam();
