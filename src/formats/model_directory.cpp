@@ -102,6 +102,15 @@ void ModelDirectory::open_indexed_files() {
   }
 }
 
+std::optional<fs::path> ModelDirectory::find_file(std::string_view name) const {
+  try {
+    fs::path file = locate_file(path_, name);
+    if (fs::is_regular_file(file)) return file;
+  } catch (const Error&) {  // not there, or a link that leaves
+  }
+  return std::nullopt;
+}
+
 std::vector<std::string> ModelDirectory::names() const {
   std::vector<std::string> names;
   names.reserve(tensors_.size());

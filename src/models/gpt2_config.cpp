@@ -137,15 +137,19 @@ void Gpt2Config::validate(std::string_view where) const {
   const auto fail = [&](const char* key, const std::string& rule, const std::string& value) {
     throw ConfigError(std::string(where) + ": \"" + key + "\" must be " + rule + ", not " + value);
   };
+  struct Bound {
+    const char* key;
+    std::int64_t value, largest;
+  };
   constexpr std::int64_t kExtentMax = std::int64_t{1} << 31;  // products of two stay below 2^63
-  for (const auto& [key, extent] :
-       std::initializer_list<std::pair<const char*, std::int64_t>>{{"vocab_size", vocab_size},
-                                                                   {"n_positions", n_positions},
-                                                                   {"n_embd", n_embd},
-                                                                   {"n_layer", n_layer},
-                                                                   {"n_head", n_head},
-                                                                   {"n_inner", inner()}}) {
-    if (extent < 1 || extent > kExtentMax) fail(key, "from 1 to 2^31", std::to_string(extent));
+  constexpr std::int64_t kLayersMax = 1 << 16;                // each is a unit that is laid out
+  for (const auto& [key, value, largest] :
+       {Bound{"vocab_size", vocab_size, kExtentMax}, Bound{"n_positions", n_positions, kExtentMax},
+        Bound{"n_embd", n_embd, kExtentMax / 4}, Bound{"n_layer", n_layer, kLayersMax},
+        Bound{"n_head", n_head, kExtentMax}, Bound{"n_inner", n_inner.value_or(1), kExtentMax}}) {
+    if (value < 1 || value > largest) {
+      fail(key, "from 1 to " + std::to_string(largest), std::to_string(value));
+    }
   }
   if (n_embd % n_head != 0) {
     fail("n_embd", "a multiple of \"n_head\" (" + std::to_string(n_head) + ")",

@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -5,6 +6,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "models/unit_names.h"
@@ -102,7 +105,7 @@ void write_text(const fs::path& path, const std::string& text) {
   std::ofstream out(path, std::ios::binary);
   out << text;
   out.close();
-  if (!out) throw system_error("cannot write", path.string(), errno);
+  if (!out) throw system_error("write", path.string(), errno);
 }
 
 /// Which file every tensor is in, for models of more than one file.
@@ -120,11 +123,15 @@ std::string index_text(const std::vector<SavedFile>& files) {
 }
 
 /// The files by which transformers' AutoTokenizer makes a tokenizer of a directory.
-void copy_tokenizer(const fs::path& source, const fs::path& target) {
+void copy_tokenizer(const formats::ModelDirectory& source, const fs::path& target) {
   for (const std::string_view name :
        {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
         "vocab.json", "merges.txt"}) {
-    if (fs::is_regular_file(source / name)) fs::copy_file(source / name, target / name);
+    const auto file = source.find_file(name);
+    if (!file) continue;
+    std::error_code error;
+    fs::copy_file(*file, target / name, error);
+    if (error) throw system_error("copy to " + target.string(), file->string(), error.value());
   }
 }
 

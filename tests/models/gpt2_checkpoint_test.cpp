@@ -121,16 +121,21 @@ TEST_F(Gpt2Checkpoint, IsSplitIntoFilesOfTheAskedSize) {
 }
 
 TEST_F(Gpt2Checkpoint, BringsTheTokenizerFilesAlong) {
+  Gpt2 model = make();
   const fs::path source = root_ / "source";
-  fs::create_directories(source);
+  save_pretrained(model, source);
   std::ofstream(source / "tokenizer.json") << "{}";
   std::ofstream(source / "vocab.json") << "{}";
   std::ofstream(source / "pytorch_model.bin") << "weights";
-  Gpt2 model = make();
-  save_pretrained(model, root_ / "out", {.tokenizer_source = source});
+  std::ofstream(root_ / "secret") << "not the model's";
+  fs::create_symlink(root_ / "secret", source / "merges.txt");
+
+  const formats::ModelDirectory directory(source);
+  save_pretrained(model, root_ / "out", {.tokenizer_source = &directory});
   EXPECT_TRUE(fs::exists(root_ / "out" / "tokenizer.json"));
   EXPECT_TRUE(fs::exists(root_ / "out" / "vocab.json"));
   EXPECT_FALSE(fs::exists(root_ / "out" / "pytorch_model.bin"));
+  EXPECT_FALSE(fs::exists(root_ / "out" / "merges.txt"));
 }
 
 TEST_F(Gpt2Checkpoint, LeavesADirectoryThatExistsAlone) {

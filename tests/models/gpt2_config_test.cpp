@@ -66,6 +66,7 @@ TEST(Gpt2Config, NamesTheFileAndTheKeyOfWhatItCannotUse) {
       {R"({"model_type": "gpt2", "n_layer": 0})", "n_layer"},
       {R"({"model_type": "gpt2", "n_layer": -12})", "n_layer"},
       {R"({"model_type": "gpt2", "n_layer": 99999999999})", "n_layer"},
+      {R"({"model_type": "gpt2", "n_embd": 4611686018427387904, "n_head": 1})", "n_embd"},
       {R"({"model_type": "gpt2", "vocab_size": 18446744073709551615})", "vocab_size"},
       {R"({"model_type": "gpt2", "n_inner": true})", "n_inner"},
       {R"({"model_type": "gpt2", "resid_pdrop": 1.0})", "resid_pdrop"},

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +31,10 @@ class ModelDirectory {
   /// The text of config.json.
   [[nodiscard]] const std::string& config_text() const { return config_text_; }
   [[nodiscard]] std::filesystem::path config_path() const { return path_ / "config.json"; }
+
+  /// Where the file `name` of the model lies, the target of a symbolic link for one. nullopt when
+  /// there is no regular file of this name, or only a link that leaves the model (see above).
+  [[nodiscard]] std::optional<std::filesystem::path> find_file(std::string_view name) const;
 
   /// Names of all tensors, sorted.
   [[nodiscard]] std::vector<std::string> names() const;

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 
 #include "strata/formats/model_directory.h"
 #include "strata/models/gpt2.h"
@@ -22,8 +21,8 @@ namespace strata::models {
 struct SaveOptions {
   std::uint64_t file_bytes_max =
       5'000'000'000;  ///< model-NNNNN-of-NNNNN files and an index above it
-  /// Directory whose tokenizer files are copied along.
-  std::optional<std::filesystem::path> tokenizer_source = std::nullopt;
+  /// The model whose tokenizer files are copied along; null: none.
+  const formats::ModelDirectory* tokenizer_source = nullptr;
 };
 
 /// Writes a Hugging Face directory that `AutoModelForCausalLM.from_pretrained` loads: the compute
