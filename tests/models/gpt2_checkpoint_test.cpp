@@ -1,6 +1,7 @@
 #include "strata/models/gpt2_checkpoint.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <map>
@@ -30,9 +31,7 @@ Weights weights_of(Gpt2& model) {
 class Gpt2Checkpoint : public ::testing::Test {
  protected:
   void SetUp() override {
-    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    root_ = fs::path(::testing::TempDir()) / (std::string("strata_checkpoint_") + test->name());
-    fs::remove_all(root_);
+    root_ = fs::path(::testing::TempDir()) / ("strata_checkpoint_" + std::to_string(::getpid()));
     fs::create_directories(root_);
   }
   void TearDown() override { fs::remove_all(root_); }

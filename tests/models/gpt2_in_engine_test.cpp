@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -30,8 +31,7 @@ class Gpt2InEngine : public ::testing::TestWithParam<Case> {
     config_.tie_word_embeddings = GetParam().tied;
     config_.initializer_range = 0.1;
     config_.resid_pdrop = config_.embd_pdrop = config_.attn_pdrop = 0.1;
-    root_ = fs::path(::testing::TempDir()) / "strata_gpt2_in_engine";
-    fs::remove_all(root_);
+    root_ = fs::path(::testing::TempDir()) / ("strata_gpt2_" + std::to_string(::getpid()));
     fs::create_directories(root_);
     torch::manual_seed(1);
     tokens_ = torch::randint(config_.vocab_size, {2, 20}, torch::kInt64);
