@@ -230,15 +230,17 @@ void Engine::Impl::prepare() {
     gradients_ = std::make_unique<zero3::GradientCoordinator>(
         precision_, device_arena_->take(plan.bucket_bytes, "gradient bucket"), *gradient_slots_,
         store_.get(), counters_);
+    optim_cpu::WindowPipeline::Options options{.precision = precision_,
+                                               .gradients_on_nvme = plan.gradients_on_nvme,
+                                               .threads = static_cast<int>(config_.strata.threads)};
+    if (plan.windows > 0) {
+      options.windows = plan.windows;
+      options.window_elements = plan.window_elements;
+    }
     pipeline_ = std::make_unique<optim_cpu::WindowPipeline>(
-        optim_cpu::WindowPipeline::Options{.precision = precision_,
-                                           .window_elements = plan.window_elements,
-                                           .windows = plan.windows,
-                                           .gradients_on_nvme = plan.gradients_on_nvme,
-                                           .threads = static_cast<int>(config_.strata.threads)},
-        plan.windows > 0 ? store_.get() : nullptr, host, counters_);
+        options, plan.windows > 0 ? store_.get() : nullptr, host, counters_);
   }
-  if (units_.size() > 0 && !gradients_) {
+  if (!gradients_) {
     log_.warning("no parameter is trainable: backward and step will change nothing");
   }
 }

@@ -55,7 +55,7 @@ struct EntryState : torch::CustomClassHolder {
   variable_list outputs;       // of the inner graph; empty until it exists
 };
 
-variable_list detach_all(const variable_list& inputs) {
+variable_list detach_all(at::TensorList inputs) {
   variable_list detached;
   for (const torch::Tensor& input : inputs) {
     if (!input.defined()) {
@@ -84,8 +84,9 @@ void recompute(EntryState& state) {
 class UnitFunction : public torch::autograd::Function<UnitFunction> {
  public:
   // `anchor` requires a gradient, so that backward comes even where no input does (token ids).
+  // `inputs` is a TensorList because that is the one list in which autograd looks for variables.
   static variable_list forward(torch::autograd::AutogradContext* context,
-                               const torch::Tensor& /*anchor*/, const variable_list& inputs,
+                               const torch::Tensor& /*anchor*/, at::TensorList inputs,
                                const c10::intrusive_ptr<EntryState>& state) {
     UnshardedScope scope(*state->unit, Pass::kForward, /*evaluating=*/false);
     state->inputs = detach_all(inputs);
@@ -170,7 +171,7 @@ variable_list enter(Unit& unit, EntryBody body, variable_list inputs, Recompute 
   state->unit = &unit;
   state->body = std::move(body);
   state->recompute = recompute == Recompute::kConfig && engine.recompute();
-  return UnitFunction::apply(engine.anchor(), inputs, state);
+  return UnitFunction::apply(engine.anchor(), at::TensorList(inputs), state);
 }
 
 void with_unsharded(Unit& unit, const std::function<void()>& visit) {

@@ -1,0 +1,114 @@
+#include "promise/in_memory_loop.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <utility>
+
+#include "strata/optim_cpu/adam.h"
+#include "strata/optim_cpu/convert.h"
+
+namespace strata::promise {
+
+namespace {
+
+/// A model in memory and the fp32 values that its parameters were rounded from.
+std::pair<models::Gpt2, std::vector<torch::Tensor>> model_with_masters(
+    const models::Gpt2Config& config, Precision precision) {
+  std::vector<torch::Tensor> masters;
+  const ParameterInitializer initialize = models::random_initializer(config, kSeed);
+  models::Gpt2 model(config, precision, [&](const std::string& name, torch::Tensor& value) {
+    initialize(name, value);
+    masters.push_back(value.clone());
+  });
+  return {std::move(model), std::move(masters)};
+}
+
+}  // namespace
+
+InMemoryLoop::InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model)
+    : config_(config),
+      model_config_(model),
+      precision_(config.precision()),
+      model_(model_with_masters(model, precision_).first) {
+  const std::vector<torch::Tensor> masters = model_with_masters(model, precision_).second;
+  const std::vector<torch::Tensor> parameters = model_.parameters();
+  const bool fp32_gradients = config.gradient_accumulation_steps > 1;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const auto count = static_cast<std::size_t>(parameters[i].numel());
+    ParameterState state;
+    state.parameter = parameters[i];
+    state.master.resize(count * state_bytes(precision_, StateKind::kMaster));
+    state.m.resize(count);
+    state.v.resize(count);
+    state.gradient.resize(count * state_bytes(precision_, StateKind::kGradient, fp32_gradients));
+    state.decays = true;
+    optim_cpu::split_master(precision_, {masters[i].const_data_ptr<float>(), count},
+                            parameters[i].data_ptr(),
+                            state.master.empty() ? nullptr : state.master.data());
+    states_.push_back(std::move(state));
+  }
+}
+
+void InMemoryLoop::take_gradients(bool first) {
+  const bool fp32 = config_.gradient_accumulation_steps > 1;
+  for (ParameterState& state : states_) {
+    const torch::Tensor gradient = state.parameter.grad().contiguous();
+    optim_cpu::accumulate_gradient(precision_, fp32 || precision_ == Precision::kFp32, first,
+                                   static_cast<std::size_t>(gradient.numel()),
+                                   gradient.const_data_ptr(), state.gradient.data());
+    state.parameter.mutable_grad().reset();
+  }
+}
+
+double InMemoryLoop::gradient_norm() const {
+  const torch::ScalarType type =
+      config_.gradient_accumulation_steps > 1 || precision_ == Precision::kFp32
+          ? torch::kFloat32
+          : states_.front().parameter.scalar_type();
+  double sum_of_squares = 0.0;
+  for (const ParameterState& state : states_) {
+    const torch::Tensor gradient = torch::from_blob(const_cast<std::byte*>(state.gradient.data()),
+                                                    {state.parameter.numel()}, torch::dtype(type));
+    sum_of_squares += gradient.to(torch::kFloat64).square().sum().item<double>();
+  }
+  return std::sqrt(sum_of_squares);
+}
+
+double InMemoryLoop::step() {
+  const std::int64_t accumulation = config_.gradient_accumulation_steps;
+  double sum = 0.0;
+  for (std::int64_t micro = 0; micro < accumulation; ++micro) {
+    torch::manual_seed(static_cast<std::uint64_t>(batches_));
+    const Batch batch = make_batch(model_config_, batches_++);
+    const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
+    sum += loss.item<double>();
+    (accumulation == 1 ? loss : loss * (1.0 / static_cast<double>(accumulation))).backward();
+    take_gradients(/*first=*/micro == 0);
+  }
+  double scale = 1.0;
+  if (config_.gradient_clipping > 0.0) {
+    scale = std::min(1.0, config_.gradient_clipping / (gradient_norm() + 1e-6));
+  }
+  ++steps_;
+  for (ParameterState& state : states_) {
+    optim_cpu::adam_update_reference(
+        {.lr = config_.optimizer.lr,
+         .beta1 = config_.optimizer.beta1,
+         .beta2 = config_.optimizer.beta2,
+         .eps = config_.optimizer.eps,
+         .weight_decay = config_.optimizer.weight_decay},
+        steps_, static_cast<float>(scale),
+        {.precision = precision_,
+         .gradient_fp32 = accumulation > 1,
+         .count = static_cast<std::size_t>(state.parameter.numel()),
+         .weight = state.parameter.data_ptr(),
+         .master = state.master.empty() ? nullptr : state.master.data(),
+         .m = state.m.data(),
+         .v = state.v.data(),
+         .gradient = state.gradient.data()});
+  }
+  return sum / static_cast<double>(accumulation);
+}
+
+}  // namespace strata::promise

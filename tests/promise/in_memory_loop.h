@@ -1,0 +1,46 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "promise/training_run.h"
+
+namespace strata::promise {
+
+/// The training job in memory, with Strata's arithmetic and nothing else of it: plain autograd, a
+/// gradient per parameter, the scalar reference of Adam over vectors that lie in memory. No tiers,
+/// no units at run time, no threads of ours. Slow and obvious.
+class InMemoryLoop {
+ public:
+  InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model);
+
+  /// One optimizer step; returns its mean loss.
+  double step();
+
+  [[nodiscard]] models::Gpt2& model() { return model_; }
+
+ private:
+  struct ParameterState {
+    torch::Tensor parameter;
+    std::vector<std::byte> master;  // what the parameter lacks of its fp32 master
+    std::vector<float> m, v;
+    std::vector<std::byte> gradient;
+    bool decays;
+  };
+
+  void take_gradients(bool first);
+  [[nodiscard]] double gradient_norm() const;
+
+  formats::DsConfig config_;
+  models::Gpt2Config model_config_;
+  Precision precision_;
+  models::Gpt2 model_;
+  std::vector<ParameterState> states_;
+  std::int64_t batches_ = 0;
+  std::int64_t steps_ = 0;
+};
+
+}  // namespace strata::promise

@@ -1,0 +1,94 @@
+#include "promise/training_run.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <stdexcept>
+
+namespace strata::promise {
+
+ScratchDirectory::ScratchDirectory() {
+  std::string name = std::filesystem::current_path() / "promise_XXXXXX";
+  if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make " + name);
+  path_ = name;
+}
+
+ScratchDirectory::~ScratchDirectory() { std::filesystem::remove_all(path_); }
+
+models::Gpt2Config small_model(bool tied) {
+  models::Gpt2Config config;
+  config.vocab_size = 67;
+  config.n_positions = 16;
+  config.n_embd = 48;
+  config.n_layer = 3;
+  config.n_head = 4;
+  config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.1;
+  config.tie_word_embeddings = tied;
+  return config;
+}
+
+Batch make_batch(const models::Gpt2Config& model, std::int64_t index) {
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(1000 + index);
+  const torch::Tensor tokens =
+      torch::randint(0, model.vocab_size, {4, model.n_positions + 1}, generator, torch::kInt64);
+  return {tokens.slice(1, 0, model.n_positions).contiguous(),
+          tokens.slice(1, 1, model.n_positions + 1).contiguous()};
+}
+
+formats::DsConfig nvme_config(const std::filesystem::path& scratch, Precision precision,
+                              std::int64_t accumulation) {
+  formats::DsConfig config;
+  config.name = "promise";
+  config.train_micro_batch_size_per_gpu = 4;
+  config.gradient_accumulation_steps = accumulation;
+  config.gradient_clipping = 0.5;
+  config.optimizer.lr = 3e-3;
+  config.optimizer.weight_decay = 0.1;
+  config.bf16.enabled = precision == Precision::kBf16;
+  config.fp16.enabled = precision == Precision::kFp16;
+  config.zero.offload_param.device = formats::OffloadDevice::kNvme;
+  config.zero.offload_optimizer.device = formats::OffloadDevice::kNvme;
+  config.strata.nvme_directories = {scratch.string()};
+  config.strata.chunk_bytes = 4096;
+  return config;
+}
+
+Parameters parameters_of(models::Gpt2& model) {
+  Parameters parameters;
+  model.visit_parameters([&](const std::string& name, const torch::Tensor& value) {
+    parameters[name] = value.detach().clone();
+  });
+  return parameters;
+}
+
+EngineRun::EngineRun(const formats::DsConfig& config, const models::Gpt2Config& model)
+    : config_(model),
+      engine_(config),
+      model_(model, engine_, models::random_initializer(model, kSeed)) {}
+
+double EngineRun::step() {
+  const std::int64_t accumulation = engine_.config().gradient_accumulation_steps;
+  double sum = 0.0;
+  for (std::int64_t micro = 0; micro < accumulation; ++micro) {
+    torch::manual_seed(static_cast<std::uint64_t>(batches_));
+    const Batch batch = make_batch(config_, batches_++);
+    const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
+    sum += loss.item<double>();
+    engine_.backward(loss);
+    report_ = engine_.step();
+  }
+  return sum / static_cast<double>(accumulation);
+}
+
+void expect_equal_bits(const Parameters& actual, const Parameters& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (const auto& [name, value] : expected) {
+    const auto found = actual.find(name);
+    ASSERT_NE(found, actual.end()) << name;
+    ASSERT_TRUE(torch::equal(found->second, value))
+        << name << " differs in " << (found->second != value).sum().item<std::int64_t>() << " of "
+        << value.numel() << " elements";
+  }
+}
+
+}  // namespace strata::promise

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "strata/formats/ds_config.h"
+#include "strata/models/gpt2.h"
+#include "strata/zero3/engine.h"
+
+/// \file
+/// The small training job on which the promises are tested: a GPT-2 of three blocks on batches of
+/// random tokens, in an engine or in memory.
+
+namespace strata::promise {
+
+/// A directory for scratch files, removed with everything in it at the end.
+class ScratchDirectory {
+ public:
+  ScratchDirectory();
+  ~ScratchDirectory();
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+[[nodiscard]] models::Gpt2Config small_model(bool tied = true);
+
+/// Batch `index`: tokens and targets [4, 16].
+struct Batch {
+  torch::Tensor tokens, targets;
+};
+[[nodiscard]] Batch make_batch(const models::Gpt2Config& model, std::int64_t index);
+
+/// A config with everything on nvme under `scratch`, AdamW with decay, clipping at 0.5 and no
+/// schedule.
+[[nodiscard]] formats::DsConfig nvme_config(const std::filesystem::path& scratch,
+                                            Precision precision, std::int64_t accumulation = 1);
+
+/// Parameters by their names in a checkpoint.
+using Parameters = std::map<std::string, torch::Tensor>;
+
+[[nodiscard]] Parameters parameters_of(models::Gpt2& model);
+
+/// A training job in an engine.
+class EngineRun {
+ public:
+  EngineRun(const formats::DsConfig& config, const models::Gpt2Config& model);
+
+  /// One optimizer step; returns its mean loss.
+  double step();
+
+  [[nodiscard]] Engine& engine() { return engine_; }
+  [[nodiscard]] models::Gpt2& model() { return model_; }
+  [[nodiscard]] Parameters parameters() { return parameters_of(model_); }
+  [[nodiscard]] const StepReport& report() const { return report_; }
+
+ private:
+  models::Gpt2Config config_;
+  Engine engine_;
+  models::Gpt2 model_;
+  std::int64_t batches_ = 0;
+  StepReport report_;
+};
+
+/// Seed of the initial values.
+inline constexpr std::uint64_t kSeed = 11;
+
+/// Fails the running test at the first parameter whose bits differ.
+void expect_equal_bits(const Parameters& actual, const Parameters& expected);
+
+}  // namespace strata::promise
