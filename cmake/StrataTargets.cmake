@@ -38,6 +38,7 @@ function(strata_add_layer)
   target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
     PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_compile_features(${target} PUBLIC cxx_std_20)  # the public headers need it
   target_link_libraries(${target} PUBLIC ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
   strata_target_options(${target})
   strata_use_torch_pch_if_linked(${target} ${ARG_LINK} ${ARG_PRIVATE_LINK})

@@ -12,8 +12,8 @@
 
 namespace {
 constexpr std::size_t kBlockBytes = 4096;
-alignas(kBlockBytes) std::array<std::byte, kBlockBytes> written;
-alignas(kBlockBytes) std::array<std::byte, kBlockBytes> read;
+alignas(kBlockBytes) std::array<std::byte, kBlockBytes> sent;
+alignas(kBlockBytes) std::array<std::byte, kBlockBytes> received;
 }  // namespace
 
 int main() {
@@ -24,10 +24,10 @@ int main() {
   aio::IoFile file = aio::IoFile::create_scratch(directory);
   file.preallocate(kBlockBytes);
 
-  written.fill(std::byte{42});
-  queue.submit({aio::OpKind::kWrite, &file, 0, written}).wait();
-  queue.submit({aio::OpKind::kRead, &file, 0, read}).wait();
+  sent.fill(std::byte{42});
+  queue.submit({aio::OpKind::kWrite, &file, 0, sent}).wait();
+  queue.submit({aio::OpKind::kRead, &file, 0, received}).wait();
 
   std::cout << format_bytes(kBlockBytes) << " through " << queue.description() << '\n';
-  return std::ranges::equal(written, read) ? 0 : 1;
+  return std::ranges::equal(sent, received) ? 0 : 1;
 }
