@@ -19,15 +19,16 @@ namespace strata::models {
 
 /// What goes into a saved directory.
 struct SaveOptions {
-  std::uint64_t file_bytes_max =
-      5'000'000'000;  ///< model-NNNNN-of-NNNNN files and an index above it
+  /// Above it, the tensors are spread over model-NNNNN-of-NNNNN.safetensors files and an index.
+  std::uint64_t file_bytes_max = 5'000'000'000;
   /// The model whose tokenizer files are copied along; null: none.
   const formats::ModelDirectory* tokenizer_source = nullptr;
 };
 
 /// Writes a Hugging Face directory that `AutoModelForCausalLM.from_pretrained` loads: the compute
 /// weights (fp32, bf16 or fp16) as safetensors, and config.json. At most one unit is in memory at a
-/// time. Nothing appears under `directory` before everything is written. Throws IoError.
+/// time. Nothing appears under `directory` before everything is written. Throws IoError, and
+/// ConfigError when `directory` exists and is not empty.
 void save_pretrained(Gpt2& model, const std::filesystem::path& directory,
                      const SaveOptions& options = {});
 
