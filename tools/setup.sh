@@ -85,10 +85,11 @@ ensure_libtorch() {
 
 # ---- Python environment of the tests ---------------------------------------------------------
 
-# The Python whose torch package was found, or nothing for a LibTorch without one.
+# The Python whose torch package was found (that of its virtual environment, or that on PATH), or
+# nothing for a LibTorch without one.
 python_of_libtorch() {
   local python
-  for python in .deps/venv/bin/python python3; do
+  for python in "$libtorch/../../../../bin/python" python3; do
     if "$python" -c "import importlib.util as u, os, sys
 sys.exit(not os.path.samefile(u.find_spec('torch').submodule_search_locations[0], '$libtorch'))" \
         2>/dev/null; then
@@ -104,7 +105,7 @@ ensure_test_environment() {
   [[ -f $stamp && $(<"$stamp") == "$made_from" ]] && return
   python=$(python_of_libtorch)
   if [[ -z $python ]]; then
-    say "$libtorch has no Python package: the tests that need transformers will be skipped"
+    say "no Python has the torch of $libtorch: the tests that need transformers will be skipped"
     return
   fi
   say "making $venv"
