@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "strata/base/error.h"
@@ -45,6 +47,17 @@ aio::IoQueueOptions io_options(const formats::DsConfig& config) {
   options.threads = static_cast<std::uint32_t>(config.aio.threads);
   options.operations_max = kOperationsMax;
   return options;
+}
+
+/// Makes the last folder of a path that is not there yet. Not the whole path: where a disk is not
+/// mounted, its mount point must not become a folder of the system disk.
+void make_directory(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::create_directory(directory, error);
+  if (error) {
+    throw system_error("create the nvme directory", directory.string(), error.value(),
+                       "name an existing directory, or one whose parent exists and is writable");
+  }
 }
 
 std::unique_ptr<tiering::HostArena> make_arena(Budget& budget, Logger& log) {
@@ -97,6 +110,7 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
   if (plan_input_.nvme_available) {
     const std::vector<std::string> names = config_.nvme_directories();
     const std::vector<std::filesystem::path> directories(names.begin(), names.end());
+    for (const auto& directory : directories) make_directory(directory);
     queue_ = std::make_unique<aio::IoQueue>(io_options(config_), directories.front(), log_);
     store_ = std::make_unique<tiering::ShardStore>(
         tiering::ShardStore::Options{directories, plan_input_.chunk_bytes}, *queue_, nvme_,

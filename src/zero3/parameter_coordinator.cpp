@@ -73,7 +73,7 @@ Unit* ParameterCoordinator::eviction_candidate() {
 }
 
 void ParameterCoordinator::evict(Unit& unit) {
-  release(unit);
+  unit.detach();
   if (!unit.region().empty()) regions_->give_back(unit.region());
   unit.to_sharded();
 }

@@ -1,5 +1,7 @@
 #include "zero3/unit.h"
 
+#include <algorithm>
+
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
@@ -53,21 +55,46 @@ Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, torch::nn::Module&
 
 void Unit::adopt_parameters() {
   torch::NoGradGuard no_grad;
-  for (FlatVector& vector : vectors_) {
-    vector.storage = c10::Storage(c10::Storage::use_byte_size_t(), vector.bytes,
-                                  at::DataPtr(nullptr, torch::kCPU), /*allocator=*/nullptr,
-                                  /*resizable=*/false);
-  }
+  const auto storage_without_bytes = [](std::uint64_t bytes) {
+    return c10::Storage(c10::Storage::use_byte_size_t(), bytes, at::DataPtr(nullptr, torch::kCPU),
+                        /*allocator=*/nullptr, /*resizable=*/false);
+  };
+  for (FlatVector& vector : vectors_) vector.storage = storage_without_bytes(vector.bytes);
+  sharded_storage_ = storage_without_bytes(std::max(trainable().bytes, frozen().bytes));
+  sharded_storage_.unsafeGetStorageImpl()->release_data_and_set_meta_custom_data_ptr_error_msg_(
+      "A parameter of unit '" + name() +
+      "' was read while the unit is sharded. Use it inside the unit's run(), or look at it in "
+      "with_unsharded().");
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const ParameterLayout& parameter = layout_.parameters[i];
-    const FlatVector& vector = parameter.trainable ? trainable() : frozen();
-    torch::Tensor view = torch::empty({0}, torch::dtype(scalar_type(precision_)));
-    view.unsafeGetTensorImpl()->set_storage_keep_dtype(vector.storage);
+    const torch::Tensor view = torch::empty({0}, torch::dtype(scalar_type(precision_)));
+    view.unsafeGetTensorImpl()->set_storage_keep_dtype(sharded_storage_);
     view.unsafeGetTensorImpl()->set_storage_offset(static_cast<std::int64_t>(parameter.offset));
     view.unsafeGetTensorImpl()->set_sizes_contiguous(parameter.shape);
     // In place, so that every handle on the parameter sees it; set_data would refuse a change of
     // device (modules of models larger than memory are built on the meta device).
     parameters_[i].unsafeGetTensorImpl()->shallow_copy_from(view.getIntrusivePtr());
+  }
+}
+
+void Unit::attach(std::span<std::byte> region) {
+  for (FlatVector& vector : vectors_) {
+    std::byte* data =
+        region.empty() ? vector.weight.memory.data() : region.data() + vector.region_offset;
+    vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(data, torch::kCPU));
+  }
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const FlatVector& vector = layout_.parameters[i].trainable ? trainable() : frozen();
+    parameters_[i].unsafeGetTensorImpl()->set_storage_keep_dtype(vector.storage);
+  }
+}
+
+void Unit::detach() {
+  for (const torch::Tensor& parameter : parameters_) {
+    parameter.unsafeGetTensorImpl()->set_storage_keep_dtype(sharded_storage_);
+  }
+  for (FlatVector& vector : vectors_) {
+    vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(nullptr, torch::kCPU));
   }
 }
 

@@ -59,9 +59,14 @@ class Unit {
   [[nodiscard]] FlatVector& frozen() noexcept { return vectors_[1]; }
   [[nodiscard]] std::array<FlatVector, 2>& vectors() noexcept { return vectors_; }
 
-  /// Makes every parameter a view of its flat vector's storage, in the compute format. What the
-  /// module's own tensors held is released.
+  /// Makes every parameter a view of its flat vector, in the compute format, without bytes so far.
+  /// What the module's own tensors held is released.
   void adopt_parameters();
+  /// Gives the flat vectors their bytes and the parameters their vectors: they can be read.
+  /// `region` as for to_unsharded.
+  void attach(std::span<std::byte> region);
+  /// The reverse: reading a parameter is an error that names the unit.
+  void detach();
 
   /// The optimizer's view of the trainable vector; homes are filled in by the engine.
   optim_cpu::ShardStates states;
@@ -93,6 +98,8 @@ class Unit {
   std::vector<torch::Tensor> parameters_, trainable_parameters_;
   std::vector<const ParameterLayout*> trainable_layouts_;
   std::array<FlatVector, 2> vectors_;
+  c10::Storage
+      sharded_storage_;  // the parameters' storage while the unit is sharded; refuses reads
   std::uint64_t region_bytes_ = 0;
 
   Residency residency_ = Residency::kSharded;
