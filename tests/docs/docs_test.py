@@ -1,0 +1,49 @@
+"""Holds what the documents say about files of the repository.
+
+Usage: docs_test.py REPOSITORY
+"""
+
+import pathlib
+import re
+import sys
+import unittest
+
+REPOSITORY = pathlib.Path(sys.argv.pop(1))
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+
+
+def text_of(path: str) -> str:
+    return (REPOSITORY / path).read_text(encoding="utf-8")
+
+
+class Readme(unittest.TestCase):
+    def test_shows_the_minimal_example_as_it_is(self):
+        self.assertIn(f"```cpp\n{text_of('examples/minimal.cpp')}```\n", text_of("README.md"))
+
+    def test_names_programs_and_configs_that_exist(self):
+        for path in re.findall(r"\b(?:tools|configs|examples)/[\w/.-]+\w", text_of("README.md")):
+            with self.subTest(path):
+                self.assertTrue((REPOSITORY / path).exists())
+
+
+class Links(unittest.TestCase):
+    def test_lead_to_files(self):
+        for document in DOCUMENTS:
+            for target in LINK.findall(document.read_text(encoding="utf-8")):
+                if "://" in target:
+                    continue
+                with self.subTest(document=document.name, target=target):
+                    self.assertTrue((document.parent / target).exists())
+
+
+class Decisions(unittest.TestCase):
+    def test_are_all_in_the_index(self):
+        index = text_of("docs/decisions/README.md")
+        for record in sorted((REPOSITORY / "docs/decisions").glob("[0-9]*.md")):
+            with self.subTest(record.name):
+                self.assertIn(f"[{record.name[:4]}]({record.name})", index)
+
+
+if __name__ == "__main__":
+    unittest.main()
