@@ -77,7 +77,8 @@ function(strata_add_test)
   if(ARG_LABELS)
     list(APPEND properties LABELS "${ARG_LABELS}")
   endif()
-  gtest_discover_tests(${target} TEST_PREFIX "${ARG_NAME}." DISCOVERY_TIMEOUT 60
+  # NO_PRETTY_VALUES: a test is called what its source calls it, the same in every run.
+  gtest_discover_tests(${target} TEST_PREFIX "${ARG_NAME}." DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
                        PROPERTIES ${properties})
 endfunction()
 
