@@ -1,0 +1,55 @@
+#include "dataset.h"
+
+#include <cmath>
+#include <string>
+
+#include "strata/base/error.h"
+
+namespace strata::tool {
+namespace {
+
+std::unique_ptr<formats::TokenData> open(const std::filesystem::path& path,
+                                         std::int64_t vocab_size) {
+  auto file = std::make_unique<formats::TokenData>(formats::TokenData::from_file(path, vocab_size));
+  file->check_all();
+  return file;
+}
+
+TokenRange whole(const formats::TokenData& file) {
+  return {.file = &file, .begin = 0, .count = file.size()};
+}
+
+void require_a_sequence(const TokenRange& range, std::int64_t seq_len, const char* what,
+                        const char* remedy) {
+  const auto needed = static_cast<std::uint64_t>(seq_len) + 1;
+  if (range.count >= needed) return;
+  throw DataError(range.file->path().string() + ": the " + what + " has " +
+                  std::to_string(range.count) + " tokens, and one sequence takes " +
+                  std::to_string(needed) + " (--seq-len " + std::to_string(seq_len) +
+                  " and the token after it); " + remedy);
+}
+
+}  // namespace
+
+Dataset::Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::int64_t seq_len)
+    : train_file_(open(*options.data, vocab_size)), train_(whole(*train_file_)) {
+  const char* validation_remedy = "give more data, or a smaller --seq-len";
+  if (options.val_data) {
+    validation_file_ = open(*options.val_data, vocab_size);
+    validation_ = whole(*validation_file_);
+  } else if (options.val_fraction > 0) {
+    const auto held_out = static_cast<std::uint64_t>(
+        std::llround(static_cast<double>(train_.count) * options.val_fraction));
+    train_.count -= held_out;
+    validation_ = TokenRange{train_.file, train_.count, held_out};
+    validation_remedy = "give more data, a larger --val-fraction or a smaller --seq-len";
+  }
+  require_a_sequence(train_, seq_len, "training data", "give more data, or a smaller --seq-len");
+  if (validation_) {
+    require_a_sequence(*validation_, seq_len, "held-out data", validation_remedy);
+  }
+}
+
+bool Dataset::is_text() const { return train_file_->encoding() == formats::TokenEncoding::kBytes; }
+
+}  // namespace strata::tool

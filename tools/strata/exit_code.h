@@ -1,0 +1,19 @@
+#pragma once
+
+#include <exception>
+
+namespace strata::tool {
+
+/// What the program returns to the shell. Documented in `strata finetune --help`.
+enum class ExitCode : int {
+  kDone = 0,
+  kFailed = 1,        ///< a failed read, write or step; a malformed input file
+  kUsage = 2,         ///< a command line or config that cannot be used
+  kBudget = 3,        ///< a budget that is too small
+  kInterrupted = 130  ///< SIGINT or SIGTERM, as shells report it
+};
+
+/// The exit code that `error` stands for.
+[[nodiscard]] ExitCode exit_code_of(const std::exception& error);
+
+}  // namespace strata::tool

@@ -1,0 +1,214 @@
+#include "finetune.h"
+
+#include <cerrno>
+#include <fstream>
+#include <ostream>
+#include <vector>
+
+#include "batch_sampler.h"
+#include "dataset.h"
+#include "interruption.h"
+#include "metrics.h"
+#include "model_source.h"
+#include "progress.h"
+#include "readable_text.h"
+#include "run_config.h"
+#include "strata/base/units.h"
+#include "strata/formats/output_directory.h"
+#include "strata/models/generate.h"
+#include "strata/models/gpt2.h"
+#include "strata/models/gpt2_checkpoint.h"
+#include "strata/zero3/engine.h"
+#include "summary.h"
+#include "trainer.h"
+
+namespace strata::tool {
+namespace {
+
+constexpr std::int64_t kDefaultStepsPerPrint = 10;
+constexpr double kSampleTemperature = 0.8;
+
+/// All that a run is made from, checked.
+struct RunInput {
+  formats::DsConfig config;
+  ModelSource model;
+  std::int64_t seq_len;
+  Dataset data;
+  std::int64_t steps;
+};
+
+RunInput open_input(const FinetuneOptions& options) {
+  formats::DsConfig config = run_config(options);
+  check_nvme_directories(config);
+  ModelSource model = open_model(options);
+  const std::int64_t seq_len = sequence_length(options, model.config.n_positions);
+  Dataset data(options, model.config.vocab_size, seq_len);
+  const std::int64_t steps = step_count(options, config, data.train().count, seq_len);
+  config.set_total_steps(steps);
+  return {std::move(config), std::move(model), seq_len, std::move(data), steps};
+}
+
+// The engine makes the same plan again once it is built; here it costs nothing when it fails.
+zero3::Plan check_plan(const RunInput& run, Logger& log) {
+  zero3::PlanInput input = Engine::plan_input_from(run.config);
+  input.units = models::unit_layouts(run.model.config);
+  zero3::Plan plan = zero3::make_plan(input);
+  log.info("plan:\n" + zero3::describe(plan, input));
+  return plan;
+}
+
+void log_run(const RunInput& run, Logger& log) {
+  const formats::DsConfig& config = run.config;
+  log.info("model " + run.model.name + ": " +
+           with_separators(models::parameter_count(run.model.config)) + " parameters, " +
+           std::string(name_of(config.precision())) +
+           (run.model.directory ? "" : ", from random weights"));
+  log.info("data " + run.data.train().file->path().string() + ": " +
+           with_separators(run.data.train().count) + " tokens to train on" +
+           (run.data.validation()
+                ? ", " + with_separators(run.data.validation()->count) + " held out"
+                : ", none held out"));
+  log.info("run: " + std::to_string(run.steps) + " steps of " +
+           std::to_string(config.train_batch_size) + " sequences of " +
+           std::to_string(run.seq_len) + " tokens (micro-batch " +
+           std::to_string(config.train_micro_batch_size_per_gpu) + ", accumulation " +
+           std::to_string(config.gradient_accumulation_steps) + ")");
+  if (run.data.is_text() && run.model.directory) {
+    log.warning(
+        "the data is text, so its bytes are the tokens; the model may have been trained "
+        "with a tokenizer: tools/prepare_tokens.py applies it");
+  }
+  std::string ignored;
+  for (const std::string& key : config.ignored_keys) ignored += (ignored.empty() ? "" : ", ") + key;
+  if (!ignored.empty()) log.info("config keys without effect here: " + ignored);
+}
+
+void write_text(const std::filesystem::path& path, const std::string& text) {
+  errno = 0;
+  std::ofstream out(path, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out) throw system_error("cannot write", path.string(), errno);
+}
+
+Trainer::Data trainer_data(const RunInput& run, const FinetuneOptions& options) {
+  const std::int64_t rows = run.config.train_micro_batch_size_per_gpu;
+  Trainer::Data data{
+      .training = BatchSampler::random(run.data.train(), rows, run.seq_len, options.seed),
+      .evaluation = std::nullopt,
+      .evaluation_batches = options.eval_batches,
+      .training_tokens = run.data.train().count};
+  if (run.data.validation()) {
+    data.evaluation =
+        BatchSampler::even(*run.data.validation(), rows, run.seq_len, options.eval_batches);
+  }
+  return data;
+}
+
+/// The run itself: steps and evaluations, shown and recorded as they come.
+class TrainingRun {
+ public:
+  TrainingRun(const RunInput& run, const FinetuneOptions& options, Trainer& trainer,
+              Progress& progress, MetricsFile& metrics)
+      : run_(run), options_(options), trainer_(trainer), progress_(progress), metrics_(metrics) {}
+
+  /// Fills what it measures of `summary`.
+  void train(Summary& summary) {
+    summary.eval_loss_before = evaluate();
+    const std::int64_t last_tenth = std::max<std::int64_t>(1, run_.steps / 10);
+    for (std::int64_t step = 1; step <= run_.steps; ++step) {
+      const StepRecord record = trainer_.step();
+      metrics_.write(record);
+      progress_.step(record);
+      if (step == 1) summary.train_loss_first = record.loss;
+      if (step > run_.steps - last_tenth) {
+        summary.train_loss_last += record.loss / static_cast<double>(last_tenth);
+      }
+      summary.training += record.interval;
+      summary.memory = record.memory;
+      const bool evaluate_now = options_.eval_every > 0 && step % options_.eval_every == 0;
+      if (evaluate_now && step < run_.steps) evaluate();
+    }
+    summary.steps = run_.steps;
+    summary.eval_loss_after = evaluate();
+  }
+
+ private:
+  std::optional<double> evaluate() {
+    const std::optional<EvaluationRecord> record = trainer_.evaluate();
+    if (!record) return std::nullopt;
+    metrics_.write(*record);
+    progress_.evaluation(*record);
+    return record->loss;
+  }
+
+  const RunInput& run_;
+  const FinetuneOptions& options_;
+  Trainer& trainer_;
+  Progress& progress_;
+  MetricsFile& metrics_;
+};
+
+// Text starts after a line's end, as nanoGPT's does; token ids with the data's first one.
+void write_sample(models::Gpt2& model, const RunInput& run, const FinetuneOptions& options,
+                  const Interruption& interruption, std::ostream& out) {
+  std::vector<std::int64_t> prompt{'\n'};
+  if (!run.data.is_text()) run.data.train().file->read(0, prompt);
+  const std::vector<std::int64_t> tokens = models::generate(
+      model, prompt,
+      {.count = options.sample, .temperature = kSampleTemperature, .seed = options.seed},
+      [&](std::int64_t) { interruption.check(); });
+  out << "\nSample\n" << (run.data.is_text() ? readable_text(tokens) : id_list(tokens)) << '\n';
+}
+
+void run_training(const RunInput& run, const FinetuneOptions& options,
+                  const Interruption& interruption, std::ostream& out, bool terminal, Logger& log) {
+  formats::OutputDirectory output(*options.output);
+  write_text(output.path() / "ds_config.json", run.config.resolved_json());
+  MetricsFile metrics(output.path() / "metrics.jsonl");
+  log.info("metrics while it runs: " + (output.path() / "metrics.jsonl").string());
+
+  torch::manual_seed(options.seed);
+  Engine engine(run.config, &log);
+  models::Gpt2 model(run.model.config, engine, [&](const std::string& name, torch::Tensor& value) {
+    interruption.check();
+    run.model.initializer(name, value);
+  });
+  engine.prepare();
+
+  Trainer trainer(engine, model, trainer_data(run, options), interruption);
+  const std::int64_t printed = run.config.steps_per_print;
+  Progress progress(out, terminal, run.steps, printed > 0 ? printed : kDefaultStepsPerPrint);
+  Summary summary{.model = run.model.name,
+                  .parameters = models::parameter_count(run.model.config),
+                  .output = output.final_path().string()};
+  TrainingRun(run, options, trainer, progress, metrics).train(summary);
+
+  models::SaveOptions save;
+  save.tokenizer_source = run.model.directory.get();
+  models::write_pretrained(model, output.path(), save);
+  if (options.sample > 0) write_sample(model, run, options, interruption, out);
+  summary.rss_peak_bytes = rss_peak_bytes();
+  write_text(output.path() / "train_results.json", to_json(summary));
+  output.publish();
+  print(out, summary);
+}
+
+}  // namespace
+
+void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, Logger& log) {
+  require_complete(options);
+  if (options.print_config) {
+    formats::DsConfig config = run_config(options);
+    if (options.steps) config.set_total_steps(*options.steps);
+    out << config.resolved_json();
+    return;
+  }
+  const Interruption interruption;
+  const RunInput run = open_input(options);
+  log_run(run, log);
+  check_plan(run, log);
+  run_training(run, options, interruption, out, terminal, log);
+}
+
+}  // namespace strata::tool

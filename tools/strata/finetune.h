@@ -1,0 +1,16 @@
+#pragma once
+
+#include <iosfwd>
+
+#include "finetune_options.h"
+#include "strata/base/log.h"
+
+namespace strata::tool {
+
+/// Runs `strata finetune`: everything that can be wrong with the input is found before anything is
+/// written; then builds, trains, evaluates and publishes the output. Results go to `out`, in place
+/// on a terminal; choices and warnings to `log`.
+/// Throws strata::Error; then the output directory does not exist.
+void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, Logger& log);
+
+}  // namespace strata::tool

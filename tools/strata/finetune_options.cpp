@@ -1,0 +1,179 @@
+#include "finetune_options.h"
+
+#include <string>
+
+#include "strata/base/error.h"
+
+namespace strata::tool {
+namespace {
+
+constexpr const char* kDescription =
+    "Trains a language model whose parameters, gradients and optimizer states live in the tiers "
+    "that have room: device, host memory, NVMe. Everything stays within the budgets.";
+
+constexpr const char* kFooter = R"(Examples:
+  A full fine-tune of a Hugging Face checkpoint with 4 GiB of host memory:
+    strata finetune --model ./gpt2 --data notes.txt --config configs/nvme.json \
+        --output ./gpt2-notes --steps 500 --val-fraction 0.05 \
+        --nvme /mnt/disk/scratch --budget host=4GiB,nvme=60GiB
+  From random weights, bytes as tokens, and a text at the end:
+    strata finetune --preset gpt-lite --data book.txt --config configs/demo.json \
+        --output ./book-model --steps 100 --nvme /mnt/disk/scratch --sample 200
+  What a config comes to:
+    strata finetune --config configs/demo.json --steps 100 --print-config
+
+OUTPUT is made at the end, by one rename: a Hugging Face directory with, beside the model,
+metrics.jsonl (a line per step and evaluation), train_results.json and ds_config.json (in effect).
+
+Exit codes: 0 done; 1 a failed read, write or step, or a malformed input file; 2 a command line or
+config that cannot be used; 3 a budget too small (the message names the smallest); 130 interrupted.)";
+
+// CLI11's own checks would print their bounds with all 309 digits.
+CLI::Validator whole_number() {
+  const auto check = [](const std::string& text) -> std::string {
+    std::int64_t value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value > 0) return {};
+    return "\"" + text + "\" is not a whole number above 0";
+  };
+  return CLI::Validator(check, "");
+}
+
+CLI::Validator fraction() {
+  const auto check = [](const std::string& text) -> std::string {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= 0 && value <= 0.9) return {};
+    return "\"" + text + "\" is not a fraction from 0 to 0.9";
+  };
+  return CLI::Validator(check, "");
+}
+
+void add_model_options(CLI::App& command, FinetuneOptions& options) {
+  constexpr const char* kGroup = "Model (exactly one)";
+  auto* model = command.add_option("--model", options.model,
+                                   "Hugging Face directory: config.json (model_type gpt2) and "
+                                   "safetensors");
+  auto* config = command.add_option("--model-config", options.model_config,
+                                    "config.json of a shape to start from random weights");
+  auto* preset = command.add_option("--preset", options.preset,
+                                    "Name of a shape to start from random weights: gpt-lite, "
+                                    "nanogpt-cpu, gpt2, gpt2-medium, gpt2-large, gpt2-xl");
+  model->type_name("DIR")->group(kGroup)->excludes(config)->excludes(preset);
+  config->type_name("FILE")->group(kGroup)->excludes(preset);
+  preset->type_name("NAME")->group(kGroup);
+}
+
+void add_data_options(CLI::App& command, FinetuneOptions& options) {
+  constexpr const char* kGroup = "Data";
+  command
+      .add_option("--data", options.data,
+                  "Text (its bytes are the tokens), or *.bin with uint16 or *.u32.bin with uint32 "
+                  "token ids")
+      ->type_name("FILE")
+      ->group(kGroup);
+  command
+      .add_option("--seq-len", options.seq_len,
+                  "Tokens per sequence [the model's context, 1024 at most]")
+      ->type_name("N")
+      ->check(whole_number())
+      ->group(kGroup);
+  auto* val_data =
+      command.add_option("--val-data", options.val_data, "Held-out data to evaluate on");
+  auto* val_fraction = command.add_option("--val-fraction", options.val_fraction,
+                                          "Hold out this last part of --data to evaluate on");
+  val_data->type_name("FILE")->group(kGroup)->excludes(val_fraction);
+  val_fraction->type_name("F")->group(kGroup)->check(fraction());
+  command
+      .add_option("--eval-every", options.eval_every,
+                  "Evaluate every N steps as well, not only before and after training")
+      ->type_name("N")
+      ->check(whole_number())
+      ->group(kGroup);
+  command
+      .add_option("--eval-batches", options.eval_batches,
+                  "Micro-batches per evaluation, spread evenly over the held-out data")
+      ->type_name("N")
+      ->check(whole_number())
+      ->capture_default_str()
+      ->group(kGroup);
+}
+
+void add_run_options(CLI::App& command, FinetuneOptions& options) {
+  constexpr const char* kGroup = "Run";
+  command.add_option("--config", options.config, "DeepSpeed's JSON config, \"auto\" included")
+      ->type_name("FILE")
+      ->group(kGroup);
+  command.add_option("--output", options.output, "Directory to make; must not hold anything yet")
+      ->type_name("DIR")
+      ->group(kGroup);
+  command
+      .add_option("--steps", options.steps,
+                  "Optimizer steps [the schedule's total_num_steps, else one pass over the data]")
+      ->type_name("N")
+      ->check(whole_number())
+      ->group(kGroup);
+  command
+      .add_option("--seed", options.seed, "Of random weights, of dropout and of the order of data")
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option("--sample", options.sample,
+                  "Write N tokens of the trained model's own at the end")
+      ->type_name("N")
+      ->check(whole_number())
+      ->group(kGroup);
+  command
+      .add_flag("--print-config", options.print_config,
+                "Print the config in effect as JSON and stop")
+      ->group(kGroup);
+}
+
+void add_tier_options(CLI::App& command, FinetuneOptions& options) {
+  constexpr const char* kGroup = "Tiers";
+  command
+      .add_option("--budget", options.budget,
+                  "Bytes that each tier may hold, e.g. host=4GiB,nvme=60GiB,device=20GiB; over the "
+                  "config's strata.budget")
+      ->type_name("TIER=SIZE,...")
+      ->group(kGroup);
+  command
+      .add_option("--nvme", options.nvme,
+                  "Directory of the nvme tier; repeat it to stripe over several disks; over the "
+                  "config's directories")
+      ->type_name("DIR")
+      ->expected(1)
+      ->take_all()
+      ->group(kGroup);
+}
+
+void append_missing(std::string& missing, bool given, const char* option) {
+  if (!given) missing += missing.empty() ? option : std::string(", ") + option;
+}
+
+}  // namespace
+
+CLI::App* add_finetune_command(CLI::App& app, FinetuneOptions& options) {
+  CLI::App* command = app.add_subcommand("finetune", kDescription);
+  command->footer(kFooter);
+  add_model_options(*command, options);
+  add_data_options(*command, options);
+  add_run_options(*command, options);
+  add_tier_options(*command, options);
+  return command;
+}
+
+void require_complete(const FinetuneOptions& options) {
+  std::string missing;
+  append_missing(missing, options.config.has_value(), "--config");
+  if (!options.print_config) {
+    append_missing(missing, options.model || options.model_config || options.preset,
+                   "--model (or --model-config, or --preset)");
+    append_missing(missing, options.data.has_value(), "--data");
+    append_missing(missing, options.output.has_value(), "--output");
+  }
+  if (!missing.empty()) {
+    throw ConfigError("finetune needs " + missing + "; see strata finetune --help");
+  }
+}
+
+}  // namespace strata::tool

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace strata::tool {
+
+/// The command line of `strata finetune`, as it was given.
+struct FinetuneOptions {
+  // The model: exactly one of these.
+  std::optional<std::filesystem::path> model;         ///< Hugging Face directory
+  std::optional<std::filesystem::path> model_config;  ///< config.json; random weights
+  std::optional<std::string> preset;                  ///< name of a shape; random weights
+
+  std::optional<std::filesystem::path> data;
+  std::optional<std::filesystem::path> config;  ///< ds_config.json
+  std::optional<std::filesystem::path> output;
+
+  std::optional<std::int64_t> steps;
+  std::optional<std::int64_t> seq_len;
+  std::optional<std::filesystem::path> val_data;
+  double val_fraction = 0.0;
+  std::int64_t eval_every = 0;  ///< optimizer steps; 0: only before and after
+  std::int64_t eval_batches = 20;
+  std::uint64_t seed = 1337;
+  std::optional<std::string> budget;
+  std::vector<std::filesystem::path> nvme;
+  std::int64_t sample = 0;  ///< tokens to generate at the end
+  bool print_config = false;
+};
+
+/// Adds the subcommand `finetune` to `app`; parsing fills `options`, which must live as long.
+CLI::App* add_finetune_command(CLI::App& app, FinetuneOptions& options);
+
+/// Throws ConfigError, naming every missing option, unless the options make a whole run (or, with
+/// --print-config, name a config).
+void require_complete(const FinetuneOptions& options);
+
+}  // namespace strata::tool

@@ -1,0 +1,52 @@
+#include <c10/util/Exception.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <iostream>
+
+#include "exit_code.h"
+#include "finetune.h"
+#include "finetune_options.h"
+#include "strata/base/log.h"
+
+namespace {
+
+using strata::tool::ExitCode;
+
+int run(int argc, char** argv) {
+  CLI::App app(
+      "Strata trains models that do not fit, by keeping their state in the tiers that "
+      "have room.",
+      "strata");
+  app.set_version_flag("--version", "strata " STRATA_VERSION);
+  app.require_subcommand(1);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return std::string("strata: ") + error.what() + "; see strata --help\n";
+  });
+  strata::tool::FinetuneOptions options;
+  strata::tool::add_finetune_command(app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return static_cast<int>(code == 0 ? ExitCode::kDone : ExitCode::kUsage);
+  }
+  strata::Logger log(std::cerr);
+  strata::tool::finetune(options, std::cout, isatty(STDOUT_FILENO) == 1, log);
+  return static_cast<int>(ExitCode::kDone);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const c10::Error& error) {  // LibTorch's, whose what() is mostly a stack trace
+    std::cerr << "strata: " << error.what_without_backtrace() << std::endl;
+    return static_cast<int>(ExitCode::kFailed);
+  } catch (const std::exception& error) {
+    std::cerr << "strata: " << error.what() << std::endl;
+    return static_cast<int>(strata::tool::exit_code_of(error));
+  }
+}

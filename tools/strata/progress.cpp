@@ -1,0 +1,61 @@
+#include "progress.h"
+
+#include <cmath>
+#include <cstdio>
+#include <ostream>
+
+namespace strata::tool {
+namespace {
+
+constexpr int kBarWidth = 30;
+constexpr const char* kEraseLine = "\r\x1b[K";
+
+}  // namespace
+
+Progress::Progress(std::ostream& out, bool terminal, std::int64_t steps,
+                   std::int64_t steps_per_print)
+    : out_(out), terminal_(terminal), steps_(steps), steps_per_print_(steps_per_print) {}
+
+void Progress::step(const StepRecord& record) {
+  since_last_line_ += record.interval;
+  since_start_ += record.interval;
+  if (record.step == 1 || record.step == steps_ || record.step % steps_per_print_ == 0) {
+    print_line(step_line(record, steps_, since_last_line_));
+    since_last_line_ = {};
+  }
+  if (terminal_ && record.step < steps_) draw_bar(record);
+}
+
+void Progress::evaluation(const EvaluationRecord& record) { print_line(evaluation_line(record)); }
+
+void Progress::print_line(const std::string& line) {
+  if (terminal_) out_ << kEraseLine;
+  out_ << line << std::endl;
+}
+
+void Progress::draw_bar(const StepRecord& record) {
+  const double done = static_cast<double>(record.step) / static_cast<double>(steps_);
+  const int filled = static_cast<int>(done * kBarWidth);
+  const double left = since_start_.seconds / static_cast<double>(record.step) *
+                      static_cast<double>(steps_ - record.step);
+  char numbers[96];
+  std::snprintf(numbers, sizeof numbers, "] %3.0f%%  step %lld/%lld  loss %.4f  ", 100 * done,
+                static_cast<long long>(record.step), static_cast<long long>(steps_), record.loss);
+  out_ << kEraseLine << '[' << std::string(static_cast<std::size_t>(filled), '#')
+       << std::string(static_cast<std::size_t>(kBarWidth - filled), '.') << numbers
+       << format_duration(left) << " left" << std::flush;
+}
+
+std::string format_duration(double seconds) {
+  const auto whole = static_cast<long long>(std::llround(std::max(0.0, seconds)));
+  char text[48];
+  if (whole < 3600) {
+    std::snprintf(text, sizeof text, "%lld:%02lld", whole / 60, whole % 60);
+  } else {
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60,
+                  whole % 60);
+  }
+  return text;
+}
+
+}  // namespace strata::tool

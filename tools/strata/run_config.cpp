@@ -1,0 +1,101 @@
+#include "run_config.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <string>
+
+#include "budget_option.h"
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+
+namespace strata::tool {
+namespace {
+
+constexpr int kRanks = 1;
+constexpr std::int64_t kDefaultSequenceMax = 1024;
+
+bool uses_nvme(const formats::ZeroConfig& zero) {
+  return zero.offload_param.device == formats::OffloadDevice::kNvme ||
+         zero.offload_optimizer.device == formats::OffloadDevice::kNvme;
+}
+
+bool is_writable(const std::filesystem::path& directory) {
+  return ::access(directory.c_str(), W_OK | X_OK) == 0;
+}
+
+// The engine makes the last folder of the path, and only that one.
+void check_parent(const std::filesystem::path& directory, const std::string& where) {
+  const std::filesystem::path absolute = std::filesystem::absolute(directory).lexically_normal();
+  const std::filesystem::path parent =
+      absolute.has_filename() ? absolute.parent_path() : absolute.parent_path().parent_path();
+  if (!std::filesystem::is_directory(parent) || !is_writable(parent)) {
+    throw ConfigError(where + "does not exist and cannot be made in " + parent.string() +
+                      "; make it (mkdir -p) or name another with --nvme");
+  }
+}
+
+void check_directory(const std::filesystem::path& directory) {
+  const std::string where = "nvme directory " + directory.string() + ": ";
+  std::error_code code;
+  const auto status = std::filesystem::status(directory, code);
+  if (status.type() == std::filesystem::file_type::not_found) {
+    check_parent(directory, where);
+    return;
+  }
+  if (status.type() != std::filesystem::file_type::directory) {
+    throw ConfigError(where + "is not a directory; name one with --nvme");
+  }
+  if (!is_writable(directory)) {
+    throw ConfigError(where + "cannot be written to (" + errno_name(errno) +
+                      "); change its permissions or name another with --nvme");
+  }
+}
+
+}  // namespace
+
+formats::DsConfig run_config(const FinetuneOptions& options) {
+  formats::DsConfig config = formats::DsConfig::from_file(*options.config);
+  if (options.budget) apply_budget_option(*options.budget, config.strata);
+  if (!options.nvme.empty()) {
+    config.strata.nvme_directories.clear();
+    for (const std::filesystem::path& directory : options.nvme) {
+      config.strata.nvme_directories.push_back(directory.string());
+    }
+  }
+  config.resolve_batch(kRanks);
+  return config;
+}
+
+void check_nvme_directories(const formats::DsConfig& config) {
+  const std::vector<std::string> directories = config.nvme_directories();
+  if (directories.empty() && uses_nvme(config.zero)) {
+    throw ConfigError(config.name +
+                      ": zero_optimization puts state on nvme and no directory is named for it; "
+                      "give --nvme DIR, or an nvme_path in the config");
+  }
+  std::for_each(directories.begin(), directories.end(), check_directory);
+}
+
+std::int64_t step_count(const FinetuneOptions& options, const formats::DsConfig& config,
+                        std::uint64_t train_tokens, std::int64_t seq_len) {
+  if (options.steps) return *options.steps;
+  if (config.scheduler.total_num_steps > 0) return config.scheduler.total_num_steps;
+  const auto step_tokens =
+      static_cast<std::uint64_t>(config.train_batch_size) * static_cast<std::uint64_t>(seq_len);
+  return static_cast<std::int64_t>(ceil_div(train_tokens, step_tokens));
+}
+
+std::int64_t sequence_length(const FinetuneOptions& options, std::int64_t context) {
+  if (!options.seq_len) return std::min(context, kDefaultSequenceMax);
+  if (*options.seq_len > context) {
+    throw ConfigError("--seq-len " + std::to_string(*options.seq_len) +
+                      " is more than the model's context (n_positions) of " +
+                      std::to_string(context) + " tokens");
+  }
+  return *options.seq_len;
+}
+
+}  // namespace strata::tool

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+
+#include "finetune_options.h"
+#include "strata/formats/ds_config.h"
+
+namespace strata::tool {
+
+/// The config file with the command line over it (budgets, directories) and the batch worked out
+/// for one rank. Throws ConfigError; IoError when the file cannot be read.
+[[nodiscard]] formats::DsConfig run_config(const FinetuneOptions& options);
+
+/// Throws ConfigError when something is to live on NVMe and no directory is named for it, or when
+/// a named one is none, cannot be written to, or is missing and cannot be made.
+void check_nvme_directories(const formats::DsConfig& config);
+
+/// How many optimizer steps the run has: --steps, else the schedule's total_num_steps, else as many
+/// as one pass over `train_tokens` takes.
+[[nodiscard]] std::int64_t step_count(const FinetuneOptions& options,
+                                      const formats::DsConfig& config, std::uint64_t train_tokens,
+                                      std::int64_t seq_len);
+
+/// Tokens per sequence: --seq-len, else the model's context, 1024 at most.
+/// Throws ConfigError when the model's context is shorter.
+[[nodiscard]] std::int64_t sequence_length(const FinetuneOptions& options, std::int64_t context);
+
+}  // namespace strata::tool

@@ -1,0 +1,36 @@
+#include "step_record.h"
+
+namespace strata::tool {
+namespace {
+
+double per_second(std::uint64_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
+}
+
+}  // namespace
+
+Interval& Interval::operator+=(const Interval& other) {
+  seconds += other.seconds;
+  tokens += other.tokens;
+  read_bytes += other.read_bytes;
+  written_bytes += other.written_bytes;
+  disk_wait_seconds += other.disk_wait_seconds;
+  return *this;
+}
+
+double Interval::tokens_per_second() const { return per_second(tokens, seconds); }
+double Interval::read_bytes_per_second() const { return per_second(read_bytes, seconds); }
+double Interval::written_bytes_per_second() const { return per_second(written_bytes, seconds); }
+double Interval::disk_wait_share() const { return seconds > 0 ? disk_wait_seconds / seconds : 0.0; }
+
+Interval interval_of(const CounterReading& moved, Clock::duration time, std::uint64_t tokens) {
+  const HopReading& fetch = moved[Hop::kFetch];
+  const HopReading& flush = moved[Hop::kFlush];
+  return {.seconds = std::chrono::duration<double>(time).count(),
+          .tokens = tokens,
+          .read_bytes = fetch.bytes,
+          .written_bytes = flush.bytes,
+          .disk_wait_seconds = static_cast<double>(fetch.wait_ns + flush.wait_ns) * 1e-9};
+}
+
+}  // namespace strata::tool

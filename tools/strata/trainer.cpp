@@ -1,0 +1,90 @@
+#include "trainer.h"
+
+#include <utility>
+
+namespace strata::tool {
+namespace {
+
+torch::Tensor tensor_of(const std::vector<std::int64_t>& values, const Batch& batch) {
+  return torch::tensor(values, torch::kInt64).view({batch.rows, batch.length});
+}
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+Trainer::Trainer(Engine& engine, models::Gpt2& model, Data data, const Interruption& interruption)
+    : engine_(engine), model_(model), data_(std::move(data)), interruption_(interruption) {}
+
+StepRecord Trainer::step() {
+  const Clock::time_point start = Clock::now();
+  const CounterReading before = engine_.counters();
+  const formats::DsConfig& config = engine_.config();
+  const std::int64_t micro_batches = config.gradient_accumulation_steps;
+
+  StepReport report;
+  double loss_sum = 0;
+  std::uint64_t tokens = 0;
+  for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
+    interruption_.check();
+    const Batch batch =
+        data_.training.batch(static_cast<std::uint64_t>(steps_ * micro_batches + micro));
+    const torch::Tensor loss = loss_of(batch);
+    loss_sum += loss.item<double>();
+    tokens += batch.tokens.size();
+    engine_.backward(loss);
+    report = engine_.step();
+  }
+  ++steps_;
+  return {.step = steps_,
+          .epoch = epoch(),
+          .loss = loss_sum / static_cast<double>(micro_batches),
+          .lr = report.lr,
+          .grad_norm = report.grad_norm,
+          .loss_scale = report.loss_scale,
+          .overflow = report.overflow,
+          .interval = interval_of(engine_.counters() - before, Clock::now() - start, tokens),
+          .memory = memory()};
+}
+
+std::optional<EvaluationRecord> Trainer::evaluate() {
+  if (!data_.evaluation) return std::nullopt;
+  const Clock::time_point start = Clock::now();
+  const torch::NoGradGuard no_gradients;
+  model_.eval();
+  double sum = 0;
+  for (std::int64_t i = 0; i < data_.evaluation_batches; ++i) {
+    interruption_.check();
+    sum += loss_of(data_.evaluation->batch(static_cast<std::uint64_t>(i))).item<double>();
+  }
+  model_.train();
+  return EvaluationRecord{.step = steps_,
+                          .epoch = epoch(),
+                          .loss = sum / static_cast<double>(data_.evaluation_batches),
+                          .seconds = seconds_since(start)};
+}
+
+torch::Tensor Trainer::loss_of(const Batch& batch) {
+  return model_.loss(tensor_of(batch.tokens, batch), tensor_of(batch.targets, batch));
+}
+
+double Trainer::epoch() const {
+  const std::int64_t step_tokens = engine_.config().train_batch_size * data_.training.length();
+  return static_cast<double>(steps_ * step_tokens) / static_cast<double>(data_.training_tokens);
+}
+
+MemoryReading Trainer::memory() const {
+  MemoryReading reading;
+  for (const tiering::Tier tier :
+       {tiering::Tier::kDevice, tiering::Tier::kHost, tiering::Tier::kNvme}) {
+    const TierUse use = engine_.use(tier);
+    reading.used.of(tier) = use.used;
+    reading.peak.of(tier) = use.peak;
+    reading.budget.of(tier) = use.budget;
+  }
+  return reading;
+}
+
+}  // namespace strata::tool

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "batch_sampler.h"
+#include "interruption.h"
+#include "step_record.h"
+#include "strata/models/gpt2.h"
+#include "strata/zero3/engine.h"
+
+namespace strata::tool {
+
+/// Trains and evaluates, one step at a time, and measures what that took.
+/// The engine, the model and the interruption must outlive it.
+class Trainer {
+ public:
+  struct Data {
+    BatchSampler training;
+    std::optional<BatchSampler> evaluation;
+    std::int64_t evaluation_batches = 0;
+    std::uint64_t training_tokens = 0;  ///< those of one epoch
+  };
+
+  Trainer(Engine& engine, models::Gpt2& model, Data data, const Interruption& interruption);
+
+  /// One optimizer step: as many micro-batches as the config accumulates.
+  /// Throws what the engine throws, and Interrupted.
+  StepRecord step();
+
+  /// Mean loss over the evaluation batches; nullopt when there are none.
+  [[nodiscard]] std::optional<EvaluationRecord> evaluate();
+
+ private:
+  [[nodiscard]] double epoch() const;
+  [[nodiscard]] MemoryReading memory() const;
+  torch::Tensor loss_of(const Batch& batch);
+
+  Engine& engine_;
+  models::Gpt2& model_;
+  Data data_;
+  const Interruption& interruption_;
+  std::int64_t steps_ = 0;
+};
+
+}  // namespace strata::tool
