@@ -1,0 +1,228 @@
+"""Every bad input ends with one clear error, a non-zero exit and nothing in the output.
+
+Each case changes one thing of a run that works. Usage: bad_input_test.py PROGRAM
+"""
+
+import copy
+import json
+import os
+import struct
+import subprocess
+import sys
+import unittest
+from typing import Any
+
+import program
+
+PROGRAM = sys.argv.pop()
+FAILED, USAGE, BUDGET = 1, 2, 3
+
+
+def config_with(**changes: Any) -> dict:
+    return {**copy.deepcopy(program.EVERYTHING_ON_NVME), **changes}
+
+
+def safetensors(header: Any, data: bytes = b"", header_bytes: int = -1) -> bytes:
+    """A file whose header is as given, and may lie about its own length."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if header_bytes < 0 else header_bytes) + text + data
+
+
+def tensor(begin: int, end: int, shape: list, dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def index(**weight_map: str) -> dict:
+    return {"metadata": {}, "weight_map": weight_map}
+
+
+class BadInput(unittest.TestCase):
+    def setUp(self) -> None:
+        context = program.workspace(PROGRAM)
+        self.space = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+    def refused(self, code: int, words: list, changes: dict, **options: Any) -> None:
+        """Runs with `changes` and expects exit `code`, every one of `words`, and no output."""
+        before = {entry.name for entry in self.space.path.iterdir()}
+        result = self.space.finetune(changes, **options)
+        self.assertEqual(result.returncode, code, result.stderr)
+        errors = [line for line in result.stderr.splitlines() if line.startswith("strata: ")]
+        self.assertEqual(len(errors), 1, result.stderr)
+        for word in words:
+            self.assertIn(word, result.stderr)
+        self.assertEqual({entry.name for entry in self.space.path.iterdir()}, before)
+        self.assertEqual(list((self.space.path / "nvme").iterdir()), [])
+
+    def config_refused(self, code: int, words: list, config: Any, changes: dict = {}) -> None:
+        self.space.write("ds.json", config)
+        self.refused(code, words, changes)
+
+    def model_refused(self, words: list, files: dict) -> None:
+        for name, content in {"config.json": program.TINY_MODEL, **files}.items():
+            self.space.write(f"model/{name}", content)
+        self.refused(FAILED, words, {"--model-config": None, "--model": "model"})
+
+    # ---- command line ------------------------------------------------------------------------
+
+    def test_command_line(self) -> None:
+        for words, changes in [
+            (["--data", "--help"], {"--data": None}),
+            (["--config"], {"--config": None}),
+            (["--output"], {"--output": None}),
+            (["--model", "--preset"], {"--model-config": None}),
+            (["--preset", "--model-config"], {"--preset": "gpt2"}),
+            (["gpt-lite", "no-such"], {"--model-config": None, "--preset": "no-such"}),
+            (["--stepps"], {"--stepps": "3"}),
+            (["--steps"], {"--steps": "many"}),
+            (["--steps"], {"--steps": "0"}),
+            (["--seq-len", "33", "32"], {"--seq-len": "33"}),
+            (["--val-fraction"], {"--val-fraction": "2"}),
+            (["--val-data"], {"--val-data": "text.txt", "--val-fraction": "0.1"}),
+            (["--budget", "disk=1GiB", "host=4GiB"], {"--budget": "disk=1GiB"}),
+            (["--budget", "lots"], {"--budget": "host=lots"}),
+        ]:
+            with self.subTest(changes=changes):
+                self.refused(USAGE, words, changes)
+
+    def test_no_subcommand(self) -> None:
+        result = subprocess.run([PROGRAM], capture_output=True, text=True, check=False)
+        self.assertEqual(result.returncode, USAGE)
+        self.assertIn("--help", result.stderr)
+
+    # ---- config ------------------------------------------------------------------------------
+
+    def test_config_file(self) -> None:
+        self.refused(FAILED, ["missing.json", "No such file"], {"--config": "missing.json"})
+        for words, config in [
+            (["ds.json:1"], "{"),
+            (["ds.json:1"], "{'train_batch_size': 8}"),
+            (["ds.json:2", "train_batch_sise", "train_batch_size"], '{\n"train_batch_sise": 8}'),
+            (["train_batch_size"], '{"train_batch_size": 8, "train_batch_size": 4}'),
+            (["train_batch_size", "string"], config_with(train_batch_size="eight")),
+            (["optimizer.params.lr"], config_with(
+                optimizer={"type": "AdamW", "params": {"lr": "fast"}})),
+            (["stage"], config_with(zero_optimization={"stage": 2})),
+            (["8", "4", "3", "12"], config_with(gradient_accumulation_steps=3)),
+        ]:
+            with self.subTest(config=config):
+                self.config_refused(USAGE, words, config)
+
+    def test_nvme_directories(self) -> None:
+        self.refused(USAGE, ["nvme", "--nvme"], {"--nvme": None})
+        self.refused(USAGE, ["no/such", "does not exist"], {"--nvme": "no/such"})
+        self.refused(USAGE, ["text.txt", "not a directory"], {"--nvme": "text.txt"})
+
+    @unittest.skipIf(os.geteuid() == 0, "root may write anywhere")
+    def test_unwritable_directories(self) -> None:
+        closed = self.space.path / "closed"
+        closed.mkdir(mode=0o500)
+        self.refused(USAGE, ["closed", "cannot be written"], {"--nvme": "closed"})
+        self.refused(FAILED, ["closed", "Permission denied"], {"--output": "closed/output"})
+
+    def test_a_budget_too_small_names_the_smallest_that_works(self) -> None:
+        for budget in ("host=1MiB", "nvme=64KiB", "device=4KiB"):
+            with self.subTest(budget=budget):
+                tier = budget.split("=")[0]
+                self.refused(BUDGET, [tier, "smallest"], {"--budget": budget})
+
+    def test_output_that_is_there_already_is_left_alone(self) -> None:
+        self.space.write("output/precious.txt", "mine")
+        self.refused(USAGE, ["output", "not empty"], {})
+        self.assertEqual((self.space.output / "precious.txt").read_text(), "mine")
+        self.refused(USAGE, ["not a directory"], {"--output": "text.txt"})
+
+    def test_output_that_cannot_be_made(self) -> None:
+        self.refused(FAILED, ["/proc/"], {"--output": "/proc/output"})
+
+    def test_a_disk_that_fills_up(self) -> None:
+        # No file may grow beyond 64 KiB: the scratch file of the nvme tier cannot be allocated.
+        import resource
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+        self.refused(FAILED, ["nvme"], {}, preexec_fn=limit)
+
+    # ---- data --------------------------------------------------------------------------------
+
+    def test_data(self) -> None:
+        self.refused(FAILED, ["none.txt", "No such file"], {"--data": "none.txt"})
+        for words, name, content in [
+            (["empty"], "a.txt", ""),
+            (["32 tokens", "33", "--seq-len"], "b.txt", "x" * 32),
+            (["odd.bin", "whole number"], "odd.bin", b"123"),
+            (["token id 256", "beyond", "256"], "c.bin",
+             struct.pack("<100H", *([7] * 50 + [256] + [7] * 49))),
+            (["token id 70000"], "d.u32.bin", struct.pack("<100I", *([70000] * 100))),
+            (["llmc.bin", "truncated"], "llmc.bin",
+             struct.pack("<256i", 20240520, 1, 999, *([0] * 253)) + b"\0" * 64),
+        ]:
+            with self.subTest(name=name):
+                self.space.write(name, content)
+                self.refused(FAILED, words, {"--data": name})
+
+    def test_held_out_data(self) -> None:
+        self.space.write("short.txt", "x" * 32)
+        self.refused(FAILED, ["short.txt", "held-out"], {"--val-data": "short.txt"})
+        self.refused(FAILED, ["held-out", "--val-fraction"], {"--val-fraction": "0.001"})
+
+    # ---- models ------------------------------------------------------------------------------
+
+    def test_model_config(self) -> None:
+        self.refused(FAILED, ["none.json"], {"--model-config": "none.json"})
+        for words, content in [
+            (["model.json"], "not JSON"),
+            (["model_type", "bert"], {**program.TINY_MODEL, "model_type": "bert"}),
+            (["n_head", "n_embd"], {**program.TINY_MODEL, "n_head": 5}),
+            (["n_layer"], {**program.TINY_MODEL, "n_layer": "two"}),
+            (["n_layer"], {**program.TINY_MODEL, "n_layer": -1}),
+        ]:
+            with self.subTest(content=content):
+                self.space.write("model.json", content)
+                self.refused(USAGE, words, {})
+
+    def test_model_directory(self) -> None:
+        self.refused(FAILED, ["nowhere"], {"--model-config": None, "--model": "nowhere"})
+        self.model_refused(["safetensors"], {})
+
+    def test_malformed_safetensors(self) -> None:
+        one = {"wte.weight": tensor(0, 16, [2, 2])}
+        for words, content in [
+            (["model.safetensors"], b""),
+            (["model.safetensors"], b"\x08\0\0"),
+            (["model.safetensors"], safetensors(one, b"\0" * 16, header_bytes=1 << 40)),
+            (["model.safetensors"], safetensors(one, b"\0" * 16, header_bytes=10)),
+            (["model.safetensors"], safetensors(one, b"\0" * 15)),
+            (["model.safetensors"], safetensors(one, b"\0" * 17)),
+            (["wte.weight"], safetensors({"wte.weight": tensor(0, 16, [2, 3])}, b"\0" * 16)),
+            (["wte.weight"], safetensors({"wte.weight": tensor(0, 16, [1 << 62, 1 << 62])},
+                                         b"\0" * 16)),
+            (["model.safetensors"], safetensors({"a": tensor(0, 16, [4]), "b": tensor(8, 24, [4])},
+                                                b"\0" * 24)),
+            (["wte.weight"], safetensors(b'{"wte.weight":{},"wte.weight":{}}')),
+        ]:
+            with self.subTest(content=content[:60]):
+                self.model_refused(words, {"model.safetensors": content})
+
+    def test_safetensors_of_another_model(self) -> None:
+        self.model_refused(["wpe.weight", "wte.weight"], {
+            "model.safetensors": safetensors({"wte.weight": tensor(0, 16, [2, 2])}, b"\0" * 16)})
+
+    def test_hostile_index(self) -> None:
+        secret = self.space.write("secret.safetensors", safetensors({}, b""))
+        for name in ("../secret.safetensors", str(secret), "a/b.safetensors", "..", ""):
+            with self.subTest(name=name):
+                self.model_refused(["index"], {
+                    "model.safetensors.index.json": index(**{"wte.weight": name})})
+
+    def test_index_that_names_a_missing_file(self) -> None:
+        self.model_refused(["model-00001-of-00002.safetensors"], {
+            "model.safetensors.index.json": index(
+                **{"wte.weight": "model-00001-of-00002.safetensors"})})
+
+    def test_index_with_a_duplicate_key(self) -> None:
+        self.model_refused(["wte.weight"], {
+            "model.safetensors.index.json":
+                '{"weight_map": {"wte.weight": "a.safetensors", "wte.weight": "b.safetensors"}}'})
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

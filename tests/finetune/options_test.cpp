@@ -1,0 +1,81 @@
+#include <gtest/gtest.h>
+
+#include "budget_option.h"
+#include "finetune/temp_directory.h"
+#include "run_config.h"
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+
+namespace strata::tool {
+namespace {
+
+TEST(BudgetOption, SetsWhatItNamesAndNothingElse) {
+  formats::StrataConfig config;
+  config.device_budget_bytes = 7;
+  apply_budget_option("host=4GiB,nvme=60GiB", config);
+  EXPECT_EQ(config.host_budget_bytes, 4_GiB);
+  EXPECT_EQ(config.nvme_budget_bytes, 60_GiB);
+  EXPECT_EQ(config.device_budget_bytes, 7u);
+}
+
+TEST(BudgetOption, RefusesWhatItCannotRead) {
+  for (const char* text : {"", "host", "host=", "host=fast", "disk=1GiB", "host=1GiB,",
+                           "host=1GiB,host=2GiB", "=1GiB", "host=-1"}) {
+    formats::StrataConfig config;
+    EXPECT_THROW(apply_budget_option(text, config), ConfigError) << text;
+  }
+}
+
+class RunConfigTest : public testing::Test {
+ protected:
+  void write_config(const std::string& text) { options_.config = directory_.write("c.json", text); }
+
+  TempDirectory directory_;
+  FinetuneOptions options_;
+};
+
+TEST_F(RunConfigTest, TheCommandLineIsOverTheConfig) {
+  write_config(R"({"train_batch_size": 6, "train_micro_batch_size_per_gpu": 2,
+                   "strata": {"budget": {"host": "1GiB", "nvme": "2GiB"}, "nvme": ["/config"]}})");
+  options_.budget = "host=3GiB";
+  options_.nvme = {"/a", "/b"};
+  const formats::DsConfig config = run_config(options_);
+  EXPECT_EQ(config.strata.host_budget_bytes, 3_GiB);
+  EXPECT_EQ(config.strata.nvme_budget_bytes, 2_GiB);
+  EXPECT_EQ(config.nvme_directories(), (std::vector<std::string>{"/a", "/b"}));
+  EXPECT_EQ(config.gradient_accumulation_steps, 3);
+}
+
+TEST_F(RunConfigTest, NvmeNeedsADirectoryThatIsThereOrCanBeMade) {
+  write_config(R"({"zero_optimization": {"offload_optimizer": {"device": "nvme"}}})");
+  EXPECT_THROW(check_nvme_directories(run_config(options_)), ConfigError);
+  options_.nvme = {directory_ / "missing/scratch"};
+  EXPECT_THROW(check_nvme_directories(run_config(options_)), ConfigError);
+  options_.nvme = {directory_.write("file", "")};
+  EXPECT_THROW(check_nvme_directories(run_config(options_)), ConfigError);
+  for (const char* name : {".", "missing", "missing/"}) {
+    options_.nvme = {directory_ / name};
+    EXPECT_NO_THROW(check_nvme_directories(run_config(options_))) << name;
+  }
+}
+
+TEST_F(RunConfigTest, StepsComeFromTheOptionThenTheScheduleThenOneEpoch) {
+  formats::DsConfig config;
+  config.train_batch_size = 4;
+  EXPECT_EQ(step_count(options_, config, 1001, 10), 26);
+  config.scheduler.total_num_steps = 7;
+  EXPECT_EQ(step_count(options_, config, 1001, 10), 7);
+  options_.steps = 3;
+  EXPECT_EQ(step_count(options_, config, 1001, 10), 3);
+}
+
+TEST_F(RunConfigTest, TheSequenceFitsTheModelsContext) {
+  EXPECT_EQ(sequence_length(options_, 256), 256);
+  EXPECT_EQ(sequence_length(options_, 4096), 1024);
+  options_.seq_len = 64;
+  EXPECT_EQ(sequence_length(options_, 64), 64);
+  EXPECT_THROW((void)sequence_length(options_, 63), ConfigError);
+}
+
+}  // namespace
+}  // namespace strata::tool

@@ -1,0 +1,112 @@
+"""The whole of `strata finetune` on a tiny model, with all state on NVMe.
+
+Usage: smoke_test.py PROGRAM
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+import program
+
+PROGRAM = sys.argv.pop()
+
+
+def strict_json(text: str):
+    """Refuses NaN and Infinity, which Python reads though they are not JSON."""
+    def refuse(constant: str):
+        raise ValueError(f"{constant} is not JSON")
+    return json.loads(text, parse_constant=refuse)
+
+
+class Smoke(unittest.TestCase):
+    def setUp(self) -> None:
+        context = program.workspace(PROGRAM)
+        self.space = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+    def finetune(self, changes):
+        result = self.space.finetune(changes)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result
+
+    def test_trains_reports_and_writes_a_model_that_trains_on(self) -> None:
+        first = self.finetune({"--steps": 20, "--val-fraction": 0.2, "--eval-every": 10,
+                               "--eval-batches": 4, "--sample": 12, "--budget": "host=256MiB"})
+        self.check_files()
+        self.check_metrics()
+        for word in ("step:", "eval:", "Sample", "held-out loss", "peak host", "waited for disk"):
+            self.assertIn(word, first.stdout)
+        self.assertNotIn("\x1b", first.stdout, "escape sequences off a terminal")
+        self.assertEqual(list((self.space.path / "nvme").iterdir()), [], "scratch files are left")
+
+        again = self.space.path / "again"
+        self.finetune({"--model-config": None, "--model": self.space.output, "--output": again})
+        continued = strict_json((again / "metrics.jsonl").read_text())
+        last = self.metrics("loss")[-1]
+        self.assertLess(abs(continued["loss"] - last), 0.5, "does not go on where it ended")
+
+    def metrics(self, key: str) -> list:
+        lines = (self.space.output / "metrics.jsonl").read_text().splitlines()
+        return [line[key] for line in map(strict_json, lines) if key in line]
+
+    def check_files(self) -> None:
+        names = sorted(file.name for file in self.space.output.iterdir())
+        self.assertEqual(names, ["config.json", "ds_config.json", "metrics.jsonl",
+                                 "model.safetensors", "train_results.json"])
+        self.assertEqual(strict_json((self.space.output / "config.json").read_text())["n_layer"], 2)
+        results = strict_json((self.space.output / "train_results.json").read_text())
+        self.assertEqual(results["global_step"], 20)
+        self.assertLessEqual(results["host_bytes_peak"], results["host_bytes_budget"])
+
+    def check_metrics(self) -> None:
+        losses = self.metrics("loss")
+        self.assertEqual(len(losses), 20)
+        self.assertLess(losses[-1], losses[0] - 1.0, "the loss does not fall")
+        evaluations = self.metrics("eval_loss")
+        self.assertEqual(len(evaluations), 3, "before, in the middle, after")
+        self.assertLess(evaluations[-1], evaluations[0] - 1.0)
+        for key in ("grad_norm", "learning_rate", "tokens_per_second", "host_bytes", "read_bytes",
+                    "written_bytes"):
+            self.assertTrue(all(value > 0 for value in self.metrics(key)), key)
+        self.assertTrue(all(0 <= share <= 1 for share in self.metrics("wait_share")))
+
+    def test_the_same_seed_gives_the_same_losses_and_model(self) -> None:
+        outputs = [self.space.path / name for name in ("a", "b", "c")]
+        for output, seed in zip(outputs, (5, 5, 6)):
+            self.finetune({"--output": output, "--seed": seed, "--steps": 3})
+        models = [(output / "model.safetensors").read_bytes() for output in outputs]
+        self.assertEqual(models[0], models[1])
+        self.assertNotEqual(models[0], models[2])
+
+    def test_print_config_shows_what_is_in_effect_and_goes_no_further(self) -> None:
+        result = self.finetune({"--print-config": True, "--model-config": None, "--data": None,
+                                "--budget": "host=1GiB"})
+        config = strict_json(result.stdout)
+        self.assertEqual(config["gradient_accumulation_steps"], 2)
+        self.assertEqual(config["strata"]["nvme"], ["nvme"])
+        self.assertFalse(self.space.output.exists())
+
+    def test_an_interrupted_run_leaves_nothing(self) -> None:
+        running = subprocess.Popen(
+            [PROGRAM, "finetune", "--model-config", "model.json", "--data", "text.txt", "--config",
+             "ds.json", "--output", "output", "--steps", "1000000", "--nvme", "nvme"],
+            cwd=self.space.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=program.environment())
+        self.assertTrue(running.stdout.readline().startswith("step:"))
+        started = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        _, log = running.communicate(timeout=60)
+        self.assertEqual(running.returncode, 130, log)
+        self.assertIn("interrupted", log)
+        self.assertLess(time.monotonic() - started, 30)
+        left = {entry.name for entry in self.space.path.iterdir()}
+        self.assertEqual(left, {"nvme", "text.txt", "model.json", "ds.json"})
+        self.assertEqual(list((self.space.path / "nvme").iterdir()), [])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
