@@ -13,7 +13,7 @@ constexpr const char* kDescription =
 
 constexpr const char* kFooter = R"(Examples:
   A full fine-tune of a Hugging Face checkpoint with 4 GiB of host memory:
-    strata finetune --model ./gpt2 --data notes.txt --config configs/nvme.json \
+    strata finetune --model ./gpt2 --data notes.txt --config configs/ds_config_nvme_bf16.json \
         --output ./gpt2-notes --steps 500 --val-fraction 0.05 \
         --nvme /mnt/disk/scratch --budget host=4GiB,nvme=60GiB
   From random weights, bytes as tokens, and a text at the end:
