@@ -1,0 +1,125 @@
+#include "contestant_process.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "strata/base/error.h"
+
+namespace strata::bench {
+
+namespace {
+
+constexpr std::string_view kStep = "step";
+constexpr std::string_view kPeakRss = "peak_rss";
+
+void require(bool succeeded, const char* what) {
+  if (!succeeded) throw system_error(what, "contestant", errno);
+}
+
+/// Peak resident set of this process ("VmHWM"). Unlike getrusage's, it starts anew at exec.
+std::uint64_t own_peak_rss_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoull(line.substr(6)) * 1024;
+  }
+  throw Error("/proc/self/status has no VmHWM");
+}
+
+nlohmann::json to_json(const StepSample& sample) {
+  nlohmann::json hops = nlohmann::json::array();
+  for (const HopReading& hop : sample.hops) {
+    hops.push_back({hop.bytes, hop.calls, hop.busy_ns, hop.wait_ns});
+  }
+  return {{"seconds", sample.seconds}, {"loss", sample.loss}, {"hops", hops}};
+}
+
+StepSample sample_from(const nlohmann::json& json) {
+  StepSample sample{.seconds = json.at("seconds"), .loss = json.at("loss")};
+  for (std::size_t i = 0; i < kHopCount; ++i) {
+    const nlohmann::json& hop = json.at("hops").at(i);
+    sample.hops[i] = {.bytes = hop[0], .calls = hop[1], .busy_ns = hop[2], .wait_ns = hop[3]};
+  }
+  return sample;
+}
+
+StepSample timed_step(Contestant& contestant) {
+  const CounterReading before = contestant.counters();
+  const Clock::time_point start = Clock::now();
+  const double loss = contestant.step();
+  const std::chrono::duration<double> time = Clock::now() - start;
+  return {.seconds = time.count(), .loss = loss, .hops = (contestant.counters() - before).hops};
+}
+
+}  // namespace
+
+ContestantProcess::ContestantProcess(const std::vector<std::string>& arguments) {
+  int to_child[2], from_child[2];
+  require(pipe2(to_child, O_CLOEXEC) == 0 && pipe2(from_child, O_CLOEXEC) == 0, "cannot make pipe");
+  std::vector<char*> argv;
+  std::string program = "/proc/self/exe";
+  argv.push_back(program.data());
+  std::vector<std::string> copies = arguments;
+  for (std::string& argument : copies) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+
+  child_ = fork();
+  require(child_ >= 0, "cannot start");
+  if (child_ == 0) {
+    dup2(to_child[0], STDIN_FILENO);
+    dup2(from_child[1], STDOUT_FILENO);
+    execv(program.c_str(), argv.data());
+    _exit(127);
+  }
+  close(to_child[0]);
+  close(from_child[1]);
+  requests_ = fdopen(to_child[1], "w");
+  answers_ = fdopen(from_child[0], "r");
+}
+
+ContestantProcess::ContestantProcess(ContestantProcess&& other) noexcept
+    : child_(std::exchange(other.child_, -1)),
+      requests_(std::exchange(other.requests_, nullptr)),
+      answers_(std::exchange(other.answers_, nullptr)) {}
+
+ContestantProcess::~ContestantProcess() {
+  if (child_ < 0) return;
+  std::fclose(requests_);
+  std::fclose(answers_);
+  waitpid(child_, nullptr, 0);
+}
+
+std::string ContestantProcess::ask(std::string_view request) {
+  std::fprintf(requests_, "%s\n", std::string(request).c_str());
+  std::fflush(requests_);
+  std::string answer;
+  for (int c = std::fgetc(answers_); c != '\n'; c = std::fgetc(answers_)) {
+    if (c == EOF) throw Error("a contestant ended before it answered; see what it wrote above");
+    answer.push_back(static_cast<char>(c));
+  }
+  return answer;
+}
+
+StepSample ContestantProcess::step() { return sample_from(nlohmann::json::parse(ask(kStep))); }
+
+std::uint64_t ContestantProcess::peak_rss_bytes() {
+  return nlohmann::json::parse(ask(kPeakRss)).get<std::uint64_t>();
+}
+
+void serve(Contestant& contestant) {
+  for (std::string request; std::getline(std::cin, request);) {
+    STRATA_CHECK(request == kStep || request == kPeakRss, request);
+    const nlohmann::json answer =
+        request == kStep ? to_json(timed_step(contestant)) : nlohmann::json(own_peak_rss_bytes());
+    std::cout << answer.dump() << std::endl;
+  }
+}
+
+}  // namespace strata::bench
