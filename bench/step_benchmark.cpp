@@ -22,7 +22,7 @@ using namespace strata::bench;
 struct Options {
   Job job;
   std::string host = "292MiB";
-  std::string device = "92MiB";
+  std::string device = "91MiB";
   int rounds = 9;
   int warm_up = 2;
   std::vector<std::string> only;  ///< empty: all contestants
