@@ -82,6 +82,13 @@ class Smoke(unittest.TestCase):
         self.assertEqual(models[0], models[1])
         self.assertNotEqual(models[0], models[2])
 
+    def test_ends_early_when_its_time_is_up(self) -> None:
+        result = self.finetune({"--steps": 1000000, "--max-minutes": 0.01})
+        steps = self.metrics("step")[-1]
+        self.assertLess(steps, 1000000)
+        self.assertIn(f"{steps:,} steps", result.stdout)
+        self.assertTrue((self.space.output / "model.safetensors").exists())
+
     def test_print_config_shows_what_is_in_effect_and_goes_no_further(self) -> None:
         result = self.finetune({"--print-config": True, "--model-config": None, "--data": None,
                                 "--budget": "host=1GiB"})

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <numeric>
 #include <ostream>
 #include <vector>
 
@@ -115,25 +116,30 @@ class TrainingRun {
   /// Fills what it measures of `summary`.
   void train(Summary& summary) {
     summary.eval_loss_before = evaluate();
-    const std::int64_t last_tenth = std::max<std::int64_t>(1, run_.steps / 10);
-    for (std::int64_t step = 1; step <= run_.steps; ++step) {
+    std::vector<double> losses;
+    for (std::int64_t step = 1; step <= run_.steps && !is_time_up(summary.training); ++step) {
+      if (step > 1 && options_.eval_every > 0 && (step - 1) % options_.eval_every == 0) evaluate();
       const StepRecord record = trainer_.step();
       metrics_.write(record);
       progress_.step(record);
-      if (step == 1) summary.train_loss_first = record.loss;
-      if (step > run_.steps - last_tenth) {
-        summary.train_loss_last += record.loss / static_cast<double>(last_tenth);
-      }
+      losses.push_back(record.loss);
       summary.training += record.interval;
       summary.memory = record.memory;
-      const bool evaluate_now = options_.eval_every > 0 && step % options_.eval_every == 0;
-      if (evaluate_now && step < run_.steps) evaluate();
     }
-    summary.steps = run_.steps;
+    summary.steps = static_cast<std::int64_t>(losses.size());
+    summary.train_loss_first = losses.front();
+    const std::size_t tenth = std::max<std::size_t>(1, losses.size() / 10);
+    summary.train_loss_last =
+        std::reduce(losses.end() - static_cast<std::ptrdiff_t>(tenth), losses.end()) /
+        static_cast<double>(tenth);
     summary.eval_loss_after = evaluate();
   }
 
  private:
+  [[nodiscard]] bool is_time_up(const Interval& training) const {
+    return options_.max_minutes && training.seconds >= *options_.max_minutes * 60;
+  }
+
   std::optional<double> evaluate() {
     const std::optional<EvaluationRecord> record = trainer_.evaluate();
     if (!record) return std::nullopt;
@@ -187,6 +193,7 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
   models::SaveOptions save;
   save.tokenizer_source = run.model.directory.get();
   models::write_pretrained(model, output.path(), save);
+  if (options.sample > 0) log.info("generating " + std::to_string(options.sample) + " tokens");
   if (options.sample > 0) write_sample(model, run, options, interruption, out);
   summary.rss_peak_bytes = rss_peak_bytes();
   write_text(output.path() / "train_results.json", to_json(summary));

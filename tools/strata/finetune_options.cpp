@@ -38,6 +38,15 @@ CLI::Validator whole_number() {
   return CLI::Validator(check, "");
 }
 
+CLI::Validator positive_number() {
+  const auto check = [](const std::string& text) -> std::string {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value > 0) return {};
+    return "\"" + text + "\" is not a number above 0";
+  };
+  return CLI::Validator(check, "");
+}
+
 CLI::Validator fraction() {
   const auto check = [](const std::string& text) -> std::string {
     double value = 0;
@@ -110,6 +119,12 @@ void add_run_options(CLI::App& command, FinetuneOptions& options) {
                   "Optimizer steps [the schedule's total_num_steps, else one pass over the data]")
       ->type_name("N")
       ->check(whole_number())
+      ->group(kGroup);
+  command
+      .add_option("--max-minutes", options.max_minutes,
+                  "End training early, after the step in which this time is up")
+      ->type_name("M")
+      ->check(positive_number())
       ->group(kGroup);
   command
       .add_option("--seed", options.seed, "Of random weights, of dropout and of the order of data")

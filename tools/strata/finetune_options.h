@@ -21,6 +21,7 @@ struct FinetuneOptions {
   std::optional<std::filesystem::path> output;
 
   std::optional<std::int64_t> steps;
+  std::optional<double> max_minutes;  ///< of training
   std::optional<std::int64_t> seq_len;
   std::optional<std::filesystem::path> val_data;
   double val_fraction = 0.0;

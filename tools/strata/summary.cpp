@@ -46,8 +46,8 @@ void print(std::ostream& out, const Summary& summary) {
   out << "\nSummary\n";
   row(out, "model", summary.model + ", " + with_separators(summary.parameters) + " parameters");
   row(out, "trained",
-      std::to_string(summary.steps) + " steps, " + with_separators(training.tokens) +
-          " tokens in " + format_duration(training.seconds));
+      with_separators(static_cast<std::uint64_t>(summary.steps)) + " steps, " +
+          with_separators(training.tokens) + " tokens in " + format_duration(training.seconds));
   if (summary.eval_loss_before && summary.eval_loss_after) {
     row(out, "held-out loss",
         from_to(*summary.eval_loss_before, *summary.eval_loss_after) +
