@@ -1,25 +1,9 @@
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <utility>
 
+#include "aio/allocation_counter.h"
 #include "tiering/store_fixture.h"
-
-// A program of its own: it replaces operator new to see every allocation of every thread.
-
-namespace {
-std::atomic<std::uint64_t> allocations{0};
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace strata::tiering {
 namespace {
@@ -45,9 +29,9 @@ class AllocationTest : public StoreTest {
 TEST_F(AllocationTest, ATransferAllocatesNothingOnceTheStoreIsWarm) {
   const Extent extent = store_.allocate(64 * kChunk, "blocks.3 m");
   round_trip(extent);
-  const std::uint64_t before = allocations;
+  const std::uint64_t before = aio::allocations_so_far();
   round_trip(extent);
-  EXPECT_EQ(allocations, before);
+  EXPECT_EQ(aio::allocations_so_far(), before);
 }
 
 }  // namespace
