@@ -13,6 +13,9 @@ if(NOT LIBTORCH_PREFIX)
     "layers below LibTorch alone with -DSTRATA_WITH_TORCH=OFF.")
 endif()
 
+# A build that configures itself again finds the same one, whatever the environment is then.
+set(LIBTORCH ${LIBTORCH_PREFIX} CACHE PATH "LibTorch to build with" FORCE)
+
 foreach(library torch_cpu c10)
   find_library(STRATA_LIB_${library} ${library} REQUIRED NO_DEFAULT_PATH NO_CACHE
                PATHS ${LIBTORCH_PREFIX}/lib ${LIBTORCH_PREFIX}/lib64
