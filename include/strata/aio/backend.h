@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace strata::aio {
@@ -54,13 +55,54 @@ class Backend {
 
   /// Makes a `reap` in progress, or else the next one, return at once.
   virtual void wake() noexcept = 0;
+
+  /// Prepares memory, or a file, that many requests will use, so that the engine need not do it for
+  /// each of them. An optimisation that may be refused: requests are right with and without it.
+  /// Returns "", or why it was not done. Both are forgotten before the memory is unmapped or the
+  /// file closed, when no request of theirs is in flight. Thread: as `enqueue`.
+  virtual std::string prepare_memory(std::span<std::byte> /*memory*/) { return kNothingToPrepare; }
+  virtual void forget_memory(std::span<std::byte> /*memory*/) noexcept {}
+  virtual std::string prepare_file(int /*fd*/) { return kNothingToPrepare; }
+  virtual void forget_file(int /*fd*/) noexcept {}
+
+  static constexpr const char* kNothingToPrepare = "this engine prepares nothing";
 };
 
 /// io_uring through liburing. Throws IoError when the kernel or a sandbox refuses it.
 [[nodiscard]] std::unique_ptr<Backend> make_io_uring_backend(std::uint32_t depth);
 
+/// Linux AIO through libaio: for kernels and sandboxes without io_uring. Direct files only overlap;
+/// buffered ones are transferred inside `enqueue`. Throws IoError when the kernel refuses it
+/// (EAGAIN: fs.aio-max-nr is used up).
+[[nodiscard]] std::unique_ptr<Backend> make_libaio_backend(std::uint32_t depth);
+
 /// `threads` threads that pread and pwrite. Works wherever files do.
 [[nodiscard]] std::unique_ptr<Backend> make_threads_backend(std::uint32_t depth,
                                                             std::uint32_t threads);
+
+/// Moves nothing and says that everything was moved: measures what is above it. Memory read into
+/// keeps its bytes.
+[[nodiscard]] std::unique_ptr<Backend> make_null_backend(std::uint32_t depth);
+
+/// A disk in memory, of one seed's making: the same requests meet the same fates in the same order.
+/// Probabilities are per request, in [0, 1]; at most one of them strikes a request.
+struct SimOptions {
+  std::uint64_t seed = 1;
+  std::uint32_t depth = 32;
+  std::chrono::nanoseconds latency_min{20'000};   ///< of one request on an idle disk
+  std::chrono::nanoseconds latency_max{200'000};  ///< uniform between the two
+  double read_bytes_per_second = 4e9;             ///< requests share it, one after the other
+  double write_bytes_per_second = 4e9;
+  double short_transfer = 0;  ///< fewer bytes than asked, at least 1, and they are right
+  double try_again = 0;       ///< EINTR or EAGAIN
+  double failure = 0;         ///< EIO, nothing moved
+  double torn_write = 0;      ///< reported whole; only a prefix is there afterwards
+  double lost_write = 0;      ///< reported whole; nothing has changed
+  double flipped_bit = 0;     ///< of a read
+  double never = 0;           ///< the request does not come back
+};
+
+/// Serves real file descriptors: bytes go through pread and pwrite, fates and times by `options`.
+[[nodiscard]] std::unique_ptr<Backend> make_sim_backend(const SimOptions& options);
 
 }  // namespace strata::aio

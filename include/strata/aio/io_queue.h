@@ -15,7 +15,7 @@
 
 namespace strata::aio {
 
-enum class BackendKind { kAuto, kIoUring, kThreads };
+enum class BackendKind { kAuto, kIoUring, kLibaio, kThreads };
 
 /// Bounds and habits of a queue. Bytes are bytes.
 struct IoQueueOptions {
@@ -26,6 +26,7 @@ struct IoQueueOptions {
   std::uint32_t operations_max = 256;            ///< operations accepted and not yet finished
   std::chrono::milliseconds warn_after{5'000};   ///< a request older than this is reported once
   std::chrono::milliseconds fail_after{90'000};  ///< and older than this fails its operation
+  int numa_node = -1;  ///< whose cores the queue's threads run on (disk.h); -1: anywhere
 };
 
 /// Totals since the queue was made.
@@ -65,8 +66,13 @@ class IoTicket {
 
   /// Waits for the outcome. Call once.
   /// Throws IoError (path, offset, length, errno) when the transfer failed, DeadlineExceeded when
-  /// it took longer than `fail_after`, UsageError when called twice.
+  /// it took longer than `fail_after`, Cancelled after `cancel`, UsageError when called twice.
   void wait();
+
+  /// Asks that the operation end early: blocks that the backend does not have yet are dropped. What
+  /// it has comes home first, so the outcome, which `wait` still delivers, is Cancelled (which
+  /// bytes were moved is unknown) or success when nothing was left to drop. Never blocks.
+  void cancel() noexcept;
 
  private:
   friend class IoQueue;
@@ -76,6 +82,30 @@ class IoTicket {
 
   detail::OperationState* state_;  // null once waited for or moved from
   std::uint32_t generation_;       // which use of the state is this ticket's
+};
+
+/// Memory or a file that a queue's backend has been told of in advance (`IoQueue::prepare`). Keep
+/// it while the memory is mapped or the file open, and destroy it before either ends, and before
+/// the queue, when no operation with it is in flight. Move-only; destroying it waits for the
+/// queue's thread.
+class IoPreparation {
+ public:
+  IoPreparation(IoPreparation&&) noexcept;
+  IoPreparation& operator=(IoPreparation&&) noexcept;
+  ~IoPreparation();
+
+  /// "" when the backend makes use of it, else why it does not ("ENOMEM; raise ulimit -l ...").
+  [[nodiscard]] const std::string& refusal() const noexcept { return refusal_; }
+
+ private:
+  friend class IoQueue;
+  IoPreparation() = default;
+  void forget() noexcept;
+
+  std::shared_ptr<void> queue_;  // null once forgotten, refused or moved from
+  std::span<std::byte> memory_;
+  int fd_ = -1;
+  std::string refusal_;
 };
 
 /// What is common above every backend: splitting into blocks, short transfers, bounded retries,
@@ -109,9 +139,16 @@ class IoQueue {
   /// failed operations, whose tickets nobody waited for, hold every place.
   [[nodiscard]] IoTicket submit(const Operation& operation);
 
+  /// Lets the backend prepare memory or a file once instead of for every request (io_uring:
+  /// registered buffers and files, which take the pinning of pages and the look-up of the file out
+  /// of each request). Never necessary; what the backend or a limit refuses is used as before, and
+  /// `refusal()` says why. Waits for the queue's thread.
+  [[nodiscard]] IoPreparation prepare(std::span<std::byte> memory);
+  [[nodiscard]] IoPreparation prepare(const IoFile& file);
+
   [[nodiscard]] IoStatistics statistics() const;
   [[nodiscard]] const IoQueueOptions& options() const noexcept;
-  /// "io_uring", or "threads (io_uring: EPERM, blocked by a sandbox; allow io_uring_setup to use
+  /// "io_uring", or "libaio (io_uring: EPERM, blocked by a sandbox; allow io_uring_setup to use
   /// it)".
   [[nodiscard]] const std::string& description() const noexcept;
 

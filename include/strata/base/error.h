@@ -54,6 +54,12 @@ class DeadlineExceeded : public IoError {
   using IoError::IoError;
 };
 
+/// A transfer was given up at its owner's wish.
+class Cancelled : public IoError {
+ public:
+  using IoError::IoError;
+};
+
 /// Bytes came back from a tier that are not the bytes that were written to it.
 class CorruptData : public Error {
  public:

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+#include "strata/base/units.h"
+
+/// \file
+/// One point of measurement: what is asked of the disks, in fio's words.
+
+namespace strata::bench {
+
+/// What is moved. Sequential ones walk through each thread's part of the files and begin again;
+/// random ones choose a block anywhere in it.
+enum class Workload : std::uint8_t {
+  kRead,
+  kWrite,
+  kReadWrite,  ///< sequential; each request a read or a write, half and half
+  kRandRead,
+  kRandWrite,
+  kRandRw,
+  /// What a training step with all state on disk does (DESIGN: bf16, fp32 moments): of 26 bytes per
+  /// parameter moved, two passes read the weights alone (forward, backward: 2 + 2), then one pass
+  /// reads 10 and writes 12 side by side (the optimizer's windows). Sequential.
+  kTrainStep,
+};
+
+enum class Engine : std::uint8_t { kAuto, kIoUring, kLibaio, kThreads, kNull };
+
+struct Point {
+  Workload workload = Workload::kRead;
+  Engine engine = Engine::kAuto;
+  std::uint64_t block_bytes = 1_MiB;  ///< of one request; a multiple of 512
+  std::uint32_t depth = 32;           ///< requests in flight, of each thread
+  std::uint32_t threads = 1;          ///< each with a queue and a part of every file of its own
+  bool direct = true;                 ///< O_DIRECT; false: through the page cache
+  bool huge_pages = true;             ///< of the buffers
+  bool prepare = true;                ///< registered buffers and files, where the engine has them
+  /// Fills each block written with its place and a checksum, and checks every block read.
+  bool verify = false;
+
+  bool operator==(const Point&) const = default;
+};
+
+/// When a measurement ends: at the first of these.
+struct Limits {
+  std::chrono::nanoseconds runtime = std::chrono::seconds(5);
+  std::uint64_t bytes = 0;  ///< moved in both directions; 0: no limit
+  /// Left out of the result, at the start.
+  std::chrono::nanoseconds ramp = std::chrono::milliseconds(200);
+};
+
+/// fio's names ("randread") and ours ("trainstep"); "io_uring", "libaio".
+[[nodiscard]] std::string_view name_of(Workload workload);
+[[nodiscard]] std::string_view name_of(Engine engine);
+/// Throw ConfigError that lists what there is.
+[[nodiscard]] Workload parse_workload(std::string_view text);
+[[nodiscard]] Engine parse_engine(std::string_view text);
+
+}  // namespace strata::bench

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <functional>
+
+#include "point.h"
+#include "result.h"
+#include "strata/base/log.h"
+#include "target_files.h"
+
+namespace strata::bench {
+
+/// Runs one point over the files and returns what was measured. `on_window` (may be empty) is
+/// called from the calling thread about every 100 ms with the last window; when it returns false
+/// the measurement ends there, with what it has.
+///
+/// Failed requests are counted and the run goes on, unless the engine itself is lost.
+/// Throws ConfigError for a point that cannot be run (a block larger than a thread's part of the
+/// files), IoError when the engine cannot be had.
+[[nodiscard]] PointResult run_point(const Point& point, const Limits& limits,
+                                    const TargetFiles& files, Logger& log,
+                                    const std::function<bool(const Window&)>& on_window = {});
+
+/// What a search asks: a point's result. A function, so that a search can be tested on a disk that
+/// exists only as a formula.
+using Measure = std::function<PointResult(const Point&, const Limits&)>;
+
+}  // namespace strata::bench

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "strata/aio/disk.h"
+#include "strata/aio/io_file.h"
+
+namespace strata::bench {
+
+/// The scratch files that are measured, one in each directory: allocated in full, and written once
+/// with bytes that neither compress nor deduplicate, so that reads reach the medium. They have no
+/// name any more when the constructor returns: nothing is left behind however the process ends.
+class TargetFiles {
+ public:
+  /// Called now and then while the files are written; may throw to give up.
+  using OnProgress = std::function<void(std::uint64_t written, std::uint64_t total)>;
+
+  /// Files of `bytes` in all, in equal parts. Throws IoError (a directory that is missing or
+  /// read-only, a full disk with what is free), ConfigError (no directory).
+  TargetFiles(const std::vector<std::filesystem::path>& directories, std::uint64_t bytes,
+              bool direct, const OnProgress& on_progress);
+
+  [[nodiscard]] const std::vector<aio::IoFile>& files() const noexcept { return files_; }
+  [[nodiscard]] const std::vector<aio::DiskDescription>& disks() const noexcept { return disks_; }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  std::vector<aio::IoFile> files_;
+  std::vector<aio::DiskDescription> disks_;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace strata::bench
