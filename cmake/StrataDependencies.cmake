@@ -8,10 +8,10 @@ pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)         # one kernel sour
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)   # checksums of the shard store
 find_package(TBB REQUIRED)                                     # threads of the optimizer
 find_package(nlohmann_json REQUIRED)                           # configs and safetensors headers
+find_package(CLI11 REQUIRED)                                   # command lines
 
 if(STRATA_WITH_TORCH)
   include(StrataTorch)                                         # tensors, autograd, collectives
-  find_package(CLI11 REQUIRED)                                 # command lines
 endif()
 if(STRATA_BUILD_TESTS)
   find_package(GTest REQUIRED)

@@ -4,7 +4,7 @@
 
 namespace strata::tool {
 
-/// What the program returns to the shell. Documented in `strata finetune --help`.
+/// What Strata's programs return to the shell. Documented in their `--help`.
 enum class ExitCode : int {
   kDone = 0,
   kFailed = 1,        ///< a failed read, write or step; a malformed input file
