@@ -15,7 +15,7 @@ struct DirectionResult {
   std::uint64_t requests = 0;
   std::uint64_t short_transfers = 0;
   std::uint64_t errors = 0;
-  double seconds = 0;        ///< from the first request issued to the last one finished
+  double seconds = 0;        ///< as the point's, 0 when nothing went this way
   LatencyHistogram latency;  ///< of requests, from being issued to being handed back
 
   /// Decimal, as disks are sold.
@@ -41,8 +41,8 @@ struct PointResult {
   DirectionResult read;
   DirectionResult write;
   double seconds = 0;             ///< measured, after the ramp
-  double user_cpu_seconds = 0;    ///< of the measuring threads and the engine's own
-  double system_cpu_seconds = 0;  ///< of the same; io_uring's kernel threads are not in it
+  double user_cpu_seconds = 0;    ///< of the process: measuring threads, the engine's, io_uring's
+  double system_cpu_seconds = 0;  ///< of the same
   std::vector<Window> windows;    ///< of 100 ms each
   std::string first_error;        ///< the first failed request's message; "": none
 

@@ -10,12 +10,12 @@
 namespace strata::bench {
 
 /// Runs one point over the files and returns what was measured. `on_window` (may be empty) is
-/// called from the calling thread about every 100 ms with the last window; when it returns false
-/// the measurement ends there, with what it has.
+/// called from the calling thread about every 100 ms with the last window (of 0 bytes during the
+/// ramp); when it returns false the measurement ends there, with what it has.
 ///
 /// Failed requests are counted and the run goes on, unless the engine itself is lost.
 /// Throws ConfigError for a point that cannot be run (a block larger than a thread's part of the
-/// files), IoError when the engine cannot be had.
+/// files), IoError when the engine cannot be had, DeadlineExceeded when the disk never answered.
 [[nodiscard]] PointResult run_point(const Point& point, const Limits& limits,
                                     const TargetFiles& files, Logger& log,
                                     const std::function<bool(const Window&)>& on_window = {});

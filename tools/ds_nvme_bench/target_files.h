@@ -26,11 +26,14 @@ class TargetFiles {
   [[nodiscard]] const std::vector<aio::IoFile>& files() const noexcept { return files_; }
   [[nodiscard]] const std::vector<aio::DiskDescription>& disks() const noexcept { return disks_; }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+  /// What a file was filled with: `fill_random` of this seed, the position being the offset.
+  [[nodiscard]] std::uint64_t fill_seed(std::size_t file) const noexcept;
 
  private:
   std::vector<aio::IoFile> files_;
   std::vector<aio::DiskDescription> disks_;
   std::uint64_t bytes_ = 0;
+  std::uint64_t seed_ = 0;  // another one each time: disks that deduplicate keep nothing of before
 };
 
 }  // namespace strata::bench

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "access_pattern.h"
+#include "block_check.h"
+#include "io_memory.h"
+#include "point.h"
+#include "result.h"
+#include "strata/aio/io_channel.h"
+#include "strata/base/log.h"
+#include "target_files.h"
+
+namespace strata::bench {
+
+/// What all measuring threads do at a moment. Only the coordinator changes it.
+enum class Phase : std::uint8_t { kPreparing, kRamp, kMeasuring, kStopping };
+
+/// What one thread has moved since it was counted on, for whoever shows it.
+struct alignas(64) Tally {
+  std::atomic<std::uint64_t> bytes_read{0};
+  std::atomic<std::uint64_t> bytes_written{0};
+};
+
+/// What a thread found out.
+struct ThreadResult {
+  using Time = std::chrono::steady_clock::time_point;
+
+  DirectionResult read;  ///< without `seconds`
+  DirectionResult write;
+  Time begin;  ///< of what is counted
+  Time end;
+  std::string engine;
+  std::string first_error;
+};
+
+/// One thread's share of a measurement: a queue of its own, buffers, and a part of every file. All
+/// methods run on that thread, as one io_uring belongs to one.
+class MeasuringThread {
+ public:
+  /// Throws IoError when the engine cannot be had, ConfigError for too few blocks.
+  MeasuringThread(const Point& point, const TargetFiles& files, std::uint32_t index,
+                  std::uint64_t bytes_max, Logger& log);
+
+  /// Moves blocks until `phase` says to stop or `bytes_max` (0: none) are moved; requests in flight
+  /// come home first. Throws DeadlineExceeded or IoError when the engine is lost.
+  ThreadResult run(const std::atomic<Phase>& phase, Tally& tally);
+
+ private:
+  using Time = ThreadResult::Time;
+
+  struct Slot {
+    aio::Operation operation{};
+    std::uint64_t block = 0;
+    Time issued;
+  };
+
+  void move_blocks(const std::atomic<Phase>& phase, Tally& tally);
+  void prepare();
+  void follow(Phase phase, Time now);
+  void issue(Time now);
+  void complete(const aio::IoOutcome& outcome, Time now);
+  void note_failure(const std::exception_ptr& failure, DirectionResult& direction);
+  void note_error(std::string message, DirectionResult& direction);
+  [[nodiscard]] bool quota_reached() const;
+  [[nodiscard]] BlockPlace place_of(const Slot& slot) const;
+  /// Makes a block unlike every other one, at the least cost.
+  void fill_for_write(const Slot& slot);
+
+  const Point& point_;
+  const TargetFiles& files_;
+  const std::uint64_t bytes_max_;
+  std::uint64_t part_begin_ = 0;  // in every file
+  AccessPattern pattern_;
+  std::optional<BlockCheck> check_;
+  std::uint64_t stamps_ = 0;  // a number that no two pages written have in common
+
+  Phase phase_ = Phase::kPreparing;
+  bool counting_ = false;
+  bool issuing_ = true;
+  ThreadResult result_;
+
+  IoMemory memory_;
+  std::vector<Slot> slots_;
+  std::vector<std::uint32_t> free_;
+  std::vector<aio::IoOutcome> outcomes_;
+  std::optional<aio::IoChannel> channel_;  // last: gone before the memory is
+};
+
+}  // namespace strata::bench

@@ -1,0 +1,290 @@
+#include "runner.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "measuring_thread.h"
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+
+namespace strata::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::duration;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kWindow{100};
+constexpr std::uint32_t kThreadsMax = 256;
+constexpr std::uint32_t kDepthMax = 4096;
+
+// ---- before ------------------------------------------------------------------------------------
+
+void check_point(const Point& point, const TargetFiles& files) {
+  const auto require = [](bool valid, const std::string& rule) {
+    if (!valid) throw ConfigError(rule);
+  };
+  require(point.depth >= 1 && point.depth <= kDepthMax,
+          "a depth of " + std::to_string(point.depth) + " is not possible; use 1 to 4096");
+  require(point.threads >= 1 && point.threads <= kThreadsMax,
+          std::to_string(point.threads) + " threads are not possible; use 1 to 256");
+  require(point.block_bytes >= 512 && point.block_bytes <= 1_GiB && point.block_bytes % 512 == 0,
+          "a block of " + std::to_string(point.block_bytes) +
+              " bytes is not possible; use a multiple of 512 up to 1 GiB");
+  for (const aio::IoFile& file : files.files()) {
+    require(point.block_bytes % file.alignment() == 0,
+            "a block of " + std::to_string(point.block_bytes) + " bytes does not suit " +
+                file.path().parent_path().string() + ", which takes multiples of " +
+                std::to_string(file.alignment()));
+    const std::uint64_t part = file.size() / point.threads;
+    require(point.block_bytes <= part,
+            "a block of " + format_bytes(point.block_bytes) +
+                " is larger than a thread's part of " + file.path().parent_path().string() + " (" +
+                format_bytes(part) + "); use a smaller --bs, fewer --threads or a larger --size");
+  }
+}
+
+/// Direct or through the page cache, which holds nothing of the files then.
+void set_direct(const aio::IoFile& file, bool direct) {
+  const std::string path = file.path().string();
+  const int flags = ::fcntl(file.fd(), F_GETFL);
+  const int wanted = direct && file.direct() ? flags | O_DIRECT : flags & ~O_DIRECT;
+  if (flags < 0 || ::fcntl(file.fd(), F_SETFL, wanted) != 0) {
+    throw system_error("set the flags of", path, errno);
+  }
+  if (direct) return;
+  if (::fdatasync(file.fd()) != 0) throw system_error("sync", path, errno);
+  ::posix_fadvise(file.fd(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
+// ---- the threads -------------------------------------------------------------------------------
+
+struct CpuTime {
+  double user = 0;
+  double system = 0;
+};
+
+/// Of the whole process: the measuring threads, the engine's and io_uring's workers.
+CpuTime cpu_time() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+  };
+  return {seconds(usage.ru_utime), seconds(usage.ru_stime)};
+}
+
+/// The measuring threads and what they share with the thread that watches them.
+class Crew {
+ public:
+  Crew(const Point& point, const Limits& limits, const TargetFiles& files, Logger& log)
+      : tallies_(point.threads), results_(point.threads) {
+    const std::uint64_t bytes_max = ceil_div(limits.bytes, point.threads);
+    threads_.reserve(point.threads);
+    try {
+      for (std::uint32_t i = 0; i < point.threads; ++i) {
+        threads_.emplace_back([this, &point, &files, &log, i, bytes_max] {
+          measure(point, files, i, bytes_max, log);
+        });
+      }
+    } catch (const std::system_error& error) {
+      join();
+      throw IoError("start " + std::to_string(point.threads) + " threads: " + error.what(),
+                    error.code().value());
+    }
+  }
+  ~Crew() { join(); }
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+
+  /// Waits until every thread has its queue; throws what one of them met.
+  void wait_until_ready() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return ready_ == threads_.size() || failure_; });
+    throw_failure();
+  }
+
+  void enter(Phase phase) {
+    phase_.store(phase);
+    phase_.notify_all();
+  }
+
+  /// Waits until `time`, or until all threads have ended; true then.
+  bool wait_until(Clock::time_point time) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_until(lock, time, [&] { return ended_ == threads_.size() || failure_; });
+  }
+
+  /// Sums since the measurement began.
+  [[nodiscard]] Window total() const {
+    Window sum;
+    for (const Tally& tally : tallies_) {
+      sum.bytes_read += tally.bytes_read.load(std::memory_order_relaxed);
+      sum.bytes_written += tally.bytes_written.load(std::memory_order_relaxed);
+    }
+    return sum;
+  }
+
+  /// Ends the threads and returns what they found; throws what one of them met.
+  std::vector<ThreadResult> finish() {
+    join();
+    throw_failure();
+    return std::move(results_);
+  }
+
+ private:
+  void measure(const Point& point, const TargetFiles& files, std::uint32_t index,
+               std::uint64_t bytes_max, Logger& log) {
+    std::exception_ptr failure;
+    try {
+      MeasuringThread thread(point, files, index, bytes_max, log);
+      report([&] { ++ready_; });
+      phase_.wait(Phase::kPreparing);
+      if (phase_.load() != Phase::kStopping) {
+        results_[index] = thread.run(phase_, tallies_[index]);
+      }
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    report([&] {
+      ++ended_;
+      if (!failure_) failure_ = failure;
+    });
+  }
+
+  template <class Change>
+  void report(const Change& change) {
+    {
+      const std::lock_guard lock(mutex_);
+      change();
+    }
+    changed_.notify_all();
+  }
+
+  void throw_failure() {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+  void join() {
+    enter(Phase::kStopping);
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+
+  std::atomic<Phase> phase_{Phase::kPreparing};
+  std::vector<Tally> tallies_;
+  std::vector<ThreadResult> results_;
+  std::mutex mutex_;  // guards what follows, but not the threads
+  std::condition_variable changed_;
+  std::size_t ready_ = 0;  // threads that have a queue
+  std::size_t ended_ = 0;
+  std::exception_ptr failure_;
+  std::vector<std::thread> threads_;
+};
+
+// ---- the watch over them -----------------------------------------------------------------------
+
+/// Cuts the time into windows and asks after each whether to go on.
+class Watch {
+ public:
+  Watch(Crew& crew, const std::function<bool(const Window&)>& on_window)
+      : crew_(crew), on_window_(on_window), last_(Clock::now()) {}
+
+  /// Until `end`, or until nobody moves anything any more. False: it is to end here.
+  bool go_on_until(Clock::time_point end, std::vector<Window>* windows) {
+    while (Clock::now() < end) {
+      const bool ended = crew_.wait_until(std::min(end, last_ + kWindow));
+      const Window window = take_window();
+      if (windows != nullptr && window.seconds > 0) windows->push_back(window);
+      if (on_window_ && !on_window_(window)) return false;
+      if (ended) return false;
+    }
+    return true;
+  }
+
+ private:
+  Window take_window() {
+    const Clock::time_point now = Clock::now();
+    const Window total = crew_.total();
+    const Window window{.seconds = duration<double>(now - last_).count(),
+                        .bytes_read = total.bytes_read - total_.bytes_read,
+                        .bytes_written = total.bytes_written - total_.bytes_written};
+    total_ = total;
+    last_ = now;
+    return window;
+  }
+
+  Crew& crew_;
+  const std::function<bool(const Window&)>& on_window_;
+  Clock::time_point last_;
+  Window total_;
+};
+
+void add(DirectionResult& sum, const DirectionResult& part) {
+  sum.bytes += part.bytes;
+  sum.requests += part.requests;
+  sum.short_transfers += part.short_transfers;
+  sum.errors += part.errors;
+  sum.latency.merge(part.latency);
+}
+
+void gather(PointResult& result, const std::vector<ThreadResult>& parts) {
+  Clock::time_point begin = Clock::time_point::max();
+  Clock::time_point end = Clock::time_point::min();
+  for (const ThreadResult& part : parts) {
+    add(result.read, part.read);
+    add(result.write, part.write);
+    if (result.first_error.empty()) result.first_error = part.first_error;
+    if (part.begin == Clock::time_point{}) continue;  // it was ended before it was counted on
+    begin = std::min(begin, part.begin);
+    end = std::max(end, part.end);
+  }
+  result.engine = parts.front().engine;
+  result.seconds = end > begin ? duration<double>(end - begin).count() : 0;
+  // Both over the same time: their sum is what the disks moved.
+  if (result.read.requests > 0) result.read.seconds = result.seconds;
+  if (result.write.requests > 0) result.write.seconds = result.seconds;
+}
+
+}  // namespace
+
+PointResult run_point(const Point& point, const Limits& limits, const TargetFiles& files,
+                      Logger& log, const std::function<bool(const Window&)>& on_window) {
+  check_point(point, files);
+  for (const aio::IoFile& file : files.files()) set_direct(file, point.direct);
+
+  PointResult result;
+  result.point = point;
+  result.windows.reserve(static_cast<std::size_t>(limits.runtime / kWindow) + 2);
+  Crew crew(point, limits, files, log);
+  crew.wait_until_ready();
+
+  Watch watch(crew, on_window);
+  bool going_on = true;
+  if (limits.ramp.count() > 0) {
+    crew.enter(Phase::kRamp);
+    going_on = watch.go_on_until(Clock::now() + limits.ramp, nullptr);
+  }
+  if (going_on) {
+    const CpuTime before = cpu_time();
+    crew.enter(Phase::kMeasuring);
+    watch.go_on_until(Clock::now() + limits.runtime, &result.windows);
+    const CpuTime after = cpu_time();
+    result.user_cpu_seconds = after.user - before.user;
+    result.system_cpu_seconds = after.system - before.system;
+  }
+  gather(result, crew.finish());
+  return result;
+}
+
+}  // namespace strata::bench
