@@ -32,6 +32,12 @@ std::uint64_t block_bytes_for(const IoFile& file, std::uint32_t block_bytes) {
 
 }  // namespace
 
+void throw_if_broken(const std::optional<Breakdown>& breakdown) {
+  if (!breakdown) return;
+  std::rethrow_exception(make_error(breakdown->kind, breakdown->code,
+                                    "this queue accepts nothing more: " + breakdown->message));
+}
+
 Driver::Driver(const IoQueueOptions& options, Backend& backend, Logger& log)
     : options_(options),
       backend_(backend),
@@ -60,13 +66,14 @@ void Driver::add(OperationState& state) {
   }
 }
 
-void Driver::turn() noexcept {
+void Driver::turn(nanoseconds wait_max) noexcept {
   if (!finished_.empty()) return;
   try {
     const Time before = std::chrono::steady_clock::now();
     stage_retries(before);
     enqueue_staged();
-    const std::size_t count = backend_.reap(completions_, time_to_wait(before));
+    const nanoseconds timeout = std::min(wait_max, time_until_due(before));
+    const std::size_t count = backend_.reap(completions_, timeout);
     const Time after = std::chrono::steady_clock::now();
     for (std::size_t i = 0; i < count; ++i) complete(completions_[i], after);
     if (after >= next_check_) check_deadlines(after);
@@ -136,7 +143,7 @@ void Driver::enqueue_staged() {
   statistics_.requests += accepted;
 }
 
-nanoseconds Driver::time_to_wait(Time now) const {
+nanoseconds Driver::time_until_due(Time now) const {
   Time until = next_check_;
   if (!staged_.empty() && in_backend_ == 0) until = std::min(until, now + kRefusedPause);
   for (const BlockIndex index : backing_off_) until = std::min(until, blocks_[index].not_before);

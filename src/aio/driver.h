@@ -14,28 +14,31 @@
 
 namespace strata::aio {
 
+/// Why a queue carries nothing more.
+struct Breakdown {
+  TransferFailure::Kind kind;
+  int code;
+  std::string message;
+};
+
+/// Throws what a queue that has broken down answers to new operations.
+void throw_if_broken(const std::optional<Breakdown>& breakdown);
+
 /// Turns operations into requests of a backend and completions back into outcomes: splitting, short
 /// transfers, retries, deadlines, statistics. Knows nothing of threads: one caller runs it turn by
 /// turn. Takes its memory when it is made.
 class Driver {
  public:
-  /// Why the queue carries nothing more.
-  struct Breakdown {
-    TransferFailure::Kind kind;
-    int code;
-    std::string message;
-  };
-
   /// Clamps `options.depth` to what the backend can carry. All three outlive the driver.
   Driver(const IoQueueOptions& options, Backend& backend, Logger& log);
 
   /// Takes over an operation; it comes back through `take_finished` within the deadline.
   void add(detail::OperationState& state);
 
-  /// Issues what fits, waits for the backend (until a completion, a wake, or something is due) and
-  /// works off what came back. Returns at once while finished operations are to be taken. Throws
-  /// nothing: a backend that does breaks the driver down.
-  void turn() noexcept;
+  /// Issues what fits, waits for the backend (until a completion, a wake, something is due or
+  /// `wait_max` is over) and works off what came back. Returns at once while finished operations
+  /// are to be taken. Throws nothing: a backend that does breaks the driver down.
+  void turn(std::chrono::nanoseconds wait_max = std::chrono::nanoseconds::max()) noexcept;
 
   /// Moves the states of finished operations to the end of `finished`, their `failure` set or not.
   void take_finished(std::vector<detail::OperationState*>& finished);
@@ -70,7 +73,7 @@ class Driver {
   void stage_new_blocks(Time now);
   void stage_retries(Time now);
   void enqueue_staged();
-  [[nodiscard]] std::chrono::nanoseconds time_to_wait(Time now) const;
+  [[nodiscard]] std::chrono::nanoseconds time_until_due(Time now) const;
 
   void complete(const Completion& completion, Time now);
   void advance(BlockIndex index, std::uint64_t moved, Time now);

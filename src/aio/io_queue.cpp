@@ -1,72 +1,27 @@
 #include "strata/aio/io_queue.h"
 
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "aio/driver.h"
-#include "aio/operation_state.h"
-#include "aio/probe.h"
+#include "aio/engine_parts.h"
 #include "aio/service_thread.h"
 #include "strata/base/error.h"
-#include "strata/base/units.h"
 
 namespace strata::aio {
 
 using detail::OperationState;
 
-namespace {
-
-void require(bool valid, const std::string& rule) {
-  if (!valid) throw ConfigError("I/O options: " + rule);
-}
-
-IoQueueOptions checked(const IoQueueOptions& options) {
-  require(options.block_bytes >= 4_KiB && options.block_bytes <= 1_GiB &&
-              options.block_bytes % 4_KiB == 0,
-          "block_bytes is " + std::to_string(options.block_bytes) +
-              "; use a multiple of 4096 up to 1 GiB");
-  require(options.depth >= 1 && options.depth <= 4096,
-          "depth is " + std::to_string(options.depth) + "; use 1 to 4096");
-  require(options.threads >= 1 && options.threads <= 256,
-          "threads is " + std::to_string(options.threads) + "; use 1 to 256");
-  require(options.operations_max >= 1 && options.operations_max <= 65536,
-          "operations_max is " + std::to_string(options.operations_max) + "; use 1 to 65536");
-  require(options.warn_after.count() > 0 && options.fail_after >= options.warn_after,
-          "the times must satisfy 0 < warn_after <= fail_after; they are " +
-              std::to_string(options.warn_after.count()) + " ms and " +
-              std::to_string(options.fail_after.count()) + " ms");
-  return options;
-}
-
-void check_operation(const Operation& operation) {
-  const IoFile& file = *operation.file;
-  const auto address = reinterpret_cast<std::uintptr_t>(operation.buffer.data());
-  const std::uint64_t bytes = operation.buffer.size();
-  if (bytes == 0 || (operation.offset | bytes | address) % file.alignment() != 0) {
-    throw UsageError(describe_transfer(operation, operation.offset, bytes) + ", address " +
-                     std::to_string(address) + ": each must be a multiple of " +
-                     std::to_string(file.alignment()) + " and the length not zero");
-  }
-  if (bytes > file.size() || operation.offset > file.size() - bytes) {
-    throw UsageError(describe_transfer(operation, operation.offset, bytes) +
-                     ": beyond the file's " + std::to_string(file.size()) +
-                     " bytes; preallocate it first");
-  }
-}
-
-}  // namespace
-
 /// What callers and the driver's thread share. The mutex guards everything between it and the
 /// thread; the driver itself belongs to the thread alone.
-struct IoQueue::Impl {
+struct IoQueue::Impl : EngineParts {
   Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& log);
 
   /// Accepts a checked operation if there is a place.
   std::optional<IoTicket> accept(std::unique_lock<std::mutex>& lock, const Operation& operation);
-  void throw_if_broken() const;
   /// Frees the place of a failed operation.
   void reclaim(OperationState& state);
 
@@ -75,53 +30,31 @@ struct IoQueue::Impl {
   void publish_finished();
   void notify_finished();
 
-  const IoQueueOptions options;
-  const std::string description;
-  const std::unique_ptr<Backend> backend;
-  const std::unique_ptr<OperationState[]> states;
-
   std::mutex mutex;
   std::condition_variable room;     // a place has become free, or none ever will
   std::condition_variable stopped;  // the driver's thread has left its loop
-  detail::OperationList free;
   detail::OperationList submitted;
   std::uint32_t unfinished = 0;
   IoStatistics statistics;
-  std::optional<Driver::Breakdown> breakdown;
+  std::optional<Breakdown> breakdown;
   bool parked = false;  // the driver waits, or will before it looks here again
   bool stopping = false;
   bool has_stopped = false;
   bool has_lost_requests = false;
 
-  Driver driver;
-  std::vector<OperationState*> finished;  // of the driver's thread
   std::thread thread;
 };
 
 IoQueue::Impl::Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& log)
-    : options(wanted),
-      description(std::move(chosen.description)),
-      backend(std::move(chosen.backend)),
-      states(std::make_unique<OperationState[]>(options.operations_max)),
-      driver(options, *backend, log) {
-  finished.reserve(options.operations_max);
-  for (std::uint32_t i = 0; i < options.operations_max; ++i) {
-    states[i].queue = this;
-    free.push_back(states[i]);
-  }
+    : EngineParts(wanted, std::move(chosen), log) {
+  for (std::uint32_t i = 0; i < options.operations_max; ++i) states[i].queue = this;
 }
 
 // ---- the callers' side ------------------------------------------------------------------------
 
-void IoQueue::Impl::throw_if_broken() const {
-  if (!breakdown) return;
-  throw_failure(breakdown->kind, breakdown->code,
-                "this queue accepts nothing more: " + breakdown->message);
-}
-
 std::optional<IoTicket> IoQueue::Impl::accept(std::unique_lock<std::mutex>& lock,
                                               const Operation& operation) {
-  throw_if_broken();
+  throw_if_broken(breakdown);
   if (free.empty()) return std::nullopt;
   OperationState& state = free.pop_front();
   state.operation = operation;
@@ -194,15 +127,13 @@ void IoQueue::Impl::notify_finished() {
 
 IoQueue::IoQueue(const IoQueueOptions& options, const std::filesystem::path& probe_directory,
                  Logger& log)
-    : impl_(std::make_shared<Impl>(checked(options), choose_backend(options, probe_directory, log),
+    : impl_(std::make_shared<Impl>(options, choose_backend(checked(options), probe_directory, log),
                                    log)) {
   impl_->thread = start_service_thread("strata-io", [impl = impl_] { impl->run(); });
 }
 
-IoQueue::IoQueue(const IoQueueOptions& options, std::unique_ptr<Backend> backend, Logger& log) {
-  ChosenBackend chosen{std::move(backend), {}};
-  chosen.description = chosen.backend->name();
-  impl_ = std::make_shared<Impl>(checked(options), std::move(chosen), log);
+IoQueue::IoQueue(const IoQueueOptions& options, std::unique_ptr<Backend> backend, Logger& log)
+    : impl_(std::make_shared<Impl>(options, chosen_by_caller(std::move(backend)), log)) {
   impl_->thread = start_service_thread("strata-io", [impl = impl_] { impl->run(); });
 }
 
@@ -274,10 +205,9 @@ void IoTicket::wait() {
     state_ = nullptr;
     return;
   }
-  const TransferFailure failure = state_->failure;
-  const std::string message = describe_failure(state_->operation, failure);
+  const std::exception_ptr error = error_of(state_->operation, state_->failure);
   settle();
-  throw_failure(failure.kind, failure.code, message);
+  std::rethrow_exception(error);
 }
 
 /// Waits for the outcome and forgets it.

@@ -19,6 +19,7 @@ struct OperationState {
   IoQueue::Impl* queue = nullptr;
   OperationState* next = nullptr;  // in the one list that holds this state
   Operation operation{};
+  std::uint64_t tag = 0;  // IoChannel's caller's
 
   // Of the driver, while in flight.
   std::uint64_t bytes_issued = 0;

@@ -50,9 +50,16 @@ std::string describe_failure(const Operation& operation, const TransferFailure& 
   return transfer + ": " + words_of(failure.code) + "; " + next_step_for(failure.code);
 }
 
-void throw_failure(TransferFailure::Kind kind, int code, const std::string& message) {
-  if (kind == TransferFailure::Kind::kDeadline) throw DeadlineExceeded(message, code);
-  throw IoError(message, code);
+std::exception_ptr make_error(TransferFailure::Kind kind, int code, const std::string& message) {
+  if (kind == TransferFailure::Kind::kDeadline) {
+    return std::make_exception_ptr(DeadlineExceeded(message, code));
+  }
+  return std::make_exception_ptr(IoError(message, code));
+}
+
+std::exception_ptr error_of(const Operation& operation, const TransferFailure& failure) {
+  if (failure.kind == TransferFailure::Kind::kNone) return nullptr;
+  return make_error(failure.kind, failure.code, describe_failure(operation, failure));
 }
 
 }  // namespace strata::aio

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <string>
 
 #include "strata/aio/io_queue.h"
@@ -30,7 +31,12 @@ struct TransferFailure {
 [[nodiscard]] std::string describe_failure(const Operation& operation,
                                            const TransferFailure& failure);
 
-/// Throws the DeadlineExceeded or IoError that `kind` stands for.
-[[noreturn]] void throw_failure(TransferFailure::Kind kind, int code, const std::string& message);
+/// The DeadlineExceeded or IoError that `kind` stands for.
+[[nodiscard]] std::exception_ptr make_error(TransferFailure::Kind kind, int code,
+                                            const std::string& message);
+
+/// The error of a finished operation; null when it did not fail.
+[[nodiscard]] std::exception_ptr error_of(const Operation& operation,
+                                          const TransferFailure& failure);
 
 }  // namespace strata::aio

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "aio/aligned_buffer.h"
+#include "strata/aio/io_channel.h"
 #include "strata/aio/io_queue.h"
 #include "strata/base/error.h"
 #include "strata/base/log.h"
@@ -305,6 +307,33 @@ TEST_P(AioContract, ConcurrentSubmittersDoNotDisturbEachOther) {
     }
   }
   for (const std::string& fault : faults) EXPECT_EQ(fault, "");
+}
+
+TEST_P(AioContract, AChannelMovesTheSameBytesWithoutAThread) {
+  AlignedBuffer source(kFileBytes);
+  AlignedBuffer target(kFileBytes);
+  source.fill_randomly(18);
+  options.operations_max = 4;
+  IoChannel channel(options, GetParam().directory, log);
+  const std::size_t piece = 3 * kBlockBytes + file->alignment();
+  for (const OpKind kind : {OpKind::kWrite, OpKind::kRead}) {
+    AlignedBuffer& buffer = kind == OpKind::kWrite ? source : target;
+    std::array<IoOutcome, 3> outcomes;
+    for (std::size_t at = 0; at < kFileBytes || channel.unfinished() > 0;) {
+      const std::size_t bytes = std::min(piece, kFileBytes - at);
+      if (bytes > 0 &&
+          channel.try_submit(operation(kind, at, buffer.span(at, bytes)), /*tag=*/at)) {
+        at += bytes;
+        continue;
+      }
+      const std::size_t count = channel.reap(outcomes, std::chrono::seconds(30));
+      ASSERT_GT(count, 0u);
+      for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(outcomes[i].error, nullptr);
+    }
+  }
+  EXPECT_TRUE(target == source);
+  EXPECT_EQ(channel.statistics().bytes_read, kFileBytes);
+  EXPECT_EQ(channel.statistics().bytes_written, kFileBytes);
 }
 
 TEST_P(AioContract, TheQueueMayBeMadeAndDestroyedManyTimes) {
