@@ -4,12 +4,13 @@ namespace strata::aio {
 namespace {
 
 /// Caches are left out always, and devices where they are not asked for: reading them takes hwloc
-/// many times longer than the rest.
+/// many times longer than the rest. Packages and groups stay, for a node's cores are those of the
+/// object that it hangs on.
 Topology load(hwloc_type_filter_e devices) {
   hwloc_topology_t raw = nullptr;
   if (hwloc_topology_init(&raw) != 0) return nullptr;
   Topology topology(raw);
-  hwloc_topology_set_all_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_NONE);
+  hwloc_topology_set_cache_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_NONE);
   hwloc_topology_set_io_types_filter(raw, devices);
   if (hwloc_topology_load(raw) != 0) return nullptr;
   return topology;

@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <cstddef>
+#include <string>
 #include <thread>
+
+#include "aio/made_up_machine.h"
 
 namespace strata::aio {
 namespace {
@@ -27,6 +31,19 @@ TEST(RunOnNumaNode, LeavesAThreadWhereItIsForNodeMinusOneAndForOneThatIsNotThere
     EXPECT_THAT(run_on_numa_node(kNoSuchNode), HasSubstr("node 1000 does not exist"));
     const cpu_set_t after = cores_of_this_thread();
     EXPECT_TRUE(CPU_EQUAL(&before, &after));
+  }).join();
+}
+
+TEST(RunOnNumaNode, ConfinesAThreadToTheCoresOfOneNodeOfSeveral) {
+  cpu_set_t cores = cores_of_this_thread();
+  if (CPU_ISSET(0, &cores) == 0 || CPU_ISSET(1, &cores) == 0) GTEST_SKIP() << "needs cores 0 and 1";
+  const MadeUpMachine two_nodes("HWLOC_SYNTHETIC", "numa:2 pu:1");
+  std::thread([] {
+    EXPECT_EQ(run_on_numa_node(1), "");
+    const cpu_set_t after = cores_of_this_thread();
+    EXPECT_EQ(CPU_COUNT(&after), 1);
+    EXPECT_TRUE(CPU_ISSET(1, &after));
+    EXPECT_THAT(run_on_numa_node(0), HasSubstr("may use no core of node 0"));
   }).join();
 }
 
