@@ -21,7 +21,7 @@ struct EngineParts {
 
   const IoQueueOptions options;
   const std::string description;
-  const std::unique_ptr<Backend> backend;
+  std::unique_ptr<Backend> backend;
   const std::unique_ptr<detail::OperationState[]> states;
   detail::OperationList free;  // places of no operation
   Driver driver;

@@ -1,13 +1,8 @@
 #include "strata/aio/io_queue.h"
 
-#include <condition_variable>
-#include <exception>
-#include <mutex>
-#include <thread>
 #include <utility>
-#include <vector>
 
-#include "aio/engine_parts.h"
+#include "aio/io_queue_impl.h"
 #include "aio/service_thread.h"
 #include "strata/base/error.h"
 
@@ -15,38 +10,9 @@ namespace strata::aio {
 
 using detail::OperationState;
 
-/// What callers and the driver's thread share. The mutex guards everything between it and the
-/// thread; the driver itself belongs to the thread alone.
-struct IoQueue::Impl : EngineParts {
-  Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& log);
-
-  /// Accepts a checked operation if there is a place.
-  std::optional<IoTicket> accept(std::unique_lock<std::mutex>& lock, const Operation& operation);
-  /// Frees the place of a failed operation.
-  void reclaim(OperationState& state);
-
-  void run();
-  bool exchange_with_callers();
-  void publish_finished();
-  void notify_finished();
-
-  std::mutex mutex;
-  std::condition_variable room;     // a place has become free, or none ever will
-  std::condition_variable stopped;  // the driver's thread has left its loop
-  detail::OperationList submitted;
-  std::uint32_t unfinished = 0;
-  IoStatistics statistics;
-  std::optional<Breakdown> breakdown;
-  bool parked = false;  // the driver waits, or will before it looks here again
-  bool stopping = false;
-  bool has_stopped = false;
-  bool has_lost_requests = false;
-
-  std::thread thread;
-};
-
 IoQueue::Impl::Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& log)
     : EngineParts(wanted, std::move(chosen), log) {
+  cancelled.reserve(options.operations_max);
   for (std::uint32_t i = 0; i < options.operations_max; ++i) states[i].queue = this;
 }
 
@@ -58,13 +24,22 @@ std::optional<IoTicket> IoQueue::Impl::accept(std::unique_lock<std::mutex>& lock
   if (free.empty()) return std::nullopt;
   OperationState& state = free.pop_front();
   state.operation = operation;
+  state.cancel_asked = false;
   submitted.push_back(state);
   ++unfinished;
   const bool wake = std::exchange(parked, false);
-  IoTicket ticket(&state, state.phase.load(std::memory_order_relaxed));
+  IoTicket ticket({shared_from_this(), &state}, state.phase.load(std::memory_order_relaxed));
   lock.unlock();
   if (wake) backend->wake();
   return ticket;
+}
+
+void IoQueue::Impl::cancel(OperationState& state, std::uint32_t generation) {
+  const std::lock_guard lock(mutex);
+  if (state.phase.load(std::memory_order_relaxed) != generation || state.cancel_asked) return;
+  state.cancel_asked = true;
+  cancelled.push_back(&state);
+  backend->wake();  // under the lock: the operation keeps the backend from being destroyed
 }
 
 void IoQueue::Impl::reclaim(OperationState& state) {
@@ -93,6 +68,11 @@ bool IoQueue::Impl::exchange_with_callers() {
   driver.take_finished(finished);
   publish_finished();
   while (!submitted.empty()) driver.add(submitted.pop_front());
+  // What has just been published needs it no more.
+  for (OperationState* state : cancelled) {
+    if (state->cancel_asked) driver.cancel(*state);
+  }
+  cancelled.clear();
   statistics = driver.statistics();
   if (!breakdown) breakdown = driver.breakdown();
   parked = !driver.saturated();
@@ -106,6 +86,7 @@ bool IoQueue::Impl::exchange_with_callers() {
 void IoQueue::Impl::publish_finished() {
   for (OperationState* state : finished) {
     --unfinished;
+    state->cancel_asked = false;
     // Sequentially consistent: the notification after it must not overtake it and miss a waiter.
     if (state->failed()) {
       state->phase.fetch_add(1);
@@ -151,6 +132,7 @@ IoQueue::~IoQueue() {
     impl_->thread.detach();
   } else {
     impl_->thread.join();
+    impl_->backend.reset();  // tickets may keep the rest for longer
   }
 }
 
@@ -178,44 +160,5 @@ IoStatistics IoQueue::statistics() const {
 const IoQueueOptions& IoQueue::options() const noexcept { return impl_->options; }
 
 const std::string& IoQueue::description() const noexcept { return impl_->description; }
-
-// ---- tickets ----------------------------------------------------------------------------------
-
-IoTicket::IoTicket(IoTicket&& other) noexcept
-    : state_(std::exchange(other.state_, nullptr)), generation_(other.generation_) {}
-
-IoTicket& IoTicket::operator=(IoTicket&& other) noexcept {
-  if (this == &other) return *this;
-  settle();
-  state_ = std::exchange(other.state_, nullptr);
-  generation_ = other.generation_;
-  return *this;
-}
-
-IoTicket::~IoTicket() { settle(); }
-
-bool IoTicket::done() const noexcept {
-  return state_ == nullptr || state_->phase.load(std::memory_order_acquire) != generation_;
-}
-
-void IoTicket::wait() {
-  if (state_ == nullptr) throw UsageError("an I/O ticket was waited for twice");
-  state_->phase.wait(generation_);
-  if (state_->phase.load(std::memory_order_acquire) != generation_ + 1) {
-    state_ = nullptr;
-    return;
-  }
-  const std::exception_ptr error = error_of(state_->operation, state_->failure);
-  settle();
-  std::rethrow_exception(error);
-}
-
-/// Waits for the outcome and forgets it.
-void IoTicket::settle() noexcept {
-  if (state_ == nullptr) return;
-  state_->phase.wait(generation_);
-  OperationState& state = *std::exchange(state_, nullptr);
-  if (state.phase.load(std::memory_order_acquire) == generation_ + 1) state.queue->reclaim(state);
-}
 
 }  // namespace strata::aio

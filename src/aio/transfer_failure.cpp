@@ -44,6 +44,8 @@ std::string describe_failure(const Operation& operation, const TransferFailure& 
     case TransferFailure::Kind::kBackend:
       return transfer + ": the I/O engine failed: " + words_of(failure.code) +
              "; nothing more goes through this queue";
+    case TransferFailure::Kind::kCancelled:
+      return transfer + ": cancelled by its owner; which of its bytes were moved is unknown";
     case TransferFailure::Kind::kNone:
     case TransferFailure::Kind::kSystem: break;
   }
@@ -51,10 +53,13 @@ std::string describe_failure(const Operation& operation, const TransferFailure& 
 }
 
 std::exception_ptr make_error(TransferFailure::Kind kind, int code, const std::string& message) {
-  if (kind == TransferFailure::Kind::kDeadline) {
-    return std::make_exception_ptr(DeadlineExceeded(message, code));
+  switch (kind) {
+    case TransferFailure::Kind::kDeadline:
+      return std::make_exception_ptr(DeadlineExceeded(message, code));
+    case TransferFailure::Kind::kCancelled:
+      return std::make_exception_ptr(Cancelled(message, code));
+    default: return std::make_exception_ptr(IoError(message, code));
   }
-  return std::make_exception_ptr(IoError(message, code));
 }
 
 std::exception_ptr error_of(const Operation& operation, const TransferFailure& failure) {
