@@ -22,10 +22,6 @@ constexpr std::uint64_t kMoved = 2 * kWeights + kOptimizerMoves;
 // The passes of a slice are long enough to fill the queue, and short against a measurement.
 constexpr std::uint64_t kUnitBytesMin = 8_MiB;
 
-bool has_writes(Workload workload) {
-  return workload != Workload::kRead && workload != Workload::kRandRead;
-}
-
 std::uint64_t unit_blocks_for(std::uint64_t blocks, std::uint32_t depth,
                               std::uint64_t block_bytes) {
   const std::uint64_t wanted = std::max<std::uint64_t>(depth, ceil_div(kUnitBytesMin, block_bytes));
@@ -43,12 +39,7 @@ AccessPattern::AccessPattern(Workload workload, std::uint64_t blocks, std::uint3
       next_write_(workload == Workload::kReadWrite ? blocks / 2 : 0),
       in_flight_(writes_ ? blocks : 0) {
   const std::uint64_t least = workload == Workload::kTrainStep ? kAtRest : 1;
-  if (blocks < least) {
-    throw ConfigError("a thread's part of the files has " + std::to_string(blocks) + " blocks of " +
-                      format_bytes(block_bytes) + ", and " + std::string(name_of(workload)) +
-                      " needs " + std::to_string(least) +
-                      "; use a smaller --bs, fewer --threads or a larger --size");
-  }
+  STRATA_CHECK(blocks >= least, "blocks=" + std::to_string(blocks));
   unit_blocks_ = unit_blocks_for(blocks, depth, block_bytes);
 }
 

@@ -19,7 +19,7 @@ struct Access {
 /// Never names a block that is in flight when one of the two is written.
 class AccessPattern {
  public:
-  /// Of a part of `blocks` blocks. Throws ConfigError when they are too few for the workload.
+  /// Of a part of `blocks` blocks, at least 1; 12 for a training step (check_fits holds it).
   AccessPattern(Workload workload, std::uint64_t blocks, std::uint32_t depth,
                 std::uint64_t block_bytes, std::uint64_t seed);
 

@@ -44,7 +44,7 @@ struct ThreadResult {
 /// methods run on that thread, as one io_uring belongs to one.
 class MeasuringThread {
  public:
-  /// Throws IoError when the engine cannot be had, ConfigError for too few blocks.
+  /// Throws IoError when the engine cannot be had.
   MeasuringThread(const Point& point, const TargetFiles& files, std::uint32_t index,
                   std::uint64_t bytes_max, Logger& log);
 

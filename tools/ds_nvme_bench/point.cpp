@@ -41,7 +41,41 @@ Value parse_in(const std::array<std::pair<Value, const char*>, kCount>& table,
   throw ConfigError("\"" + std::string(text) + "\" is not " + what + "; use one of " + names);
 }
 
+void require(bool valid, const std::string& rule) {
+  if (!valid) throw ConfigError(rule);
+}
+
+// A training step of the smallest model: 12 blocks hold what 26 blocks' worth of moves need.
+constexpr std::uint64_t kBlocksOfTrainStep = 12;
+
+constexpr std::uint32_t kThreadsMax = 256;
+constexpr std::uint32_t kDepthMax = 4096;
+
 }  // namespace
+
+void check(const Point& point) {
+  require(point.depth >= 1 && point.depth <= kDepthMax,
+          "an --iodepth of " + std::to_string(point.depth) + " is not possible; use 1 to " +
+              std::to_string(kDepthMax));
+  require(point.threads >= 1 && point.threads <= kThreadsMax,
+          std::to_string(point.threads) + " --threads are not possible; use 1 to " +
+              std::to_string(kThreadsMax));
+  require(point.block_bytes >= 512 && point.block_bytes <= 1_GiB && point.block_bytes % 512 == 0,
+          "a block (--bs) of " + std::to_string(point.block_bytes) +
+              " bytes is not possible; use a multiple of 512 up to 1 GiB");
+}
+
+void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files) {
+  const std::uint64_t part = file_bytes / point.threads;
+  const std::uint64_t least =
+      point.workload == Workload::kTrainStep ? ceil_div(kBlocksOfTrainStep, files) : 1;
+  require(part / point.block_bytes >= least,
+          "a thread's part of each file is " + format_bytes(part) + ", and " +
+              std::string(name_of(point.workload)) + " in blocks of " +
+              format_bytes(point.block_bytes) + " needs " +
+              format_bytes(least * point.block_bytes) +
+              "; use a smaller --bs, fewer --threads or a larger --size");
+}
 
 std::string_view name_of(Workload workload) { return name_in(kWorkloads, workload); }
 std::string_view name_of(Engine engine) { return name_in(kEngines, engine); }

@@ -51,6 +51,18 @@ struct Limits {
   std::chrono::nanoseconds ramp = std::chrono::milliseconds(200);
 };
 
+/// Throws ConfigError for numbers that no disk takes: a depth of 0, a block of 100 bytes.
+void check(const Point& point);
+
+/// Throws ConfigError when a thread's part of files of `file_bytes` each is too small for the
+/// point.
+void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files);
+
+/// Whether any of its requests is a write.
+[[nodiscard]] constexpr bool has_writes(Workload workload) {
+  return workload != Workload::kRead && workload != Workload::kRandRead;
+}
+
 /// fio's names ("randread") and ours ("trainstep"); "io_uring", "libaio".
 [[nodiscard]] std::string_view name_of(Workload workload);
 [[nodiscard]] std::string_view name_of(Engine engine);

@@ -25,32 +25,18 @@ using std::chrono::duration;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kWindow{100};
-constexpr std::uint32_t kThreadsMax = 256;
-constexpr std::uint32_t kDepthMax = 4096;
 
 // ---- before ------------------------------------------------------------------------------------
 
 void check_point(const Point& point, const TargetFiles& files) {
-  const auto require = [](bool valid, const std::string& rule) {
-    if (!valid) throw ConfigError(rule);
-  };
-  require(point.depth >= 1 && point.depth <= kDepthMax,
-          "a depth of " + std::to_string(point.depth) + " is not possible; use 1 to 4096");
-  require(point.threads >= 1 && point.threads <= kThreadsMax,
-          std::to_string(point.threads) + " threads are not possible; use 1 to 256");
-  require(point.block_bytes >= 512 && point.block_bytes <= 1_GiB && point.block_bytes % 512 == 0,
-          "a block of " + std::to_string(point.block_bytes) +
-              " bytes is not possible; use a multiple of 512 up to 1 GiB");
+  check(point);
   for (const aio::IoFile& file : files.files()) {
-    require(point.block_bytes % file.alignment() == 0,
-            "a block of " + std::to_string(point.block_bytes) + " bytes does not suit " +
-                file.path().parent_path().string() + ", which takes multiples of " +
-                std::to_string(file.alignment()));
-    const std::uint64_t part = file.size() / point.threads;
-    require(point.block_bytes <= part,
-            "a block of " + format_bytes(point.block_bytes) +
-                " is larger than a thread's part of " + file.path().parent_path().string() + " (" +
-                format_bytes(part) + "); use a smaller --bs, fewer --threads or a larger --size");
+    if (point.block_bytes % file.alignment() != 0) {
+      throw ConfigError("a block (--bs) of " + std::to_string(point.block_bytes) +
+                        " bytes does not suit " + file.path().parent_path().string() +
+                        ", which takes multiples of " + std::to_string(file.alignment()));
+    }
+    check_fits(point, file.size(), files.files().size());
   }
 }
 

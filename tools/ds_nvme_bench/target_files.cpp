@@ -97,6 +97,7 @@ TargetFiles::TargetFiles(const std::vector<std::filesystem::path>& directories, 
   const std::uint64_t share = bytes / directories.size();
   files_.reserve(directories.size());
   for (const auto& directory : directories) {
+    disks_.push_back(aio::describe_disk(directory));
     files_.push_back(aio::IoFile::create_scratch(directory));
     if (!direct) use_page_cache(files_.back());
     if (share < files_.back().alignment()) {

@@ -1,0 +1,53 @@
+#include <unistd.h>
+
+#include <exception>
+#include <iostream>
+#include <vector>
+
+#include "command.h"
+#include "quick_command.h"
+#include "run_command.h"
+
+namespace {
+
+using strata::bench::Command;
+using strata::tool::ExitCode;
+
+ExitCode run(int argc, char** argv) {
+  CLI::App app("Tells what disks give to a program that trains from them.", "ds_nvme_bench");
+  app.set_version_flag("--version", "ds_nvme_bench " STRATA_VERSION);
+  app.require_subcommand(0, 1);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return std::string("ds_nvme_bench: ") + error.what() + "; see ds_nvme_bench --help\n";
+  });
+  const std::vector<Command> commands{strata::bench::add_run_command(app)};
+  const Command quick = strata::bench::add_quick_command(app);  // when no other is named
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? ExitCode::kDone : ExitCode::kUsage;
+  }
+
+  const strata::tool::Interruption interruption;
+  strata::Logger log(std::cerr);
+  const strata::bench::Console console{.out = std::cout,
+                                       .err = std::cerr,
+                                       .err_is_terminal = isatty(STDERR_FILENO) == 1,
+                                       .log = log,
+                                       .interruption = interruption};
+  for (const Command& command : commands) {
+    if (command.parser->parsed()) return command.execute(console);
+  }
+  return quick.execute(console);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return static_cast<int>(run(argc, argv));
+  } catch (const std::exception& error) {
+    std::cerr << "ds_nvme_bench: " << error.what() << std::endl;
+    return static_cast<int>(strata::tool::exit_code_of(error));
+  }
+}

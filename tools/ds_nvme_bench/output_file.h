@@ -1,0 +1,29 @@
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <ostream>
+
+namespace strata::bench {
+
+/// A file that appears complete or not at all: written under a temporary name beside it, and
+/// renamed by `publish`. Without that, nothing is left of it.
+class OutputFile {
+ public:
+  /// Throws IoError when nothing can be written there, so that this is known before measuring.
+  explicit OutputFile(std::filesystem::path path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  [[nodiscard]] std::ostream& stream() noexcept { return stream_; }
+  /// Throws IoError when not all of it could be written.
+  void publish();
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  std::ofstream stream_;
+};
+
+}  // namespace strata::bench
