@@ -43,6 +43,10 @@ class BadInput(program.ProgramTest):
         (self.space / "file").write_text("mine")
         self.refused(USAGE, ["file", "not a directory"], "run", self.space / "file")
 
+    def test_options_before_the_command(self) -> None:
+        self.refused(USAGE, ["--format", "run"], "--format=json", "run", self.disk)
+        self.refused(USAGE, ["DIR", "run"], self.disk, "run", self.disk)
+
     def test_values(self) -> None:
         for words, argument in [
             (["--rw", "reed", "randread"], "--rw=reed"),
