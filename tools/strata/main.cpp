@@ -1,5 +1,4 @@
 #include <c10/util/Exception.h>
-#include <malloc.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -15,17 +14,7 @@ namespace {
 
 using strata::tool::ExitCode;
 
-/// glibc keeps freed blocks of up to 32 MiB for itself; with activations and gradients of many
-/// sizes that comes to some 150 MiB of holes. Budgets are for machines where memory is scarce: give
-/// them back.
-void give_freed_memory_back() {
-  constexpr int kReturnedAtOnce = 1 << 20;
-  mallopt(M_MMAP_THRESHOLD, kReturnedAtOnce);
-  mallopt(M_TRIM_THRESHOLD, kReturnedAtOnce);
-}
-
 int run(int argc, char** argv) {
-  give_freed_memory_back();
   CLI::App app(
       "Strata trains models that do not fit, by keeping their state in the tiers that "
       "have room.",

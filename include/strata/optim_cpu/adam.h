@@ -14,8 +14,8 @@
 /// "Decoupled Weight Decay Regularization", algorithm 2) and torch::optim::Adam (L2), in fp32 on
 /// the master, with the same order of operations and the same fused multiply-adds as LibTorch's CPU
 /// kernels: m and v come out with the same bits, and so do the weights wherever LibTorch's square
-/// root is correctly rounded (MKL's AVX-512 one is off by one unit in the last place in 0.7 % of
-/// the cases; with MKL_ENABLE_INSTRUCTIONS=AVX2 it never is).
+/// root is correctly rounded (it is MKL's, off by one unit in the last place in up to a sixth of
+/// the cases, depending on the processor).
 
 namespace strata::optim_cpu {
 
