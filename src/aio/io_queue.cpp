@@ -56,9 +56,11 @@ void IoQueue::Impl::reclaim(OperationState& state) {
 void IoQueue::Impl::run() {
   while (exchange_with_callers()) {
     notify_finished();
+    obey(std::exchange(taken, nullptr));
     driver.turn();
   }
   notify_finished();
+  obey(std::exchange(taken, nullptr));
 }
 
 /// Publishes what has finished and takes what was submitted. False when there is nothing left to
@@ -73,6 +75,7 @@ bool IoQueue::Impl::exchange_with_callers() {
     if (state->cancel_asked) driver.cancel(*state);
   }
   cancelled.clear();
+  taken = std::exchange(commands, nullptr);
   statistics = driver.statistics();
   if (!breakdown) breakdown = driver.breakdown();
   parked = !driver.saturated();

@@ -157,6 +157,7 @@ class IoQueue {
 
  private:
   friend class IoTicket;
+  friend class IoPreparation;
   friend struct detail::OperationState;
   struct Impl;
   std::shared_ptr<Impl> impl_;  // shared with the driver's thread
