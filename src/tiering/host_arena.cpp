@@ -6,9 +6,9 @@
 #include <cerrno>
 #include <string>
 
+#include "strata/aio/numa.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
-#include "tiering/numa_binding.h"
 
 namespace strata::tiering {
 namespace {
@@ -66,7 +66,7 @@ HostArena::HostArena(Budget& budget, std::uint64_t capacity_bytes, Logger& log, 
   reserved_ = 2 * capacity_;
   base_ = reserve_address_space(reserved_);
   madvise(base_, reserved_, MADV_HUGEPAGE);  // a kernel without huge pages refuses: only slower
-  const std::string refusal = bind_to_numa_node(base_, reserved_, numa_node);
+  const std::string refusal = aio::bind_to_numa_node({base_, reserved_}, numa_node);
   if (!refusal.empty()) {
     log.info("host arena: not bound to a NUMA node (" + refusal + "); the kernel places its pages");
   }

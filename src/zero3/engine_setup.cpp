@@ -1,8 +1,11 @@
 #include <algorithm>
 #include <filesystem>
+#include <span>
 #include <system_error>
 #include <utility>
+#include <vector>
 
+#include "strata/aio/disk.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "zero3/engine_impl.h"
@@ -37,7 +40,7 @@ Tier tier_of(formats::OffloadDevice device) {
   return Tier::kDevice;
 }
 
-aio::IoQueueOptions io_options(const formats::DsConfig& config) {
+aio::IoQueueOptions io_options(const formats::DsConfig& config, int numa_node) {
   aio::IoQueueOptions options;
   options.backend = config.strata.io == formats::IoEngine::kIoUring   ? aio::BackendKind::kIoUring
                     : config.strata.io == formats::IoEngine::kThreads ? aio::BackendKind::kThreads
@@ -46,6 +49,7 @@ aio::IoQueueOptions io_options(const formats::DsConfig& config) {
   options.depth = static_cast<std::uint32_t>(config.aio.queue_depth);
   options.threads = static_cast<std::uint32_t>(config.aio.threads);
   options.operations_max = kOperationsMax;
+  options.numa_node = numa_node;
   return options;
 }
 
@@ -60,8 +64,16 @@ void make_directory(const std::filesystem::path& directory) {
   }
 }
 
-std::unique_ptr<tiering::HostArena> make_arena(Budget& budget, Logger& log) {
-  return std::make_unique<tiering::HostArena>(budget, std::min(budget.limit(), kAddressSpace), log);
+/// The NUMA node next to the disks of all directories, -1 where they have none in common.
+int node_of(std::span<const std::filesystem::path> directories) {
+  std::vector<aio::DiskDescription> disks;
+  for (const auto& directory : directories) disks.push_back(aio::describe_disk(directory));
+  return aio::numa_node_of(disks);
+}
+
+std::unique_ptr<tiering::HostArena> make_arena(Budget& budget, Logger& log, int numa_node) {
+  return std::make_unique<tiering::HostArena>(budget, std::min(budget.limit(), kAddressSpace), log,
+                                              numa_node);
 }
 
 }  // namespace
@@ -105,13 +117,16 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
       scaler_(config_.fp16.enabled ? zero3::LossScaler(config_.fp16) : zero3::LossScaler()),
       anchor_(torch::zeros({}, torch::requires_grad())),
       plan_input_(Engine::plan_input_from(config_)) {
-  device_arena_ = make_arena(device_, log_);
-  host_arena_ = make_arena(host_, log_);
+  const std::vector<std::string> names = config_.nvme_directories();
+  const std::vector<std::filesystem::path> directories(names.begin(), names.end());
+  for (const auto& directory : directories) make_directory(directory);
+  // Host memory and the queue's thread lie next to the disks that they serve.
+  const int disk_node = node_of(directories);
+  device_arena_ = make_arena(device_, log_, disk_node);
+  host_arena_ = make_arena(host_, log_, disk_node);
   if (plan_input_.nvme_available) {
-    const std::vector<std::string> names = config_.nvme_directories();
-    const std::vector<std::filesystem::path> directories(names.begin(), names.end());
-    for (const auto& directory : directories) make_directory(directory);
-    queue_ = std::make_unique<aio::IoQueue>(io_options(config_), directories.front(), log_);
+    queue_ =
+        std::make_unique<aio::IoQueue>(io_options(config_, disk_node), directories.front(), log_);
     store_ = std::make_unique<tiering::ShardStore>(
         tiering::ShardStore::Options{directories, plan_input_.chunk_bytes}, *queue_, nvme_,
         counters_);

@@ -30,7 +30,7 @@ GUESTS = [
     (r"(torch|ATen|c10|caffe2)/", {"zero3", "models", "tools/strata", "examples"}),
     (r"(cuda|cuda_\w+|cufile|nccl|driver_types)\.h", {"tiering", "zero3"}),
     (r"(liburing\.h|liburing/.*|libaio\.h)", {"aio"}),
-    (r"(hwloc\.h|hwloc/.*|numa\.h|numaif\.h)", {"tiering"}),
+    (r"(hwloc\.h|hwloc/.*|numa\.h|numaif\.h)", {"aio"}),
     (r"(fmt|spdlog)/", set()),
 ]
 

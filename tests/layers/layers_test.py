@@ -60,11 +60,11 @@ class Guests(unittest.TestCase):
         self.assertIsNone(reason("src/tiering/upload.cpp", "cuda_runtime.h"))
         self.assertIn("only", reason("src/aio/io_uring_backend.cpp", "cuda_runtime.h"))
 
-    def test_the_kernel_interfaces_stay_in_aio_and_topology_in_tiering(self):
+    def test_the_kernel_interfaces_and_the_topology_stay_in_aio(self):
         self.assertIsNone(reason("src/aio/io_uring_backend.cpp", "liburing.h"))
         self.assertIn("only aio", reason("src/tiering/fetch.cpp", "liburing.h"))
-        self.assertIsNone(reason("src/tiering/host_arena.cpp", "hwloc.h"))
-        self.assertIn("only tiering", reason("src/aio/io_queue.cpp", "hwloc.h"))
+        self.assertIsNone(reason("src/aio/topology.cpp", "hwloc.h"))
+        self.assertIn("only aio", reason("src/tiering/host_arena.cpp", "hwloc.h"))
 
     def test_fmt_and_spdlog_are_seen_by_nobody(self):
         self.assertIn("nobody", reason("src/base/log.cpp", "spdlog/spdlog.h"))
