@@ -28,7 +28,7 @@ struct DriverCommand {
 /// What callers and the driver's thread share. The mutex guards everything between it and the
 /// thread; the driver itself belongs to the thread alone.
 struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
-  Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& log);
+  Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& logger);
 
   /// Accepts a checked operation if there is a place.
   std::optional<IoTicket> accept(std::unique_lock<std::mutex>& lock, const Operation& operation);
@@ -40,12 +40,15 @@ struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
   /// Waits until the driver's thread has carried out `command`. Returns its answer.
   std::string ask_driver(DriverCommand& command);
 
+  /// The driver's thread.
   void run();
+  void move_to_its_node();
   bool exchange_with_callers();
   void publish_finished();
   void notify_finished();
   void obey(DriverCommand* first);
 
+  Logger& log;
   std::mutex mutex;
   std::condition_variable room;     // a place has become free, or none ever will
   std::condition_variable stopped;  // the driver's thread has left its loop
