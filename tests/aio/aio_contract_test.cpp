@@ -10,6 +10,8 @@ INSTANTIATE_TEST_SUITE_P(
     Engines, AioContract,
     testing::Values(AioCase{"io_uring_on_disk", BackendKind::kIoUring, kDisk},
                     AioCase{"io_uring_on_tmpfs", BackendKind::kIoUring, kMemory},
+                    AioCase{"libaio_on_disk", BackendKind::kLibaio, kDisk},
+                    AioCase{"libaio_on_tmpfs", BackendKind::kLibaio, kMemory},
                     AioCase{"threads_on_disk", BackendKind::kThreads, kDisk},
                     AioCase{"threads_on_tmpfs", BackendKind::kThreads, kMemory}),
     [](const auto& test) { return test.param.name; });
