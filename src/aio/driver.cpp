@@ -30,7 +30,20 @@ std::uint64_t block_bytes_for(const IoFile& file, std::uint32_t block_bytes) {
   return std::max(alignment, block_bytes / alignment * alignment);
 }
 
+TransferFailure cancellation_of(const Operation& operation) {
+  return {.kind = TransferFailure::Kind::kCancelled,
+          .code = ECANCELED,
+          .offset = operation.offset,
+          .bytes = operation.buffer.size()};
+}
+
 }  // namespace
+
+void throw_if_broken(const std::optional<Breakdown>& breakdown) {
+  if (!breakdown) return;
+  std::rethrow_exception(make_error(breakdown->kind, breakdown->code,
+                                    "this queue accepts nothing more: " + breakdown->message));
+}
 
 Driver::Driver(const IoQueueOptions& options, Backend& backend, Logger& log)
     : options_(options),
@@ -51,26 +64,49 @@ void Driver::add(OperationState& state) {
   state.bytes_issued = 0;
   state.blocks_out = 0;
   state.failure = {};
+  state.cancelled = false;
   ++unfinished_;
   waiting_.push_back(state);
   if (breakdown_) {
     refuse_waiting(breakdown_->kind, breakdown_->code);
   } else {
-    stage_new_blocks(std::chrono::steady_clock::now());
+    stage_new_blocks();
   }
 }
 
-void Driver::turn() noexcept {
+void Driver::cancel(OperationState& state) {
+  state.cancelled = true;
+  if (state.failed()) return;  // nothing more is issued for it anyway
+  std::uint32_t dropped = 0;
+  const auto drop = [&](BlockIndex index) {
+    if (blocks_[index].state != &state) return false;
+    blocks_[index].state = nullptr;
+    free_.push_back(index);
+    ++dropped;
+    return true;
+  };
+  std::erase_if(staged_, drop);
+  std::erase_if(backing_off_, drop);
+  state.blocks_out -= dropped;
+  if (dropped == 0 && state.bytes_issued == state.operation.buffer.size()) return;
+  state.failure = cancellation_of(state.operation);
+  drop_remainder(state);
+  finish_if_home(state);
+  stage_new_blocks();
+}
+
+void Driver::turn(nanoseconds wait_max) noexcept {
   if (!finished_.empty()) return;
   try {
     const Time before = std::chrono::steady_clock::now();
     stage_retries(before);
-    enqueue_staged();
-    const std::size_t count = backend_.reap(completions_, time_to_wait(before));
+    enqueue_staged(before);
+    const nanoseconds timeout = std::min(wait_max, time_until_due(before));
+    const std::size_t count = backend_.reap(completions_, timeout);
     const Time after = std::chrono::steady_clock::now();
     for (std::size_t i = 0; i < count; ++i) complete(completions_[i], after);
     if (after >= next_check_) check_deadlines(after);
-    stage_new_blocks(after);
+    stage_new_blocks();
   } catch (const IoError& error) {
     break_down(error.code(), error.what());
   } catch (const std::exception& error) {
@@ -85,7 +121,7 @@ void Driver::take_finished(std::vector<OperationState*>& finished) {
 
 // ---- issuing ----------------------------------------------------------------------------------
 
-void Driver::stage_new_blocks(Time now) {
+void Driver::stage_new_blocks() {
   while (!waiting_.empty() && !free_.empty()) {
     OperationState& state = *waiting_.front();
     const Operation& operation = state.operation;
@@ -99,8 +135,8 @@ void Driver::stage_new_blocks(Time now) {
                       .data = operation.buffer.data() + state.bytes_issued,
                       .bytes = static_cast<std::uint32_t>(bytes),
                       .attempts = 0,
-                      .started = now,
-                      .not_before = now,
+                      .started = {},
+                      .not_before = {},
                       .warned = false};
     staged_.push_back(index);
     ++state.blocks_out;
@@ -117,11 +153,12 @@ void Driver::stage_retries(Time now) {
   });
 }
 
-void Driver::enqueue_staged() {
+void Driver::enqueue_staged(Time now) {
   if (staged_.empty()) return;
   requests_.clear();
   for (const BlockIndex index : staged_) {
-    const Block& block = blocks_[index];
+    Block& block = blocks_[index];
+    if (block.started == Time{}) block.started = now;
     requests_.push_back({.kind = block.state->operation.kind,
                          .fd = block.state->operation.file->fd(),
                          .offset = block.offset,
@@ -136,7 +173,7 @@ void Driver::enqueue_staged() {
   statistics_.requests += accepted;
 }
 
-nanoseconds Driver::time_to_wait(Time now) const {
+nanoseconds Driver::time_until_due(Time now) const {
   Time until = next_check_;
   if (!staged_.empty() && in_backend_ == 0) until = std::min(until, now + kRefusedPause);
   for (const BlockIndex index : backing_off_) until = std::min(until, blocks_[index].not_before);
@@ -176,6 +213,7 @@ void Driver::advance(BlockIndex index, std::uint64_t moved, Time now) {
   if (whole) return release(index);
 
   ++statistics_.short_transfers;
+  if (ends_early(index)) return;
   if (progress == 0) {
     const auto kind = reading ? TransferFailure::Kind::kEndOfFile : TransferFailure::Kind::kSystem;
     return retry(index, kind, reading ? 0 : EIO, now);
@@ -189,6 +227,7 @@ void Driver::advance(BlockIndex index, std::uint64_t moved, Time now) {
 
 /// Tries again after a pause, or fails for the given reason when that was tried often enough.
 void Driver::retry(BlockIndex index, TransferFailure::Kind kind, int code, Time now) {
+  if (ends_early(index)) return;
   Block& block = blocks_[index];
   if (block.attempts == kAttemptsMax) return fail_block(index, kind, code);
   // A signal has nothing to do with load: no pause after the first.
@@ -208,6 +247,18 @@ void Driver::fail_block(BlockIndex index, TransferFailure::Kind kind, int code) 
   release(index);
 }
 
+/// Gives back a block that is not done when its operation wants no more requests.
+bool Driver::ends_early(BlockIndex index) {
+  OperationState& state = *blocks_[index].state;
+  if (!state.failed() && !state.cancelled) return false;
+  if (!state.failed()) {
+    state.failure = cancellation_of(state.operation);
+    drop_remainder(state);
+  }
+  release(index);
+  return true;
+}
+
 void Driver::release(BlockIndex index) {
   OperationState& state = *blocks_[index].state;
   blocks_[index].state = nullptr;
@@ -218,8 +269,7 @@ void Driver::release(BlockIndex index) {
 
 void Driver::drop_remainder(OperationState& state) {
   if (state.bytes_issued == state.operation.buffer.size()) return;
-  STRATA_CHECK(waiting_.front() == &state, "an operation began out of order");
-  waiting_.pop_front();
+  waiting_.erase(state);
   state.bytes_issued = state.operation.buffer.size();
 }
 

@@ -14,28 +14,35 @@
 
 namespace strata::aio {
 
+/// Why a queue carries nothing more.
+struct Breakdown {
+  TransferFailure::Kind kind;
+  int code;
+  std::string message;
+};
+
+/// Throws what a queue that has broken down answers to new operations.
+void throw_if_broken(const std::optional<Breakdown>& breakdown);
+
 /// Turns operations into requests of a backend and completions back into outcomes: splitting, short
 /// transfers, retries, deadlines, statistics. Knows nothing of threads: one caller runs it turn by
 /// turn. Takes its memory when it is made.
 class Driver {
  public:
-  /// Why the queue carries nothing more.
-  struct Breakdown {
-    TransferFailure::Kind kind;
-    int code;
-    std::string message;
-  };
-
   /// Clamps `options.depth` to what the backend can carry. All three outlive the driver.
   Driver(const IoQueueOptions& options, Backend& backend, Logger& log);
 
   /// Takes over an operation; it comes back through `take_finished` within the deadline.
   void add(detail::OperationState& state);
 
-  /// Issues what fits, waits for the backend (until a completion, a wake, or something is due) and
-  /// works off what came back. Returns at once while finished operations are to be taken. Throws
-  /// nothing: a backend that does breaks the driver down.
-  void turn() noexcept;
+  /// Drops what the backend does not have of an operation that was added and is not yet taken back.
+  /// What the backend has comes home first.
+  void cancel(detail::OperationState& state);
+
+  /// Issues what fits, waits for the backend (until a completion, a wake, something is due or
+  /// `wait_max` is over) and works off what came back. Returns at once while finished operations
+  /// are to be taken. Throws nothing: a backend that does breaks the driver down.
+  void turn(std::chrono::nanoseconds wait_max = std::chrono::nanoseconds::max()) noexcept;
 
   /// Moves the states of finished operations to the end of `finished`, their `failure` set or not.
   void take_finished(std::vector<detail::OperationState*>& finished);
@@ -61,21 +68,22 @@ class Driver {
     std::byte* data = nullptr;
     std::uint32_t bytes = 0;
     std::uint32_t attempts = 0;  // without progress
-    Time started;
-    Time not_before;  // of the next attempt
+    Time started;                // when it was first offered to the backend
+    Time not_before;             // of the next attempt
     bool warned = false;
   };
   using BlockIndex = std::uint32_t;
 
-  void stage_new_blocks(Time now);
+  void stage_new_blocks();
   void stage_retries(Time now);
-  void enqueue_staged();
-  [[nodiscard]] std::chrono::nanoseconds time_to_wait(Time now) const;
+  void enqueue_staged(Time now);
+  [[nodiscard]] std::chrono::nanoseconds time_until_due(Time now) const;
 
   void complete(const Completion& completion, Time now);
   void advance(BlockIndex index, std::uint64_t moved, Time now);
   void retry(BlockIndex index, TransferFailure::Kind kind, int code, Time now);
   void fail_block(BlockIndex index, TransferFailure::Kind kind, int code);
+  [[nodiscard]] bool ends_early(BlockIndex index);
   void release(BlockIndex index);
 
   void check_deadlines(Time now);

@@ -17,12 +17,16 @@ namespace strata::aio::detail {
 /// from `phase` alone, and a place whose operation succeeded is free at once, ticket or not.
 struct OperationState {
   IoQueue::Impl* queue = nullptr;
-  OperationState* next = nullptr;  // in the one list that holds this state
+  OperationState* previous = nullptr;  // in the one list that holds this state
+  OperationState* next = nullptr;
   Operation operation{};
+  std::uint64_t tag = 0;      // IoChannel's caller's
+  bool cancel_asked = false;  // IoQueue's, under its mutex: once for each use of the place
 
   // Of the driver, while in flight.
   std::uint64_t bytes_issued = 0;
   std::uint32_t blocks_out = 0;
+  bool cancelled = false;  // nothing more is issued for it
   TransferFailure failure;
 
   std::atomic<std::uint32_t> phase{0};
@@ -37,6 +41,7 @@ class OperationList {
   [[nodiscard]] OperationState* front() const { return front_; }
 
   void push_back(OperationState& state) {
+    state.previous = back_;
     state.next = nullptr;
     (front_ == nullptr ? front_ : back_->next) = &state;
     back_ = &state;
@@ -44,8 +49,14 @@ class OperationList {
 
   OperationState& pop_front() {
     OperationState& state = *front_;
-    front_ = state.next;
+    erase(state);
     return state;
+  }
+
+  /// Takes out a state that is in this list.
+  void erase(OperationState& state) {
+    (front_ == &state ? front_ : state.previous->next) = state.next;
+    (back_ == &state ? back_ : state.next->previous) = state.previous;
   }
 
  private:

@@ -44,15 +44,27 @@ std::string describe_failure(const Operation& operation, const TransferFailure& 
     case TransferFailure::Kind::kBackend:
       return transfer + ": the I/O engine failed: " + words_of(failure.code) +
              "; nothing more goes through this queue";
+    case TransferFailure::Kind::kCancelled:
+      return transfer + ": cancelled by its owner; which of its bytes were moved is unknown";
     case TransferFailure::Kind::kNone:
     case TransferFailure::Kind::kSystem: break;
   }
   return transfer + ": " + words_of(failure.code) + "; " + next_step_for(failure.code);
 }
 
-void throw_failure(TransferFailure::Kind kind, int code, const std::string& message) {
-  if (kind == TransferFailure::Kind::kDeadline) throw DeadlineExceeded(message, code);
-  throw IoError(message, code);
+std::exception_ptr make_error(TransferFailure::Kind kind, int code, const std::string& message) {
+  switch (kind) {
+    case TransferFailure::Kind::kDeadline:
+      return std::make_exception_ptr(DeadlineExceeded(message, code));
+    case TransferFailure::Kind::kCancelled:
+      return std::make_exception_ptr(Cancelled(message, code));
+    default: return std::make_exception_ptr(IoError(message, code));
+  }
+}
+
+std::exception_ptr error_of(const Operation& operation, const TransferFailure& failure) {
+  if (failure.kind == TransferFailure::Kind::kNone) return nullptr;
+  return make_error(failure.kind, failure.code, describe_failure(operation, failure));
 }
 
 }  // namespace strata::aio

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <string>
 
 #include "strata/aio/io_queue.h"
@@ -15,10 +16,11 @@ struct TransferFailure {
     kEndOfFile,  ///< a read met the end of the file
     kDeadline,   ///< a request never came back
     kBackend,    ///< the I/O engine itself failed with `code`
+    kCancelled,  ///< its owner gave it up
   };
   Kind kind = Kind::kNone;
   int code = 0;
-  std::uint64_t offset = 0;  ///< of the request that failed, not of its operation
+  std::uint64_t offset = 0;  ///< of what failed: one request or, when cancelled, the operation
   std::uint64_t bytes = 0;
 };
 
@@ -30,7 +32,12 @@ struct TransferFailure {
 [[nodiscard]] std::string describe_failure(const Operation& operation,
                                            const TransferFailure& failure);
 
-/// Throws the DeadlineExceeded or IoError that `kind` stands for.
-[[noreturn]] void throw_failure(TransferFailure::Kind kind, int code, const std::string& message);
+/// The DeadlineExceeded, Cancelled or IoError that `kind` stands for.
+[[nodiscard]] std::exception_ptr make_error(TransferFailure::Kind kind, int code,
+                                            const std::string& message);
+
+/// The error of a finished operation; null when it did not fail.
+[[nodiscard]] std::exception_ptr error_of(const Operation& operation,
+                                          const TransferFailure& failure);
 
 }  // namespace strata::aio

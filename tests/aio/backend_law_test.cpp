@@ -14,7 +14,8 @@ INSTANTIATE_TEST_SUITE_P(Engines, BackendLaw,
                          testing::Values(BackendCase{"io_uring", make_io_uring_backend},
                                          BackendCase{"libaio", make_libaio_backend},
                                          BackendCase{"threads", make_threads},
-                                         BackendCase{"sim", make_sim}),
+                                         BackendCase{"sim", make_sim},
+                                         BackendCase{"null", make_null_backend, false}),
                          [](const auto& test) { return test.param.name; });
 
 }  // namespace

@@ -43,13 +43,22 @@ class Script {
   int refused_calls = 0;          ///< calls of enqueue that accept nothing, to begin with
   bool throws_from_reap = false;  ///< the engine breaks when first asked for completions
 
-  void release_held() {
+  /// Completes the held requests, in full or their first `bytes_max` bytes.
+  void release_held(std::size_t bytes_max = ~std::size_t{0}) {
     {
       const std::lock_guard lock(mutex_);
-      for (const Request& request : held_) complete(request, request.bytes);
+      for (const Request& request : held_) {
+        complete(request, std::min<std::size_t>(request.bytes, bytes_max));
+      }
       held_.clear();
     }
     changed_.notify_all();
+  }
+
+  /// Ends the refusal of requests.
+  void accept_again() {
+    const std::lock_guard lock(mutex_);
+    refused_calls = 0;
   }
 
   /// Waits until `count` requests have been accepted in all.

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "aio/aligned_buffer.h"
+#include "strata/aio/io_channel.h"
 #include "strata/aio/io_queue.h"
 #include "strata/base/error.h"
 #include "strata/base/log.h"
@@ -304,6 +306,90 @@ TEST_P(AioContract, ConcurrentSubmittersDoNotDisturbEachOther) {
     }
   }
   for (const std::string& fault : faults) EXPECT_EQ(fault, "");
+}
+
+TEST_P(AioContract, CancelledOperationsEndAsCancelledOrWholeAndTheQueueGoesOn) {
+  AlignedBuffer on_disk(kFileBytes);
+  on_disk.fill_randomly(19);
+  write_plainly(on_disk);
+  std::mt19937_64 random(20);
+  const std::size_t piece = 4 * kBlockBytes;
+  for (int round = 0; round < 5; ++round) {
+    AlignedBuffer target(kFileBytes);
+    std::vector<IoTicket> tickets;
+    for (std::size_t at = 0; at < kFileBytes; at += piece) {
+      tickets.push_back(queue->submit(read_of(at, target.span(at, piece))));
+      if (random() % 2 == 0) tickets[random() % tickets.size()].cancel();
+    }
+    std::jthread canceller([&] {
+      for (IoTicket& ticket : tickets) ticket.cancel();
+    });
+    for (std::size_t i = 0; i < tickets.size(); ++i) {
+      try {
+        tickets[i].wait();
+        EXPECT_TRUE(
+            std::ranges::equal(target.span(i * piece, piece), on_disk.span(i * piece, piece)));
+      } catch (const Cancelled& error) {
+        EXPECT_THAT(error.what(), testing::HasSubstr("cancelled"));
+      }
+      EXPECT_TRUE(tickets[i].done());
+    }
+  }
+  AlignedBuffer target(kFileBytes);
+  queue->submit(read_of(0, target.span())).wait();
+  EXPECT_TRUE(target == on_disk);
+}
+
+TEST_P(AioContract, CancellingAfterTheEndChangesNothing) {
+  AlignedBuffer buffer(kBlockBytes);
+  IoTicket ticket = queue->submit(read_of(0, buffer.span()));
+  while (!ticket.done()) std::this_thread::yield();
+  ticket.cancel();
+  ticket.cancel();
+  EXPECT_NO_THROW(ticket.wait());
+  ticket.cancel();
+}
+
+TEST_P(AioContract, DestroyingTheQueueFinishesWhatWasAccepted) {
+  AlignedBuffer source(kFileBytes);
+  source.fill_randomly(21);
+  std::vector<IoTicket> tickets;
+  const std::size_t piece = 4 * kBlockBytes;
+  for (std::size_t at = 0; at < kFileBytes; at += piece) {
+    tickets.push_back(queue->submit(write_of(at, source.span(at, piece))));
+  }
+  queue.reset();
+  AlignedBuffer actual(kFileBytes);
+  read_plainly(actual);
+  EXPECT_TRUE(actual == source);
+  for (IoTicket& ticket : tickets) EXPECT_NO_THROW(ticket.wait());
+}
+
+TEST_P(AioContract, AChannelMovesTheSameBytesWithoutAThread) {
+  AlignedBuffer source(kFileBytes);
+  AlignedBuffer target(kFileBytes);
+  source.fill_randomly(18);
+  options.operations_max = 4;
+  IoChannel channel(options, GetParam().directory, log);
+  const std::size_t piece = 3 * kBlockBytes + file->alignment();
+  for (const OpKind kind : {OpKind::kWrite, OpKind::kRead}) {
+    AlignedBuffer& buffer = kind == OpKind::kWrite ? source : target;
+    std::array<IoOutcome, 3> outcomes;
+    for (std::size_t at = 0; at < kFileBytes || channel.unfinished() > 0;) {
+      const std::size_t bytes = std::min(piece, kFileBytes - at);
+      if (bytes > 0 &&
+          channel.try_submit(operation(kind, at, buffer.span(at, bytes)), /*tag=*/at)) {
+        at += bytes;
+        continue;
+      }
+      const std::size_t count = channel.reap(outcomes, std::chrono::seconds(30));
+      ASSERT_GT(count, 0u);
+      for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(outcomes[i].error, nullptr);
+    }
+  }
+  EXPECT_TRUE(target == source);
+  EXPECT_EQ(channel.statistics().bytes_read, kFileBytes);
+  EXPECT_EQ(channel.statistics().bytes_written, kFileBytes);
 }
 
 TEST_P(AioContract, TheQueueMayBeMadeAndDestroyedManyTimes) {

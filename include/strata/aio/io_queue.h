@@ -51,10 +51,11 @@ namespace detail {
 struct OperationState;
 }
 
-/// The right to the result of one accepted operation, and the duty to keep its buffer, its file and
-/// the queue alive. Move-only. Destroying a ticket that is not done waits for it (its buffer is
-/// lent to the kernel) and drops its error. A finished operation costs the queue nothing while its
-/// ticket is kept; a failed one holds its place until then. Thread: one at a time.
+/// The right to the result of one accepted operation, and the duty to keep its buffer and its file
+/// alive. Move-only. Destroying a ticket that is not done waits for it (its buffer is lent to the
+/// kernel) and drops its error. A finished operation costs the queue nothing while its ticket is
+/// kept; a failed one holds its place until then. The queue may be destroyed first: it finishes the
+/// operation, and the outcome remains. Thread: one at a time, but for `cancel`.
 class IoTicket {
  public:
   IoTicket(IoTicket&&) noexcept;
@@ -71,17 +72,19 @@ class IoTicket {
 
   /// Asks that the operation end early: blocks that the backend does not have yet are dropped. What
   /// it has comes home first, so the outcome, which `wait` still delivers, is Cancelled (which
-  /// bytes were moved is unknown) or success when nothing was left to drop. Never blocks.
+  /// bytes were moved is unknown) or success when nothing was left to drop. Never blocks. Thread:
+  /// also while another one waits.
   void cancel() noexcept;
 
  private:
   friend class IoQueue;
-  IoTicket(detail::OperationState* state, std::uint32_t generation)
-      : state_(state), generation_(generation) {}
+  IoTicket(std::shared_ptr<detail::OperationState> state, std::uint32_t generation);
   void settle() noexcept;
+  [[nodiscard]] bool has_failed() const noexcept;
 
-  detail::OperationState* state_;  // null once waited for or moved from
-  std::uint32_t generation_;       // which use of the state is this ticket's
+  std::shared_ptr<detail::OperationState> state_;  // with all of its queue; null once moved from
+  std::uint32_t generation_;                       // which use of the state is this ticket's
+  bool settled_ = false;                           // the outcome was delivered or dropped
 };
 
 /// Memory or a file that a queue's backend has been told of in advance (`IoQueue::prepare`). Keep

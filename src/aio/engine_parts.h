@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "aio/driver.h"
+#include "aio/operation_state.h"
+#include "aio/probe.h"
+#include "strata/aio/backend.h"
+#include "strata/aio/io_queue.h"
+#include "strata/base/log.h"
+
+namespace strata::aio {
+
+/// What IoQueue and IoChannel have in common: a backend, a driver over it, and a place for every
+/// operation that may be unfinished. All memory is taken here.
+struct EngineParts {
+  /// Throws as `checked`.
+  EngineParts(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& log);
+
+  const IoQueueOptions options;
+  const std::string description;
+  std::unique_ptr<Backend> backend;
+  const std::unique_ptr<detail::OperationState[]> states;
+  detail::OperationList free;  // places of no operation
+  Driver driver;
+  std::vector<detail::OperationState*> finished;  // taken from the driver, of one turn
+};
+
+/// `options` as they are. Throws ConfigError when one is out of range.
+[[nodiscard]] const IoQueueOptions& checked(const IoQueueOptions& options);
+
+/// A backend of the caller's, described by its own name.
+[[nodiscard]] ChosenBackend chosen_by_caller(std::unique_ptr<Backend> backend);
+
+/// Throws the UsageError of an operation that is misaligned, empty or beyond its file.
+void check_operation(const Operation& operation);
+
+}  // namespace strata::aio

@@ -1,0 +1,58 @@
+#include <exception>
+#include <utility>
+
+#include "aio/io_queue_impl.h"
+#include "aio/operation_state.h"
+#include "strata/base/error.h"
+
+namespace strata::aio {
+
+IoTicket::IoTicket(std::shared_ptr<detail::OperationState> state, std::uint32_t generation)
+    : state_(std::move(state)), generation_(generation) {}
+
+IoTicket::IoTicket(IoTicket&& other) noexcept
+    : state_(std::move(other.state_)), generation_(other.generation_), settled_(other.settled_) {}
+
+IoTicket& IoTicket::operator=(IoTicket&& other) noexcept {
+  if (this == &other) return *this;
+  settle();
+  state_ = std::move(other.state_);
+  generation_ = other.generation_;
+  settled_ = other.settled_;
+  return *this;
+}
+
+IoTicket::~IoTicket() { settle(); }
+
+bool IoTicket::done() const noexcept {
+  return !state_ || settled_ || state_->phase.load(std::memory_order_acquire) != generation_;
+}
+
+void IoTicket::wait() {
+  if (!state_ || settled_) throw UsageError("an I/O ticket was waited for twice");
+  state_->phase.wait(generation_);
+  std::exception_ptr error;
+  if (has_failed()) error = error_of(state_->operation, state_->failure);
+  settle();
+  if (error) std::rethrow_exception(error);
+}
+
+void IoTicket::cancel() noexcept {
+  // Looks at nothing that `wait` changes: another thread may be in it.
+  if (state_) state_->queue->cancel(*state_, generation_);
+}
+
+/// Waits for the outcome and forgets it.
+void IoTicket::settle() noexcept {
+  if (!state_ || settled_) return;
+  state_->phase.wait(generation_);
+  settled_ = true;
+  if (has_failed()) state_->queue->reclaim(*state_);
+}
+
+/// Of a ticket that is done and not settled.
+bool IoTicket::has_failed() const noexcept {
+  return state_->phase.load(std::memory_order_acquire) == generation_ + 1;
+}
+
+}  // namespace strata::aio
