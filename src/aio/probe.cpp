@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <fstream>
+#include <thread>
 
 #include "aio/aligned_memory.h"
 #include "strata/aio/io_file.h"
@@ -14,14 +15,25 @@ namespace strata::aio {
 namespace {
 
 constexpr std::chrono::seconds kPatience{10};
+constexpr std::chrono::milliseconds kRefusedPause{10};
 constexpr std::byte kPattern{0xa5};
-constexpr const char* kDisabledSwitch = "/proc/sys/kernel/io_uring_disabled";
+constexpr const char* kIoUringDisabled = "/proc/sys/kernel/io_uring_disabled";
+constexpr const char* kAioMax = "/proc/sys/fs/aio-max-nr";
+constexpr const char* kAioTaken = "/proc/sys/fs/aio-nr";
+
+constexpr const char* kTrialFailed = "the trial transfer failed";
+constexpr const char* kNoOverlap =
+    "this file system takes no direct transfers, and buffered ones would be made one by one";
 
 /// One request through `backend`, in full. Throws IoError when it does not come back whole.
 void move_whole(Backend& backend, const Request& request) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  const std::size_t accepted = backend.enqueue({&request, 1});
-  STRATA_CHECK(accepted == 1, "an empty backend refused a request");
+  while (backend.enqueue({&request, 1}) == 0) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      throw IoError("a trial transfer was not accepted", EAGAIN);
+    }
+    std::this_thread::sleep_for(kRefusedPause);
+  }
   std::array<Completion, 1> completion{};
   while (backend.reap(completion, kPatience) == 0) {
     if (std::chrono::steady_clock::now() < deadline) continue;
@@ -52,25 +64,108 @@ void try_transfer(Backend& backend, const IoFile& file) {
   }
 }
 
+/// The number that a switch of the kernel is set to, as text; "unknown" where there is none.
+std::string value_of(const char* kernel_switch) {
+  std::string value = "unknown";
+  std::ifstream(kernel_switch) >> value;
+  return value;
+}
+
 /// Why io_uring is not there, and what would change that.
-std::string explain(int code) {
+std::string explain_io_uring(int code) {
   switch (code) {
     case EPERM: {
-      int disabled = 0;
-      std::ifstream(kDisabledSwitch) >> disabled;
-      if (disabled == 0) return "blocked by a sandbox; allow io_uring_setup to use it";
-      return "kernel.io_uring_disabled is " + std::to_string(disabled) + "; set it to 0 to use it";
+      const std::string disabled = value_of(kIoUringDisabled);
+      if (disabled == "0" || disabled == "unknown") {
+        return "blocked by a sandbox; allow io_uring_setup to use it";
+      }
+      return "kernel.io_uring_disabled is " + disabled + "; set it to 0 to use it";
     }
     case ENOSYS: return "not in this kernel (5.11 or later has it), or blocked by a sandbox";
     case ENOMEM: return "too little lockable memory; raise ulimit -l to use it";
-    default: return "the trial transfer failed";
+    default: return kTrialFailed;
   }
 }
 
-std::unique_ptr<Backend> make_tried_io_uring(std::uint32_t depth, const IoFile& file) {
-  // A ring belongs to the thread that first drives it: the trial has one of its own.
-  try_transfer(*make_io_uring_backend(1), file);
-  return make_io_uring_backend(depth);
+std::string explain_libaio(int code) {
+  switch (code) {
+    case EPERM: return "blocked by a sandbox; allow io_setup and io_submit to use it";
+    case ENOSYS: return "not in this kernel (CONFIG_AIO), or blocked by a sandbox";
+    case EINVAL: return "Linux 4.18 or later is needed";
+    case EAGAIN:
+      return "fs.aio-nr is at " + value_of(kAioTaken) + " of fs.aio-max-nr " + value_of(kAioMax) +
+             "; raise the latter to use it";
+    case ENOMEM: return "too little memory in the kernel; ask for a smaller depth to use it";
+    default: return kTrialFailed;
+  }
+}
+
+/// An engine that has moved bytes of `file`.
+std::unique_ptr<Backend> make_tried(BackendKind kind, const IoQueueOptions& options,
+                                    const IoFile& file) {
+  if (kind == BackendKind::kIoUring) {
+    // A ring belongs to the thread that first drives it: the trial has one of its own.
+    try_transfer(*make_io_uring_backend(1), file);
+    return make_io_uring_backend(options.depth);
+  }
+  std::unique_ptr<Backend> backend =
+      kind == BackendKind::kLibaio
+          ? make_libaio_backend(options.depth)
+          : make_threads_backend(options.depth, options.threads, options.numa_node);
+  try_transfer(*backend, file);
+  return backend;
+}
+
+/// "io_uring: EPERM, blocked by a sandbox; allow io_uring_setup to use it".
+std::string describe_refusal(BackendKind kind, const IoError& error) {
+  const std::string word = errno_name(error.code()) + ", ";
+  switch (kind) {
+    case BackendKind::kIoUring: return "io_uring: " + word + explain_io_uring(error.code());
+    case BackendKind::kLibaio: return "libaio: " + word + explain_libaio(error.code());
+    case BackendKind::kThreads:
+    case BackendKind::kAuto: break;
+  }
+  return std::string("threads: ") + error.what();
+}
+
+ChosenBackend make_named(const IoQueueOptions& options, const IoFile& file) {
+  try {
+    ChosenBackend chosen{make_tried(options.backend, options, file), {}};
+    chosen.description = chosen.backend->name();
+    if (options.backend == BackendKind::kLibaio && !file.direct()) {
+      chosen.description += std::string(" (") + kNoOverlap + "; threads overlap here)";
+    }
+    return chosen;
+  } catch (const IoError& error) {
+    throw IoError("I/O engine for " + file.path().parent_path().string() + ": " +
+                      describe_refusal(options.backend, error),
+                  error.code());
+  }
+}
+
+ChosenBackend make_best(IoQueueOptions options, const IoFile& file) {
+  std::string refused;
+  const auto note = [&](const std::string& refusal) {
+    refused += (refused.empty() ? "" : ". ") + refusal;
+  };
+  for (const BackendKind kind : {BackendKind::kIoUring, BackendKind::kLibaio}) {
+    if (kind == BackendKind::kLibaio && !file.direct()) {
+      note(std::string("libaio: ") + kNoOverlap);
+      continue;
+    }
+    try {
+      ChosenBackend chosen{make_tried(kind, options, file), {}};
+      chosen.description = chosen.backend->name();
+      if (!refused.empty()) chosen.description += " (" + refused + ")";
+      return chosen;
+    } catch (const IoError& error) {
+      note(describe_refusal(kind, error));
+    }
+  }
+  options.backend = BackendKind::kThreads;
+  ChosenBackend chosen = make_named(options, file);
+  chosen.description += " (" + refused + ")";
+  return chosen;
 }
 
 }  // namespace
@@ -79,22 +174,8 @@ ChosenBackend choose_backend(const IoQueueOptions& options, const std::filesyste
                              Logger& log) {
   IoFile file = IoFile::create_scratch(directory);
   file.preallocate(std::max(file.alignment(), 4096u));
-
-  std::string reason;
-  if (options.backend != BackendKind::kThreads) {
-    try {
-      ChosenBackend chosen{make_tried_io_uring(options.depth, file), "io_uring"};
-      log.info("I/O engine: " + chosen.description);
-      return chosen;
-    } catch (const IoError& error) {
-      reason = "io_uring: " + errno_name(error.code()) + ", " + explain(error.code());
-      if (options.backend == BackendKind::kIoUring) throw IoError(reason, error.code());
-    }
-  }
-  ChosenBackend chosen{make_threads_backend(options.depth, options.threads, options.numa_node),
-                       "threads"};
-  try_transfer(*chosen.backend, file);
-  if (!reason.empty()) chosen.description += " (" + reason + ")";
+  ChosenBackend chosen =
+      options.backend == BackendKind::kAuto ? make_best(options, file) : make_named(options, file);
   log.info("I/O engine: " + chosen.description);
   return chosen;
 }

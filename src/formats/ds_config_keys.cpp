@@ -43,7 +43,7 @@ constexpr std::array<std::string_view, 4> kSchedulerTypes = {"", "WarmupLR", "Wa
                                                              "WarmupCosineLR"};
 constexpr std::array<std::string_view, 2> kWarmupTypes = {"log", "linear"};
 constexpr std::array<std::string_view, 3> kDevices = {"none", "cpu", "nvme"};
-constexpr std::array<std::string_view, 3> kIoEngines = {"auto", "io_uring", "threads"};
+constexpr std::array<std::string_view, 4> kIoEngines = {"auto", "io_uring", "libaio", "threads"};
 
 std::uint64_t weight_element_bytes(const DsConfig& config) {
   return weight_bytes(config.precision());

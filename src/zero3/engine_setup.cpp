@@ -43,6 +43,7 @@ Tier tier_of(formats::OffloadDevice device) {
 aio::IoQueueOptions io_options(const formats::DsConfig& config, int numa_node) {
   aio::IoQueueOptions options;
   options.backend = config.strata.io == formats::IoEngine::kIoUring   ? aio::BackendKind::kIoUring
+                    : config.strata.io == formats::IoEngine::kLibaio  ? aio::BackendKind::kLibaio
                     : config.strata.io == formats::IoEngine::kThreads ? aio::BackendKind::kThreads
                                                                       : aio::BackendKind::kAuto;
   options.block_bytes = static_cast<std::uint32_t>(config.aio.block_bytes);

@@ -1,18 +1,52 @@
 #include "contract/aio_contract.h"
 
+#include <utility>
+
 namespace strata::aio {
 namespace {
 
-const std::filesystem::path kDisk = std::filesystem::current_path();
-const std::filesystem::path kMemory = "/dev/shm";
+class Directory final : public Environment {
+ public:
+  explicit Directory(std::filesystem::path path) : path_(std::move(path)) {}
+  [[nodiscard]] std::filesystem::path directory() const override { return path_; }
 
-INSTANTIATE_TEST_SUITE_P(
-    Engines, AioContract,
-    testing::Values(AioCase{"io_uring_on_disk", BackendKind::kIoUring, kDisk},
-                    AioCase{"io_uring_on_tmpfs", BackendKind::kIoUring, kMemory},
-                    AioCase{"threads_on_disk", BackendKind::kThreads, kDisk},
-                    AioCase{"threads_on_tmpfs", BackendKind::kThreads, kMemory}),
-    [](const auto& test) { return test.param.name; });
+ private:
+  std::filesystem::path path_;
+};
+
+EnvironmentPtr on_disk() { return std::make_unique<Directory>(std::filesystem::current_path()); }
+
+EnvironmentPtr in_memory() { return std::make_unique<Directory>("/dev/shm"); }
+
+std::vector<AioCase> all_cases() {
+  const std::pair<const char*, BackendKind> engines[] = {{"io_uring", BackendKind::kIoUring},
+                                                         {"libaio", BackendKind::kLibaio},
+                                                         {"threads", BackendKind::kThreads}};
+  const std::pair<const char*, std::function<EnvironmentPtr()>> environments[] = {
+      {"on_disk", on_disk},
+      {"on_tmpfs", in_memory},
+      {"on_overlay", mount_overlay},
+      {"on_blocks_of_512", [] { return mount_ext4(512); }},
+      {"on_blocks_of_4096", [] { return mount_ext4(4096); }}};
+  std::vector<AioCase> cases;
+  for (const auto& [engine, kind] : engines) {
+    for (const auto& [environment, make] : environments) {
+      cases.push_back({std::string(engine) + "_" + environment, kind, make});
+    }
+  }
+  // Where io_uring may be refused at any time: the limit is shared by all processes of a user.
+  for (const auto& [engine, kind] :
+       {std::pair{"auto", BackendKind::kAuto}, std::pair{"libaio", BackendKind::kLibaio}}) {
+    cases.push_back(
+        {std::string(engine) + "_with_little_lockable_memory", kind, limit_lockable_memory});
+  }
+  cases.push_back({"sim_on_disk", BackendKind::kAuto, on_disk,
+                   [] { return make_sim_backend({.seed = 4, .depth = 8}); }});
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, AioContract, testing::ValuesIn(all_cases()),
+                         [](const auto& test) { return test.param.name; });
 
 }  // namespace
 }  // namespace strata::aio

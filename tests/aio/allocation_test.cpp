@@ -10,6 +10,7 @@
 #include "aio/allocation_counter.h"
 #include "strata/aio/io_channel.h"
 #include "strata/aio/io_queue.h"
+#include "strata/base/error.h"
 
 namespace strata::aio {
 namespace {
@@ -22,7 +23,14 @@ class AioMemory : public testing::TestWithParam<BackendKind> {
   static constexpr std::size_t kPieces = kBytes / kPiece;
   static constexpr int kRounds = 10;
 
-  void SetUp() override { file.preallocate(kBytes); }
+  void SetUp() override {
+    file.preallocate(kBytes);
+    try {
+      const IoQueue queue(options, here, log);
+    } catch (const IoError& error) {
+      GTEST_SKIP() << "the kernel refuses this engine: " << error.what();
+    }
+  }
 
   Operation piece(OpKind kind, std::size_t index) {
     return {kind, &file, index * kPiece, buffer.span(index * kPiece, kPiece)};
@@ -84,9 +92,12 @@ TEST_P(AioMemory, OfCancelledOperationsIsTakenOnlyForErrorsThatAreAskedFor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, AioMemory,
-                         testing::Values(BackendKind::kAuto, BackendKind::kThreads),
+                         testing::Values(BackendKind::kAuto, BackendKind::kLibaio,
+                                         BackendKind::kThreads),
                          [](const auto& test) {
-                           return test.param == BackendKind::kAuto ? "auto" : "threads";
+                           return test.param == BackendKind::kAuto     ? "auto"
+                                  : test.param == BackendKind::kLibaio ? "libaio"
+                                                                       : "threads";
                          });
 
 }  // namespace

@@ -6,7 +6,8 @@
 #include <unistd.h>
 
 #include <array>
-#include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "aio/aligned_buffer.h"
+#include "aio/environment.h"
 #include "strata/aio/io_channel.h"
 #include "strata/aio/io_queue.h"
 #include "strata/base/error.h"
@@ -24,15 +26,19 @@
 
 /// \file
 /// What every I/O engine promises through IoQueue, on every kind of file system. To hold another
-/// engine to it, include this file and instantiate AioContract with the engine's cases.
+/// engine to it, include this file and instantiate AioContract with the engine's cases. An engine
+/// and an environment that this machine cannot give are skipped.
 
 namespace strata::aio {
 
 struct AioCase {
   std::string name;
   BackendKind backend;
-  std::filesystem::path directory;
+  std::function<EnvironmentPtr()> make_environment;
+  std::function<std::unique_ptr<Backend>()> make_backend = nullptr;  ///< instead of `backend`
 };
+
+inline void PrintTo(const AioCase& test, std::ostream* out) { *out << test.name; }
 
 class AioContract : public testing::TestWithParam<AioCase> {
  protected:
@@ -40,22 +46,39 @@ class AioContract : public testing::TestWithParam<AioCase> {
   static constexpr std::size_t kFileBytes = 4 << 20;
 
   void SetUp() override {
-    // Only the kernel's refusal excuses io_uring.
-    if (GetParam().backend == BackendKind::kIoUring) {
-      try {
-        (void)make_io_uring_backend(1);
-      } catch (const IoError& error) {
-        GTEST_SKIP() << error.what();
-      }
+    if (const std::string refusal = refusal_of(GetParam().backend); !refusal.empty()) {
+      GTEST_SKIP() << refusal;
     }
-    file.emplace(IoFile::create_scratch(GetParam().directory));
+    try {
+      environment = GetParam().make_environment();
+    } catch (const Unavailable& unavailable) {
+      GTEST_SKIP() << unavailable.what();
+    }
+    file.emplace(IoFile::create_scratch(environment->directory()));
     file->preallocate(kFileBytes);
     start();
   }
 
+  /// Why the kernel has not got this engine: the only excuse for not having it. Asked once.
+  static std::string refusal_of(BackendKind kind) {
+    static std::map<BackendKind, std::string> refusals;
+    const auto [place, is_new] = refusals.try_emplace(kind);
+    try {
+      if (is_new && kind == BackendKind::kIoUring) (void)make_io_uring_backend(1);
+      if (is_new && kind == BackendKind::kLibaio) (void)make_libaio_backend(1);
+    } catch (const IoError& error) {
+      place->second = error.what();
+    }
+    return place->second;
+  }
+
   void start() {
     queue.reset();
-    queue = std::make_unique<IoQueue>(options, GetParam().directory, log);
+    if (GetParam().make_backend) {
+      queue = std::make_unique<IoQueue>(options, GetParam().make_backend(), log);
+    } else {
+      queue = std::make_unique<IoQueue>(options, environment->directory(), log);
+    }
   }
 
   Operation operation(OpKind kind, std::uint64_t offset, std::span<std::byte> buffer) const {
@@ -90,6 +113,7 @@ class AioContract : public testing::TestWithParam<AioCase> {
   Logger log{log_text};
   IoQueueOptions options{
       .backend = GetParam().backend, .block_bytes = kBlockBytes, .depth = 8, .operations_max = 64};
+  EnvironmentPtr environment;
   std::optional<IoFile> file;
   std::unique_ptr<IoQueue> queue;
 };
@@ -399,7 +423,7 @@ TEST_P(AioContract, AChannelMovesTheSameBytesWithoutAThread) {
   AlignedBuffer target(kFileBytes);
   source.fill_randomly(18);
   options.operations_max = 4;
-  IoChannel channel(options, GetParam().directory, log);
+  IoChannel channel(options, environment->directory(), log);
   const std::size_t piece = 3 * kBlockBytes + file->alignment();
   for (const OpKind kind : {OpKind::kWrite, OpKind::kRead}) {
     AlignedBuffer& buffer = kind == OpKind::kWrite ? source : target;

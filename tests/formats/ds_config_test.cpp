@@ -172,6 +172,16 @@ TEST(DsConfig, AutomaticBf16GivesWayToFp16) {
   EXPECT_EQ(parse(R"({"fp16": {"enabled": "auto"}})").precision(), Precision::kFp32);
 }
 
+TEST(DsConfig, EveryIoEngineCanBeNamed) {
+  const std::pair<const char*, IoEngine> engines[] = {{"auto", IoEngine::kAuto},
+                                                      {"io_uring", IoEngine::kIoUring},
+                                                      {"libaio", IoEngine::kLibaio},
+                                                      {"threads", IoEngine::kThreads}};
+  for (const auto& [name, engine] : engines) {
+    EXPECT_EQ(parse(std::string(R"({"strata": {"io": ")") + name + R"("}})").strata.io, engine);
+  }
+}
+
 TEST(DsConfig, OlderNamesOfKeysStillWork) {
   EXPECT_EQ(parse(R"({"aio": {"thread_count": 7}})").aio.threads, 7);
   EXPECT_EQ(parse(R"({"aio": {"num_threads": 7}})").aio.threads, 7);
@@ -243,7 +253,7 @@ TEST(DsConfig, EveryMistakeSaysWhereItIsAndWhatToWrite) {
       {R"({"strata": {"budget": "4GiB"}})", {"expected an object"}},
       {R"({"strata": {"nvme": "/mnt"}})", {"expected an array"}},
       {R"({"strata": {"nvme": [1]}})", {"strata.nvme[0]", "expected a string"}},
-      {R"({"strata": {"io": "libaio"}})", {"none of: auto, io_uring, threads"}},
+      {R"({"strata": {"io": "posix"}})", {"none of: auto, io_uring, libaio, threads"}},
       {R"({"strata": {"chunk_bytes": 1000}})", {"multiple of 4096"}},
       {R"({"strata": {"recompute": "auto"}})", {"expected a boolean"}},
       {R"({"elasticity": {"enabled": true}})", {"not supported", "batch"}},

@@ -72,8 +72,10 @@ class Backend {
 [[nodiscard]] std::unique_ptr<Backend> make_io_uring_backend(std::uint32_t depth);
 
 /// Linux AIO through libaio: for kernels and sandboxes without io_uring. Direct files only overlap;
-/// buffered ones are transferred inside `enqueue`. Throws IoError when the kernel refuses it
-/// (EAGAIN: fs.aio-max-nr is used up).
+/// buffered ones are transferred inside `enqueue`, which also waits where the file system itself
+/// makes a submission wait (a frozen one, say). Throws IoError when the kernel refuses it (EAGAIN:
+/// fs.aio-max-nr is used up; EINVAL: before Linux 4.18). Destroyed with requests in flight, it
+/// leaves its context to the end of the process rather than wait for them.
 [[nodiscard]] std::unique_ptr<Backend> make_libaio_backend(std::uint32_t depth);
 
 /// `threads` threads that pread and pwrite, on the cores of `numa_node` (-1: anywhere) if they can
@@ -93,7 +95,7 @@ struct SimOptions {
   std::uint32_t depth = 32;
   std::chrono::nanoseconds latency_min{20'000};   ///< of one request on an idle disk
   std::chrono::nanoseconds latency_max{200'000};  ///< uniform between the two
-  double read_bytes_per_second = 4e9;             ///< requests share it, one after the other
+  double read_bytes_per_second = 4e9;             ///< all requests pass one after the other
   double write_bytes_per_second = 4e9;
   double short_transfer = 0;  ///< fewer bytes than asked, at least 1, and they are right
   double try_again = 0;       ///< EINTR or EAGAIN
@@ -104,7 +106,8 @@ struct SimOptions {
   double never = 0;           ///< the request does not come back
 };
 
-/// Serves real file descriptors: bytes go through pread and pwrite, fates and times by `options`.
+/// Serves real file descriptors: bytes go through pread and pwrite when a request is due, fates and
+/// times by `options`. Throws ConfigError for options out of range.
 [[nodiscard]] std::unique_ptr<Backend> make_sim_backend(const SimOptions& options);
 
 }  // namespace strata::aio

@@ -118,14 +118,14 @@ struct AioConfig {
   bool operator==(const AioConfig&) const = default;
 };
 
-enum class IoEngine : std::uint8_t { kAuto, kIoUring, kThreads };
+enum class IoEngine : std::uint8_t { kAuto, kIoUring, kLibaio, kThreads };
 
 /// "strata": what DeepSpeed has no word for.
 ///
 ///     "strata": {
 ///       "budget": {"host": "4GiB", "nvme": "60GiB", "device": "20GiB"},
 ///       "nvme": ["/mnt/disk0/strata", "/mnt/disk1/strata"],
-///       "io": "auto" | "io_uring" | "threads",
+///       "io": "auto" | "io_uring" | "libaio" | "threads",
 ///       "no_decay": ["*.bias", "ln_*"],
 ///       "recompute": true,
 ///       "chunk_bytes": "1MiB",
