@@ -1,8 +1,7 @@
 #include "strata/tiering/shard_store.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -87,10 +86,9 @@ void ShardStore::Impl::rebalance() {
   if (!stripes.rebalance() || log == nullptr) return;
   std::string text = "nvme directories: shares follow the bandwidths:";
   for (std::size_t i = 0; i < files.size(); ++i) {
-    std::array<char, 64> numbers{};
-    std::snprintf(numbers.data(), numbers.size(), " takes %.0f %% (%.2f GB/s)",
-                  stripes.shares()[i] * 100, stripes.bandwidths()[i].combined() / 1e9);
-    text += (i == 0 ? " " : "; ") + files[i].path().parent_path().string() + numbers.data();
+    const long percent = std::lround(stripes.shares()[i] * 100);
+    text += (i == 0 ? " " : ", ") + files[i].path().parent_path().string() + " takes " +
+            std::to_string(percent) + " %";
   }
   log->info(text);
 }

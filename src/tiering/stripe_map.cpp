@@ -1,6 +1,7 @@
 #include "tiering/stripe_map.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "strata/base/error.h"
@@ -8,6 +9,9 @@
 
 namespace strata::tiering {
 namespace {
+
+/// A change of a share that is worth mentioning.
+constexpr double kShareNoticed = 0.005;
 
 std::uint64_t spares_of(std::uint64_t chunks, std::size_t paths) {
   return paths > 1 ? chunks / StripeMap::kChunksPerSpare : 0;
@@ -22,6 +26,7 @@ StripeMap::StripeMap(std::span<const aio::PathBandwidth> paths, std::uint64_t ch
       totals_(paths.size()),
       balancer_(paths),
       shares_(balancer_.shares().begin(), balancer_.shares().end()),
+      fitted_(paths.size()),
       ceilings_(paths.size()) {}
 
 std::uint64_t StripeMap::disk_bytes(std::uint64_t bytes, std::uint64_t chunk_bytes,
@@ -95,8 +100,7 @@ bool StripeMap::rebalance() {
   if (paths() == 1) return false;
   for (std::size_t i = 0; i < totals_.size(); ++i) totals_[i] = meters_[i].totals();
   if (!balancer_.observe(totals_)) return false;
-  fit_shares();
-  return true;
+  return fit_shares();
 }
 
 void StripeMap::set_bandwidths(std::span<const aio::PathBandwidth> bandwidths) {
@@ -104,13 +108,19 @@ void StripeMap::set_bandwidths(std::span<const aio::PathBandwidth> bandwidths) {
   fit_shares();
 }
 
-void StripeMap::fit_shares() {
-  std::ranges::copy(balancer_.shares(), shares_.begin());
-  if (chunks_ == 0) return;
-  for (std::size_t i = 0; i < files_.size(); ++i) {
-    ceilings_[i] = static_cast<double>(files_[i].slots) / static_cast<double>(chunks_);
+bool StripeMap::fit_shares() {
+  std::ranges::copy(balancer_.shares(), fitted_.begin());
+  if (chunks_ > 0) {
+    for (std::size_t i = 0; i < files_.size(); ++i) {
+      ceilings_[i] = static_cast<double>(files_[i].slots) / static_cast<double>(chunks_);
+    }
+    aio::limit_shares(fitted_, ceilings_);
   }
-  aio::limit_shares(shares_, ceilings_);
+  const bool changed = !std::ranges::equal(shares_, fitted_, [](double before, double after) {
+    return std::abs(before - after) < kShareNoticed;
+  });
+  std::ranges::copy(fitted_, shares_.begin());
+  return changed;
 }
 
 aio::PathMeter* StripeMap::meter(std::size_t path) noexcept {

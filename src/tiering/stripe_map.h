@@ -53,7 +53,7 @@ class StripeMap {
   /// Gives a slot back.
   void release(ChunkPlace slot);
 
-  /// Looks at what the paths have done. Returns true when their shares have changed.
+  /// Looks at what the paths have done. Returns true when `shares` have changed.
   bool rebalance();
   /// Takes these bandwidths as measured.
   void set_bandwidths(std::span<const aio::PathBandwidth> bandwidths);
@@ -61,9 +61,6 @@ class StripeMap {
   [[nodiscard]] std::size_t paths() const noexcept { return files_.size(); }
   /// What the operations of a path are to name; null with one path, which needs no balance.
   [[nodiscard]] aio::PathMeter* meter(std::size_t path) noexcept;
-  [[nodiscard]] std::span<const aio::PathBandwidth> bandwidths() const noexcept {
-    return balancer_.bandwidths();
-  }
   /// The shares that the paths have room for.
   [[nodiscard]] std::span<const double> shares() const noexcept { return shares_; }
   /// Slots of a file, those in use by chunks and those free.
@@ -76,7 +73,8 @@ class StripeMap {
     std::uint64_t slots = 0;            // used and free
     std::vector<std::uint64_t> free{};  // offsets of free slots; room for all
   };
-  void fit_shares();
+  /// Takes over the balancer's shares. Returns true when that has changed something.
+  bool fit_shares();
 
   const std::uint64_t chunk_bytes_;
   std::vector<File> files_;
@@ -84,6 +82,7 @@ class StripeMap {
   std::vector<aio::PathTotals> totals_;  // of the meters, for the balancer
   aio::StripeBalancer balancer_;
   std::vector<double> shares_;    // the balancer's, as far as there is room
+  std::vector<double> fitted_;    // the next ones
   std::vector<double> ceilings_;  // what there is room for
   std::uint64_t chunks_ = 0;      // whole ones, of all extents
   std::uint64_t next_position_ = 0;

@@ -237,6 +237,7 @@ TEST_F(FollowingTest, APathThatBecomesSlowLosesChunksAndWinsThemBack) {
   EXPECT_NEAR(part_on(0), 0.5, 0.01);
   steps(3, {1e9, 4e9});
   EXPECT_NEAR(part_on(0), 0.375, 0.01) << "the other takes what it has room for";
+  EXPECT_EQ(changes_, 1) << "what it has no room for is no change";
   steps(3, {4e9, 4e9});
   EXPECT_NEAR(part_on(0), 0.5, 0.05);
   expect_places_apart();
