@@ -3,7 +3,7 @@
 namespace strata::aio {
 namespace {
 
-// Bytes per parameter and step with everything on the disk, docs/ARCHITECTURE.md.
+// Bytes per parameter and step with everything on the disk (bf16, fp32 moments).
 constexpr double kReadPart = 14;
 constexpr double kWrittenPart = 12;
 

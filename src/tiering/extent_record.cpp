@@ -1,7 +1,5 @@
 #include "tiering/extent_record.h"
 
-#include <utility>
-
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
@@ -18,12 +16,38 @@ namespace {
 }  // namespace
 
 ExtentRecord::ExtentRecord(std::uint32_t id, std::string_view name, std::uint64_t bytes,
-                           StripeLayout layout)
+                           std::uint64_t chunk_bytes, std::uint64_t first_position,
+                           std::span<const ChunkPlace> places)
     : id_(id),
       name_(name),
       bytes_(bytes),
-      layout_(std::move(layout)),
-      chunks_(ceil_div(bytes, layout_.chunk_bytes)) {}
+      chunk_bytes_(chunk_bytes),
+      first_position_(first_position),
+      chunks_(places.size()) {
+  STRATA_CHECK(places.size() == ceil_div(bytes, chunk_bytes), std::to_string(places.size()));
+  for (std::size_t i = 0; i < places.size(); ++i) chunks_[i].place = places[i];
+}
+
+ChunkPlace ExtentRecord::place_of(std::uint64_t chunk) const noexcept {
+  return chunks_[chunk].place;
+}
+
+void ExtentRecord::set_place(std::uint64_t chunk, ChunkPlace place) noexcept {
+  chunks_[chunk].place = place;
+}
+
+bool ExtentRecord::is_whole(std::uint64_t chunk) const noexcept {
+  return chunk < bytes_ / chunk_bytes_;
+}
+
+ChunkSpan ExtentRecord::leading_piece(ChunkSpan chunks) const noexcept {
+  std::uint64_t last = chunks.first + 1;
+  while (last < chunks.last && place_of(last).file == place_of(last - 1).file &&
+         place_of(last).offset == place_of(last - 1).offset + chunk_bytes_) {
+    ++last;
+  }
+  return {chunks.first, last};
+}
 
 void ExtentRecord::require_fetchable(ChunkSpan chunks) const {
   for (std::uint64_t i = chunks.first; i < chunks.last; ++i) {

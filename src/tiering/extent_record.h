@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,20 +21,6 @@ struct ChunkPlace {
   std::uint64_t offset = 0;
 };
 
-/// How the chunks of one extent are dealt to the store's files: in turn, each file's share lying in
-/// one piece. Chunk i is number i / files of the share in file (first_file + i) % files.
-struct StripeLayout {
-  std::uint64_t chunk_bytes = 0;
-  std::size_t first_file = 0;
-  std::vector<std::uint64_t> share_offsets;  ///< one for each file
-
-  [[nodiscard]] std::size_t files() const noexcept { return share_offsets.size(); }
-  [[nodiscard]] ChunkPlace place_of(std::uint64_t chunk) const noexcept {
-    const std::size_t file = (first_file + chunk) % files();
-    return {file, share_offsets[file] + chunk / files() * chunk_bytes};
-  }
-};
-
 /// What the store knows of one extent: its name and place, and for each chunk whether it was ever
 /// written, what its bytes must hash to, and which transfers are at it.
 ///
@@ -43,12 +30,24 @@ struct StripeLayout {
 /// the disk holds now is caught.
 class ExtentRecord {
  public:
-  ExtentRecord(std::uint32_t id, std::string_view name, std::uint64_t bytes, StripeLayout layout);
+  /// `places`: of each chunk. `first_position`: of its chunks in the store's sequence of chunks.
+  ExtentRecord(std::uint32_t id, std::string_view name, std::uint64_t bytes,
+               std::uint64_t chunk_bytes, std::uint64_t first_position,
+               std::span<const ChunkPlace> places);
 
   [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
-  [[nodiscard]] const StripeLayout& layout() const noexcept { return layout_; }
+  [[nodiscard]] std::uint64_t chunk_bytes() const noexcept { return chunk_bytes_; }
+  [[nodiscard]] std::uint64_t first_position() const noexcept { return first_position_; }
+
+  /// Where a chunk lies or, while it is flushed, where it will lie.
+  [[nodiscard]] ChunkPlace place_of(std::uint64_t chunk) const noexcept;
+  void set_place(std::uint64_t chunk, ChunkPlace place) noexcept;
+  /// False for a tail, which takes less room than others.
+  [[nodiscard]] bool is_whole(std::uint64_t chunk) const noexcept;
+  /// The longest span from `chunks.first` on that lies in one piece on one file.
+  [[nodiscard]] ChunkSpan leading_piece(ChunkSpan chunks) const noexcept;
 
   /// Throws UsageError when one of the chunks is being flushed.
   void require_fetchable(ChunkSpan chunks) const;
@@ -70,6 +69,7 @@ class ExtentRecord {
  private:
   enum class ChunkState : std::uint8_t { kNeverWritten, kFlushing, kWritten };
   struct Chunk {
+    ChunkPlace place;
     std::uint64_t checksum = 0;
     std::uint32_t fetches = 0;  // under way
     ChunkState state = ChunkState::kNeverWritten;
@@ -78,7 +78,8 @@ class ExtentRecord {
   std::uint32_t id_;
   std::string name_;
   std::uint64_t bytes_;
-  StripeLayout layout_;
+  std::uint64_t chunk_bytes_;
+  std::uint64_t first_position_;
   std::vector<Chunk> chunks_;
 };
 

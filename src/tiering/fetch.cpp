@@ -19,7 +19,7 @@ std::string hex(std::uint64_t value) {
 [[noreturn]] void fail_corrupt(const detail::TransferState& transfer, std::uint64_t chunk,
                                std::uint64_t found) {
   const ExtentRecord& extent = *transfer.extent;
-  const ChunkPlace place = extent.layout().place_of(chunk);
+  const ChunkPlace place = extent.place_of(chunk);
   throw CorruptData("fetch of " + extent.name() + ", chunk " + std::to_string(chunk) + " (" +
                     std::to_string(transfer.chunk_in_buffer(chunk).size()) +
                     " bytes): " + (*transfer.files)[place.file].path().string() + " at offset " +

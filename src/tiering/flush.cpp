@@ -12,7 +12,12 @@ std::optional<Transfer> ShardStore::start_write(Extent extent, ByteRange range,
   if (transfer == nullptr) return std::nullopt;
   ExtentRecord& record = *transfer->extent;
   std::ranges::fill(transfer->buffer.subspan(range.bytes), std::byte{0});
-  if (!impl_->submit(*transfer, aio::OpKind::kWrite, transfer->chunks)) return std::nullopt;
+  impl_->rebalance();
+  transfer->begin_moves();
+  if (!impl_->submit(*transfer, aio::OpKind::kWrite, transfer->chunks)) {
+    transfer->end_moves(/*arrived=*/false);
+    return std::nullopt;
+  }
   record.begin_flush(transfer->chunks);
 
   // The disk and the checksums read the source side by side. "Not now" has cost no checksum.

@@ -1,6 +1,7 @@
 #include "strata/tiering/shard_store.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -11,25 +12,26 @@
 namespace strata::tiering {
 namespace {
 
-/// Buffers, chunks and extents start on multiples of this: the largest alignment that the store
-/// takes from a file system.
-constexpr std::uint64_t kBlock = 4096;
 /// Beyond any file; larger values would overflow on the way there.
 constexpr std::uint64_t kExtentBytesMax = 1ull << 60;
+/// What the balancer can follow.
+constexpr std::size_t kDirectoriesMax = 64;
 
-/// How much of an extent each file holds, the file of its first chunk first.
-std::vector<std::uint64_t> share_bytes(std::uint64_t bytes, std::uint64_t chunk_bytes,
-                                       std::size_t files) {
-  STRATA_CHECK(bytes > 0 && files > 0,
-               std::to_string(bytes) + " bytes in " + std::to_string(files) + " files");
-  const std::uint64_t chunks = ceil_div(bytes, chunk_bytes);
-  std::vector<std::uint64_t> shares(files);
-  for (std::size_t i = 0; i < files; ++i) {
-    shares[i] = (chunks / files + (i < chunks % files ? 1 : 0)) * chunk_bytes;
+/// The directories' bandwidths, or as many unknown ones.
+std::vector<aio::PathBandwidth> checked_bandwidths(const ShardStore::Options& options) {
+  const std::size_t count = options.directories.size();
+  if (count == 0) {
+    throw ConfigError("shard store: no directory given; name at least one on an NVMe disk");
   }
-  // The last chunk takes only the blocks that it fills.
-  shares[(chunks - 1) % files] -= chunks * chunk_bytes - round_up(bytes, kBlock);
-  return shares;
+  if (count > kDirectoriesMax) {
+    throw ConfigError("shard store: " + std::to_string(count) + " directories; name at most " +
+                      std::to_string(kDirectoriesMax));
+  }
+  if (!options.bandwidths.empty() && options.bandwidths.size() != count) {
+    throw UsageError("shard store: " + std::to_string(options.bandwidths.size()) +
+                     " bandwidths for " + std::to_string(count) + " directories");
+  }
+  return options.bandwidths.empty() ? std::vector<aio::PathBandwidth>(count) : options.bandwidths;
 }
 
 [[noreturn]] void fail_range(Hop hop, const ExtentRecord& extent, ByteRange range,
@@ -40,7 +42,7 @@ std::vector<std::uint64_t> share_bytes(std::uint64_t bytes, std::uint64_t chunk_
 }
 
 ChunkSpan chunks_of(Hop hop, const ExtentRecord& extent, ByteRange range) {
-  const std::uint64_t chunk_bytes = extent.layout().chunk_bytes;
+  const std::uint64_t chunk_bytes = extent.chunk_bytes();
   if (range.bytes == 0 || range.offset >= extent.bytes() ||
       range.bytes > extent.bytes() - range.offset) {
     fail_range(hop, extent, range, "an empty range, or one that leaves the extent");
@@ -62,38 +64,33 @@ ShardStore::Impl::Impl(const Options& options, aio::IoQueue& io_queue, Budget& n
       nvme(nvme_budget),
       counters(hop_counters),
       chunk_bytes(options.chunk_bytes),
-      ends(options.directories.size()),
+      stripes(checked_bandwidths(options), chunk_bytes),
+      log(options.log),
       transfers(io_queue.options().operations_max) {
-  if (options.directories.empty()) {
-    throw ConfigError("shard store: no directory given; name at least one on an NVMe disk");
-  }
-  if (chunk_bytes == 0 || chunk_bytes % kBlock != 0) {
+  if (chunk_bytes == 0 || chunk_bytes % kDiskBlock != 0) {
     throw ConfigError("shard store: a chunk of " + std::to_string(chunk_bytes) +
-                      " bytes; it must be a positive multiple of " + std::to_string(kBlock));
+                      " bytes; it must be a positive multiple of " + std::to_string(kDiskBlock));
   }
   for (const std::filesystem::path& directory : options.directories) {
     files.push_back(aio::IoFile::create_scratch(directory));
     alignment = std::max(alignment, files.back().alignment());
-    if (alignment > kBlock) {
+    if (alignment > kDiskBlock) {
       throw ConfigError("shard store: " + directory.string() + " needs transfers aligned to " +
-                        std::to_string(alignment) + " bytes, more than " + std::to_string(kBlock) +
-                        "; choose a directory on another file system");
+                        std::to_string(alignment) + " bytes, more than " +
+                        std::to_string(kDiskBlock) + "; choose a directory on another file system");
     }
   }
 }
 
-StripeLayout ShardStore::Impl::grow(std::uint64_t bytes) {
-  const std::vector<std::uint64_t> shares = share_bytes(bytes, chunk_bytes, files.size());
-  std::vector<std::uint64_t> grown = ends;
-  for (std::size_t i = 0; i < shares.size(); ++i) {
-    const std::size_t file = (next_file + i) % files.size();
-    grown[file] += shares[i];
-    files[file].preallocate(grown[file]);
+void ShardStore::Impl::rebalance() {
+  if (!stripes.rebalance() || log == nullptr) return;
+  std::string text = "nvme directories: shares follow the bandwidths:";
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const long percent = std::lround(stripes.shares()[i] * 100);
+    text += (i == 0 ? " " : ", ") + files[i].path().parent_path().string() + " takes " +
+            std::to_string(percent) + " %";
   }
-  const std::size_t chunks = ceil_div(bytes, chunk_bytes);
-  return {.chunk_bytes = chunk_bytes,
-          .first_file = std::exchange(next_file, (next_file + chunks) % files.size()),
-          .share_offsets = std::exchange(ends, std::move(grown))};
+  log->info(text);
 }
 
 detail::TransferLease ShardStore::Impl::prepare(Hop hop, Extent extent, ByteRange range,
@@ -105,11 +102,11 @@ detail::TransferLease ShardStore::Impl::prepare(Hop hop, Extent extent, ByteRang
   ExtentRecord& record = extents[extent.id];
   const ChunkSpan chunks = chunks_of(hop, record, range);
   if (buffer.size() < buffer_bytes(range.bytes) ||
-      reinterpret_cast<std::uintptr_t>(buffer.data()) % kBlock != 0) {
+      reinterpret_cast<std::uintptr_t>(buffer.data()) % kDiskBlock != 0) {
     fail_range(hop, record, range,
                "the buffer has " + std::to_string(buffer.size()) + " bytes; it needs " +
                    std::to_string(buffer_bytes(range.bytes)) + ", aligned to " +
-                   std::to_string(kBlock));
+                   std::to_string(kDiskBlock));
   }
   if (hop == Hop::kFetch) {
     record.require_fetchable(chunks);
@@ -121,27 +118,33 @@ detail::TransferLease ShardStore::Impl::prepare(Hop hop, Extent extent, ByteRang
   if (transfer == nullptr) return transfer;
   transfer->hop = hop;
   transfer->extent = &record;
+  transfer->stripes = &stripes;
   transfer->files = &files;
   transfer->counters = &counters;
   transfer->chunks = chunks;
   transfer->range = range;
   transfer->buffer = buffer.first(buffer_bytes(range.bytes));
   transfer->tickets.reserve(chunks.last - chunks.first);
+  if (hop == Hop::kFlush && files.size() > 1) {
+    transfer->moves.reserve(chunks.last - chunks.first);
+  }
   return transfer;
 }
 
 bool ShardStore::Impl::submit(detail::TransferState& transfer, aio::OpKind kind, ChunkSpan chunks) {
-  // On one file, chunks that follow each other in the extent do so on the disk.
-  const std::uint64_t step = files.size() == 1 ? chunks.last - chunks.first : 1;
-  for (std::uint64_t chunk = chunks.first; chunk < chunks.last; chunk += step) {
-    const ChunkPlace place = transfer.extent->layout().place_of(chunk);
-    const std::uint64_t start = (chunk - transfer.chunks.first) * chunk_bytes;
-    const std::uint64_t bytes = std::min(step * chunk_bytes, transfer.buffer.size() - start);
+  while (chunks.first < chunks.last) {
+    const ChunkSpan piece = transfer.extent->leading_piece(chunks);
+    const ChunkPlace place = transfer.extent->place_of(piece.first);
+    const std::uint64_t start = (piece.first - transfer.chunks.first) * chunk_bytes;
+    const std::uint64_t bytes =
+        std::min((piece.last - piece.first) * chunk_bytes, transfer.buffer.size() - start);
     const aio::Operation operation{.kind = kind,
                                    .file = &files[place.file],
                                    .offset = place.offset,
-                                   .buffer = transfer.buffer.subspan(start, bytes)};
+                                   .buffer = transfer.buffer.subspan(start, bytes),
+                                   .meter = stripes.meter(place.file)};
     if (!transfer.submit(queue, operation)) return false;
+    chunks.first = piece.last;
   }
   return true;
 }
@@ -162,15 +165,19 @@ Extent ShardStore::allocate(std::uint64_t bytes, std::string_view name) {
     throw UsageError("shard store: an extent of " + std::to_string(bytes) + " bytes asked for " +
                      std::string(name));
   }
-  Reservation reservation = store.nvme.reserve(disk_bytes(bytes), name);
+  Reservation reservation =
+      store.nvme.reserve(disk_bytes(bytes, store.chunk_bytes, store.files.size()), name);
   const auto id = static_cast<std::uint32_t>(store.extents.size());
+  const StripeMap::Deal deal = store.stripes.deal(bytes);
   try {
-    store.extents.emplace_back(id, name, bytes, store.grow(bytes));
+    for (std::size_t i = 0; i < store.files.size(); ++i) store.files[i].preallocate(deal.ends[i]);
   } catch (const IoError& error) {
     throw IoError("shard store: no disk space for " + std::string(name) + " (" +
                       format_bytes(bytes) + "): " + error.what(),
                   error.code());
   }
+  store.stripes.adopt(deal);
+  store.extents.emplace_back(id, name, bytes, store.chunk_bytes, deal.first_position, deal.places);
   store.reservations.push_back(std::move(reservation));
   return {.id = id, .bytes = bytes};
 }
@@ -181,6 +188,28 @@ std::uint64_t ShardStore::buffer_bytes(std::uint64_t bytes) const noexcept {
 
 std::uint64_t ShardStore::chunk_bytes() const noexcept { return impl_->chunk_bytes; }
 
-std::uint64_t ShardStore::disk_bytes(std::uint64_t bytes) { return round_up(bytes, kBlock); }
+std::uint64_t ShardStore::disk_bytes(std::uint64_t bytes, std::uint64_t chunk_bytes,
+                                     std::size_t directories) {
+  return StripeMap::disk_bytes(bytes, chunk_bytes, directories);
+}
+
+void ShardStore::set_bandwidths(std::span<const aio::PathBandwidth> bandwidths) {
+  if (bandwidths.size() != impl_->files.size()) {
+    throw UsageError("shard store: " + std::to_string(bandwidths.size()) + " bandwidths for " +
+                     std::to_string(impl_->files.size()) + " directories");
+  }
+  impl_->stripes.set_bandwidths(bandwidths);
+}
+
+std::vector<DirectoryUse> ShardStore::directories() const {
+  const StripeMap& stripes = impl_->stripes;
+  std::vector<DirectoryUse> uses;
+  for (std::size_t i = 0; i < impl_->files.size(); ++i) {
+    uses.push_back({.share = stripes.shares()[i],
+                    .chunks = stripes.used_slots(i),
+                    .spares = stripes.free_slots(i)});
+  }
+  return uses;
+}
 
 }  // namespace strata::tiering

@@ -9,6 +9,7 @@
 
 #include "strata/tiering/shard_store.h"
 #include "tiering/extent_record.h"
+#include "tiering/stripe_map.h"
 #include "tiering/transfer_state.h"
 
 namespace strata::tiering {
@@ -17,8 +18,8 @@ namespace strata::tiering {
 struct ShardStore::Impl {
   Impl(const Options& options, aio::IoQueue& io_queue, Budget& nvme_budget, Counters& hop_counters);
 
-  /// Grows the files for an extent and returns where its chunks lie.
-  StripeLayout grow(std::uint64_t bytes);
+  /// Follows the directories' bandwidths; says so when their shares change.
+  void rebalance();
 
   /// A transfer of a checked range, with its chunks, ready for `submit`; empty for "not now".
   /// Throws UsageError for an unknown extent, a range off the chunk grid or a bad buffer.
@@ -37,8 +38,8 @@ struct ShardStore::Impl {
   const std::uint64_t chunk_bytes;
   std::uint32_t alignment = 512;
   std::vector<aio::IoFile> files;
-  std::vector<std::uint64_t> ends;  ///< bytes of each file that belong to extents
-  std::size_t next_file = 0;        ///< where the next extent's first chunk goes
+  StripeMap stripes;
+  Logger* log;  ///< null: nobody is told
   std::deque<ExtentRecord> extents;
   std::vector<Reservation> reservations;
   detail::TransferPool transfers;

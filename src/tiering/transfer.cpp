@@ -8,7 +8,7 @@ namespace strata::tiering {
 namespace detail {
 
 std::span<std::byte> TransferState::chunk_in_buffer(std::uint64_t chunk) const noexcept {
-  const std::uint64_t chunk_bytes = extent->layout().chunk_bytes;
+  const std::uint64_t chunk_bytes = extent->chunk_bytes();
   const std::uint64_t offset = (chunk - chunks.first) * chunk_bytes;
   return buffer.subspan(offset, std::min(chunk_bytes, range.bytes - offset));
 }
@@ -34,6 +34,29 @@ bool TransferState::done() const noexcept {
                      [](const aio::IoTicket& ticket) { return ticket.done(); });
 }
 
+void TransferState::begin_moves() {
+  for (std::uint64_t chunk = chunks.first; chunk < chunks.last; ++chunk) {
+    if (!extent->is_whole(chunk)) continue;
+    const ChunkPlace from = extent->place_of(chunk);
+    const auto to = stripes->move(extent->first_position() + chunk, from);
+    if (!to) continue;
+    extent->set_place(chunk, *to);
+    moves.push_back({chunk, from});
+  }
+}
+
+void TransferState::end_moves(bool arrived) {
+  for (const Move& move : moves) {
+    if (arrived) {
+      stripes->release(move.from);
+    } else {
+      stripes->release(extent->place_of(move.chunk));
+      extent->set_place(move.chunk, move.from);
+    }
+  }
+  moves.clear();
+}
+
 void TransferState::settle_next() {
   try {
     tickets[settled++].wait();
@@ -49,6 +72,7 @@ void TransferState::finish() {
   if (fetching) {
     extent->end_fetch(chunks);
   } else {
+    end_moves(error == nullptr);
     extent->end_flush(chunks);
   }
   if (error) std::rethrow_exception(error);
@@ -71,7 +95,7 @@ TransferLease TransferPool::try_acquire() {
   return lease;
 }
 
-// The vector of tickets keeps its memory: a transfer allocates nothing once it has run.
+// The vectors keep their memory: a transfer allocates nothing once it has run.
 void ReturnToPool::operator()(TransferState* state) const noexcept {
   state->tickets.clear();
   state->settled = 0;

@@ -11,6 +11,7 @@
 #include "strata/base/counters.h"
 #include "strata/tiering/shard_store.h"
 #include "tiering/extent_record.h"
+#include "tiering/stripe_map.h"
 
 namespace strata::tiering::detail {
 
@@ -22,6 +23,7 @@ struct TransferState {
   TransferPool* pool = nullptr;
   Hop hop = Hop::kFetch;
   ExtentRecord* extent = nullptr;
+  StripeMap* stripes = nullptr;
   const std::vector<aio::IoFile>* files = nullptr;
   Counters* counters = nullptr;
   ChunkSpan chunks;
@@ -30,6 +32,11 @@ struct TransferState {
   std::vector<aio::IoTicket> tickets;
   std::size_t settled = 0;  ///< tickets waited for, from the front
   std::exception_ptr error;
+  struct Move {
+    std::uint64_t chunk;
+    ChunkPlace from;
+  };
+  std::vector<Move> moves;  ///< of a flush: chunks that it writes to other places than they had
 
   /// The published bytes of one of its chunks, in the buffer.
   [[nodiscard]] std::span<std::byte> chunk_in_buffer(std::uint64_t chunk) const noexcept;
@@ -40,6 +47,11 @@ struct TransferState {
   [[nodiscard]] bool submit(aio::IoQueue& queue, const aio::Operation& operation);
 
   [[nodiscard]] bool done() const noexcept;
+
+  /// Gives chunks of a flush the places where their paths' shares want them.
+  void begin_moves();
+  /// Frees the places that they had, or goes back to them when the bytes have not arrived.
+  void end_moves(bool arrived);
 
   /// Waits for every operation, verifies a fetch, lets go of the extent's chunks, counts, and goes
   /// back to the pool. Throws the first error.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "strata/aio/disk.h"
+#include "strata/aio/path_trial.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "zero3/engine_impl.h"
@@ -88,7 +89,8 @@ zero3::PlanInput Engine::plan_input_from(const formats::DsConfig& config) {
   input.budgets = {.device = config.strata.device_budget_bytes.value_or(Budget::kUnlimited),
                    .host = config.strata.host_budget_bytes.value_or(Budget::kUnlimited),
                    .nvme = config.strata.nvme_budget_bytes.value_or(Budget::kUnlimited)};
-  input.nvme_available = !config.nvme_directories().empty();
+  input.nvme_directories = config.nvme_directories().size();
+  input.nvme_available = input.nvme_directories > 0;
   input.chunk_bytes = config.strata.chunk_bytes;
   input.prefetch_elements = static_cast<std::uint64_t>(config.zero.prefetch_elements);
   input.live_elements_max = static_cast<std::uint64_t>(config.zero.live_elements_max);
@@ -129,8 +131,11 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
     queue_ =
         std::make_unique<aio::IoQueue>(io_options(config_, disk_node), directories.front(), log_);
     store_ = std::make_unique<tiering::ShardStore>(
-        tiering::ShardStore::Options{directories, plan_input_.chunk_bytes}, *queue_, nvme_,
-        counters_);
+        tiering::ShardStore::Options{.directories = directories,
+                                     .chunk_bytes = plan_input_.chunk_bytes,
+                                     .bandwidths = aio::try_paths(*queue_, directories, log_),
+                                     .log = &log_},
+        *queue_, nvme_, counters_);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "strata/optim_cpu/convert.h"
 #include "strata/optim_cpu/window_pipeline.h"
 #include "strata/tiering/budget.h"
+#include "strata/tiering/shard_store.h"
 
 namespace strata::zero3 {
 
@@ -59,30 +60,41 @@ class Facts {
     return vector_bytes(unit.trainable_count, width) + vector_bytes(unit.frozen_count, width);
   }
 
-  /// Bytes of one state of all units, as it rests in memory or on disk.
-  [[nodiscard]] std::uint64_t home_bytes(StateKind kind) const {
+  /// Bytes of a vector that rests in `tier`.
+  [[nodiscard]] std::uint64_t resting_bytes(Tier tier, std::uint64_t count,
+                                            std::uint64_t element_bytes) const {
+    if (!on_nvme(tier)) return vector_bytes(count, element_bytes);
+    return tiering::ShardStore::disk_bytes(count * element_bytes, input_.chunk_bytes,
+                                           input_.nvme_directories);
+  }
+
+  /// Bytes of one state of all units that rests in `tier`.
+  [[nodiscard]] std::uint64_t home_bytes(Tier tier, StateKind kind) const {
     std::uint64_t total = 0;
     for (const UnitLayout& unit : input_.units) {
-      total += vector_bytes(unit.trainable_count, state_bytes(input_.precision, kind));
+      total += resting_bytes(tier, unit.trainable_count, state_bytes(input_.precision, kind));
       if (kind == StateKind::kWeight) {
-        total += vector_bytes(unit.frozen_count, weight_bytes(input_.precision));
+        total += resting_bytes(tier, unit.frozen_count, weight_bytes(input_.precision));
       }
     }
     return total;
   }
 
-  [[nodiscard]] std::uint64_t optimizer_bytes() const {
-    return home_bytes(StateKind::kMaster) + home_bytes(StateKind::kM) + home_bytes(StateKind::kV);
+  [[nodiscard]] std::uint64_t optimizer_bytes(Tier tier) const {
+    return home_bytes(tier, StateKind::kMaster) + home_bytes(tier, StateKind::kM) +
+           home_bytes(tier, StateKind::kV);
   }
 
-  [[nodiscard]] std::uint64_t gradient_bytes(const UnitLayout& unit) const {
-    return vector_bytes(unit.trainable_count, state_bytes(input_.precision, StateKind::kGradient,
-                                                          input_.accumulate_fp32));
+  [[nodiscard]] std::uint64_t gradient_bytes(Tier tier, const UnitLayout& unit) const {
+    return resting_bytes(
+        tier, unit.trainable_count,
+        state_bytes(input_.precision, StateKind::kGradient, input_.accumulate_fp32));
   }
 
+  /// Of all units, in host memory.
   [[nodiscard]] std::uint64_t gradient_bytes() const {
     std::uint64_t total = 0;
-    for (const UnitLayout& unit : input_.units) total += gradient_bytes(unit);
+    for (const UnitLayout& unit : input_.units) total += gradient_bytes(Tier::kHost, unit);
     return total;
   }
 
@@ -162,10 +174,10 @@ struct Gradients {
 Gradients place_gradients(const Facts& facts, const PlanInput& input, std::uint64_t room) {
   Gradients gradients;
   for (const UnitLayout& unit : input.units) {
-    const std::uint64_t bytes = facts.gradient_bytes(unit);
-    const bool fits = gradients.host_bytes + bytes <= room;
-    gradients.tier.push_back(fits ? Tier::kHost : Tier::kNvme);
-    (fits ? gradients.host_bytes : gradients.nvme_bytes) += bytes;
+    const bool fits = gradients.host_bytes + facts.gradient_bytes(Tier::kHost, unit) <= room;
+    const Tier tier = fits ? Tier::kHost : Tier::kNvme;
+    gradients.tier.push_back(tier);
+    (fits ? gradients.host_bytes : gradients.nvme_bytes) += facts.gradient_bytes(tier, unit);
   }
   return gradients;
 }
@@ -173,8 +185,8 @@ Gradients place_gradients(const Facts& facts, const PlanInput& input, std::uint6
 /// Bytes of the states that rest in `tier`.
 std::uint64_t homes_in(Tier tier, const Facts& facts, const PlanInput& input) {
   std::uint64_t bytes = 0;
-  if (input.parameter_tier == tier) bytes += facts.home_bytes(StateKind::kWeight);
-  if (input.optimizer_tier == tier) bytes += facts.optimizer_bytes();
+  if (input.parameter_tier == tier) bytes += facts.home_bytes(tier, StateKind::kWeight);
+  if (input.optimizer_tier == tier) bytes += facts.optimizer_bytes(tier);
   return bytes;
 }
 
@@ -255,8 +267,8 @@ void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradi
     plan.items.push_back({std::move(what), tier, bytes});
     plan.total.of(tier) += bytes;
   };
-  item("weights", input.parameter_tier, facts.home_bytes(StateKind::kWeight));
-  item("optimizer states", input.optimizer_tier, facts.optimizer_bytes());
+  item("weights", input.parameter_tier, facts.home_bytes(input.parameter_tier, StateKind::kWeight));
+  item("optimizer states", input.optimizer_tier, facts.optimizer_bytes(input.optimizer_tier));
   item("gradients", Tier::kHost, gradients.host_bytes);
   item("gradients without room in host memory", Tier::kNvme, gradients.nvme_bytes);
   item("staging of weights", Tier::kHost, staging.fetch_slots * facts.slot_bytes());

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <utility>
+#include <vector>
 
 #include "aio/allocation_counter.h"
 #include "tiering/store_fixture.h"
@@ -32,6 +33,18 @@ TEST_F(AllocationTest, ATransferAllocatesNothingOnceTheStoreIsWarm) {
   const std::uint64_t before = aio::allocations_so_far();
   round_trip(extent);
   EXPECT_EQ(aio::allocations_so_far(), before);
+}
+
+TEST_F(AllocationTest, MovingChunksToAnotherDirectoryAllocatesNothing) {
+  const Extent extent = store_.allocate(64 * kChunk, "blocks.3 m");
+  round_trip(extent);
+  const std::uint64_t on_first = store_.directories()[0].chunks;
+  const std::vector<aio::PathBandwidth> bandwidths{{4e9, 4e9}, {3e9, 3e9}, {3e9, 3e9}};
+  store_.set_bandwidths(bandwidths);
+  const std::uint64_t before = aio::allocations_so_far();
+  round_trip(extent);
+  EXPECT_EQ(aio::allocations_so_far(), before);
+  EXPECT_GT(store_.directories()[0].chunks, on_first);
 }
 
 }  // namespace

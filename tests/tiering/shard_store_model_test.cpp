@@ -11,7 +11,7 @@
 #include "tiering/store_fixture.h"
 
 // The store against a model that keeps every extent in memory: random flushes and fetches, several
-// under way at once, over real files.
+// under way at once, over real files, while the directories' shares change.
 
 namespace strata::tiering {
 namespace {
@@ -100,6 +100,16 @@ class StoreAgainstModel : public testing::TestWithParam<Geometry> {
     under_way_.push_back({index, range, flushing, std::move(*slot), std::move(*transfer)});
   }
 
+  /// The directories become fast and slow as they like.
+  void change_bandwidths() {
+    std::vector<aio::PathBandwidth> bandwidths;
+    for (std::size_t i = 0; i < GetParam().directories; ++i) {
+      const auto rate = static_cast<double>(1 + draw(100));
+      bandwidths.push_back({.read = rate, .write = rate});
+    }
+    store_->set_bandwidths(bandwidths);
+  }
+
   void finish_one() {
     std::swap(under_way_[draw(under_way_.size())], under_way_.back());
     UnderWay& one = under_way_.back();
@@ -130,6 +140,7 @@ class StoreAgainstModel : public testing::TestWithParam<Geometry> {
 
 TEST_P(StoreAgainstModel, HoldsTheSameBytesAfterAnyMixOfTransfers) {
   for (int i = 0; i < 400; ++i) {
+    if (draw(10) == 0) change_bandwidths();
     if (under_way_.size() < kUnderWayMax && draw(3) > 0) {
       ASSERT_NO_FATAL_FAILURE(start_something());
     } else if (!under_way_.empty()) {

@@ -115,7 +115,7 @@ TEST_F(ShardStoreTest, CountsPublishedBytesAndFinishedTransfers) {
 TEST_F(SmallBudgetStoreTest, ChargesTheBlocksOfAnExtentAndRefusesMoreThanTheBudget) {
   const Extent extent = store_.allocate(4 * kChunk + 1, "first");
   EXPECT_EQ(nvme_.used(), 4 * kChunk + 4_KiB);
-  EXPECT_EQ(nvme_.used(), ShardStore::disk_bytes(extent.bytes));
+  EXPECT_EQ(nvme_.used(), ShardStore::disk_bytes(extent.bytes, kChunk, 1));
   try {
     (void)store_.allocate(6 * kChunk, "blocks.7 v");
     FAIL() << "the budget was exceeded";

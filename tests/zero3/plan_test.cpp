@@ -153,6 +153,33 @@ TEST(Plan, FrozenParametersHaveWeightsOnly) {
   EXPECT_EQ(plan.windows, 0u);
 }
 
+TEST(Plan, SeveralDirectoriesNeedRoomForChunksThatMove) {
+  PlanInput input;
+  input.units.push_back(unit_of(0, 1 << 20));
+  input.precision = Precision::kBf16;
+  input.chunk_bytes = 64_KiB;
+  input.budgets = {Budget::kUnlimited, Budget::kUnlimited, Budget::kUnlimited};
+  const Plan alone = make_plan(input);
+  input.nvme_directories = 2;
+  const Plan striped = make_plan(input);
+  EXPECT_EQ(alone.total.nvme, 2_MiB);
+  EXPECT_EQ(striped.total.nvme, 2_MiB + 8 * 64_KiB) << "one place for each four chunks";
+  EXPECT_EQ(striped.total.host, alone.total.host);
+  EXPECT_EQ(striped.total.device, alone.total.device);
+}
+
+TEST(Plan, GradientsOnSeveralDirectoriesNeedRoomToMoveToo) {
+  PlanInput input = gpt2_like();
+  input.chunk_bytes = 64_KiB;
+  input.budgets.host = 200_MiB;
+  const Plan alone = make_plan(input);
+  input.nvme_directories = 3;
+  const Plan striped = make_plan(input);
+  EXPECT_EQ(striped.gradient_tier, alone.gradient_tier) << "host memory holds what it held";
+  EXPECT_GT(striped.total.nvme, alone.total.nvme + alone.total.nvme / 5);
+  EXPECT_LE(striped.total.nvme, alone.total.nvme + alone.total.nvme / 4);
+}
+
 TEST(Plan, DescriptionNamesEveryTierAndItsBudget) {
   PlanInput input = gpt2_like();
   input.budgets.host = 512_MiB;

@@ -44,7 +44,7 @@ class StripeBalancer {
   static constexpr double kWeight = 0.5;
   static constexpr std::chrono::milliseconds kSampleBusy{200};
 
-  /// `start`: as a trial found the paths (`measure_paths`), or unknown.
+  /// `start`: as a trial found the paths (`try_paths`), or unknown.
   explicit StripeBalancer(std::span<const PathBandwidth> start);
 
   /// Looks at the meters' totals, one for each path. Returns true when the shares have changed.
@@ -53,8 +53,6 @@ class StripeBalancer {
   void reset(std::span<const PathBandwidth> bandwidths);
 
   [[nodiscard]] std::span<const double> shares() const noexcept { return shares_; }
-  /// The estimates as they are now.
-  [[nodiscard]] std::span<const PathBandwidth> bandwidths() const noexcept { return estimates_; }
 
  private:
   struct Path {

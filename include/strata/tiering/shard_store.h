@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "strata/aio/io_queue.h"
+#include "strata/aio/path_meter.h"
 #include "strata/base/counters.h"
+#include "strata/base/log.h"
 #include "strata/tiering/budget.h"
 
 namespace strata::tiering {
@@ -59,8 +61,23 @@ class Transfer {
   detail::TransferState* state_;
 };
 
-/// The nvme tier: extents in one scratch file per directory, striped over the directories chunk by
-/// chunk, with a checksum per chunk kept in memory.
+/// What one directory has of the store.
+struct DirectoryUse {
+  double share = 0;  ///< of the chunks, 0 to 1, that it is to have
+  std::uint64_t chunks =
+      0;  ///< whole ones that lie there now or are being flushed to or from there
+  std::uint64_t spares = 0;  ///< free places for more
+};
+
+/// The nvme tier: extents in one scratch file per directory, with a checksum per chunk kept in
+/// memory.
+///
+/// The chunks of an extent are dealt to the directories evenly, in proportion to their bandwidths.
+/// The store goes on measuring these; when a directory becomes slower or faster than its share for
+/// good, the shares change, and chunks move to the right directory as they are flushed. For that
+/// each extent brings free places for a quarter of its chunks, so a directory can take up to 5/4 of
+/// what it began with. Where chunks lie never changes what they hold. One directory has none of
+/// this.
 ///
 /// An extent's blocks are allocated on the disk when it is made, and charged to the nvme budget: no
 /// write can run out of room later. An extent reads as zeros until it is written, without touching
@@ -75,10 +92,14 @@ class ShardStore {
   struct Options {
     std::vector<std::filesystem::path> directories;  ///< at least one; each must exist
     std::uint64_t chunk_bytes = 1u << 20;            ///< checksum and stripe; a multiple of 4096
+    /// Of each directory, as `aio::try_paths` finds it; empty or unknown: equal until measured.
+    std::vector<aio::PathBandwidth> bandwidths{};
+    Logger* log = nullptr;  ///< told when the shares change; null: nobody is
   };
 
-  /// Throws ConfigError (no directory, bad chunk, a file system whose transfers must be aligned to
-  /// more than 4096) and IoError (a directory that is missing or read-only).
+  /// Throws ConfigError (no directory or more than 64, bad chunk, a file system whose transfers
+  /// must be aligned to more than 4096), UsageError (bandwidths of other directories) and IoError
+  /// (a directory that is missing or read-only).
   ShardStore(const Options& options, aio::IoQueue& queue, Budget& nvme, Counters& counters);
   ~ShardStore();
   ShardStore(const ShardStore&) = delete;
@@ -92,8 +113,16 @@ class ShardStore {
   /// Bytes a buffer must have for a range of `bytes`: rounded up to the files' alignment.
   [[nodiscard]] std::uint64_t buffer_bytes(std::uint64_t bytes) const noexcept;
   [[nodiscard]] std::uint64_t chunk_bytes() const noexcept;
-  /// Disk bytes that an extent of `bytes` takes, for plans.
-  [[nodiscard]] static std::uint64_t disk_bytes(std::uint64_t bytes);
+  /// Disk bytes that an extent of `bytes` takes and is charged for, for plans: whole blocks and,
+  /// with several directories, the free places that it brings.
+  [[nodiscard]] static std::uint64_t disk_bytes(std::uint64_t bytes, std::uint64_t chunk_bytes,
+                                                std::size_t directories);
+
+  /// Takes these as the directories' bandwidths, in place of what was measured so far. Throws
+  /// UsageError when there are more or fewer than directories.
+  void set_bandwidths(std::span<const aio::PathBandwidth> bandwidths);
+  /// In the order of the options.
+  [[nodiscard]] std::vector<DirectoryUse> directories() const;
 
   /// For `fetch` and `flush` in movement.h, which are how callers move bytes.
   [[nodiscard]] std::optional<Transfer> start_read(Extent extent, ByteRange range,

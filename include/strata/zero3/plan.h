@@ -32,6 +32,7 @@ struct PlanInput {
   bool accumulate_fp32 = false;                         ///< more than one micro-batch per step
   TierBytes budgets;
   bool nvme_available = true;                       ///< a directory is named: gradients may spill
+  std::size_t nvme_directories = 1;                 ///< that the shard store is striped over
   std::uint64_t chunk_bytes = 1u << 20;             ///< of the shard store
   std::uint64_t prefetch_elements = 50'000'000;     ///< wished for ahead of use
   std::uint64_t live_elements_max = 1'000'000'000;  ///< kept unsharded on the device at most

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "strata/aio/path_meter.h"
+#include "strata/aio/stripe.h"
+#include "tiering/extent_record.h"
+
+namespace strata::tiering {
+
+/// Buffers, chunks and extents start on multiples of this: the largest alignment that the store
+/// takes from a file system.
+inline constexpr std::uint64_t kDiskBlock = 4096;
+
+/// Which places of the store's files are in use and which path each chunk should be on.
+///
+/// A file is a row of slots of one chunk each, and of tails: the last chunk of an extent takes only
+/// the blocks that it fills, and stays where it is. With several paths every extent brings, beside
+/// its chunks, a reserve of free slots. A chunk that is on the wrong path moves when it is flushed,
+/// into a free slot of the right one, so the bytes on the disks are never copied. Thread: one.
+class StripeMap {
+ public:
+  /// An extent may have one free slot for each so many of its whole chunks.
+  static constexpr std::uint64_t kChunksPerSpare = 4;
+
+  /// `paths`: as measured, or unknown; one for each file.
+  StripeMap(std::span<const aio::PathBandwidth> paths, std::uint64_t chunk_bytes);
+
+  /// Disk bytes of an extent, its reserve included.
+  [[nodiscard]] static std::uint64_t disk_bytes(std::uint64_t bytes, std::uint64_t chunk_bytes,
+                                                std::size_t paths);
+
+  /// A place for each chunk of a new extent.
+  struct Deal {
+    std::uint64_t first_position = 0;  ///< of its chunks in the sequence that is dealt to the paths
+    std::vector<ChunkPlace> places;
+    std::uint64_t whole_chunks = 0;  ///< of these; the rest, if any, is the tail
+    std::vector<ChunkPlace> spares;
+    std::vector<std::uint64_t> ends;  ///< bytes that each file must have
+  };
+  /// Works out where an extent would go. Nothing is taken before `adopt`, of the last deal only.
+  [[nodiscard]] Deal deal(std::uint64_t bytes) const;
+  void adopt(const Deal& deal);
+
+  /// Where a whole chunk that is about to be flushed should go instead of `place`, if it should and
+  /// there is room: a free slot, which is taken. Allocates nothing.
+  [[nodiscard]] std::optional<ChunkPlace> move(std::uint64_t position, ChunkPlace place);
+  /// Gives a slot back.
+  void release(ChunkPlace slot);
+
+  /// Looks at what the paths have done. Returns true when `shares` have changed.
+  bool rebalance();
+  /// Takes these bandwidths as measured.
+  void set_bandwidths(std::span<const aio::PathBandwidth> bandwidths);
+
+  [[nodiscard]] std::size_t paths() const noexcept { return files_.size(); }
+  /// What the operations of a path are to name; null with one path, which needs no balance.
+  [[nodiscard]] aio::PathMeter* meter(std::size_t path) noexcept;
+  /// The shares that the paths have room for.
+  [[nodiscard]] std::span<const double> shares() const noexcept { return shares_; }
+  /// Slots of a file, those in use by chunks and those free.
+  [[nodiscard]] std::uint64_t used_slots(std::size_t path) const;
+  [[nodiscard]] std::uint64_t free_slots(std::size_t path) const;
+
+ private:
+  struct File {
+    std::uint64_t end = 0;              // bytes that belong to extents
+    std::uint64_t slots = 0;            // used and free
+    std::vector<std::uint64_t> free{};  // offsets of free slots; room for all
+  };
+  /// Takes over the balancer's shares. Returns true when that has changed something.
+  bool fit_shares();
+
+  const std::uint64_t chunk_bytes_;
+  std::vector<File> files_;
+  std::deque<aio::PathMeter> meters_;
+  std::vector<aio::PathTotals> totals_;  // of the meters, for the balancer
+  aio::StripeBalancer balancer_;
+  std::vector<double> shares_;    // the balancer's, as far as there is room
+  std::vector<double> fitted_;    // the next ones
+  std::vector<double> ceilings_;  // what there is room for
+  std::uint64_t chunks_ = 0;      // whole ones, of all extents
+  std::uint64_t next_position_ = 0;
+  std::uint64_t next_spare_ = 0;
+};
+
+}  // namespace strata::tiering
