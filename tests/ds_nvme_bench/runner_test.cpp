@@ -163,8 +163,8 @@ TEST_F(Runner, MeasuresAFileSystemInMemory) {
   const TempDirectory in_memory(memory);
   const TargetFiles files({in_memory.path()}, 4_MiB, true, {});
   const PointResult result =
-      run({.workload = Workload::kRandRw, .block_bytes = 4_KiB, .depth = 4, .verify = true}, kShort,
-          files);
+      run({.workload = Workload::kRandRw, .block_bytes = 4_KiB, .depth = 4, .verify = true},
+          bytes_of(1_MiB), files);
   EXPECT_GT(result.read.requests, 0u);
   EXPECT_EQ(result.read.errors + result.write.errors, 0u) << result.first_error;
 }
