@@ -9,7 +9,7 @@ from typing import Any, Union
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-QUICK = ["--size=8M", "--runtime=100ms", "--ramp-time=0"]
+QUICK = ["--size=8M", "--runtime=200ms", "--ramp-time=0"]
 
 
 class ProgramTest(unittest.TestCase):
@@ -30,11 +30,13 @@ class ProgramTest(unittest.TestCase):
             timeout=120, check=False, **options)
 
     def start(self, *words: Union[str, pathlib.Path], **options: Any) -> subprocess.Popen:
+        options.setdefault("stderr", subprocess.PIPE)
         process = subprocess.Popen(
-            [self.program, *map(str, words)], cwd=self.space, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, **options)
-        self.addCleanup(process.stdout.close)
-        self.addCleanup(process.stderr.close)
+            [self.program, *map(str, words)], cwd=self.space, stdout=subprocess.PIPE, text=True,
+            **options)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                self.addCleanup(stream.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         return process

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "number_text.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
@@ -116,7 +117,8 @@ void add_point_options(CLI::App& command, Point& point) {
 
 void add_limit_options(CLI::App& command, Limits& limits) {
   constexpr const char* kGroup = "How long";
-  add_text(command, "--runtime", "Time measured: 5, 500ms, 2m [5]", "TIME",
+  const auto seconds = compact(std::chrono::duration<double>(limits.runtime).count());
+  add_text(command, "--runtime", "Of a measurement: 5, 500ms, 2m [" + seconds + "]", "TIME",
            [&limits](const std::string& text) {
              limits.runtime = parse_duration(text);
              if (limits.runtime.count() == 0) throw ConfigError("nothing is measured in no time");
