@@ -5,6 +5,11 @@
 #include "strata/base/units.h"
 
 namespace strata::optim_cpu {
+namespace {
+
+constexpr std::uint64_t kAlignment = tiering::HostArena::kGranularity;
+
+}  // namespace
 
 PerState<std::uint64_t> buffer_bytes_of_window(const WindowPipeline::Options& options,
                                                std::uint64_t buffer_alignment) {
@@ -25,15 +30,16 @@ std::uint64_t WindowPipeline::arena_bytes(const Options& options, std::uint64_t 
   return options.windows * std::accumulate(bytes.begin(), bytes.end(), std::uint64_t{0});
 }
 
+std::span<std::byte> take_window_memory(const WindowPipeline::Options& options,
+                                        tiering::HostArena& arena) {
+  return arena.take(WindowPipeline::arena_bytes(options, kAlignment), "optimizer windows");
+}
+
 std::vector<Window> make_windows(const WindowPipeline::Options& options,
-                                 tiering::HostArena* arena) {
-  constexpr std::uint64_t kAlignment = tiering::HostArena::kGranularity;
+                                 std::span<std::byte> memory) {
   PerState<std::uint64_t> bytes{};
-  std::span<std::byte> free;
-  if (arena != nullptr) {
-    bytes = buffer_bytes_of_window(options, kAlignment);
-    free = arena->take(WindowPipeline::arena_bytes(options, kAlignment), "optimizer windows");
-  }
+  if (!memory.empty()) bytes = buffer_bytes_of_window(options, kAlignment);
+  std::span<std::byte> free = memory;
   std::vector<Window> windows;
   windows.reserve(options.windows);
   for (std::size_t w = 0; w < options.windows; ++w) {

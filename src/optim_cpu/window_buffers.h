@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "optim_cpu/window.h"
@@ -12,9 +14,12 @@ namespace strata::optim_cpu {
 [[nodiscard]] PerState<std::uint64_t> buffer_bytes_of_window(const WindowPipeline::Options& options,
                                                              std::uint64_t buffer_alignment);
 
-/// The windows of a pipeline, with buffers taken from `arena` in one piece; without buffers when
-/// `arena` is null.
+/// The memory of all windows of a pipeline, in one piece.
+[[nodiscard]] std::span<std::byte> take_window_memory(const WindowPipeline::Options& options,
+                                                      tiering::HostArena& arena);
+
+/// The windows of a pipeline, with buffers in `memory`; without buffers when that is empty.
 [[nodiscard]] std::vector<Window> make_windows(const WindowPipeline::Options& options,
-                                               tiering::HostArena* arena);
+                                               std::span<std::byte> memory);
 
 }  // namespace strata::optim_cpu

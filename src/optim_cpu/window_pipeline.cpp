@@ -65,7 +65,8 @@ struct WindowPipeline::Impl {
         counters(engine_counters),
         threads(given.threads > 0 ? given.threads : tbb::task_arena::automatic) {
     check_options(options, store);
-    windows = make_windows(options, store == nullptr ? nullptr : &arena);
+    if (store != nullptr) memory = take_window_memory(options, arena);
+    windows = make_windows(options, memory);
   }
 
   [[nodiscard]] Window& window(std::uint64_t number) { return windows[number % windows.size()]; }
@@ -84,6 +85,7 @@ struct WindowPipeline::Impl {
   tiering::ShardStore* const store;
   Counters& counters;
   tbb::task_arena threads;
+  std::span<std::byte> memory;  ///< of the windows
   std::vector<Window> windows;
   std::uint64_t begun = 0, updated = 0, retired = 0;
 };
@@ -177,6 +179,8 @@ WindowPipeline::WindowPipeline(const Options& options, tiering::ShardStore* stor
     : impl_(std::make_unique<Impl>(options, store, arena, counters)) {}
 
 WindowPipeline::~WindowPipeline() = default;
+
+std::span<std::byte> WindowPipeline::memory() const noexcept { return impl_->memory; }
 
 void WindowPipeline::run(std::span<const ShardStates> shards, std::span<const AdamOptions> groups,
                          std::int64_t step, float gradient_scale) {

@@ -29,9 +29,9 @@ PinnedSlots::PinnedSlots(HostArena& arena, std::size_t count, std::uint64_t slot
                      std::to_string(slot_bytes) + " bytes; both must be positive");
   }
   const std::uint64_t stride = round_up(slot_bytes, HostArena::kGranularity);
-  const std::span<std::byte> memory = arena.take(count * stride, "staging slots");
+  memory_ = arena.take(count * stride, "staging slots");
   free_.reserve(count);
-  for (std::size_t i = count; i-- > 0;) free_.push_back(memory.subspan(i * stride, slot_bytes));
+  for (std::size_t i = count; i-- > 0;) free_.push_back(memory_.subspan(i * stride, slot_bytes));
 }
 
 // The slot given back last goes out first: its memory is the warmest.

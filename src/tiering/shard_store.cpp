@@ -79,6 +79,7 @@ ShardStore::Impl::Impl(const Options& options, aio::IoQueue& io_queue, Budget& n
                         std::to_string(alignment) + " bytes, more than " +
                         std::to_string(kDiskBlock) + "; choose a directory on another file system");
     }
+    prepared_files.push_back(queue.prepare(files.back()));
   }
 }
 

@@ -38,6 +38,7 @@ struct ShardStore::Impl {
   const std::uint64_t chunk_bytes;
   std::uint32_t alignment = 512;
   std::vector<aio::IoFile> files;
+  std::vector<aio::IoPreparation> prepared_files;  ///< where the queue's backend can
   StripeMap stripes;
   Logger* log;  ///< null: nobody is told
   std::deque<ExtentRecord> extents;

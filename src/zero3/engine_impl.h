@@ -70,12 +70,15 @@ struct Engine::Impl {
   std::unique_ptr<zero3::ParameterCoordinator> parameters_;
   std::unique_ptr<zero3::GradientCoordinator> gradients_;
   std::unique_ptr<optim_cpu::WindowPipeline> pipeline_;
+  std::vector<aio::IoPreparation> prepared_;  ///< staging slots and windows
 
   // Where training stands.
   std::int64_t micro_steps_ = 0;  ///< backwards since the last optimizer step
   std::int64_t step_ = 0;         ///< optimizer steps taken
 
  private:
+  /// Lets the I/O engine prepare the memory that all transfers pass through.
+  void prepare_io_memory();
   void set_homes(zero3::Unit& unit);
   void set_gradient_home(zero3::Unit& unit, tiering::Tier tier);
   [[nodiscard]] optim_cpu::StateHome make_home(tiering::Tier tier, std::uint64_t count,

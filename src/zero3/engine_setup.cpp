@@ -275,8 +275,26 @@ void Engine::Impl::prepare() {
     pipeline_ = std::make_unique<optim_cpu::WindowPipeline>(
         options, plan.windows > 0 ? store_.get() : nullptr, host, counters_);
   }
+  if (queue_) prepare_io_memory();
   if (!gradients_) {
     log_.warning("no parameter is trainable: backward and step will change nothing");
+  }
+}
+
+void Engine::Impl::prepare_io_memory() {
+  std::vector<std::span<std::byte>> memory;
+  if (fetch_slots_) memory.push_back(fetch_slots_->memory());
+  if (gradient_slots_) memory.push_back(gradient_slots_->memory());
+  if (pipeline_) memory.push_back(pipeline_->memory());
+  for (const std::span<std::byte> piece : memory) {
+    if (piece.empty()) continue;
+    aio::IoPreparation prepared = queue_->prepare(piece);
+    if (prepared.refusal() == aio::Backend::kNothingToPrepare) return;
+    if (!prepared.refusal().empty()) {
+      log_.info("I/O buffers are not registered: " + prepared.refusal());
+      return;
+    }
+    prepared_.push_back(std::move(prepared));
   }
 }
 

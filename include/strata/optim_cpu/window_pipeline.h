@@ -73,6 +73,9 @@ class WindowPipeline {
   void run(std::span<const ShardStates> shards, std::span<const AdamOptions> groups,
            std::int64_t step, float gradient_scale);
 
+  /// All windows, for IoQueue::prepare; empty when there are none.
+  [[nodiscard]] std::span<std::byte> memory() const noexcept;
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

@@ -42,6 +42,8 @@ class PinnedSlots {
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
   [[nodiscard]] std::uint64_t slot_bytes() const noexcept { return slot_bytes_; }
   [[nodiscard]] std::size_t free_count() const;
+  /// All slots, for IoQueue::prepare.
+  [[nodiscard]] std::span<std::byte> memory() const noexcept { return memory_; }
 
  private:
   friend class PinnedSlot;
@@ -49,6 +51,7 @@ class PinnedSlots {
 
   std::size_t count_;
   std::uint64_t slot_bytes_;
+  std::span<std::byte> memory_;
   mutable std::mutex mutex_;
   std::vector<std::span<std::byte>> free_;
 };
