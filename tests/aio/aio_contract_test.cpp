@@ -26,7 +26,6 @@ std::vector<AioCase> all_cases() {
       {"on_disk", on_disk},
       {"on_tmpfs", in_memory},
       {"on_overlay", mount_overlay},
-      {"on_blocks_of_512", [] { return mount_ext4(512); }},
       {"on_blocks_of_4096", [] { return mount_ext4(4096); }}};
   std::vector<AioCase> cases;
   for (const auto& [engine, kind] : engines) {
@@ -35,11 +34,7 @@ std::vector<AioCase> all_cases() {
     }
   }
   // Where io_uring may be refused at any time: the limit is shared by all processes of a user.
-  for (const auto& [engine, kind] :
-       {std::pair{"auto", BackendKind::kAuto}, std::pair{"libaio", BackendKind::kLibaio}}) {
-    cases.push_back(
-        {std::string(engine) + "_with_little_lockable_memory", kind, limit_lockable_memory});
-  }
+  cases.push_back({"auto_with_little_lockable_memory", BackendKind::kAuto, limit_lockable_memory});
   cases.push_back({"sim_on_disk", BackendKind::kAuto, on_disk,
                    [] { return make_sim_backend({.seed = 4, .depth = 8}); }});
   return cases;

@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,6 +24,8 @@ namespace strata::aio {
 namespace {
 
 constexpr off_t kLoopBytes = 64 << 20;
+constexpr off_t kInnerLoopBytes = 16 << 20;
+constexpr int kThawAfterMs = 30'000;
 constexpr int kLoopAttempts = 50;
 constexpr rlim_t kLittleMemory = 64 << 10;
 
@@ -49,8 +54,8 @@ class Descriptor {
   int fd_;
 };
 
-Descriptor make_nameless_file(off_t bytes) {
-  std::string name = std::filesystem::current_path() / "strata-image-XXXXXX";
+Descriptor make_nameless_file(const std::filesystem::path& directory, off_t bytes) {
+  std::string name = directory / "strata-image-XXXXXX";
   Descriptor file(::mkostemp(name.data(), O_CLOEXEC));
   if (file.get() < 0) give_up("no file for a loop device");
   ::unlink(name.c_str());
@@ -150,6 +155,56 @@ class Overlay final : public Environment {
   Mount overlay_{"none", "overlay", 0, make_layers(layers_.directory())};
 };
 
+EnvironmentPtr mount_ext4_over(const std::filesystem::path& images, off_t bytes,
+                               std::uint32_t block_bytes) {
+  const Descriptor image = make_nameless_file(images, bytes);
+  const auto [path, device] = attach_loop_device(image.get(), block_bytes);
+  make_file_system(path);
+  return std::make_unique<Mount>(path.c_str(), "ext4", 0, "");
+}
+
+class FrozenUnderneath final : public StallingDisk {
+ public:
+  FrozenUnderneath() { start_guard(); }
+  ~FrozenUnderneath() override {
+    go_on();
+    ::close(guard_pipe_);
+    ::waitpid(guard_, nullptr, 0);
+  }
+  [[nodiscard]] std::filesystem::path directory() const override { return disk_->directory(); }
+
+  void stall() override {
+    if (::ioctl(frozen_.get(), FIFREEZE, 0) != 0) give_up("cannot freeze ext4");
+  }
+  void go_on() override { ::ioctl(frozen_.get(), FITHAW, 0); }
+
+ private:
+  /// A process that thaws what this one would leave frozen: a frozen file system holds up whoever
+  /// touches it, for ever.
+  void start_guard() {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) give_up("no pipe");
+    guard_ = ::fork();
+    if (guard_ < 0) give_up("no process to thaw ext4");
+    if (guard_ == 0) {
+      ::setsid();
+      ::close(ends[1]);
+      pollfd end{.fd = ends[0], .events = 0, .revents = 0};  // closed by the death of the other end
+      ::poll(&end, 1, kThawAfterMs);
+      ::ioctl(frozen_.get(), FITHAW, 0);
+      ::_exit(0);
+    }
+    ::close(ends[0]);
+    guard_pipe_ = ends[1];
+  }
+
+  EnvironmentPtr underneath_ = mount_ext4_over(std::filesystem::current_path(), kLoopBytes, 512);
+  EnvironmentPtr disk_ = mount_ext4_over(underneath_->directory(), kInnerLoopBytes, 512);
+  Descriptor frozen_{::open(underneath_->directory().c_str(), O_RDONLY | O_CLOEXEC)};
+  pid_t guard_ = -1;
+  int guard_pipe_ = -1;
+};
+
 class LittleLockableMemory final : public Environment {
  public:
   LittleLockableMemory() {
@@ -178,11 +233,10 @@ EnvironmentPtr mount_tmpfs(std::uint64_t bytes, bool read_only) {
 EnvironmentPtr mount_overlay() { return std::make_unique<Overlay>(); }
 
 EnvironmentPtr mount_ext4(std::uint32_t block_bytes) {
-  const Descriptor image = make_nameless_file(kLoopBytes);
-  const auto [path, device] = attach_loop_device(image.get(), block_bytes);
-  make_file_system(path);
-  return std::make_unique<Mount>(path.c_str(), "ext4", 0, "");
+  return mount_ext4_over(std::filesystem::current_path(), kLoopBytes, block_bytes);
 }
+
+std::unique_ptr<StallingDisk> mount_stalling_disk() { return std::make_unique<FrozenUnderneath>(); }
 
 EnvironmentPtr limit_lockable_memory() { return std::make_unique<LittleLockableMemory>(); }
 

@@ -8,12 +8,15 @@
 #include <sys/syscall.h>
 
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <sstream>
 #include <string>
-#include <thread>
+#include <utility>
+#include <vector>
 
 #include "aio/aligned_buffer.h"
 #include "aio/denied_syscall.h"
@@ -24,6 +27,7 @@
 namespace strata::aio {
 namespace {
 
+using std::chrono::milliseconds;
 using testing::HasSubstr;
 
 std::string message_of(int code, const std::function<void()>& action) {
@@ -150,6 +154,58 @@ std::vector<HoleCase> hole_cases() {
 
 INSTANTIATE_TEST_SUITE_P(Engines, HoleOnAFullDisk, testing::ValuesIn(hole_cases()),
                          [](const auto& test) { return test.param.name; });
+
+// ---- a disk that stops answering --------------------------------------------------------------
+
+class StalledDisk : public testing::TestWithParam<BackendKind> {};
+
+TEST_P(StalledDisk, FailsTheTransferInTimeAndHoldsUpNoDestructor) {
+  // Lent for ever: the kernel uses them for as long as the disk stalls, and nobody hears of the
+  // end.
+  static AlignedBuffer& buffer = *new AlignedBuffer(256_KiB);
+  static std::vector<IoFile>& files = *new std::vector<IoFile>();
+  std::ostringstream log_text;
+  Logger log(log_text);
+  std::unique_ptr<StallingDisk> disk;
+  try {
+    disk = mount_stalling_disk();
+  } catch (const Unavailable& unavailable) {
+    GTEST_SKIP() << unavailable.what();
+  }
+  std::optional<IoQueue> queue;
+  try {
+    queue.emplace(IoQueueOptions{.backend = GetParam(),
+                                 .block_bytes = 64 << 10,
+                                 .warn_after = milliseconds(100),
+                                 .fail_after = milliseconds(500)},
+                  disk->directory(), log);
+  } catch (const IoError& error) {
+    GTEST_SKIP() << error.what();
+  }
+  files.reserve(3);  // one for each engine: they must not move
+  IoFile& file = files.emplace_back(IoFile::create_scratch(disk->directory()));
+  file.preallocate(1_MiB);
+  const auto write = [&] { queue->submit({OpKind::kWrite, &file, 0, buffer.span()}).wait(); };
+  write();
+
+  disk->stall();
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_THROW(write(), DeadlineExceeded);
+  EXPECT_THROW(write(), DeadlineExceeded);
+  queue.reset();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+  EXPECT_THAT(log_text.str(), HasSubstr("warning: write of " + file.path().string()));
+  disk->go_on();
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, StalledDisk,
+                         testing::Values(BackendKind::kIoUring, BackendKind::kLibaio,
+                                         BackendKind::kThreads),
+                         [](const auto& test) {
+                           return test.param == BackendKind::kIoUring  ? "io_uring"
+                                  : test.param == BackendKind::kLibaio ? "libaio"
+                                                                       : "threads";
+                         });
 
 // ---- directories that take no file ------------------------------------------------------------
 
