@@ -20,7 +20,7 @@ std::vector<int> all_slots(std::uint32_t count) {
 }
 
 std::string explain_no_table(int code, const std::string& what) {
-  const std::string reason = "io_uring takes no registered " + what + ": " + errno_name(code);
+  std::string reason = "io_uring takes no registered " + what + ": " + errno_name(code);
   switch (code) {
     case EINVAL: return reason + "; Linux 5.19 or later is needed";
     case ENOMEM: return reason + "; the kernel is short of memory";
@@ -31,7 +31,7 @@ std::string explain_no_table(int code, const std::string& what) {
 }
 
 std::string explain_no_memory(int code, std::size_t bytes) {
-  const std::string reason =
+  std::string reason =
       "io_uring did not register " + format_bytes(bytes) + " of memory: " + errno_name(code);
   switch (code) {
     case ENOMEM: {

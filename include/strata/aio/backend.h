@@ -59,7 +59,7 @@ class Backend {
   /// Prepares memory, or a file, that many requests will use, so that the engine need not do it for
   /// each of them. An optimisation that may be refused: requests are right with and without it.
   /// Returns "", or why it was not done. Both are forgotten before the memory is unmapped or the
-  /// file closed, when no request of theirs is in flight. Thread: as `enqueue`.
+  /// file closed, when no request of theirs is in flight. Thread and exceptions: as `enqueue`.
   virtual std::string prepare_memory(std::span<std::byte> /*memory*/) { return kNothingToPrepare; }
   virtual void forget_memory(std::span<std::byte> /*memory*/) noexcept {}
   virtual std::string prepare_file(int /*fd*/) { return kNothingToPrepare; }

@@ -46,7 +46,8 @@ class IoChannel {
   /// that have. Returns the number stored; 0 after a time-out, and at once when none is unfinished.
   [[nodiscard]] std::size_t reap(std::span<IoOutcome> outcomes, std::chrono::nanoseconds timeout);
 
-  /// As IoQueue::prepare, at once. Returns "" or the refusal.
+  /// As IoQueue::prepare, at once. Returns "" or the refusal. Throws IoError when the engine is
+  /// unusable.
   std::string prepare(std::span<std::byte> memory);
   void forget(std::span<std::byte> memory) noexcept;
   std::string prepare(const IoFile& file);
