@@ -126,6 +126,13 @@ class BadInput(program.ProgramTest):
         self.run_refused(USAGE, ["--bs"], "--bs=16M", "--output=result")
         self.assertEqual(sorted(self.space.iterdir()), before)
 
+    def test_a_full_standard_output(self) -> None:
+        with open("/dev/full", "w") as full:
+            process = self.start("run", self.disk, *QUICK, stdout=full)
+            error = process.stderr.read()
+        self.assertEqual(process.wait(timeout=60), FAILED)
+        self.assertIn("stdout", error)
+
     def test_an_output_appears_complete(self) -> None:
         result = self.bench("run", self.disk, *QUICK, "--format=json", "--output=result.json")
         self.assertEqual((result.returncode, result.stdout), (DONE, ""), result.stderr)

@@ -30,10 +30,9 @@ class ProgramTest(unittest.TestCase):
             timeout=120, check=False, **options)
 
     def start(self, *words: Union[str, pathlib.Path], **options: Any) -> subprocess.Popen:
-        options.setdefault("stderr", subprocess.PIPE)
-        process = subprocess.Popen(
-            [self.program, *map(str, words)], cwd=self.space, stdout=subprocess.PIPE, text=True,
-            **options)
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        process = subprocess.Popen([self.program, *map(str, words)], cwd=self.space, text=True,
+                                   **options)
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 self.addCleanup(stream.close)

@@ -58,7 +58,9 @@ ExitCode run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return static_cast<int>(run(argc, argv));
+    const ExitCode code = run(argc, argv);
+    if (!std::cout.flush()) throw strata::IoError("the result could not be written to stdout", 0);
+    return static_cast<int>(code);
   } catch (const std::exception& error) {
     std::cerr << "ds_nvme_bench: " << error.what() << std::endl;
     return static_cast<int>(strata::tool::exit_code_of(error));

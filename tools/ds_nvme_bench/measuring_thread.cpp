@@ -40,6 +40,21 @@ std::uint64_t blocks_per_file(const Point& point, const TargetFiles& files) {
   return smallest / point.threads / point.block_bytes;
 }
 
+/// The NUMA node that all disks are next to; -1 when there is none.
+int node_of(const TargetFiles& files) {
+  const int node = files.disks().front().numa_node.value_or(-1);
+  const bool common = std::all_of(
+      files.disks().begin(), files.disks().end(),
+      [&](const aio::DiskDescription& disk) { return disk.numa_node.value_or(-1) == node; });
+  return common ? node : -1;
+}
+
+/// Buffers of a thread that runs next to the disks; it stays there.
+IoMemory make_memory(const Point& point, const TargetFiles& files) {
+  aio::run_on_numa_node(node_of(files));
+  return {point.depth * point.block_bytes, point.huge_pages};
+}
+
 void make_channel(std::optional<aio::IoChannel>& channel, const Point& point,
                   const TargetFiles& files, Logger& log) {
   const aio::IoQueueOptions options{
@@ -47,7 +62,8 @@ void make_channel(std::optional<aio::IoChannel>& channel, const Point& point,
       .block_bytes = static_cast<std::uint32_t>(round_up(point.block_bytes, 4_KiB)),
       .depth = point.depth,
       .threads = std::min(point.depth, kEngineThreadsMax),
-      .operations_max = point.depth};
+      .operations_max = point.depth,
+      .numa_node = node_of(files)};
   if (point.engine == Engine::kNull) {
     channel.emplace(options, aio::make_null_backend(point.depth), log);
   } else {
@@ -69,7 +85,7 @@ MeasuringThread::MeasuringThread(const Point& point, const TargetFiles& files, s
       bytes_max_(bytes_max),
       pattern_(point.workload, blocks_per_file(point, files) * files.files().size(), point.depth,
                point.block_bytes, files.fill_seed(0) + index),
-      memory_(point.depth * point.block_bytes, point.huge_pages),
+      memory_(make_memory(point, files)),
       slots_(point.depth),
       outcomes_(point.depth) {
   const std::uint64_t blocks = blocks_per_file(point, files);

@@ -13,7 +13,8 @@ namespace strata::bench {
 struct DirectionResult {
   std::uint64_t bytes = 0;
   std::uint64_t requests = 0;
-  std::uint64_t short_transfers = 0;
+  std::uint64_t short_transfers =
+      0;  ///< of a mix, all are with the direction that has more requests
   std::uint64_t errors = 0;
   double seconds = 0;        ///< as the point's, 0 when nothing went this way
   LatencyHistogram latency;  ///< of requests, from being issued to being handed back

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <utility>
 
@@ -67,6 +68,12 @@ Session::Session(std::vector<std::filesystem::path> directories, std::optional<s
   for (const auto& directory : directories_) disks.push_back(aio::describe_disk(directory));
   if (!bytes) {
     bytes = default_bytes(disks);
+    if (*bytes == 0) {
+      throw IoError(
+          "there is no room to measure over: a quarter of what is free is less than "
+          "1 MiB; free some space or name another directory",
+          ENOSPC);
+    }
     if (*bytes < kDefaultBytes / disks.size() * disks.size()) {
       console_.log.info("measuring over " + format_bytes(*bytes) +
                         ", a quarter of what is free; --size sets another size");
