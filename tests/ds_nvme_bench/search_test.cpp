@@ -141,10 +141,25 @@ TEST(Search, TakesAtMostAFifthOfTheGridsTime) {
 }
 
 TEST(Search, KeepsToItsBudget) {
-  for (const int budget : {20, 75, 300}) {
-    const Searched run = search_on(deep_queue(), space(), 1, {.budget = seconds(budget)});
-    EXPECT_LE(run.used, seconds(budget) * 11 / 10) << budget;
+  SyntheticDisk disk = deep_queue();
+  for (const auto set_up : {std::chrono::milliseconds(0), std::chrono::milliseconds(100)}) {
+    disk.set_up = set_up;
+    for (const int budget : {40, 75, 300}) {
+      SearchOptions options;
+      options.budget = seconds(budget);
+      const Searched run = search_on(disk, space(), 1, options);
+      EXPECT_LE(run.used, seconds(budget) * 11 / 10) << budget;
+    }
   }
+}
+
+TEST(Search, EndsSoonWhenTheBudgetIsUsedUpFromTheStart) {
+  SyntheticDisk disk = deep_queue();
+  disk.set_up = seconds(1);
+  SearchOptions options;
+  options.budget = seconds(5);
+  const Searched run = search_on(disk, space(), 1, options);
+  EXPECT_LE(run.used, seconds(200));
 }
 
 TEST(Search, GivesATieToTheSettingThatTakesLess) {

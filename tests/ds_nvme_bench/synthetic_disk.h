@@ -31,7 +31,8 @@ struct SyntheticDisk {
   double large_block_penalty = 0;  ///< share of the speed lost for each doubling over 1 MiB
   double fast_bytes = 1e18;        ///< written, after which writes keep `slow_share` of their speed
   double slow_share = 1;
-  double noise = 0;  ///< uniform, plus and minus
+  std::chrono::nanoseconds set_up{0};  ///< of a measurement, beside its run time
+  double noise = 0;                    ///< uniform, plus and minus
   std::map<Engine, EngineCost> engines = {
       {Engine::kIoUring, {}}, {Engine::kLibaio, {}}, {Engine::kThreads, {8e-6, 16}}};
 
@@ -67,7 +68,7 @@ struct SyntheticDisk {
     return
         [this, &clock, &random, written = 0.0](const Point& point, const Limits& limits) mutable {
           if (!engines.at(point.engine).works) throw IoError("io_uring_setup: EPERM", 1);
-          clock += limits.ramp + limits.runtime;
+          clock += limits.ramp + limits.runtime + set_up;
           const DiskSpeeds speeds =
               this->speeds({point.engine, point.block_bytes, point.depth, point.threads});
           const double seconds = std::chrono::duration<double>(limits.runtime).count();

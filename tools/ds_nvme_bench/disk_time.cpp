@@ -18,6 +18,14 @@ double per_second(const DirectionResult& direction, double seconds) {
 
 }  // namespace
 
+DiskSpeeds DiskSpeeds::with_overlap(double read, double write, double mu) {
+  DiskSpeeds speeds{.read = read, .write = write};
+  // Mixing half and half, x bytes each way take x (1 / slower + (1 - mu) / faster).
+  const double mixed = 1 / (1 / std::min(read, write) + (1 - mu) / std::max(read, write));
+  speeds.mixed_read = speeds.mixed_write = mixed;
+  return speeds;
+}
+
 double DiskSpeeds::mu() const {
   if (read <= 0 || write <= 0 || mixed_read <= 0 || mixed_write <= 0) return 0;
   // In one second of mixing the disk moved what takes this long in each direction alone.

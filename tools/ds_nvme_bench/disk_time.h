@@ -27,6 +27,9 @@ struct DiskSpeeds {
   double mixed_read = 0;
   double mixed_write = 0;
 
+  /// A disk that overlaps the two directions as far as `mu` says.
+  [[nodiscard]] static DiskSpeeds with_overlap(double read, double write, double mu);
+
   /// How far reads and writes overlap: 1, the shorter of the two costs nothing; 0, they share the
   /// time and nothing is gained by issuing them together (also when mixing slows the disk down, or
   /// was not measured).

@@ -25,6 +25,7 @@ constexpr double kUntilLattice = 0.30;
 constexpr double kUntilHalved = 0.45;
 constexpr double kUntilClimbed = 0.75;
 
+constexpr nanoseconds kShortest = std::chrono::milliseconds(60);  // run of a measurement
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
 bool better(const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; }
@@ -42,27 +43,6 @@ double median(std::vector<double> values) {
                    values.end());
   if (values.size() % 2 == 1) return values[middle];
   return (values[middle] + *std::max_element(values.begin(), values.begin() + middle)) / 2;
-}
-
-/// What several measurements of one setting come to, each figure by its median.
-Candidate median_of(std::span<const Candidate> turns, const Traffic& traffic) {
-  const auto of = [&](auto figure) {
-    std::vector<double> values;
-    for (const Candidate& turn : turns) values.push_back(figure(turn));
-    return median(std::move(values));
-  };
-  const auto failed = std::find_if(turns.begin(), turns.end(),
-                                   [](const Candidate& turn) { return !turn.failure.empty(); });
-  if (failed != turns.end()) return *failed;
-  Candidate result = turns.front();
-  result.speeds.read = of([](const Candidate& c) { return c.speeds.read; });
-  result.speeds.write = of([](const Candidate& c) { return c.speeds.write; });
-  result.speeds.mixed_read = of([](const Candidate& c) { return c.speeds.mixed_read; });
-  result.speeds.mixed_write = of([](const Candidate& c) { return c.speeds.mixed_write; });
-  result.cpu_seconds_per_gigabyte =
-      of([](const Candidate& c) { return c.cpu_seconds_per_gigabyte; });
-  result.seconds = result.speeds.seconds(traffic);
-  return result;
 }
 
 /// The state of one search.
@@ -92,15 +72,31 @@ class Searcher {
     return until - (elapsed_() - start_);
   }
 
-  /// A run time with which `measurements` of them fit into `time`.
-  static Limits share(nanoseconds time, std::size_t measurements) {
+  /// A run time with which `measurements` of them fit into `time`, what each takes to set up
+  /// included.
+  [[nodiscard]] Limits share(nanoseconds time, std::size_t measurements) const {
     using std::chrono::milliseconds;
-    const nanoseconds each = std::clamp<nanoseconds>(time / std::max<std::size_t>(measurements, 1),
-                                                     milliseconds(50), std::chrono::seconds(3));
+    const auto count = static_cast<nanoseconds::rep>(std::max<std::size_t>(measurements, 1));
+    const nanoseconds each =
+        std::clamp<nanoseconds>(time / count - set_up_, kShortest, std::chrono::seconds(3));
     Limits limits;
     limits.ramp = std::min<nanoseconds>(each / 5, milliseconds(200));
     limits.runtime = each - limits.ramp;
     return limits;
+  }
+
+  /// Measures a setting, and learns what a measurement takes beside its run time.
+  Candidate measure_one(const Setting& setting, const Limits& limits, bool with_mix) {
+    const nanoseconds before = elapsed_();
+    const std::size_t points = result_.points.size();
+    Candidate candidate =
+        measure_setting(setting, limits, with_mix, options_.traffic, measure_, result_.points);
+    runs_ += static_cast<nanoseconds::rep>(result_.points.size() - points);
+    running_ += (limits.ramp + limits.runtime) *
+                static_cast<nanoseconds::rep>(result_.points.size() - points);
+    measuring_ += elapsed_() - before;
+    if (runs_ > 0) set_up_ = std::max<nanoseconds>((measuring_ - running_) / runs_, nanoseconds(0));
+    return candidate;
   }
 
   std::vector<Candidate> measure_round(const std::string& name, std::span<const Setting> settings,
@@ -119,13 +115,15 @@ class Searcher {
 
   void announce(const std::string& name, std::size_t settings, const Limits& limits, int runs) {
     if (on_round_) {
-      on_round_(name, settings,
-                (limits.ramp + limits.runtime) * (static_cast<int>(settings) * runs));
+      const auto count = static_cast<nanoseconds::rep>(settings) * runs;
+      on_round_(name, settings, (limits.ramp + limits.runtime + set_up_) * count);
     }
   }
 
   std::vector<Setting> measure_lattice() {
     const std::vector<Setting> lattice = space_.lattice();
+    // Not compared with anything: it warms up the disk, and tells what a measurement takes.
+    if (!lattice.empty()) (void)measure_one(lattice.back(), share(nanoseconds(0), 1), true);
     const Limits limits = share(left_until(kUntilLattice), lattice.size() * (kWorkloads - 1));
     const auto ranking = measure_round("lattice", lattice, limits, false);
     note_failures(ranking);
@@ -170,7 +168,8 @@ class Searcher {
       if (round.size() == known) return field;  // everything around the best two is known
 
       const nanoseconds left = left_until(kUntilClimbed);
-      const nanoseconds shortest = std::chrono::milliseconds(60) * (round.size() * kWorkloads);
+      const auto count = static_cast<nanoseconds::rep>(round.size() * kWorkloads);
+      const nanoseconds shortest = (kShortest + set_up_) * count;
       if (left < shortest) {
         result_.notes.push_back(
             "the time was up before every neighbour of the best was measured; "
@@ -193,7 +192,8 @@ class Searcher {
     const std::size_t runs = field.size() * kWorkloads;
     const nanoseconds left = left_until(1.0);
     const Limits limits = share(left / 5, runs);
-    const nanoseconds turn = (limits.ramp + limits.runtime) * runs;
+    const nanoseconds turn =
+        (limits.ramp + limits.runtime + set_up_) * static_cast<nanoseconds::rep>(runs);
     const int turns = std::clamp(static_cast<int>(left / turn), kTurnsMin, kTurnsMax);
     announce("final", field.size() * static_cast<std::size_t>(turns), limits, kWorkloads);
 
@@ -257,6 +257,10 @@ class Searcher {
   const ElapsedTime& elapsed_;
   const OnRound& on_round_;
   nanoseconds start_;
+  nanoseconds measuring_{0};  // of which
+  nanoseconds running_{0};    // is what was asked for
+  nanoseconds::rep runs_ = 0;
+  nanoseconds set_up_{0};  // of one run: threads, queues and buffers
   std::set<Setting> measured_;
   SearchResult result_;
 };
@@ -298,6 +302,26 @@ Candidate measure_setting(const Setting& setting, const Limits& limits, bool wit
     candidate.failure = "nothing was moved in the time of the measurement";
   }
   return candidate;
+}
+
+Candidate median_of(std::span<const Candidate> turns, const Traffic& traffic) {
+  const auto of = [&](auto figure) {
+    std::vector<double> values;
+    for (const Candidate& turn : turns) values.push_back(figure(turn));
+    return median(std::move(values));
+  };
+  const auto failed = std::find_if(turns.begin(), turns.end(),
+                                   [](const Candidate& turn) { return !turn.failure.empty(); });
+  if (failed != turns.end()) return *failed;
+  Candidate result = turns.front();
+  result.speeds.read = of([](const Candidate& c) { return c.speeds.read; });
+  result.speeds.write = of([](const Candidate& c) { return c.speeds.write; });
+  result.speeds.mixed_read = of([](const Candidate& c) { return c.speeds.mixed_read; });
+  result.speeds.mixed_write = of([](const Candidate& c) { return c.speeds.mixed_write; });
+  result.cpu_seconds_per_gigabyte =
+      of([](const Candidate& c) { return c.cpu_seconds_per_gigabyte; });
+  result.seconds = result.speeds.seconds(traffic);
+  return result;
 }
 
 SearchResult search(const SearchSpace& space, const SearchOptions& options, const Measure& measure,

@@ -3,7 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -74,5 +74,9 @@ using ElapsedTime = std::function<std::chrono::nanoseconds()>;
 [[nodiscard]] Candidate measure_setting(const Setting& setting, const Limits& limits, bool with_mix,
                                         const Traffic& traffic, const Measure& measure,
                                         std::vector<PointResult>& points);
+
+/// What several measurements of one setting come to, each figure by its median; the failure of the
+/// first one that failed, if one did.
+[[nodiscard]] Candidate median_of(std::span<const Candidate> turns, const Traffic& traffic);
 
 }  // namespace strata::bench

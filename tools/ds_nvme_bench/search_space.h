@@ -35,7 +35,7 @@ struct SearchSpace {
   std::vector<std::uint64_t> blocks;
   std::vector<std::uint32_t> depths;
   std::vector<std::uint32_t> threads;
-  std::uint64_t in_flight_bytes_max = 256_MiB;
+  std::uint64_t in_flight_bytes_max = 128_MiB;  ///< more, no training run can spare
   std::uint64_t file_bytes = UINT64_MAX;  ///< the smallest file: a thread's part holds a block
 
   /// Blocks from 128 KiB to 16 MiB, depths from 1 to 128, threads to `cores` (16 at most).

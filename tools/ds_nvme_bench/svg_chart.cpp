@@ -28,7 +28,7 @@ std::string number(double value) {
 
 std::string short_number(double value) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.3g", value);
+  std::snprintf(text, sizeof text, value >= 1000 ? "%.0f" : "%.3g", value);
   return text;
 }
 
@@ -44,7 +44,8 @@ double round_step(double rough) {
 /// Maps values to places, and knows its ticks.
 class Mapping {
  public:
-  Mapping(const Axis& axis, const std::set<double>& values, double from, double to)
+  /// `to_a_tick`: the axis goes on to the next tick after the largest value.
+  Mapping(const Axis& axis, const std::set<double>& values, bool to_a_tick, double from, double to)
       : logarithmic_(axis.scale == AxisScale::kLogarithmic), from_(from), to_(to) {
     low_ = logarithmic_ ? *values.begin() : std::min(0.0, *values.begin());
     high_ = *values.rbegin();
@@ -53,7 +54,7 @@ class Mapping {
     } else if (logarithmic_) {
       take_powers_of_ten();
     } else {
-      take_round_numbers();
+      take_round_numbers(to_a_tick);
     }
     if (high_ <= low_) {  // a single value stands in the middle
       high_ = logarithmic_ ? high_ * 2 : high_ + 1;
@@ -69,12 +70,12 @@ class Mapping {
   [[nodiscard]] const std::vector<double>& ticks() const { return ticks_; }
 
  private:
-  void take_round_numbers() {
+  void take_round_numbers(bool to_a_tick) {
     const double range = high_ > low_ ? high_ - low_ : 1;
     const double step = round_step(range / kTicksWanted);
-    high_ = std::ceil(high_ / step - 1e-9) * step;
+    if (to_a_tick) high_ = std::ceil(high_ / step - 1e-9) * step;
     if (high_ <= low_) high_ = low_ + step;
-    for (int i = 0; low_ + i * step <= high_ + step / 2; ++i) ticks_.push_back(low_ + i * step);
+    for (int i = 0; low_ + i * step <= high_ + step * 1e-9; ++i) ticks_.push_back(low_ + i * step);
   }
 
   void take_powers_of_ten() {
@@ -142,8 +143,8 @@ class Painter {
     if (xs_.empty()) {
       return svg + text_at(kLeft, chart_.height / 2.0, "chart-label", "no data") + "</svg>\n";
     }
-    const Mapping x(chart_.x, xs_, kLeft, chart_.width - kRight);
-    const Mapping y(chart_.y, ys_, chart_.height - kBottom, kTop);
+    const Mapping x(chart_.x, xs_, false, kLeft, chart_.width - kRight);
+    const Mapping y(chart_.y, ys_, true, chart_.height - kBottom, kTop);
     svg += paint_axes(x, y);
     for (std::size_t i = 0; i < series_.size(); ++i) svg += paint_series(i, x, y);
     if (series_.size() > 1) svg += paint_names(x, y);

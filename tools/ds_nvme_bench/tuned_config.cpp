@@ -171,6 +171,17 @@ std::string with_setting(std::string_view text, const std::string& name, const S
   return changed;
 }
 
+void check_config(const fs::path& path) {
+  if (fs::exists(path)) {
+    (void)formats::DsConfig::from_text(read_file(path), path.string());
+  }
+  const fs::path directory = fs::absolute(path).parent_path();
+  if (::access(directory.c_str(), W_OK) != 0) {
+    throw system_error("write", path.string(), errno,
+                       "a config is written as a new file beside the old one");
+  }
+}
+
 void write_setting(const fs::path& path, const Setting& setting) {
   std::error_code ignored;  // a file that is not there yet is its own target
   const fs::path canonical = fs::weakly_canonical(path, ignored);

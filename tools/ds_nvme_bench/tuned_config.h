@@ -30,6 +30,10 @@ namespace strata::bench {
 [[nodiscard]] std::string with_setting(std::string_view text, const std::string& name,
                                        const Setting& setting);
 
+/// Finds out whether `write_setting` would work, as far as that can be known before. Throws as it
+/// does.
+void check_config(const std::filesystem::path& path);
+
 /// Writes the setting into the config at `path`, or makes one that has only these sections. A new
 /// file takes the old one's place in one step, with its permissions; a symbolic link keeps pointing
 /// to it. Throws ConfigError as `with_setting` does, IoError; then the file is as it was.
