@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <exception>
+#include <span>
 
+#include "strata/aio/path_meter.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
@@ -168,6 +170,10 @@ void Driver::enqueue_staged(Time now) {
   }
   const std::size_t accepted = backend_.enqueue(requests_);
   STRATA_CHECK(accepted <= staged_.size(), "accepted=" + std::to_string(accepted));
+  for (const BlockIndex index : std::span(staged_).first(accepted)) {
+    const Operation& operation = blocks_[index].state->operation;
+    if (operation.meter != nullptr) operation.meter->begin(operation.kind, now);
+  }
   staged_.erase(staged_.begin(), staged_.begin() + static_cast<std::ptrdiff_t>(accepted));
   in_backend_ += static_cast<std::uint32_t>(accepted);
   statistics_.requests += accepted;
@@ -188,6 +194,11 @@ void Driver::complete(const Completion& completion, Time now) {
   const auto index = static_cast<BlockIndex>(completion.tag);
   const Block& block = blocks_[index];
   if (block.state == nullptr) return;  // it was given up at its deadline
+  const Operation& operation = block.state->operation;
+  if (operation.meter != nullptr) {
+    const std::int64_t moved = std::max<std::int64_t>(completion.result, 0);
+    operation.meter->end(operation.kind, static_cast<std::uint64_t>(moved), now);
+  }
   if (completion.result == -EINTR || completion.result == -EAGAIN) {
     ++statistics_.retries;
     retry(index, TransferFailure::Kind::kSystem, static_cast<int>(-completion.result), now);

@@ -4,14 +4,15 @@
 
 #include "aio/io_queue_impl.h"
 #include "aio/service_thread.h"
+#include "strata/aio/numa.h"
 #include "strata/base/error.h"
 
 namespace strata::aio {
 
 using detail::OperationState;
 
-IoQueue::Impl::Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& log)
-    : EngineParts(wanted, std::move(chosen), log) {
+IoQueue::Impl::Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& logger)
+    : EngineParts(wanted, std::move(chosen), logger), log(logger) {
   cancelled.reserve(options.operations_max);
   for (std::uint32_t i = 0; i < options.operations_max; ++i) states[i].queue = this;
 }
@@ -54,11 +55,21 @@ void IoQueue::Impl::reclaim(OperationState& state) {
 // ---- the driver's side ------------------------------------------------------------------------
 
 void IoQueue::Impl::run() {
+  move_to_its_node();
   while (exchange_with_callers()) {
     notify_finished();
+    obey(std::exchange(taken, nullptr));
     driver.turn();
   }
   notify_finished();
+  obey(std::exchange(taken, nullptr));
+}
+
+void IoQueue::Impl::move_to_its_node() {
+  const std::string refusal = run_on_numa_node(options.numa_node);
+  if (refusal.empty()) return;
+  log.warning("I/O threads are not bound to NUMA node " + std::to_string(options.numa_node) + ": " +
+              refusal);
 }
 
 /// Publishes what has finished and takes what was submitted. False when there is nothing left to
@@ -73,6 +84,7 @@ bool IoQueue::Impl::exchange_with_callers() {
     if (state->cancel_asked) driver.cancel(*state);
   }
   cancelled.clear();
+  taken = std::exchange(commands, nullptr);
   statistics = driver.statistics();
   if (!breakdown) breakdown = driver.breakdown();
   parked = !driver.saturated();

@@ -2,8 +2,10 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,10 +15,20 @@
 
 namespace strata::aio {
 
+/// Something that a caller wants done on the driver's thread. On the caller's stack; it waits.
+struct DriverCommand {
+  std::string (*carry_out)(Backend&, const DriverCommand&) = nullptr;
+  std::span<std::byte> memory = {};
+  int fd = -1;
+  std::string answer = {};
+  bool is_done = false;
+  DriverCommand* next = nullptr;  // in the queue's list
+};
+
 /// What callers and the driver's thread share. The mutex guards everything between it and the
 /// thread; the driver itself belongs to the thread alone.
 struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
-  Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& log);
+  Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& logger);
 
   /// Accepts a checked operation if there is a place.
   std::optional<IoTicket> accept(std::unique_lock<std::mutex>& lock, const Operation& operation);
@@ -25,16 +37,25 @@ struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
   /// Frees the place of a failed operation.
   void reclaim(detail::OperationState& state);
 
+  /// Waits until the driver's thread has carried out `command`. Returns its answer.
+  std::string ask_driver(DriverCommand& command);
+
+  /// The driver's thread.
   void run();
+  void move_to_its_node();
   bool exchange_with_callers();
   void publish_finished();
   void notify_finished();
+  void obey(DriverCommand* first);
 
+  Logger& log;
   std::mutex mutex;
   std::condition_variable room;     // a place has become free, or none ever will
   std::condition_variable stopped;  // the driver's thread has left its loop
+  std::condition_variable obeyed;   // commands are done
   detail::OperationList submitted;
   std::vector<detail::OperationState*> cancelled;  // for the driver
+  DriverCommand* commands = nullptr;               // for the driver
   std::uint32_t unfinished = 0;
   IoStatistics statistics;
   std::optional<Breakdown> breakdown;
@@ -43,6 +64,7 @@ struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
   bool has_stopped = false;
   bool has_lost_requests = false;
 
+  DriverCommand* taken = nullptr;  // of the driver's thread
   std::thread thread;
 };
 

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <thread>
 
+#include "aio/ring_registry.h"
 #include "strata/aio/backend.h"
 #include "strata/base/error.h"
 
@@ -18,7 +19,11 @@ constexpr std::uint64_t kWakeTag = ~std::uint64_t{0};
 // How long a kernel short of memory is left alone before it is asked again.
 constexpr std::chrono::milliseconds kNoMemoryPause{1};
 
-/// Requests collect in the submission ring and one system call per `reap` both submits them and
+// Many small requests go to the kernel this many at a time, so that the disk works on the first
+// ones while the others are prepared.
+constexpr unsigned kBatch = 8;
+
+/// Requests collect in the submission ring, and one system call per `reap` both submits them and
 /// waits. The ring is enabled by the thread that drives it, because a kernel that defers its
 /// completion work (IORING_SETUP_DEFER_TASKRUN) ties the ring to that thread.
 class IoUringBackend final : public Backend {
@@ -33,11 +38,16 @@ class IoUringBackend final : public Backend {
   std::size_t enqueue(std::span<const Request> requests) override;
   std::size_t reap(std::span<Completion> completions, std::chrono::nanoseconds timeout) override;
   void wake() noexcept override;
+  std::string prepare_memory(std::span<std::byte> memory) override;
+  void forget_memory(std::span<std::byte> memory) noexcept override;
+  std::string prepare_file(int fd) override;
+  void forget_file(int fd) noexcept override;
 
  private:
   int set_up_ring();
   void enable_on_this_thread();
   void arm_wake();
+  void fill(io_uring_sqe& entry, const Request& request) const;
   io_uring_sqe* next_entry();
   void submit_and_wait(std::chrono::nanoseconds timeout);
   std::size_t collect(std::span<Completion> completions);
@@ -45,6 +55,7 @@ class IoUringBackend final : public Backend {
   const std::uint32_t depth_;
   std::uint32_t in_flight_ = 0;  // accepted and not yet handed back
   io_uring ring_{};
+  RingRegistry registry_{ring_};
   bool enabled_ = false;
   int wake_fd_ = -1;
   std::uint64_t wake_count_ = 0;  // where the ring's own read puts the eventfd's value
@@ -75,7 +86,8 @@ IoUringBackend::~IoUringBackend() {
 int IoUringBackend::set_up_ring() {
   const std::uint32_t entries = depth_ + 1;  // one for the wake
   io_uring_params params{};
-  params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED;
+  params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+                 IORING_SETUP_R_DISABLED;
   int result = io_uring_queue_init_params(entries, &ring_, &params);
   if (result == -EINVAL) {
     params = {};
@@ -107,17 +119,31 @@ void IoUringBackend::arm_wake() {
   entry->user_data = kWakeTag;
 }
 
+void IoUringBackend::fill(io_uring_sqe& entry, const Request& request) const {
+  const bool reading = request.kind == OpKind::kRead;
+  const int memory_slot = registry_.slot_of_memory(request.data, request.bytes);
+  if (memory_slot == RingRegistry::kNone) {
+    const auto opcode = reading ? IORING_OP_READ : IORING_OP_WRITE;
+    io_uring_prep_rw(opcode, &entry, request.fd, request.data, request.bytes, request.offset);
+  } else {
+    const auto opcode = reading ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+    io_uring_prep_rw(opcode, &entry, request.fd, request.data, request.bytes, request.offset);
+    entry.buf_index = static_cast<std::uint16_t>(memory_slot);
+  }
+  if (const int file_slot = registry_.slot_of_file(request.fd); file_slot != RingRegistry::kNone) {
+    entry.fd = file_slot;
+    entry.flags |= IOSQE_FIXED_FILE;
+  }
+  entry.user_data = request.tag;
+}
+
 std::size_t IoUringBackend::enqueue(std::span<const Request> requests) {
   enable_on_this_thread();
   const auto accepted = std::min<std::size_t>(requests.size(), depth_ - in_flight_);
   for (const Request& request : requests.first(accepted)) {
-    io_uring_sqe* entry = next_entry();
-    if (request.kind == OpKind::kRead) {
-      io_uring_prep_read(entry, request.fd, request.data, request.bytes, request.offset);
-    } else {
-      io_uring_prep_write(entry, request.fd, request.data, request.bytes, request.offset);
-    }
-    entry->user_data = request.tag;
+    fill(*next_entry(), request);
+    // What the kernel does not take now goes with the next `reap`, which sees its reason.
+    if (io_uring_sq_ready(&ring_) >= kBatch) (void)io_uring_submit(&ring_);
   }
   in_flight_ += static_cast<std::uint32_t>(accepted);
   return accepted;
@@ -173,6 +199,22 @@ void IoUringBackend::wake() noexcept {
   // Fails only when 2^64 - 2 wakes are unread, and then the reader is awake anyway.
   [[maybe_unused]] const ssize_t written = ::write(wake_fd_, &one, sizeof one);
 }
+
+std::string IoUringBackend::prepare_memory(std::span<std::byte> memory) {
+  enable_on_this_thread();
+  return registry_.add_memory(memory);
+}
+
+void IoUringBackend::forget_memory(std::span<std::byte> memory) noexcept {
+  registry_.remove_memory(memory);
+}
+
+std::string IoUringBackend::prepare_file(int fd) {
+  enable_on_this_thread();
+  return registry_.add_file(fd);
+}
+
+void IoUringBackend::forget_file(int fd) noexcept { registry_.remove_file(fd); }
 
 }  // namespace
 

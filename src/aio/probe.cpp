@@ -91,7 +91,8 @@ ChosenBackend choose_backend(const IoQueueOptions& options, const std::filesyste
       if (options.backend == BackendKind::kIoUring) throw IoError(reason, error.code());
     }
   }
-  ChosenBackend chosen{make_threads_backend(options.depth, options.threads), "threads"};
+  ChosenBackend chosen{make_threads_backend(options.depth, options.threads, options.numa_node),
+                       "threads"};
   try_transfer(*chosen.backend, file);
   if (!reason.empty()) chosen.description += " (" + reason + ")";
   log.info("I/O engine: " + chosen.description);

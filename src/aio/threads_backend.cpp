@@ -9,6 +9,7 @@
 
 #include "aio/service_thread.h"
 #include "strata/aio/backend.h"
+#include "strata/aio/numa.h"
 #include "strata/base/error.h"
 
 namespace strata::aio {
@@ -76,7 +77,7 @@ void work_until_stopped(Exchange& exchange) {
 
 class ThreadsBackend final : public Backend {
  public:
-  ThreadsBackend(std::uint32_t depth, std::uint32_t threads);
+  ThreadsBackend(std::uint32_t depth, std::uint32_t threads, int numa_node);
   ~ThreadsBackend() override { stop(); }
   ThreadsBackend(const ThreadsBackend&) = delete;
   ThreadsBackend& operator=(const ThreadsBackend&) = delete;
@@ -96,14 +97,16 @@ class ThreadsBackend final : public Backend {
   std::vector<std::thread> workers_;
 };
 
-ThreadsBackend::ThreadsBackend(std::uint32_t depth, std::uint32_t threads)
+ThreadsBackend::ThreadsBackend(std::uint32_t depth, std::uint32_t threads, int numa_node)
     : depth_(depth), exchange_(std::make_shared<Exchange>(depth)) {
   workers_.reserve(threads);
   try {
     for (std::uint32_t i = 0; i < threads; ++i) {
       workers_.push_back(
-          start_service_thread("strata-io-" + std::to_string(i),
-                               [exchange = exchange_] { work_until_stopped(*exchange); }));
+          start_service_thread("strata-io-" + std::to_string(i), [exchange = exchange_, numa_node] {
+            run_on_numa_node(numa_node);  // a refusal is the queue's thread's too, and it says so
+            work_until_stopped(*exchange);
+          }));
     }
   } catch (const IoError&) {
     stop();
@@ -167,8 +170,9 @@ void ThreadsBackend::wake() noexcept {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_threads_backend(std::uint32_t depth, std::uint32_t threads) {
-  return std::make_unique<ThreadsBackend>(depth, threads);
+std::unique_ptr<Backend> make_threads_backend(std::uint32_t depth, std::uint32_t threads,
+                                              int numa_node) {
+  return std::make_unique<ThreadsBackend>(depth, threads, numa_node);
 }
 
 }  // namespace strata::aio

@@ -1,43 +1,93 @@
 #include <gtest/gtest.h>
 
+#include <array>
+#include <chrono>
 #include <filesystem>
 #include <sstream>
 #include <vector>
 
 #include "aio/aligned_buffer.h"
 #include "aio/allocation_counter.h"
+#include "strata/aio/io_channel.h"
 #include "strata/aio/io_queue.h"
 
 namespace strata::aio {
 namespace {
 
-TEST(IoQueueMemory, IsAllTakenWhenTheQueueIsMade) {
-  constexpr std::size_t kBytes = 1 << 20;
-  constexpr std::size_t kPiece = 128 << 10;
-  for (const BackendKind kind : {BackendKind::kAuto, BackendKind::kThreads}) {
-    const auto here = std::filesystem::current_path();
-    std::ostringstream log_text;
-    Logger log(log_text);
-    IoQueue queue({.backend = kind, .block_bytes = 16 << 10, .depth = 8}, here, log);
-    IoFile file = IoFile::create_scratch(here);
-    file.preallocate(kBytes);
-    AlignedBuffer buffer(kBytes);
-    std::vector<IoTicket> tickets;
-    tickets.reserve(kBytes / kPiece);
+/// Counts what the transfers of a queue or a channel allocate, by engine.
+class AioMemory : public testing::TestWithParam<BackendKind> {
+ protected:
+  static constexpr std::size_t kBytes = 1 << 20;
+  static constexpr std::size_t kPiece = 128 << 10;
+  static constexpr std::size_t kPieces = kBytes / kPiece;
+  static constexpr int kRounds = 10;
 
-    const std::uint64_t before = allocations_so_far();
-    for (int round = 0; round < 10; ++round) {
-      for (const OpKind op : {OpKind::kWrite, OpKind::kRead}) {
-        tickets.clear();
-        for (std::size_t at = 0; at < kBytes; at += kPiece) {
-          tickets.push_back(queue.submit({op, &file, at, buffer.span(at, kPiece)}));
-        }
-        for (IoTicket& ticket : tickets) ticket.wait();
+  void SetUp() override { file.preallocate(kBytes); }
+
+  Operation piece(OpKind kind, std::size_t index) {
+    return {kind, &file, index * kPiece, buffer.span(index * kPiece, kPiece)};
+  }
+
+  const std::filesystem::path here = std::filesystem::current_path();
+  std::ostringstream log_text;
+  Logger log{log_text};
+  IoFile file = IoFile::create_scratch(here);
+  AlignedBuffer buffer{kBytes};
+  IoQueueOptions options{.backend = GetParam(), .block_bytes = 16 << 10, .depth = 8};
+};
+
+TEST_P(AioMemory, OfAQueueIsAllTakenWhenItIsMadeAndPrepared) {
+  IoQueue queue(options, here, log);
+  // Half of it, so that requests go both ways.
+  const IoPreparation of_memory = queue.prepare(buffer.span(0, kBytes / 2));
+  const IoPreparation of_file = queue.prepare(file);
+  std::vector<IoTicket> tickets;
+  tickets.reserve(kPieces);
+
+  const std::uint64_t before = allocations_so_far();
+  for (int round = 0; round < kRounds; ++round) {
+    for (const OpKind kind : {OpKind::kWrite, OpKind::kRead}) {
+      tickets.clear();
+      for (std::size_t i = 0; i < kPieces; ++i) tickets.push_back(queue.submit(piece(kind, i)));
+      for (IoTicket& ticket : tickets) ticket.wait();
+    }
+  }
+  EXPECT_EQ(allocations_so_far(), before) << queue.description();
+}
+
+TEST_P(AioMemory, OfAChannelIsAllTakenWhenItIsMadeAndPrepared) {
+  IoChannel channel(options, here, log);
+  (void)channel.prepare(buffer.span(0, kBytes / 2));
+  (void)channel.prepare(file);
+  std::array<IoOutcome, 3> outcomes;
+
+  const std::uint64_t before = allocations_so_far();
+  for (int round = 0; round < kRounds; ++round) {
+    for (const OpKind kind : {OpKind::kWrite, OpKind::kRead}) {
+      for (std::size_t i = 0; i < kPieces; ++i) ASSERT_TRUE(channel.try_submit(piece(kind, i), i));
+      while (channel.unfinished() > 0) {
+        ASSERT_GT(channel.reap(outcomes, std::chrono::seconds(30)), 0u);
       }
     }
-    EXPECT_EQ(allocations_so_far(), before) << queue.description();
   }
+  EXPECT_EQ(allocations_so_far(), before) << channel.description();
 }
+
+TEST_P(AioMemory, OfCancelledOperationsIsTakenOnlyForErrorsThatAreAskedFor) {
+  IoQueue queue(options, here, log);
+  const std::uint64_t before = allocations_so_far();
+  for (int round = 0; round < kRounds; ++round) {
+    IoTicket ticket = queue.submit(piece(OpKind::kRead, 0));
+    ticket.cancel();
+  }
+  EXPECT_EQ(allocations_so_far(), before) << queue.description();
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, AioMemory,
+                         testing::Values(BackendKind::kAuto, BackendKind::kThreads),
+                         [](const auto& test) {
+                           return test.param == BackendKind::kAuto ? "auto" : "threads";
+                         });
 
 }  // namespace
 }  // namespace strata::aio

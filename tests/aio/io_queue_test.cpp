@@ -17,6 +17,7 @@ using IoQueueRetries = ScriptedQueue;
 using IoQueueErrors = ScriptedQueue;
 using IoQueueRoom = ScriptedQueue;
 using IoQueueTickets = ScriptedQueue;
+using IoQueuePlace = ScriptedQueue;
 using IoQueueOptionsCheck = ScriptedQueue;
 
 TEST_F(IoQueueSplitting, CutsAnOperationIntoBlocksInOrder) {
@@ -273,6 +274,24 @@ TEST_F(IoQueueTickets, RefuseASecondWait) {
   ticket.wait();
   EXPECT_TRUE(ticket.done());
   EXPECT_THROW(ticket.wait(), UsageError);
+}
+
+TEST_F(IoQueuePlace, IsTheNodeThatTheOptionsName) {
+  options.numa_node = 0;
+  start();
+  queue->submit(read_of(0, 4)).wait();
+  queue.reset();
+  EXPECT_THAT(log_text.str(), testing::Not(HasSubstr("NUMA")));
+  EXPECT_TRUE(block_arrived(3));
+}
+
+TEST_F(IoQueuePlace, ThatDoesNotExistIsAWarningAndWorkGoesOnWhereItIs) {
+  options.numa_node = 4095;
+  start();
+  queue->submit(read_of(0, 4)).wait();
+  queue.reset();
+  EXPECT_THAT(log_text.str(), HasSubstr("not bound to NUMA node 4095: node 4095 does not exist"));
+  EXPECT_TRUE(block_arrived(3));
 }
 
 TEST_F(IoQueueOptionsCheck, RefusesValuesOutOfRange) {

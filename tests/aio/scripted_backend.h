@@ -7,6 +7,9 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <set>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "strata/aio/backend.h"
@@ -42,6 +45,7 @@ class Script {
   std::size_t accepted_per_call = 64;
   int refused_calls = 0;          ///< calls of enqueue that accept nothing, to begin with
   bool throws_from_reap = false;  ///< the engine breaks when first asked for completions
+  std::string refusal;            ///< the answer to every preparation
 
   /// Completes the held requests, in full or their first `bytes_max` bytes.
   void release_held(std::size_t bytes_max = ~std::size_t{0}) {
@@ -72,6 +76,16 @@ class Script {
     const std::lock_guard lock(mutex_);
     return requests_;
   }
+  /// What was prepared and forgotten so far: "+memory", "-memory", "+file", "-file".
+  [[nodiscard]] std::vector<std::string> preparations() const {
+    const std::lock_guard lock(mutex_);
+    return preparations_;
+  }
+  /// Threads that called `enqueue`, `reap` or prepared something.
+  [[nodiscard]] std::size_t threads_seen() const {
+    const std::lock_guard lock(mutex_);
+    return threads_.size();
+  }
   [[nodiscard]] std::size_t in_flight_max() const {
     const std::lock_guard lock(mutex_);
     return in_flight_max_;
@@ -93,6 +107,8 @@ class Script {
   std::deque<Completion> completions_;
   std::vector<Request> held_;
   std::vector<Request> requests_;
+  std::vector<std::string> preparations_;
+  std::set<std::thread::id> threads_;
   std::size_t in_flight_ = 0;
   std::size_t in_flight_max_ = 0;
   bool woken_ = false;
@@ -108,6 +124,7 @@ class ScriptedBackend final : public Backend {
 
   std::size_t enqueue(std::span<const Request> requests) override {
     const std::lock_guard lock(script_.mutex_);
+    script_.threads_.insert(std::this_thread::get_id());
     if (script_.refused_calls-- > 0) return 0;
     const std::size_t accepted = std::min(requests.size(), script_.accepted_per_call);
     for (const Request& request : requests.first(accepted)) act_on(request);
@@ -119,6 +136,7 @@ class ScriptedBackend final : public Backend {
 
   std::size_t reap(std::span<Completion> completions, std::chrono::nanoseconds timeout) override {
     std::unique_lock lock(script_.mutex_);
+    script_.threads_.insert(std::this_thread::get_id());
     if (script_.throws_from_reap) throw IoError("the ring is gone", EBADF);
     script_.changed_.wait_for(lock, timeout,
                               [&] { return script_.woken_ || !script_.completions_.empty(); });
@@ -140,7 +158,19 @@ class ScriptedBackend final : public Backend {
     script_.changed_.notify_all();
   }
 
+  std::string prepare_memory(std::span<std::byte> /*memory*/) override { return note("+memory"); }
+  void forget_memory(std::span<std::byte> /*memory*/) noexcept override { note("-memory"); }
+  std::string prepare_file(int /*fd*/) override { return note("+file"); }
+  void forget_file(int /*fd*/) noexcept override { note("-file"); }
+
  private:
+  std::string note(const char* event) {
+    const std::lock_guard lock(script_.mutex_);
+    script_.threads_.insert(std::this_thread::get_id());
+    script_.preparations_.emplace_back(event);
+    return script_.refusal;
+  }
+
   void act_on(const Request& request) {
     Act act = script_.otherwise;
     if (!script_.acts.empty()) {

@@ -366,6 +366,34 @@ TEST_P(AioContract, DestroyingTheQueueFinishesWhatWasAccepted) {
   for (IoTicket& ticket : tickets) EXPECT_NO_THROW(ticket.wait());
 }
 
+TEST_P(AioContract, PreparationChangesNoByteWhetherItIsRefusedOrNot) {
+  AlignedBuffer arena(kFileBytes);
+  AlignedBuffer other(kFileBytes);
+  AlignedBuffer on_disk(kFileBytes);
+  std::mt19937_64 random(22);
+  write_plainly(on_disk);
+  // Twice, for what was forgotten may be prepared again.
+  for (int round = 0; round < 2; ++round) {
+    const IoPreparation of_file = queue->prepare(*file);
+    const IoPreparation of_memory = queue->prepare(arena.span(0, kFileBytes / 2));
+    for (int step = 0; step < 20; ++step) {
+      AlignedBuffer& buffer = random() % 4 == 0 ? other : arena;
+      const auto [offset, bytes] = random_piece(random, 5 * kBlockBytes);
+      const std::uint64_t from = random_piece(random, bytes).first / 2;
+      const std::span<std::byte> memory =
+          buffer.span(from / file->alignment() * file->alignment(), bytes);
+      std::ranges::fill(memory, static_cast<std::byte>(random()));
+      queue->submit(write_of(offset, memory)).wait();
+      std::ranges::copy(memory, on_disk.span(offset, bytes).begin());
+      std::ranges::fill(memory, std::byte{0});
+      queue->submit(read_of(offset, memory)).wait();
+      ASSERT_TRUE(std::ranges::equal(memory, on_disk.span(offset, bytes)));
+    }
+  }
+  queue->submit(read_of(0, arena.span())).wait();
+  EXPECT_TRUE(arena == on_disk);
+}
+
 TEST_P(AioContract, AChannelMovesTheSameBytesWithoutAThread) {
   AlignedBuffer source(kFileBytes);
   AlignedBuffer target(kFileBytes);

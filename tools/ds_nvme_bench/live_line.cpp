@@ -51,11 +51,14 @@ void LiveLine::begin(std::string label, double seconds, std::uint64_t block_byte
   seconds_ = seconds;
   block_bytes_ = block_bytes;
   elapsed_ = 0;
+  moving_ = false;
   since_drawn_ = {};
 }
 
 void LiveLine::add(const Window& window) {
   elapsed_ += window.seconds;
+  moving_ = moving_ || window.bytes_read + window.bytes_written > 0;
+  if (!moving_) return;  // the ramp, which would only lower the first rates shown
   since_drawn_.seconds += window.seconds;
   since_drawn_.bytes_read += window.bytes_read;
   since_drawn_.bytes_written += window.bytes_written;

@@ -43,6 +43,7 @@ class LiveLine {
   std::string label_;
   double seconds_ = 0;
   double elapsed_ = 0;
+  bool moving_ = false;
   std::uint64_t block_bytes_ = 1;
   Window since_drawn_;
 };

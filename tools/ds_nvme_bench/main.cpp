@@ -8,12 +8,23 @@
 #include "plan_command.h"
 #include "quick_command.h"
 #include "run_command.h"
+#include "strata/base/error.h"
 #include "tune_command.h"
 
 namespace {
 
 using strata::bench::Command;
 using strata::tool::ExitCode;
+
+/// What stands before the name of a command belongs to none.
+void require_nothing_before(const CLI::App& app, const CLI::App& command) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->count() > 0) {
+      throw strata::ConfigError(option->get_name() + " stands before \"" + command.get_name() +
+                                "\"; write it behind");
+    }
+  }
+}
 
 ExitCode run(int argc, char** argv) {
   CLI::App app("Tells what disks give to a program that trains from them.", "ds_nvme_bench");
@@ -40,7 +51,9 @@ ExitCode run(int argc, char** argv) {
                                        .log = log,
                                        .interruption = interruption};
   for (const Command& command : commands) {
-    if (command.parser->parsed()) return command.execute(console);
+    if (!command.parser->parsed()) continue;
+    require_nothing_before(app, *command.parser);
+    return command.execute(console);
   }
   return quick.execute(console);
 }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "number_text.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
@@ -13,7 +14,8 @@ namespace {
 
 constexpr double kSecondsMax = 1e7;  // four months
 
-/// Adds an option whose text `use` takes; what it throws gets the option's name in front.
+/// Adds an option whose text `use` takes; what it throws gets the option's name in front. Given
+/// twice, the last one counts, as with fio.
 CLI::Option* add_text(CLI::App& command, const std::string& name, const std::string& help,
                       const std::string& type, const std::function<void(const std::string&)>& use) {
   const auto named = [name, use](const std::string& text) {
@@ -23,7 +25,9 @@ CLI::Option* add_text(CLI::App& command, const std::string& name, const std::str
       throw ConfigError(name + ": " + error.what());
     }
   };
-  return command.add_option_function<std::string>(name, named, help)->type_name(type);
+  return command.add_option_function<std::string>(name, named, help)
+      ->type_name(type)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
 std::uint32_t parse_count(const std::string& text) {
@@ -74,8 +78,8 @@ void add_target_options(CLI::App& command, TargetOptions& options) {
 void add_point_options(CLI::App& command, Point& point) {
   constexpr const char* kGroup = "What is measured";
   add_text(command, "--rw",
-           "read, write, readwrite, randread, randwrite, randrw, or trainstep: what a training "
-           "step with all state on disk moves [read]",
+           "read, write, readwrite, randread, randwrite, randrw, trainstep (as training moves its "
+           "state) [read]",
            "NAME", [&point](const std::string& text) { point.workload = parse_workload(text); })
       ->group(kGroup);
   add_text(command, "--bs", "Bytes of one request [1M]", "BYTES",
@@ -113,7 +117,8 @@ void add_point_options(CLI::App& command, Point& point) {
 
 void add_limit_options(CLI::App& command, Limits& limits) {
   constexpr const char* kGroup = "How long";
-  add_text(command, "--runtime", "Time measured: 5, 500ms, 2m [5]", "TIME",
+  const auto seconds = compact(std::chrono::duration<double>(limits.runtime).count());
+  add_text(command, "--runtime", "Of a measurement: 5, 500ms, 2m [" + seconds + "]", "TIME",
            [&limits](const std::string& text) {
              limits.runtime = parse_duration(text);
              if (limits.runtime.count() == 0) throw ConfigError("nothing is measured in no time");

@@ -48,9 +48,9 @@ void write_overview(std::ostream& out, std::span<const NamedReport> reports) {
 
   std::size_t width = 0;
   for (const NamedReport& named : reports) width = std::max(width, named.name.size());
-  out << left("GB/s and latency", width) << right("read", 8) << right("write", 8)
-      << right("IOPS", 9) << right("50%", 10) << right("99%", 10) << right("cpu s/GB", 10)
-      << "  settings\n";
+  out << left("", width) << "  read    write           latency\n"
+      << left("", width) << right("GB/s", 6) << right("GB/s", 9) << right("IOPS", 10)
+      << right("50%", 10) << right("99%", 10) << right("cpu s/GB", 10) << "  settings\n";
   std::set<std::string> notes;
   for (const auto& [name, report] : reports) {
     const PointResult& result = report.result;
@@ -59,10 +59,11 @@ void write_overview(std::ostream& out, std::span<const NamedReport> reports) {
     const auto percentile = [&](double percent) {
       return latency_text(static_cast<double>(latency.percentile(percent).count()));
     };
-    out << left(name, width) << right(rate_of(result.read), 8) << right(rate_of(result.write), 8)
-        << right(fixed(result.read.iops() + result.write.iops(), 0), 9) << right(percentile(50), 10)
-        << right(percentile(99), 10) << right(compact(result.cpu_seconds_per_gigabyte()), 10)
-        << "  " << settings_of(result.point) << '\n';
+    out << left(name, width) << right(rate_of(result.read), 6) << right(rate_of(result.write), 9)
+        << right(fixed(result.read.iops() + result.write.iops(), 0), 10)
+        << right(percentile(50), 10) << right(percentile(99), 10)
+        << right(compact(result.cpu_seconds_per_gigabyte()), 10) << "  "
+        << settings_of(result.point) << '\n';
     notes.insert(report.notes.begin(), report.notes.end());
     if (!result.first_error.empty()) notes.insert(name + ": " + result.first_error);
   }
@@ -76,7 +77,7 @@ void write_model_table(std::ostream& out, double gigabytes_per_second) {
          "parameter) takes\n"
       << right("parameters", 14) << right("on disk", 10) << right("a step", 10) << '\n';
   for (const double billions : kBillionsOfParameters) {
-    out << right(compact(billions) + " billion", 14)
+    out << right(fixed(billions, 0) + " billion", 14)
         << right(fixed(kRestingBytesPerParameter * billions, 0) + " GB", 10)
         << right(step_time(kMovedBytesPerParameter * billions / gigabytes_per_second), 10) << '\n';
   }

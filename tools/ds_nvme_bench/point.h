@@ -58,6 +58,11 @@ void check(const Point& point);
 /// point.
 void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files);
 
+/// Whether any of its requests is a read.
+[[nodiscard]] constexpr bool has_reads(Workload workload) {
+  return workload != Workload::kWrite && workload != Workload::kRandWrite;
+}
+
 /// Whether any of its requests is a write.
 [[nodiscard]] constexpr bool has_writes(Workload workload) {
   return workload != Workload::kRead && workload != Workload::kRandRead;

@@ -25,10 +25,9 @@ and what that means for a model. Examples:
 Exit codes: 0 done; 1 a failed request or system call; 2 a command line that cannot be used;
 130 interrupted, with the results so far.)";
 
-// 15 trials, 6 measurements: 33 seconds, and the time that it takes to write the files.
-constexpr Limits kTrial{.runtime = std::chrono::milliseconds(800),
-                        .ramp = std::chrono::milliseconds(100)};
-constexpr Limits kMeasurement{.runtime = std::chrono::seconds(3)};
+// With 15 trials and 6 measurements 33 seconds, and the time that it takes to write the files.
+constexpr std::chrono::seconds kRuntime{3};
+constexpr int kTrialsPerRuntime = 4;
 
 struct Setting {
   std::uint64_t block_bytes;
@@ -50,11 +49,14 @@ Point point_with(Workload workload, const Setting& setting) {
 /// Measures one thing after the other, until a signal comes.
 class Quick {
  public:
-  explicit Quick(Session& session) : session_(session) {}
+  Quick(Session& session, const Limits& limits)
+      : session_(session),
+        limits_(limits),
+        trial_{.runtime = limits.runtime / kTrialsPerRuntime, .ramp = limits.ramp / 2} {}
 
   void measure(const std::string& name, const Point& point) {
     if (!session_.interruption().empty()) return;
-    reports_.push_back({name, session_.report(point, kMeasurement)});
+    reports_.push_back({name, session_.report(point, limits_)});
   }
 
   /// With the settings that give most.
@@ -64,7 +66,7 @@ class Quick {
     for (const Setting& setting : kSettings) {
       const Point point = point_with(workload, setting);
       if (!session_.interruption().empty() || !fits(point)) continue;
-      const double rate = session_.measure(point, kTrial).gigabytes_per_second();
+      const double rate = session_.measure(point, trial_).gigabytes_per_second();
       if (rate <= most) continue;
       most = rate;
       best = point;
@@ -82,6 +84,8 @@ class Quick {
   }
 
   Session& session_;
+  const Limits limits_;
+  const Limits trial_;
   std::vector<NamedReport> reports_;
 };
 
@@ -93,7 +97,12 @@ void write_for_person(std::ostream& out, const std::vector<NamedReport>& reports
   out << "\nbest for a step: " << run_command_of(reports.back().report) << '\n';
 }
 
-tool::ExitCode quick(const TargetOptions& options, const Console& console) {
+struct QuickOptions {
+  TargetOptions target;
+  Limits limits{.runtime = kRuntime};
+};
+
+tool::ExitCode quick(const TargetOptions& options, const Limits& limits, const Console& console) {
   if (options.directories.empty()) {
     throw ConfigError("name a directory on each disk, or a command; see ds_nvme_bench --help");
   }
@@ -103,7 +112,7 @@ tool::ExitCode quick(const TargetOptions& options, const Console& console) {
   const Point random_read{.workload = Workload::kRandRead, .block_bytes = 4_KiB, .depth = 1};
   Session session(options.directories, options.bytes,
                   {point_with(Workload::kTrainStep, kSettings[1]), random_read}, console);
-  Quick measurements(session);
+  Quick measurements(session, limits);
   measurements.measure_best("sequential read", Workload::kRead);
   measurements.measure_best("sequential write", Workload::kWrite);
   Point random_read_deep = random_read;
@@ -139,11 +148,13 @@ tool::ExitCode quick(const TargetOptions& options, const Console& console) {
 }  // namespace
 
 Command add_quick_command(CLI::App& app) {
-  const auto options = std::make_shared<TargetOptions>();
-  add_target_options(app, *options);
+  const auto options = std::make_shared<QuickOptions>();
+  add_target_options(app, options->target);
+  add_limit_options(app, options->limits);
   app.footer(kFooter);
-  return {.parser = &app,
-          .execute = [options](const Console& console) { return quick(*options, console); }};
+  return {.parser = &app, .execute = [options](const Console& console) {
+            return quick(options->target, options->limits, console);
+          }};
 }
 
 }  // namespace strata::bench

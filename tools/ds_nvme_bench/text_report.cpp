@@ -17,8 +17,8 @@ std::string padded(const std::string& text, std::size_t width) {
 
 template <class Row>
 void for_each_direction(const PointResult& result, const Row& row) {
-  if (result.read.requests + result.read.errors > 0) row("read", result.read);
-  if (result.write.requests + result.write.errors > 0) row("write", result.write);
+  if (has_reads(result.point.workload)) row("read", result.read);
+  if (has_writes(result.point.workload)) row("write", result.write);
 }
 
 std::string headline(const Report& report) {

@@ -76,9 +76,11 @@ class Backend {
 /// (EAGAIN: fs.aio-max-nr is used up).
 [[nodiscard]] std::unique_ptr<Backend> make_libaio_backend(std::uint32_t depth);
 
-/// `threads` threads that pread and pwrite. Works wherever files do.
+/// `threads` threads that pread and pwrite, on the cores of `numa_node` (-1: anywhere) if they can
+/// be had. Works wherever files do.
 [[nodiscard]] std::unique_ptr<Backend> make_threads_backend(std::uint32_t depth,
-                                                            std::uint32_t threads);
+                                                            std::uint32_t threads,
+                                                            int numa_node = -1);
 
 /// Moves nothing and says that everything was moved: measures what is above it. Memory read into
 /// keeps its bytes.

@@ -28,7 +28,7 @@ struct IoOutcome {
 /// once. Nothing is allocated per operation, except for the error of one that failed.
 class IoChannel {
  public:
-  /// As IoQueue's.
+  /// As IoQueue's. The thread stays where the caller put it, whatever `options.numa_node` says.
   IoChannel(const IoQueueOptions& options, const std::filesystem::path& probe_directory,
             Logger& log);
   IoChannel(const IoQueueOptions& options, std::unique_ptr<Backend> backend, Logger& log);

@@ -15,6 +15,8 @@
 
 namespace strata::aio {
 
+class PathMeter;
+
 enum class BackendKind { kAuto, kIoUring, kLibaio, kThreads };
 
 /// Bounds and habits of a queue. Bytes are bytes.
@@ -45,6 +47,7 @@ struct Operation {
   const IoFile* file;
   std::uint64_t offset;
   std::span<std::byte> buffer;
+  PathMeter* meter = nullptr;  ///< told of its requests (path_meter.h); null: nobody is
 };
 
 namespace detail {
@@ -157,6 +160,7 @@ class IoQueue {
 
  private:
   friend class IoTicket;
+  friend class IoPreparation;
   friend struct detail::OperationState;
   struct Impl;
   std::shared_ptr<Impl> impl_;  // shared with the driver's thread

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <vector>
+
+#include "strata/aio/io_queue.h"
+#include "strata/aio/path_meter.h"
+
+namespace strata::aio {
+
+/// Tries what each directory gives, one after the other, while nothing else uses the queue: large
+/// sequential writes, then reads of what was written, 100 ms each, in a scratch file of 64 MiB that
+/// is gone afterwards. The results go to `log` in one line. Needs 8 MiB of memory meanwhile.
+///
+/// One directory is not tried, for there is nothing to compare it with: its bandwidth is unknown.
+/// When a trial fails (no room for its file, a bad disk), which is logged, all are unknown. Throws
+/// DeadlineExceeded when a transfer never came back.
+[[nodiscard]] std::vector<PathBandwidth> try_paths(
+    IoQueue& queue, std::span<const std::filesystem::path> directories, Logger& log);
+
+}  // namespace strata::aio

@@ -1,0 +1,111 @@
+#include "strata/aio/path_trial.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "aio/aligned_memory.h"
+#include "strata/aio/stripe.h"
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+
+namespace strata::aio {
+namespace {
+
+constexpr std::chrono::milliseconds kTime{100};  // of each direction
+constexpr std::uint64_t kFileBytes = 64_MiB;
+constexpr std::uint64_t kOperationBytes = 1_MiB;
+constexpr std::size_t kOperations = 8;  // in flight at once
+constexpr std::size_t kAlignment = 64_KiB;
+
+/// Transfers one after the other, `kOperations` of them in flight, until the time is over. Returns
+/// how many bytes of the file, from its start, they have reached.
+std::uint64_t transfer(IoQueue& queue, const IoFile& file, OpKind kind, std::byte* memory,
+                       std::uint64_t file_bytes, PathMeter& meter) {
+  const std::size_t operations_max =
+      std::min<std::size_t>(kOperations, queue.options().operations_max);
+  std::array<std::optional<IoTicket>, kOperations> tickets;
+  const auto end = std::chrono::steady_clock::now() + kTime;
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; bytes == 0 || std::chrono::steady_clock::now() < end; ++i) {
+    std::optional<IoTicket>& ticket = tickets[i % operations_max];
+    if (ticket) ticket->wait();
+    ticket =
+        queue.submit({.kind = kind,
+                      .file = &file,
+                      .offset = bytes % file_bytes,
+                      .buffer = {memory + i % operations_max * kOperationBytes, kOperationBytes},
+                      .meter = &meter});
+    bytes += kOperationBytes;
+  }
+  for (std::optional<IoTicket>& ticket : tickets) {
+    if (ticket) ticket->wait();
+  }
+  return std::min(bytes, file_bytes);
+}
+
+PathBandwidth try_path(IoQueue& queue, const std::filesystem::path& directory, std::byte* memory) {
+  PathMeter meter;
+  IoFile file = IoFile::create_scratch(directory);
+  file.preallocate(kFileBytes);
+  // What was allocated and never written would be read without the disk.
+  const std::uint64_t written = transfer(queue, file, OpKind::kWrite, memory, kFileBytes, meter);
+  transfer(queue, file, OpKind::kRead, memory, written, meter);
+  return bandwidth_of(meter.totals());
+}
+
+/// Disks that compress must find something to do.
+void fill_with_noise(std::byte* memory, std::size_t bytes) {
+  std::mt19937_64 random;
+  for (std::size_t i = 0; i < bytes; i += sizeof(std::uint64_t)) {
+    const std::uint64_t word = random();
+    std::memcpy(memory + i, &word, sizeof word);
+  }
+}
+
+std::string describe(const std::filesystem::path& directory, const PathBandwidth& bandwidth,
+                     double share) {
+  std::array<char, 96> text{};
+  std::snprintf(text.data(), text.size(), " reads %.2f GB/s, writes %.2f GB/s, takes %.0f %%",
+                bandwidth.read / 1e9, bandwidth.write / 1e9, share * 100);
+  return directory.string() + text.data();
+}
+
+}  // namespace
+
+std::vector<PathBandwidth> try_paths(IoQueue& queue,
+                                     std::span<const std::filesystem::path> directories,
+                                     Logger& log) {
+  std::vector<PathBandwidth> bandwidths(directories.size());
+  if (directories.size() <= 1) return bandwidths;
+  const AlignedMemory memory = make_zeroed_memory(kAlignment, kOperations * kOperationBytes);
+  fill_with_noise(memory.get(), kOperations * kOperationBytes);
+  try {
+    for (std::size_t i = 0; i < directories.size(); ++i) {
+      bandwidths[i] = try_path(queue, directories[i], memory.get());
+    }
+  } catch (const DeadlineExceeded&) {
+    throw;
+  } catch (const IoError& error) {
+    log.warning("nvme directories: not tried, they begin with equal shares (" +
+                std::string(error.what()) + ")");
+    return std::vector<PathBandwidth>(directories.size());
+  }
+  std::vector<double> shares(directories.size());
+  shares_of(bandwidths, shares);
+  std::string line;
+  for (std::size_t i = 0; i < directories.size(); ++i) {
+    line +=
+        (i == 0 ? "nvme directories: " : "; ") + describe(directories[i], bandwidths[i], shares[i]);
+  }
+  log.info(line);
+  return bandwidths;
+}
+
+}  // namespace strata::aio

@@ -1,0 +1,201 @@
+#include <liburing.h>
+#include <linux/capability.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include <array>
+#include <thread>
+#include <vector>
+
+#include "aio/denied_syscall.h"
+#include "aio/scripted_queue_fixture.h"
+#include "strata/aio/io_channel.h"
+
+namespace strata::aio {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+using IoQueuePrepare = ScriptedQueue;
+
+TEST_F(IoQueuePrepare, TellsTheBackendOnItsOwnThreadAndForgetsWhenDestroyed) {
+  start();
+  {
+    const IoPreparation of_memory = queue->prepare(buffer.span());
+    const IoPreparation of_file = queue->prepare(file);
+    EXPECT_EQ(of_memory.refusal(), "");
+    EXPECT_EQ(of_file.refusal(), "");
+    queue->submit(read_of(0, 4)).wait();
+  }
+  EXPECT_THAT(script.preparations(), ElementsAre("+memory", "+file", "-file", "-memory"));
+  EXPECT_EQ(script.threads_seen(), 1u);
+}
+
+TEST_F(IoQueuePrepare, ForgetsOnceHoweverOftenItIsMoved) {
+  start();
+  {
+    IoPreparation first = queue->prepare(buffer.span(0, kBlockBytes));
+    IoPreparation second = std::move(first);
+    second = queue->prepare(file);
+    EXPECT_THAT(script.preparations(), ElementsAre("+memory", "+file", "-memory"));
+  }
+  EXPECT_THAT(script.preparations(), ElementsAre("+memory", "+file", "-memory", "-file"));
+}
+
+TEST_F(IoQueuePrepare, SaysWhyItWasRefusedAndHasNothingToForget) {
+  script.refusal = "not today";
+  start();
+  { EXPECT_EQ(queue->prepare(buffer.span()).refusal(), "not today"); }
+  EXPECT_THAT(script.preparations(), ElementsAre("+memory"));
+  queue->submit(read_of(0, 4)).wait();
+}
+
+TEST_F(IoQueuePrepare, DoesNotWaitForTransfersInFlight) {
+  script.otherwise = Act::hold();
+  start();
+  IoTicket ticket = queue->submit(read_of(0, 16));
+  script.wait_for_accepted(options.depth);
+  { EXPECT_EQ(queue->prepare(file).refusal(), ""); }
+  EXPECT_FALSE(ticket.done());
+  ticket.cancel();
+  script.release_held();
+}
+
+TEST_F(IoQueuePrepare, ServesManyCallersAtOnce) {
+  start();
+  {
+    std::vector<std::jthread> callers;
+    for (std::size_t i = 0; i < 4; ++i) {
+      callers.emplace_back([&, i] {
+        for (int round = 0; round < 20; ++round) {
+          const IoPreparation prepared = queue->prepare(buffer.span(i * kBlockBytes, kBlockBytes));
+          EXPECT_EQ(prepared.refusal(), "");
+          queue->submit(read_of(i, 1)).wait();
+        }
+      });
+    }
+  }
+  EXPECT_EQ(script.preparations().size(), 4u * 20 * 2);
+}
+
+TEST_F(IoQueuePrepare, IsRefusedByAQueueThatHasBrokenDownAndOutlivesIt) {
+  options.warn_after = options.fail_after = std::chrono::milliseconds(20);
+  script.otherwise = Act::hold();
+  start();
+  const IoPreparation before = queue->prepare(file);
+  IoTicket ticket = queue->submit(read_of(0, 1));
+  EXPECT_THROW(ticket.wait(), DeadlineExceeded);
+  EXPECT_THAT(queue->prepare(buffer.span()).refusal(), HasSubstr("accepts nothing more"));
+  queue.reset();
+}
+
+TEST_F(IoQueuePrepare, IsDoneAtOnceByAChannel) {
+  IoChannel channel(options, make_backend(), log);
+  EXPECT_EQ(channel.prepare(file), "");
+  EXPECT_EQ(channel.prepare(buffer.span()), "");
+  channel.forget(buffer.span());
+  channel.forget(file);
+  EXPECT_THAT(script.preparations(), ElementsAre("+file", "+memory", "-memory", "-file"));
+}
+
+/// What io_uring answers in places that do not let it register anything. Transfers work all the
+/// same.
+class IoUringRefusal : public ScriptedQueue {
+ protected:
+  void SetUp() override {
+    ScriptedQueue::SetUp();
+    try {
+      (void)make_io_uring_backend(1);
+    } catch (const IoError& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+
+  struct Answer {
+    std::string of_memory;
+    std::string of_file;
+    bool bytes_arrived;
+  };
+  /// Prepares the buffer and the file for a new queue over io_uring, and reads a block.
+  Answer ask() {
+    IoQueue ring(options, make_io_uring_backend(4), log);
+    const IoPreparation of_memory = ring.prepare(buffer.span());
+    const IoPreparation of_file = ring.prepare(file);
+    ring.submit(read_of(1, 1)).wait();
+    return {of_memory.refusal(), of_file.refusal(), block_arrived(1)};
+  }
+  /// As `ask`, where io_uring_register fails with `code` when called for `opcode`.
+  Answer ask_without(std::uint32_t opcode, int code) {
+    Answer answer{"the kernel takes no seccomp filter", "", false};
+    (void)run_with_denied_syscall({SYS_io_uring_register, code, opcode}, [&] { answer = ask(); });
+    return answer;
+  }
+};
+
+TEST_F(IoUringRefusal, NamesTheKernelThatRegistersBuffers) {
+  const Answer answer = ask_without(IORING_REGISTER_BUFFERS2, EINVAL);
+  EXPECT_THAT(answer.of_memory, AllOf(HasSubstr("EINVAL"), HasSubstr("Linux 5.19")));
+  EXPECT_TRUE(answer.bytes_arrived);
+}
+
+TEST_F(IoUringRefusal, NamesTheKernelThatRegistersFiles) {
+  const Answer answer = ask_without(IORING_REGISTER_FILES2, EINVAL);
+  EXPECT_THAT(answer.of_file, AllOf(HasSubstr("EINVAL"), HasSubstr("Linux 5.19")));
+  EXPECT_TRUE(answer.bytes_arrived);
+}
+
+TEST_F(IoUringRefusal, NamesTheLimitOnLockedMemory) {
+  const Answer answer = ask_without(IORING_REGISTER_BUFFERS_UPDATE, ENOMEM);
+  EXPECT_THAT(answer.of_memory, AllOf(HasSubstr("ENOMEM"), HasSubstr("1.00 MiB")));
+  EXPECT_TRUE(answer.bytes_arrived);
+}
+
+/// Makes the calling thread an ordinary one with regard to locked memory. False if it cannot be.
+bool give_up_the_right_to_lock_memory() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, 2> sets{};
+  if (::syscall(SYS_capget, &header, sets.data()) != 0) return false;
+  sets[0].effective &= ~(1u << CAP_IPC_LOCK);
+  return ::syscall(SYS_capset, &header, sets.data()) == 0;
+}
+
+TEST_F(IoUringRefusal, ComesFromARealLimitOnLockedMemoryToo) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_MEMLOCK, &before), 0);
+  rlimit lowered = before;
+  lowered.rlim_cur = std::min<rlim_t>(before.rlim_max, 64 << 10);
+  Answer answer;
+  bool is_ordinary = false;
+  std::thread([&] {  // capabilities are a thread's
+    is_ordinary = give_up_the_right_to_lock_memory();
+    ASSERT_EQ(setrlimit(RLIMIT_MEMLOCK, &lowered), 0);
+    answer = ask();
+    ASSERT_EQ(setrlimit(RLIMIT_MEMLOCK, &before), 0);
+  })
+      .join();
+  if (!is_ordinary) GTEST_SKIP() << "the right to lock memory cannot be given up here";
+  EXPECT_TRUE(answer.bytes_arrived);
+  if (answer.of_memory.find("5.19") != std::string::npos) {
+    GTEST_SKIP() << answer.of_memory;
+  }
+  EXPECT_THAT(answer.of_memory, AllOf(HasSubstr("ENOMEM"), HasSubstr("ulimit -l")));
+}
+
+TEST_F(IoUringRefusal, OfMemoryThatIsNotMappedSaysSo) {
+  IoQueue ring(options, make_io_uring_backend(4), log);
+  void* const gone = ::mmap(nullptr, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(gone, MAP_FAILED);
+  ::munmap(gone, 1 << 20);
+  const IoPreparation refused = ring.prepare({static_cast<std::byte*>(gone), 1 << 20});
+  if (refused.refusal().find("5.19") != std::string::npos) GTEST_SKIP() << refused.refusal();
+  EXPECT_THAT(refused.refusal(), AllOf(HasSubstr("EFAULT"), HasSubstr("must be mapped")));
+  const IoPreparation good = ring.prepare(buffer.span());
+  EXPECT_THAT(good.refusal(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace strata::aio

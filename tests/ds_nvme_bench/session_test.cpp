@@ -1,0 +1,30 @@
+#include "session.h"
+
+#include <gtest/gtest.h>
+
+#include "strata/base/units.h"
+
+namespace strata::bench {
+namespace {
+
+aio::DiskDescription disk_with(std::uint64_t total, std::uint64_t free) {
+  aio::DiskDescription disk;
+  disk.total_bytes = total;
+  disk.free_bytes = free;
+  return disk;
+}
+
+TEST(DefaultBytes, AreTwoGibibytesSharedByTheDirectories) {
+  EXPECT_EQ(default_bytes({disk_with(1000_GiB, 900_GiB)}), 2_GiB);
+  EXPECT_EQ(default_bytes({disk_with(1000_GiB, 900_GiB), disk_with(500_GiB, 8_GiB)}), 2_GiB);
+  EXPECT_EQ(default_bytes({disk_with(0, 0)}), 2_GiB) << "a file system that does not tell";
+}
+
+TEST(DefaultBytes, LeaveThreeQuartersOfWhatIsFree) {
+  EXPECT_EQ(default_bytes({disk_with(10_GiB, 4_GiB)}), 1_GiB);
+  EXPECT_EQ(default_bytes({disk_with(1000_GiB, 900_GiB), disk_with(10_GiB, 100_MiB)}), 50_MiB);
+  EXPECT_EQ(default_bytes({disk_with(10_GiB, 0)}), 0u);
+}
+
+}  // namespace
+}  // namespace strata::bench

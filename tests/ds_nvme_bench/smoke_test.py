@@ -1,0 +1,97 @@
+"""The program run as users run it: what it measures and how it shows it.
+
+Usage: smoke_test.py PROGRAM
+"""
+
+import csv
+import io
+import json
+import os
+import pathlib
+import pty
+import signal
+import sys
+import time
+import unittest
+from typing import Any
+
+import program
+from program import DONE, INTERRUPTED, QUICK
+
+FAST = ["--size=64M", "--runtime=100ms", "--ramp-time=0"]
+
+
+class Smoke(program.ProgramTest):
+    def run_bench(self, *words: Any) -> str:
+        result = self.bench(*words)
+        self.assertEqual(result.returncode, DONE, result.stderr)
+        self.assertEqual(result.stderr, "", "nothing but results, when stderr is no terminal")
+        self.assertEqual(list(self.disk.iterdir()), [])
+        return result.stdout
+
+    def test_directories_alone_give_an_overview_for_a_model(self) -> None:
+        text = self.run_bench(self.disk, *FAST)
+        for line in ("sequential read", "sequential write", "read and write at once",
+                     "4 KiB random read", "training step", "70 billion"):
+            self.assertIn(line, text)
+        command = [line for line in text.splitlines() if line.startswith("best for a step: ")]
+        words = command[0].removeprefix("best for a step: ds_nvme_bench ").split()
+        self.run_bench(*words, *FAST)
+
+    def test_the_overview_as_json_has_a_job_for_each_line(self) -> None:
+        jobs = json.loads(self.run_bench(self.disk, *FAST, "--format=json"))["jobs"]
+        self.assertEqual([job["jobname"] for job in jobs],
+                         ["read", "write", "randread", "randread", "readwrite", "trainstep"])
+
+    def test_an_interrupted_overview_shows_what_it_has(self) -> None:
+        process = self.start(self.disk, "--size=16M", "--format=json", "--runtime=500ms")
+        self.wait_for_files(process)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, INTERRUPTED, error)
+        json.loads(output)
+
+    def test_every_format_and_workload(self) -> None:
+        for workload in ("read", "write", "readwrite", "randread", "randwrite", "randrw"):
+            text = self.run_bench("run", self.disk, *QUICK, f"--rw={workload}", "--bs=64k",
+                                  "--format=csv", "--verify")
+            rows = list(csv.DictReader(io.StringIO(text)))
+            self.assertEqual({row["direction"] for row in rows},
+                             {"read"} if workload.endswith("read") else
+                             {"write"} if workload.endswith("write") and "read" not in workload
+                             else {"read", "write"})
+            self.assertTrue(all(row["errors"] == "0" for row in rows))
+        for style in ("table", "jsonl", "md"):
+            self.assertIn("randrw", self.run_bench("run", self.disk, *QUICK, "--rw=randrw",
+                                                   "--bs=4k", f"--format={style}"))
+
+    def test_several_directories_and_threads(self) -> None:
+        other = self.space / "other"
+        other.mkdir()
+        job = json.loads(self.run_bench("run", self.disk, other, *QUICK, "--threads=2", "--bs=64k",
+                                        "--format=json", "--rw=trainstep"))["jobs"][0]
+        self.assertEqual(len(job["strata"]["disks"]), 2)
+        self.assertGreater(job["write"]["total_ios"], 0)
+
+    def test_a_terminal_sees_a_line_as_it_goes(self) -> None:
+        ours, its = pty.openpty()
+        process = self.start("run", self.disk, "--size=8M", "--runtime=2", stderr=its)
+        os.close(its)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:
+            pass  # the other end is closed
+        os.close(ours)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, DONE)
+        self.assertIn(b"GB/s", shown)
+        self.assertIn(b"eta", shown)
+        self.assertTrue(shown.endswith(b"\r\x1b[K"), "the line is gone at the end")
+
+
+if __name__ == "__main__":
+    program.ProgramTest.program = str(pathlib.Path(sys.argv.pop()).resolve())
+    unittest.main(verbosity=2)
