@@ -25,7 +25,8 @@ enum class AxisScale { kLinear, kLogarithmic };
 struct Axis {
   std::string label;  ///< with its unit: "GB/s"
   AxisScale scale = AxisScale::kLinear;
-  std::function<std::string(double)> text = nullptr;  ///< of a tick; empty: as few digits as tell it
+  std::function<std::string(double)> text =
+      nullptr;  ///< of a tick; empty: as few digits as tell it
   /// Ticks at the values that occur, for axes that were chosen from a few (1, 2, 4, 8, ...).
   bool ticks_at_values = false;
 };
