@@ -5,9 +5,11 @@
 #include <vector>
 
 #include "command.h"
+#include "plan_command.h"
 #include "quick_command.h"
 #include "run_command.h"
 #include "strata/base/error.h"
+#include "tune_command.h"
 
 namespace {
 
@@ -31,7 +33,9 @@ ExitCode run(int argc, char** argv) {
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return std::string("ds_nvme_bench: ") + error.what() + "; see ds_nvme_bench --help\n";
   });
-  const std::vector<Command> commands{strata::bench::add_run_command(app)};
+  const std::vector<Command> commands{strata::bench::add_run_command(app),
+                                      strata::bench::add_tune_command(app),
+                                      strata::bench::add_plan_command(app)};
   const Command quick = strata::bench::add_quick_command(app);  // when no other is named
   try {
     app.parse(argc, argv);

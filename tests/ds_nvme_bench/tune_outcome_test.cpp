@@ -1,0 +1,90 @@
+#include "tune_outcome.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "ds_nvme_bench/markup_balance.h"
+#include "ds_nvme_bench/synthetic_disk.h"
+#include "grid_check.h"
+#include "measured_speeds.h"
+#include "strata/formats/ds_config.h"
+#include "tuned_config.h"
+
+namespace strata::bench {
+namespace {
+
+using std::chrono::nanoseconds;
+using ::testing::HasSubstr;
+
+/// A tuning of a synthetic disk, searched for real.
+class TuneOutcomeTest : public ::testing::Test {
+ protected:
+  TuneOutcomeTest() {
+    disk_.engines.erase(Engine::kLibaio);
+    measure_ = disk_.measure(clock_, random_);
+    const auto elapsed = [this] { return clock_; };
+    space_ = SearchSpace::usual({Engine::kIoUring, Engine::kThreads}, 2, 1_GiB);
+    outcome_.search = search(space_, {}, measure_, elapsed);
+    outcome_.writes = measure_(outcome_.search.best.setting.point(Workload::kWrite), {});
+    outcome_.steady = judge_steadiness(outcome_.writes.windows);
+    outcome_.disks = {{.directory = "/mnt/<a>", .file_system = "ext4"}};
+    outcome_.bytes = 1_GiB;
+    outcome_.notes = {"a note"};
+    outcome_.health = {{"vda", {std::nullopt, "no log"}, {std::nullopt, "no log"}}};
+  }
+
+  SyntheticDisk disk_;
+  nanoseconds clock_{0};
+  std::mt19937 random_{1};
+  Measure measure_;
+  SearchSpace space_;
+  TuneOutcome outcome_;
+};
+
+TEST_F(TuneOutcomeTest, TheTableEndsWithSectionsThatTheParserReads) {
+  std::ostringstream text;
+  write_table(text, outcome_);
+  const std::string table = text.str();
+  const auto config = formats::DsConfig::from_text(table.substr(table.find("\n{\n") + 1), "table");
+  EXPECT_EQ(config.aio, aio_config(outcome_.search.best.setting));
+  EXPECT_THAT(table, HasSubstr("> " + describe(outcome_.search.best.setting)));
+  EXPECT_THAT(table, HasSubstr("note: a note"));
+}
+
+TEST_F(TuneOutcomeTest, TheJsonHasTheSectionsAndIsWhatAPlanReads) {
+  const std::string text = to_json(outcome_);
+  const auto json = nlohmann::json::parse(text);
+  EXPECT_EQ(json["aio"]["block_size"], outcome_.search.best.setting.block_bytes);
+  EXPECT_EQ(json["points"].size(), outcome_.search.points.size());
+  const DiskSpeeds speeds = speeds_in_result(text, "tune.json");
+  EXPECT_DOUBLE_EQ(speeds.read, outcome_.search.best.speeds.read);
+  EXPECT_NEAR(speeds.mu(), outcome_.search.best.speeds.mu(), 1e-9);
+}
+
+TEST_F(TuneOutcomeTest, ThePageIsWellFormed) {
+  const std::string page = render_html(to_html_report(outcome_));
+  EXPECT_EQ(unbalanced(page), "");
+  EXPECT_THAT(page, HasSubstr("/mnt/&lt;a&gt;"));
+}
+
+TEST_F(TuneOutcomeTest, AGridOfTheSameDiskConfirmsTheChoice) {
+  const auto grid = coarse_grid(space_);
+  EXPECT_EQ(grid.size(), 2u * 2 * 9 - 2 * 3) << "engines, threads, blocks and depths, less those "
+                                                "that take too much memory";
+  const GridCheck check = check_against_grid(grid, outcome_.search.best.setting, {}, 60, measure_,
+                                             [this] { return clock_; });
+  EXPECT_GE(check.quality(), 0.95);
+  EXPECT_GT(check.grid_seconds, 0);
+}
+
+TEST(AdviceOnDirections, FollowsMu) {
+  EXPECT_THAT(advice_on_directions(DiskSpeeds::with_overlap(7e9, 5e9, 0)),
+              HasSubstr("one direction"));
+  EXPECT_THAT(advice_on_directions(DiskSpeeds::with_overlap(7e9, 5e9, 0.5)), HasSubstr("50 %"));
+}
+
+}  // namespace
+}  // namespace strata::bench

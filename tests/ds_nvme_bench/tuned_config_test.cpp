@@ -1,0 +1,122 @@
+#include "tuned_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "formats/temporary_directory.h"
+#include "strata/base/error.h"
+
+namespace strata::bench {
+namespace {
+
+using formats::DsConfig;
+using formats::TemporaryDirectory;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+namespace fs = std::filesystem;
+
+const Setting kSetting{Engine::kIoUring, 2_MiB, 16, 2};
+
+std::string content_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+constexpr const char* kConfig = R"({
+    "train_batch_size": 8,
+    "aio": {"thread_count": 3, "use_gds": false, "block_size": 4096},
+    "zero_optimization": {"stage": 3, "stage3_max_live_parameters": 1e9},
+    "optimizer": {"type": "AdamW", "params": {"lr": 1e-5, "betas": [0.9, 0.999]}},
+    "strata": {"budget": {"host": "4GiB"}, "io": "threads"}
+}
+)";
+
+TEST(TunedConfig, SectionsReadBackToTheSetting) {
+  for (const Engine engine : {Engine::kIoUring, Engine::kThreads}) {
+    const Setting setting{engine, 512_KiB, 8, 4};
+    const DsConfig config = DsConfig::from_text(config_sections(setting), "sections");
+    EXPECT_EQ(config.aio, aio_config(setting));
+    EXPECT_EQ(config.strata.io, engine == Engine::kIoUring ? formats::IoEngine::kIoUring
+                                                           : formats::IoEngine::kThreads);
+  }
+}
+
+TEST(TunedConfig, SectionsHaveTheKeysAndTypesThatDeepSpeedTakes) {
+  const auto aio = nlohmann::json::parse(config_sections(kSetting))["aio"];
+  EXPECT_EQ(aio["block_size"], 2097152);
+  EXPECT_EQ(aio["queue_depth"], 16);
+  EXPECT_EQ(aio["intra_op_parallelism"], 2);
+  EXPECT_TRUE(aio["single_submit"].is_boolean());
+  EXPECT_TRUE(aio["overlap_events"].is_boolean());
+  EXPECT_EQ(aio.size(), 5u);
+}
+
+TEST(TunedConfig, TheThreadsEngineHasAThreadForEachRequestInFlight) {
+  const auto config = aio_config({Engine::kThreads, 1_MiB, 8, 2});
+  EXPECT_EQ(config.queue_depth, 16);
+  EXPECT_EQ(config.threads, 16);
+}
+
+TEST(TunedConfig, EverythingElseStaysAsItIsWritten) {
+  const std::string changed = with_setting(kConfig, "test", kSetting);
+  EXPECT_THAT(changed, HasSubstr(R"("stage3_max_live_parameters": 1e9},)"));
+  EXPECT_THAT(changed, HasSubstr(R"("params": {"lr": 1e-5, "betas": [0.9, 0.999]}})"));
+  EXPECT_THAT(changed, HasSubstr(R"("strata": {"budget": {"host": "4GiB"}, "io": "io_uring"})"));
+  EXPECT_THAT(changed, HasSubstr("\"use_gds\": false"));
+  EXPECT_THAT(changed, Not(HasSubstr("thread_count")));
+  const DsConfig config = DsConfig::from_text(changed, "test");
+  EXPECT_EQ(config.aio, aio_config(kSetting));
+  EXPECT_EQ(config.strata.host_budget_bytes, 4_GiB);
+}
+
+TEST(TunedConfig, WritingTwiceChangesNothingMore) {
+  const std::string once = with_setting(kConfig, "test", kSetting);
+  EXPECT_EQ(with_setting(once, "test", kSetting), once);
+}
+
+TEST(TunedConfig, AddsTheSectionsWhereThereAreNone) {
+  for (const char* text :
+       {"{}", "{\"train_batch_size\": 8}", "{\n\t\"bf16\": {\"enabled\": true}\n}",
+        "{\"aio\": null, \"strata\": null}", "{\"strata\": {}}"}) {
+    const DsConfig config = DsConfig::from_text(with_setting(text, "test", kSetting), "test");
+    EXPECT_EQ(config.aio, aio_config(kSetting)) << text;
+    EXPECT_EQ(config.strata.io, formats::IoEngine::kIoUring) << text;
+  }
+}
+
+TEST(TunedConfig, RefusesAFileThatTheParserRefusesAndLeavesItAlone) {
+  const TemporaryDirectory directory;
+  const auto path = directory.write("config.json", R"({"aioo": {}})");
+  EXPECT_THROW(write_setting(path, kSetting), ConfigError);
+  EXPECT_EQ(content_of(path), R"({"aioo": {}})");
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1) << "no leftovers";
+}
+
+TEST(TunedConfig, KeepsPermissionsAndSymbolicLinks) {
+  const TemporaryDirectory directory;
+  const auto path = directory.write("config.json", kConfig);
+  ::chmod(path.c_str(), 0640);
+  fs::create_symlink("config.json", directory.path() / "link.json");
+  write_setting(directory.path() / "link.json", kSetting);
+  EXPECT_TRUE(fs::is_symlink(directory.path() / "link.json"));
+  EXPECT_EQ(static_cast<int>(fs::status(path).permissions()), 0640);
+  EXPECT_EQ(DsConfig::from_file(path).aio, aio_config(kSetting));
+}
+
+TEST(TunedConfig, MakesANewFile) {
+  const TemporaryDirectory directory;
+  write_setting(directory.path() / "new.json", kSetting);
+  EXPECT_EQ(DsConfig::from_file(directory.path() / "new.json").aio, aio_config(kSetting));
+  EXPECT_THROW(write_setting(directory.path() / "missing/new.json", kSetting), IoError);
+}
+
+}  // namespace
+}  // namespace strata::bench

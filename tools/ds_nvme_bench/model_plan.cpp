@@ -1,0 +1,143 @@
+#include "model_plan.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+
+#include "strata/base/error.h"
+#include "strata/base/number_format.h"
+
+namespace strata::bench {
+namespace {
+
+constexpr double kSecondsPerDay = 86'400;
+constexpr double kFlopPerParameterAndToken = 6;
+constexpr double kFlopOfRunningForwardAgain = 2;
+
+constexpr double at_rest(Precision precision) {
+  double bytes = 0;
+  for (const StateKind kind :
+       {StateKind::kWeight, StateKind::kMaster, StateKind::kM, StateKind::kV}) {
+    bytes += static_cast<double>(state_bytes(precision, kind));
+  }
+  return bytes;
+}
+
+constexpr double weight(Precision precision) {
+  return static_cast<double>(weight_bytes(precision));
+}
+
+constexpr std::array kFormats = {
+    StateFormat{.name = "bf16",
+                .states = "bf16 weight, int16 remainder, fp32 m and v",
+                .weight_bytes = weight(Precision::kBf16),
+                .at_rest_bytes = at_rest(Precision::kBf16)},
+    StateFormat{.name = "fp16",
+                .states = "fp16 weight, fp32 master, fp32 m and v",
+                .weight_bytes = weight(Precision::kFp16),
+                .at_rest_bytes = at_rest(Precision::kFp16)},
+    StateFormat{.name = "fp32",
+                .states = "fp32 weight, fp32 m and v",
+                .weight_bytes = weight(Precision::kFp32),
+                .at_rest_bytes = at_rest(Precision::kFp32)},
+    StateFormat{.name = "bf16, bf16 m v",
+                .states = "bf16 weight, int16 remainder, bf16 m and v",
+                .weight_bytes = 2,
+                .at_rest_bytes = 8,
+                .available = false},
+    StateFormat{.name = "bf16, 8-bit m v",
+                .states = "bf16 weight, int16 remainder, 8-bit m and v in blocks",
+                .weight_bytes = 2,
+                .at_rest_bytes = 6,
+                .available = false},
+};
+
+/// A unit of a number and what it stands for.
+struct Scale {
+  std::string_view name;
+  double factor;
+};
+
+/// A number above 0 with one of `scales`, of any case.
+double parse_scaled(std::string_view text, std::span<const Scale> scales, const std::string& what) {
+  const auto fail = [&]() -> ConfigError {
+    return ConfigError("\"" + std::string(text) + "\" is not " + what);
+  };
+  double value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [after, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || !std::isfinite(value) || value <= 0) throw fail();
+  std::string unit;
+  for (const char* at = after; at != end; ++at) {
+    unit += *at >= 'a' && *at <= 'z' ? static_cast<char>(*at - 'a' + 'A') : *at;
+  }
+  for (const Scale& scale : scales) {
+    if (unit == scale.name && std::isfinite(value * scale.factor)) return value * scale.factor;
+  }
+  throw fail();
+}
+
+FormatPlan plan_of(const StateFormat& format, const PlanInput& input) {
+  FormatPlan plan;
+  plan.format = format;
+  const Traffic traffic = format.traffic();
+  plan.bytes_at_rest = format.at_rest_bytes * input.parameters;
+  plan.bytes_read = traffic.read_bytes * input.parameters;
+  plan.bytes_written = traffic.written_bytes * input.parameters;
+  plan.disk_seconds =
+      input.speeds.seconds({.read_bytes = plan.bytes_read, .written_bytes = plan.bytes_written});
+  for (const double flops : input.flops) {
+    const double flop_per_token = step_flop(input.parameters, 1, input.recomputation);
+    plan.hiding.push_back({flops, plan.disk_seconds * flops / flop_per_token});
+  }
+  plan.bytes_written_per_day = plan.bytes_written / plan.disk_seconds * kSecondsPerDay;
+  if (input.rated_bytes) {
+    const double of_all_disks = *input.rated_bytes * input.disks;
+    plan.days_of_endurance = of_all_disks / plan.bytes_written_per_day;
+    plan.steps_of_endurance = of_all_disks / plan.bytes_written;
+  }
+  return plan;
+}
+
+}  // namespace
+
+std::span<const StateFormat> state_formats() { return kFormats; }
+
+std::vector<FormatPlan> plan_for(const PlanInput& input) {
+  if (!(input.parameters > 0)) throw ConfigError("a model needs parameters: --params 7B");
+  if (!(input.speeds.read > 0 && input.speeds.write > 0)) {
+    throw ConfigError(
+        "a plan needs the disk's speeds in both directions: name a directory to "
+        "measure, --from a result, or --bandwidth-read and --bandwidth-write");
+  }
+  std::vector<FormatPlan> plans;
+  for (const StateFormat& format : kFormats) plans.push_back(plan_of(format, input));
+  return plans;
+}
+
+double step_flop(double parameters, double tokens, bool recomputation) {
+  const double each = kFlopPerParameterAndToken + (recomputation ? kFlopOfRunningForwardAgain : 0);
+  return each * parameters * tokens;
+}
+
+double parse_parameters(std::string_view text) {
+  constexpr Scale kScales[] = {{"", 1},    {"K", 1e3}, {"M", 1e6},
+                               {"B", 1e9}, {"G", 1e9}, {"T", 1e12}};
+  const std::string what = "a number of parameters; write for example 7e9, 7B or 124M";
+  const double count = parse_scaled(text, kScales, what);
+  if (count < 1) throw ConfigError("\"" + std::string(text) + "\" is not " + what);
+  return count;
+}
+
+double parse_flops(std::string_view text) {
+  constexpr Scale kScales[] = {{"", 1}, {"G", 1e9}, {"T", 1e12}, {"P", 1e15}};
+  return parse_scaled(text, kScales, "a speed in FLOP/s; write for example 312e12, 312T or 1P");
+}
+
+double parse_tbw(std::string_view text) {
+  constexpr Scale kScales[] = {{"", 1e12}, {"TB", 1e12}, {"PB", 1e15}};
+  return parse_scaled(text, kScales,
+                      "a rated endurance in TB written; write for example 600, 600TB or 1.2PB");
+}
+
+}  // namespace strata::bench

@@ -1,0 +1,332 @@
+#include "search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <set>
+#include <span>
+#include <tuple>
+
+#include "strata/base/error.h"
+
+namespace strata::bench {
+namespace {
+
+using std::chrono::nanoseconds;
+
+constexpr std::size_t kFinalists = 4;
+constexpr int kTurnsMin = 3;  // of each finalist
+constexpr int kTurnsMax = 9;
+constexpr int kWorkloads = 3;  // read, write, both
+
+// How the budget is shared out. What a stage leaves over falls to the next.
+constexpr double kUntilLattice = 0.30;
+constexpr double kUntilHalved = 0.45;
+constexpr double kUntilClimbed = 0.75;
+
+constexpr nanoseconds kShortest = std::chrono::milliseconds(60);  // run of a measurement
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
+
+bool better(const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; }
+
+bool cheaper(const Candidate& a, const Candidate& b) {
+  const auto cost = [](const Candidate& c) {
+    return std::tuple(c.setting.bytes_in_flight(), c.setting.threads, c.cpu_seconds_per_gigabyte);
+  };
+  return cost(a) < cost(b);
+}
+
+double median(std::vector<double> values) {
+  const std::size_t middle = values.size() / 2;
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(middle),
+                   values.end());
+  if (values.size() % 2 == 1) return values[middle];
+  return (values[middle] + *std::max_element(values.begin(), values.begin() + middle)) / 2;
+}
+
+/// The state of one search.
+class Searcher {
+ public:
+  Searcher(const SearchSpace& space, const SearchOptions& options, const Measure& measure,
+           const ElapsedTime& elapsed, const OnRound& on_round)
+      : space_(space),
+        options_(options),
+        measure_(measure),
+        elapsed_(elapsed),
+        on_round_(on_round),
+        start_(elapsed()) {}
+
+  SearchResult run() {
+    std::vector<Setting> field = measure_lattice();
+    field = halve(std::move(field));
+    field = climb(std::move(field));
+    decide(field);
+    return std::move(result_);
+  }
+
+ private:
+  /// The time until `fraction` of the budget is used.
+  [[nodiscard]] nanoseconds left_until(double fraction) const {
+    const auto until = std::chrono::duration_cast<nanoseconds>(options_.budget * fraction);
+    return until - (elapsed_() - start_);
+  }
+
+  /// A run time with which `measurements` of them fit into `time`, what each takes to set up
+  /// included.
+  [[nodiscard]] Limits share(nanoseconds time, std::size_t measurements) const {
+    using std::chrono::milliseconds;
+    const auto count = static_cast<nanoseconds::rep>(std::max<std::size_t>(measurements, 1));
+    const nanoseconds each =
+        std::clamp<nanoseconds>(time / count - set_up_, kShortest, std::chrono::seconds(3));
+    Limits limits;
+    limits.ramp = std::min<nanoseconds>(each / 5, milliseconds(200));
+    limits.runtime = each - limits.ramp;
+    return limits;
+  }
+
+  /// Measures a setting, and learns what a measurement takes beside its run time.
+  Candidate measure_one(const Setting& setting, const Limits& limits, bool with_mix) {
+    const nanoseconds before = elapsed_();
+    const std::size_t points = result_.points.size();
+    Candidate candidate =
+        measure_setting(setting, limits, with_mix, options_.traffic, measure_, result_.points);
+    runs_ += static_cast<nanoseconds::rep>(result_.points.size() - points);
+    running_ += (limits.ramp + limits.runtime) *
+                static_cast<nanoseconds::rep>(result_.points.size() - points);
+    measuring_ += elapsed_() - before;
+    if (runs_ > 0) set_up_ = std::max<nanoseconds>((measuring_ - running_) / runs_, nanoseconds(0));
+    return candidate;
+  }
+
+  std::vector<Candidate> measure_round(const std::string& name, std::span<const Setting> settings,
+                                       const Limits& limits, bool with_mix) {
+    announce(name, settings.size(), limits, with_mix ? kWorkloads : kWorkloads - 1);
+    std::vector<Candidate> ranking;
+    for (const Setting& setting : settings) {
+      ranking.push_back(
+          measure_setting(setting, limits, with_mix, options_.traffic, measure_, result_.points));
+      measured_.insert(setting);
+    }
+    std::stable_sort(ranking.begin(), ranking.end(), better);
+    result_.rounds.push_back({name, limits.runtime, ranking});
+    return ranking;
+  }
+
+  void announce(const std::string& name, std::size_t settings, const Limits& limits, int runs) {
+    if (on_round_) {
+      const auto count = static_cast<nanoseconds::rep>(settings) * runs;
+      on_round_(name, settings, (limits.ramp + limits.runtime + set_up_) * count);
+    }
+  }
+
+  std::vector<Setting> measure_lattice() {
+    const std::vector<Setting> lattice = space_.lattice();
+    // Not compared with anything: it warms up the disk, and tells what a measurement takes.
+    if (!lattice.empty()) (void)measure_one(lattice.back(), share(nanoseconds(0), 1), true);
+    const Limits limits = share(left_until(kUntilLattice), lattice.size() * (kWorkloads - 1));
+    const auto ranking = measure_round("lattice", lattice, limits, false);
+    note_failures(ranking);
+    return best_of(ranking, std::max<std::size_t>(ranking.size() / 3, kFinalists));
+  }
+
+  /// An engine of which nothing worked is not here; the reason is the same for all its settings.
+  void note_failures(std::span<const Candidate> ranking) {
+    std::map<Engine, const Candidate*> first_failure;
+    std::set<Engine> works;
+    for (const Candidate& candidate : ranking) {
+      if (candidate.failure.empty()) works.insert(candidate.setting.engine);
+      if (!candidate.failure.empty()) first_failure.emplace(candidate.setting.engine, &candidate);
+    }
+    if (works.empty()) {
+      throw ConfigError("nothing to tune: " +
+                        (ranking.empty() ? "the files are too small for the smallest block; use a "
+                                           "larger --size"
+                                         : "no setting works; the first that was tried: " +
+                                               ranking.front().failure));
+    }
+    for (const auto& [engine, candidate] : first_failure) {
+      const std::string what =
+          works.contains(engine) ? describe(candidate->setting) : std::string(name_of(engine));
+      result_.notes.push_back(what + " is left out: " + candidate->failure);
+    }
+    std::erase_if(space_.engines, [&](Engine engine) { return !works.contains(engine); });
+  }
+
+  std::vector<Setting> halve(std::vector<Setting> field) {
+    if (field.size() <= kFinalists) return field;
+    const Limits limits = share(left_until(kUntilHalved), field.size() * kWorkloads);
+    return finalists_of(measure_round("halving", field, limits, true));
+  }
+
+  std::vector<Setting> climb(std::vector<Setting> field) {
+    while (true) {
+      std::vector<Setting> round = field;
+      const std::size_t known = round.size();
+      add_unmeasured_neighbours(round, field.front());
+      if (round.size() == known && field.size() > 1) add_unmeasured_neighbours(round, field[1]);
+      if (round.size() == known) return field;  // everything around the best two is known
+
+      const nanoseconds left = left_until(kUntilClimbed);
+      const auto count = static_cast<nanoseconds::rep>(round.size() * kWorkloads);
+      const nanoseconds shortest = (kShortest + set_up_) * count;
+      if (left < shortest) {
+        result_.notes.push_back(
+            "the time was up before every neighbour of the best was measured; "
+            "a longer --runtime may find more");
+        return field;
+      }
+      // About three rounds are usual, so each takes a third of what is left, or what it must.
+      const Limits limits = share(std::max(left / 3, shortest), round.size() * kWorkloads);
+      field = finalists_of(measure_round("climb", round, limits, true));
+    }
+  }
+
+  void add_unmeasured_neighbours(std::vector<Setting>& round, const Setting& setting) const {
+    for (const Setting& neighbour : space_.neighbours(setting)) {
+      if (!measured_.contains(neighbour)) round.push_back(neighbour);
+    }
+  }
+
+  void decide(std::span<const Setting> field) {
+    const std::size_t runs = field.size() * kWorkloads;
+    const nanoseconds left = left_until(1.0);
+    const Limits limits = share(left / 5, runs);
+    const nanoseconds turn =
+        (limits.ramp + limits.runtime + set_up_) * static_cast<nanoseconds::rep>(runs);
+    const int turns = std::clamp(static_cast<int>(left / turn), kTurnsMin, kTurnsMax);
+    announce("final", field.size() * static_cast<std::size_t>(turns), limits, kWorkloads);
+
+    std::vector<std::vector<Candidate>> measured(field.size());
+    for (int i = 0; i < turns; ++i) {
+      for (std::size_t j = 0; j < field.size(); ++j) {
+        // Every other turn backwards, so that none always follows the same neighbour.
+        const std::size_t at = i % 2 == 0 ? j : field.size() - 1 - j;
+        measured[at].push_back(
+            measure_setting(field[at], limits, true, options_.traffic, measure_, result_.points));
+      }
+    }
+    for (const auto& turns_of_one : measured) {
+      result_.finalists.push_back(median_of(turns_of_one, options_.traffic));
+    }
+    std::stable_sort(result_.finalists.begin(), result_.finalists.end(), better);
+    result_.rounds.push_back({"final", limits.runtime, result_.finalists});
+    result_.best = winner();
+    if (!std::isfinite(result_.best.seconds)) {
+      throw ConfigError("nothing to tune: what worked at first failed at last: " +
+                        result_.best.failure);
+    }
+    for (const PointResult& point : result_.points) result_.bytes_written += point.write.bytes;
+  }
+
+  /// The cheapest of the finalists that tie with the fastest.
+  [[nodiscard]] Candidate winner() const {
+    Candidate best = result_.finalists.front();
+    const double worst_tie = best.seconds * (1 + options_.tie);
+    for (const Candidate& other : result_.finalists) {
+      if (other.seconds <= worst_tie && cheaper(other, best)) best = other;
+    }
+    return best;
+  }
+
+  static std::vector<Setting> best_of(std::span<const Candidate> ranking, std::size_t count) {
+    std::vector<Setting> settings;
+    for (const Candidate& candidate : ranking) {
+      if (settings.size() < count && candidate.failure.empty())
+        settings.push_back(candidate.setting);
+    }
+    return settings;
+  }
+
+  /// The best, and in the last place the cheapest of those that may yet prove to tie with them.
+  [[nodiscard]] std::vector<Setting> finalists_of(std::span<const Candidate> ranking) const {
+    std::vector<Setting> settings = best_of(ranking, kFinalists);
+    const double worst = ranking.front().seconds * (1 + 2 * options_.tie);
+    const Candidate* cheapest = nullptr;
+    for (const Candidate& candidate : ranking.subspan(std::min(ranking.size(), kFinalists - 1))) {
+      if (candidate.seconds > worst) break;
+      if (cheapest == nullptr || cheaper(candidate, *cheapest)) cheapest = &candidate;
+    }
+    if (cheapest != nullptr) settings.back() = cheapest->setting;
+    return settings;
+  }
+
+  SearchSpace space_;
+  const SearchOptions& options_;
+  const Measure& measure_;
+  const ElapsedTime& elapsed_;
+  const OnRound& on_round_;
+  nanoseconds start_;
+  nanoseconds measuring_{0};  // of which
+  nanoseconds running_{0};    // is what was asked for
+  nanoseconds::rep runs_ = 0;
+  nanoseconds set_up_{0};  // of one run: threads, queues and buffers
+  std::set<Setting> measured_;
+  SearchResult result_;
+};
+
+}  // namespace
+
+Candidate measure_setting(const Setting& setting, const Limits& limits, bool with_mix,
+                          const Traffic& traffic, const Measure& measure,
+                          std::vector<PointResult>& points) {
+  Candidate candidate;
+  candidate.setting = setting;
+  double cpu_seconds = 0;
+  double gigabytes = 0;
+  const auto run = [&](Workload workload) -> const PointResult& {
+    points.push_back(measure(setting.point(workload), limits));
+    const PointResult& result = points.back();
+    cpu_seconds += result.user_cpu_seconds + result.system_cpu_seconds;
+    gigabytes += static_cast<double>(result.read.bytes + result.write.bytes) / 1e9;
+    if (result.read.errors + result.write.errors > 0) candidate.failure = result.first_error;
+    return result;
+  };
+  const auto fail = [&](const Error& error) { candidate.failure = error.what(); };
+  try {
+    candidate.speeds.read = read_speed(run(Workload::kRead));
+    candidate.speeds.write = write_speed(run(Workload::kWrite));
+    if (with_mix) {
+      const PointResult& mixed = run(Workload::kReadWrite);
+      candidate.speeds.mixed_read = read_speed(mixed);
+      candidate.speeds.mixed_write = write_speed(mixed);
+    }
+  } catch (const ConfigError& error) {
+    fail(error);
+  } catch (const IoError& error) {
+    fail(error);
+  }
+  candidate.cpu_seconds_per_gigabyte = gigabytes > 0 ? cpu_seconds / gigabytes : 0;
+  candidate.seconds = candidate.failure.empty() ? candidate.speeds.seconds(traffic) : kInfinite;
+  if (candidate.failure.empty() && !std::isfinite(candidate.seconds)) {
+    candidate.failure = "nothing was moved in the time of the measurement";
+  }
+  return candidate;
+}
+
+Candidate median_of(std::span<const Candidate> turns, const Traffic& traffic) {
+  const auto of = [&](auto figure) {
+    std::vector<double> values;
+    for (const Candidate& turn : turns) values.push_back(figure(turn));
+    return median(std::move(values));
+  };
+  const auto failed = std::find_if(turns.begin(), turns.end(),
+                                   [](const Candidate& turn) { return !turn.failure.empty(); });
+  if (failed != turns.end()) return *failed;
+  Candidate result = turns.front();
+  result.speeds.read = of([](const Candidate& c) { return c.speeds.read; });
+  result.speeds.write = of([](const Candidate& c) { return c.speeds.write; });
+  result.speeds.mixed_read = of([](const Candidate& c) { return c.speeds.mixed_read; });
+  result.speeds.mixed_write = of([](const Candidate& c) { return c.speeds.mixed_write; });
+  result.cpu_seconds_per_gigabyte =
+      of([](const Candidate& c) { return c.cpu_seconds_per_gigabyte; });
+  result.seconds = result.speeds.seconds(traffic);
+  return result;
+}
+
+SearchResult search(const SearchSpace& space, const SearchOptions& options, const Measure& measure,
+                    const ElapsedTime& elapsed, const OnRound& on_round) {
+  return Searcher(space, options, measure, elapsed, on_round).run();
+}
+
+}  // namespace strata::bench

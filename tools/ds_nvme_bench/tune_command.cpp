@@ -1,0 +1,254 @@
+#include "tune_command.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <thread>
+
+#include "grid_check.h"
+#include "number_text.h"
+#include "options.h"
+#include "output_file.h"
+#include "report.h"
+#include "report_html.h"
+#include "session.h"
+#include "strata/base/error.h"
+#include "tune_outcome.h"
+#include "tuned_config.h"
+
+namespace strata::bench {
+namespace {
+
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kFooter = R"(Examples:
+  ds_nvme_bench tune /mnt/nvme --write-config=ds_config.json --report=disk.html
+  ds_nvme_bench tune /mnt/a /mnt/b --size=64GiB --runtime=10m
+
+A search, not a grid: a coarse lattice for a short time each, the better ones for longer, their
+neighbours, and a contest of the finalists; then the choice is written with until --runtime is up.
+Settings are compared by the time in which they read 14 and write 12 bytes, a parameter's share of a
+training step with all state on disk. A drive that slows down when its cache is full shows it only
+with a --size and a --runtime that fill the cache.)";
+
+// Of --runtime.
+constexpr double kForSearch = 0.8;
+constexpr double kForWrites = 0.7;  // of the rest
+constexpr nanoseconds kShortest = seconds(5);
+
+constexpr Limits kGridLimits{.runtime = std::chrono::milliseconds(400),
+                             .ramp = std::chrono::milliseconds(100)};
+
+struct TuneOptions {
+  TargetOptions target;
+  nanoseconds runtime = seconds(90);
+  std::vector<Engine> engines = {Engine::kIoUring, Engine::kLibaio, Engine::kThreads};
+  std::optional<std::filesystem::path> config;
+  std::optional<std::filesystem::path> report;
+  bool grid = false;
+};
+
+/// One tuning from beginning to end.
+class Tuner {
+ public:
+  Tuner(const TuneOptions& options, const Console& console)
+      : options_(options),
+        console_(console),
+        session_(options.target.directories, options.target.bytes, {}, console),
+        start_(Clock::now()) {
+    outcome_.time = std::chrono::system_clock::now();
+    outcome_.disks = session_.disks();
+    outcome_.bytes = session_.bytes();
+  }
+
+  TuneOutcome tune() {
+    for (const aio::DiskDescription& disk : outcome_.disks) {
+      outcome_.health.push_back({disk.device, read_smart_log(disk.device), {}});
+    }
+    const SearchSpace space = space_here();
+    outcome_.search = search_in(space);
+    write_on();
+    take_train_step();
+    outcome_.seconds = seconds_since_start();
+    for (DriveHealth& drive : outcome_.health) drive.after = read_smart_log(drive.device);
+    if (options_.grid) compare(space);
+    add_notes();
+    return std::move(outcome_);
+  }
+
+ private:
+  /// Measures; a signal ends the tuning.
+  PointResult measure(const Point& point, const Limits& limits) {
+    PointResult result = session_.measure(point, limits);
+    if (!session_.interruption().empty()) throw tool::Interrupted(session_.interruption());
+    return result;
+  }
+  [[nodiscard]] Measure measure_function() {
+    return [this](const Point& point, const Limits& limits) { return measure(point, limits); };
+  }
+  [[nodiscard]] static ElapsedTime elapsed_function() {
+    return [] { return nanoseconds(Clock::now().time_since_epoch()); };
+  }
+
+  [[nodiscard]] double seconds_since_start() const {
+    return std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+
+  [[nodiscard]] SearchSpace space_here() const {
+    std::uint64_t smallest = UINT64_MAX;
+    for (const aio::IoFile& file : session_.files().files()) {
+      smallest = std::min(smallest, file.size());
+    }
+    return SearchSpace::usual(options_.engines, std::thread::hardware_concurrency(), smallest);
+  }
+
+  SearchResult search_in(const SearchSpace& space) {
+    SearchOptions options;
+    options.budget = std::chrono::duration_cast<nanoseconds>(options_.runtime * kForSearch);
+    const auto on_round = [this](const std::string& name, std::size_t settings, nanoseconds time) {
+      console_.log.info(name + ": " + std::to_string(settings) + " settings, about " +
+                        duration_text(std::chrono::duration<double>(time).count()));
+    };
+    return search(space, options, measure_function(), elapsed_function(), on_round);
+  }
+
+  [[nodiscard]] Limits rest(double share) const {
+    const auto left =
+        options_.runtime - std::chrono::duration_cast<nanoseconds>(Clock::now() - start_);
+    const auto time = std::chrono::duration_cast<nanoseconds>(left * share);
+    return {.runtime = std::max(time, kShortest)};
+  }
+
+  /// Longer than the search did, to see whether the speed lasts.
+  void write_on() {
+    const Limits limits = rest(kForWrites);
+    console_.log.info("writing for " +
+                      duration_text(std::chrono::duration<double>(limits.runtime).count()) +
+                      " to see whether the speed lasts");
+    outcome_.writes = measure(outcome_.search.best.setting.point(Workload::kWrite), limits);
+    outcome_.steady = judge_steadiness(outcome_.writes.windows);
+  }
+
+  void take_train_step() {
+    try {
+      outcome_.train_step =
+          measure(outcome_.search.best.setting.point(Workload::kTrainStep), rest(1));
+    } catch (const ConfigError& error) {
+      outcome_.notes.push_back(std::string("no training step was measured: ") + error.what());
+    }
+  }
+
+  void compare(const SearchSpace& space) {
+    SearchSpace working = space;
+    std::erase_if(working.engines, [&](Engine engine) {
+      return std::none_of(outcome_.search.points.begin(), outcome_.search.points.end(),
+                          [&](const PointResult& result) { return result.point.engine == engine; });
+    });
+    const std::vector<Setting> grid = coarse_grid(working);
+    console_.log.info("a grid of " + std::to_string(grid.size()) + " settings, for comparison");
+    outcome_.grid = check_against_grid(grid, outcome_.search.best.setting, kGridLimits,
+                                       options_.runtime.count() * kForSearch * 1e-9,
+                                       measure_function(), elapsed_function());
+  }
+
+  void add_notes() {
+    auto& notes = outcome_.notes;
+    notes.insert(notes.begin(), outcome_.search.notes.begin(), outcome_.search.notes.end());
+    const Setting& chosen = outcome_.search.best.setting;
+    for (const std::string& note :
+         notes_on(chosen.point(Workload::kWrite), outcome_.bytes, outcome_.disks)) {
+      notes.push_back(note);
+    }
+    for (const aio::IoFile& file : session_.files().files()) {
+      if (file.direct()) continue;
+      notes.push_back(file.path().parent_path().string() +
+                      " refuses O_DIRECT: the page cache was measured with it");
+    }
+    if (!outcome_.steady.reached) {
+      notes.push_back("writes did not become steady; a longer --runtime tells more");
+    }
+    if (chosen.threads > 1 && chosen.engine != Engine::kThreads) {
+      notes.push_back(
+          "Strata drives one queue for each disk: of several threads only DeepSpeed "
+          "makes use");
+    }
+  }
+
+  const TuneOptions& options_;
+  const Console& console_;
+  Session session_;
+  Clock::time_point start_;
+  TuneOutcome outcome_;
+};
+
+void check_format(Format format) {
+  if (format == Format::kTable || format == Format::kJson) return;
+  throw ConfigError("tune writes --format table or json");
+}
+
+tool::ExitCode tune(const TuneOptions& options, const Console& console) {
+  check_format(options.target.format);
+  // What cannot be written is found before anything is measured.
+  if (options.config) check_config(*options.config);
+  std::optional<OutputFile> output;
+  std::optional<OutputFile> page;
+  if (options.target.output) output.emplace(*options.target.output);
+  if (options.report) page.emplace(*options.report);
+
+  const TuneOutcome outcome = Tuner(options, console).tune();
+  std::ostream& out = output ? output->stream() : console.out;
+  if (options.target.format == Format::kJson) {
+    out << to_json(outcome);
+  } else {
+    write_table(out, outcome);
+  }
+  if (output) output->publish();
+  if (page) {
+    page->stream() << render_html(to_html_report(outcome));
+    page->publish();
+    console.log.info("the report is " + options.report->string());
+  }
+  if (options.config) {
+    write_setting(*options.config, outcome.search.best.setting);
+    console.log.info("the setting is in " + options.config->string());
+  }
+  return tool::ExitCode::kDone;
+}
+
+}  // namespace
+
+Command add_tune_command(CLI::App& app) {
+  const auto options = std::make_shared<TuneOptions>();
+  CLI::App* command = app.add_subcommand(
+      "tune", "Finds the engine, block size, depth and threads that a training step wants.");
+  command->footer(kFooter);
+  add_target_options(*command, options->target);
+  command
+      ->add_option_function<std::string>(
+          "--runtime",
+          [options](const std::string& text) { options->runtime = parse_duration(text); },
+          "Of all measurements together: 90, 2m, 10m [90]")
+      ->type_name("TIME");
+  command
+      ->add_option_function<std::string>(
+          "--engine",
+          [options](const std::string& text) { options->engines = {parse_engine(text)}; },
+          "Only this one: io_uring, libaio or threads [those that work]")
+      ->type_name("NAME");
+  command
+      ->add_option(
+          "--write-config", options->config,
+          "Put the setting into this DeepSpeed or Strata config, or make one; what else it "
+          "says stays as it is written")
+      ->type_name("FILE");
+  command->add_option("--report", options->report, "Write a page with charts, for a browser")
+      ->type_name("FILE.html");
+  command->add_flag("--exhaustive", options->grid,
+                    "Then measure a coarse grid of settings too, and compare");
+  return {.parser = command,
+          .execute = [options](const Console& console) { return tune(*options, console); }};
+}
+
+}  // namespace strata::bench

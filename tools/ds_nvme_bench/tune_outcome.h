@@ -1,0 +1,63 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "report_html.h"
+#include "search.h"
+#include "smart.h"
+#include "steady_state.h"
+#include "strata/aio/disk.h"
+
+namespace strata::bench {
+
+/// The search's pick against a grid of all settings of a coarser space, both measured in turns.
+struct GridCheck {
+  std::size_t settings = 0;  ///< in the grid
+  double search_seconds = 0;
+  double grid_seconds = 0;
+  Candidate grid_best;
+  Candidate search_best;
+
+  /// The pick's speed as a share of the grid's best; may exceed 1.
+  [[nodiscard]] double quality() const { return grid_best.seconds / search_best.seconds; }
+};
+
+/// A drive's health log, before and after.
+struct DriveHealth {
+  std::string device;
+  SmartReading before;
+  SmartReading after;
+};
+
+/// Everything that tuning found out.
+struct TuneOutcome {
+  std::vector<aio::DiskDescription> disks;
+  std::uint64_t bytes = 0;  ///< of the files
+  SearchResult search;
+  PointResult writes;  ///< the pick, written with for longer
+  SteadyState steady;  ///< of those writes
+  std::optional<PointResult> train_step;
+  std::vector<DriveHealth> health;
+  std::optional<GridCheck> grid;
+  std::vector<std::string> notes;
+  double seconds = 0;  ///< all measurements together
+  std::chrono::system_clock::time_point time;
+
+  /// By this program: while measuring, and once when the files were made.
+  [[nodiscard]] std::uint64_t bytes_written() const;
+};
+
+/// "reads and writes at once, which saves 40 % of the shorter" or "one direction at a time".
+[[nodiscard]] std::string advice_on_directions(const DiskSpeeds& speeds);
+
+/// For a person; ends with the sections for the config.
+void write_table(std::ostream& out, const TuneOutcome& outcome);
+[[nodiscard]] std::string to_json(const TuneOutcome& outcome);
+[[nodiscard]] HtmlReport to_html_report(const TuneOutcome& outcome);
+
+}  // namespace strata::bench

@@ -1,0 +1,198 @@
+#include "tuned_config.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <system_error>
+
+#include "json_splice.h"
+#include "strata/base/error.h"
+
+namespace strata::bench {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+/// The values as DeepSpeed takes them: numbers, and booleans that are booleans.
+Json aio_of(const Setting& setting, Json aio) {
+  const formats::AioConfig values = aio_config(setting);
+  aio.erase("thread_count");
+  aio.erase("num_threads");
+  aio["block_size"] = values.block_bytes;
+  aio["queue_depth"] = values.queue_depth;
+  aio["intra_op_parallelism"] = values.threads;
+  aio["single_submit"] = false;
+  aio["overlap_events"] = true;
+  return aio;
+}
+
+Json io_section(const Setting& setting) {
+  Json section;
+  section["io"] = name_of(setting.engine);
+  return section;
+}
+
+Json section_or_empty(std::string_view text) {
+  const Json section = text.empty() ? Json() : Json::parse(text);
+  return section.is_null() ? Json::object() : section;
+}
+
+/// `value` on lines of its own, as a member of an object whose members are indented by `indent`.
+std::string dump_indented(const Json& value, const std::string& indent) {
+  if (indent.empty()) return value.dump();
+  std::string text;
+  for (const char c : value.dump(static_cast<int>(indent.size()), indent.front())) {
+    text += c;
+    if (c == '\n') text += indent;
+  }
+  return text;
+}
+
+/// "strata.io" as the parser understood it.
+std::string io_of(const formats::DsConfig& config) {
+  return Json::parse(config.resolved_json())["strata"]["io"].get<std::string>();
+}
+
+/// What the config says apart from the setting.
+formats::DsConfig without_setting(formats::DsConfig config) {
+  config.aio = {};
+  config.strata.io = {};
+  std::erase_if(config.ignored_keys,
+                [](const std::string& key) { return key.starts_with("aio."); });
+  return config;
+}
+
+void check_reads_back(const formats::DsConfig& before, const formats::DsConfig& after,
+                      const Setting& setting) {
+  STRATA_CHECK(after.aio == aio_config(setting) && io_of(after) == name_of(setting.engine),
+               "the setting reads back differently: " + after.resolved_json());
+  STRATA_CHECK(without_setting(before) == without_setting(after),
+               "another key changed: " + after.resolved_json());
+}
+
+std::string read_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (!file) throw system_error("read", path.string(), errno);
+  return std::move(text).str();
+}
+
+/// A file beside `target` that takes its place, or is removed.
+class Replacement {
+ public:
+  explicit Replacement(const fs::path& target) : target_(target) {
+    name_ = (target.parent_path() / ("." + target.filename().string() + ".XXXXXX")).string();
+    descriptor_ = ::mkostemp(name_.data(), O_CLOEXEC);
+    if (descriptor_ < 0) throw failed("create a file beside");
+  }
+  Replacement(const Replacement&) = delete;
+  Replacement& operator=(const Replacement&) = delete;
+  ~Replacement() {
+    ::close(descriptor_);
+    if (!name_.empty()) ::unlink(name_.c_str());
+  }
+
+  void set_mode(mode_t mode) {
+    if (::fchmod(descriptor_, mode) != 0) throw failed("set the permissions of");
+  }
+
+  void write(std::string_view text) {
+    while (!text.empty()) {
+      const ssize_t count = ::write(descriptor_, text.data(), text.size());
+      if (count < 0 && errno != EINTR) throw failed("write");
+      if (count > 0) text.remove_prefix(static_cast<std::size_t>(count));
+    }
+  }
+
+  void publish() {
+    if (::fsync(descriptor_) != 0) throw failed("write");
+    if (::rename(name_.c_str(), target_.c_str()) != 0) throw failed("replace");
+    name_.clear();
+  }
+
+ private:
+  [[nodiscard]] IoError failed(std::string_view action) const {
+    return system_error(action, target_.string(), errno);
+  }
+
+  fs::path target_;
+  std::string name_;
+  int descriptor_ = -1;
+};
+
+/// Of a file that is there; else what the umask leaves of 0666.
+mode_t mode_for(const fs::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) return status.st_mode & 07777;
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  return 0666 & ~mask;
+}
+
+}  // namespace
+
+formats::AioConfig aio_config(const Setting& setting) {
+  const std::int64_t in_all = std::int64_t{setting.depth} * setting.threads;
+  const bool one_thread_for_each_request = setting.engine == Engine::kThreads;
+  return {.block_bytes = static_cast<std::int64_t>(setting.block_bytes),
+          .queue_depth = one_thread_for_each_request ? in_all : setting.depth,
+          .threads = one_thread_for_each_request ? in_all : setting.threads};
+}
+
+std::string config_sections(const Setting& setting) {
+  Json sections;
+  sections["aio"] = aio_of(setting, Json::object());
+  sections["strata"] = io_section(setting);
+  return sections.dump(2) + "\n";
+}
+
+std::string with_setting(std::string_view text, const std::string& name, const Setting& setting) {
+  const auto before = formats::DsConfig::from_text(text, name);
+  const std::string indent = indentation_of(text);
+  const Json aio = aio_of(setting, section_or_empty(member_of(text, "aio")));
+  std::string changed = with_member(text, "aio", dump_indented(aio, indent));
+
+  const std::string io = Json(name_of(setting.engine)).dump();
+  const std::string_view section = member_of(changed, "strata");
+  const bool has_section = !section.empty() && section != "null";
+  const std::string strata =
+      has_section ? with_member(section, "io", io) : dump_indented(io_section(setting), indent);
+  changed = with_member(changed, "strata", strata);
+
+  check_reads_back(before, formats::DsConfig::from_text(changed, name), setting);
+  return changed;
+}
+
+void check_config(const fs::path& path) {
+  if (fs::exists(path)) {
+    (void)formats::DsConfig::from_text(read_file(path), path.string());
+  }
+  const fs::path directory = fs::absolute(path).parent_path();
+  if (::access(directory.c_str(), W_OK) != 0) {
+    throw system_error("write", path.string(), errno,
+                       "a config is written as a new file beside the old one");
+  }
+}
+
+void write_setting(const fs::path& path, const Setting& setting) {
+  std::error_code ignored;  // a file that is not there yet is its own target
+  const fs::path canonical = fs::weakly_canonical(path, ignored);
+  const fs::path target = canonical.empty() ? path : canonical;
+  const std::string text = fs::exists(target)
+                               ? with_setting(read_file(target), path.string(), setting)
+                               : config_sections(setting);
+  Replacement file(target);
+  file.set_mode(mode_for(target));
+  file.write(text);
+  file.publish();
+}
+
+}  // namespace strata::bench
