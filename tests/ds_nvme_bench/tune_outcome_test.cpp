@@ -30,7 +30,9 @@ class TuneOutcomeTest : public ::testing::Test {
     outcome_.search = search(space_, {}, measure_, elapsed);
     outcome_.writes = measure_(outcome_.search.best.setting.point(Workload::kWrite), {});
     outcome_.steady = judge_steadiness(outcome_.writes.windows);
-    outcome_.disks = {{.directory = "/mnt/<a>", .file_system = "ext4"}};
+    outcome_.disks.resize(1);
+    outcome_.disks[0].directory = "/mnt/<a>";
+    outcome_.disks[0].file_system = "ext4";
     outcome_.bytes = 1_GiB;
     outcome_.notes = {"a note"};
     outcome_.health = {{"vda", {std::nullopt, "no log"}, {std::nullopt, "no log"}}};
