@@ -58,7 +58,7 @@ std::string Fio::command(const Point& point, const Limits& limits, const aio::Io
          " --numjobs=" + std::to_string(point.threads) + " " + fio_engine(point.engine) +
          " --size=" + std::to_string(part) + " --offset_increment=" + std::to_string(part) +
          " --direct=1 --iomem=mmaphuge --thread --group_reporting" +
-         " --norandommap --allow_file_create=0 --time_based --runtime=" +
+         " --lat_percentiles=1 --norandommap --allow_file_create=0 --time_based --runtime=" +
          milliseconds(limits.runtime) + " --ramp_time=" + milliseconds(limits.ramp) +
          " --output-format=json";
 }
@@ -76,10 +76,10 @@ DiskFigure Fio::run(const Point& point, const Limits& limits, const aio::IoFile&
       (job.at("usr_cpu").get<double>() + job.at("sys_cpu").get<double>()) / 100;
   const double seconds = job.at("job_runtime").get<double>() / 1000;
   const double gigabytes = direction.at("io_bytes").get<double>() / 1e9;
-  const auto& latency = direction.at("clat_ns");
+  const auto& latency = direction.at("lat_ns");
   return {.gigabytes_per_second = direction.at("bw_bytes").get<double>() / 1e9,
           .cpu_seconds_per_gigabyte = cpu_share * seconds / gigabytes,
-          .latency_mean_us = direction.at("lat_ns").at("mean").get<double>() / 1e3,
+          .latency_mean_us = latency.at("mean").get<double>() / 1e3,
           .latency_p50_us = latency.at("percentile").at("50.000000").get<double>() / 1e3,
           .latency_p99_us = latency.at("percentile").at("99.000000").get<double>() / 1e3};
 }

@@ -7,7 +7,8 @@ namespace strata::bench {
 
 /// Page-aligned memory for transfers, its pages present. On huge pages the kernel describes a
 /// block to the disk in few pieces, which on some machines doubles the rate; where it has none, the
-/// memory is of small pages. Filled with random bytes. Move-only.
+/// memory is of small pages. Pages set aside (vm.nr_hugepages) come before transparent ones. Filled
+/// with random bytes. Move-only.
 class IoMemory {
  public:
   /// Throws IoError when the system has not that much.
@@ -22,6 +23,8 @@ class IoMemory {
   void abandon() noexcept { mapping_ = nullptr; }
 
  private:
+  void map_ordinary_pages(bool huge_pages);
+
   void* mapping_ = nullptr;
   std::size_t mapped_bytes_ = 0;
   std::byte* data_ = nullptr;
