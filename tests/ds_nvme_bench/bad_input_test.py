@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import pathlib
+import platform
 import resource
 import signal
 import struct
@@ -68,6 +69,7 @@ class BadInput(program.ProgramTest):
             (["--size"], "--size=0"),
             (["--size"], "--size=-4G"),
             (["--sise"], "--sise=4G"),
+            (["--timeout"], "--timeout=0"),
         ]:
             with self.subTest(argument=argument):
                 self.run_refused(USAGE, words, argument)
@@ -108,8 +110,11 @@ class BadInput(program.ProgramTest):
     # ---- the engine ------------------------------------------------------------------------------
 
     def test_an_engine_that_the_kernel_denies(self) -> None:
-        self.run_refused(FAILED, ["io_uring", "EPERM"], "--engine=io_uring",
-                         preexec_fn=deny_io_uring)
+        for engine, deny in (("io_uring", deny_io_uring), ("libaio", deny_libaio)):
+            for command in ("run", "tune"):
+                with self.subTest(engine=engine, command=command):
+                    self.refused(FAILED, [engine, "EPERM"], command, self.disk, "--size=8M",
+                                 f"--engine={engine}", preexec_fn=deny)
 
     def test_auto_says_what_it_took_instead_and_why(self) -> None:
         result = self.bench("run", self.disk, *QUICK, "--format=json", preexec_fn=deny_io_uring)
@@ -125,6 +130,10 @@ class BadInput(program.ProgramTest):
         before = sorted(self.space.iterdir())
         self.run_refused(USAGE, ["--bs"], "--bs=16M", "--output=result")
         self.assertEqual(sorted(self.space.iterdir()), before)
+
+    def test_a_report_that_cannot_be_written(self) -> None:
+        self.run_refused(FAILED, ["no/such/page"], "--report=no/such/page")
+        self.refused(FAILED, ["no/such/page"], self.disk, "--report=no/such/page")
 
     def test_a_full_standard_output(self) -> None:
         with open("/dev/full", "w") as full:
@@ -164,14 +173,36 @@ class BadInput(program.ProgramTest):
         process.wait(timeout=60)
         self.assertEqual(list(self.disk.iterdir()), [])
 
+    def test_a_signal_while_the_files_are_written(self) -> None:
+        for command in (["run"], ["tune"], ["plan", "--params=1B"], []):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with self.subTest(command=command, signal=number):
+                    process = self.start(*command, self.disk, "--size=4G", "--output=result")
+                    self.wait_for_files(process)
+                    process.send_signal(number)
+                    output, error = process.communicate(timeout=60)
+                    self.assertEqual((process.returncode, output), (INTERRUPTED, ""), error)
+                    self.assertEqual(len(error.splitlines()), 1, error)
+                    self.assertIn(number.name, error)
+                    self.assertEqual(list(self.space.iterdir()), [self.disk])
+                    self.assertEqual(list(self.disk.iterdir()), [])
+
 
 def deny_io_uring() -> None:
-    """Has the kernel answer io_uring_setup with EPERM, as sandboxes do."""
-    io_uring_setup, eperm = 425, 1
+    deny(425)
+
+
+def deny_libaio() -> None:
+    deny(206 if platform.machine() == "x86_64" else 0)
+
+
+def deny(system_call: int) -> None:
+    """Has the kernel answer a system call with EPERM, as sandboxes do."""
+    eperm = 1
     load, jump_if_equal, answer = 0x20, 0x15, 0x06  # of classic BPF
     program_bytes = b"".join(struct.pack("HBBI", *line) for line in [
         (load, 0, 0, 0),  # the number of the system call
-        (jump_if_equal, 0, 1, io_uring_setup),
+        (jump_if_equal, 0, 1, system_call),
         (answer, 0, 0, 0x00050000 | eperm),
         (answer, 0, 0, 0x7FFF0000),  # allowed
     ])

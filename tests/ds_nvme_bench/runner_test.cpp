@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "random_bytes.h"
+#include "strata/aio/backend.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "temp_directory.h"
@@ -74,6 +75,28 @@ TEST_F(Runner, CountsEveryRequestOfEveryEngineAndWorkload) {
       EXPECT_EQ(result.read.errors + result.write.errors, 0u) << result.first_error;
       EXPECT_GT(result.seconds, 0);
     }
+  }
+}
+
+TEST_F(Runner, RunsTheEngineThatIsNamed) {
+  const TargetFiles files({directory_.path()}, 4_MiB, true, {});
+  for (const Engine engine : {Engine::kIoUring, Engine::kLibaio, Engine::kThreads}) {
+    const Point point{.workload = Workload::kRandRw,
+                      .engine = engine,
+                      .block_bytes = 64_KiB,
+                      .depth = 4,
+                      .verify = true};
+    const std::string name(name_of(engine));
+    try {
+      check_engine(point, directory_.path(), log_);
+    } catch (const IoError& error) {
+      EXPECT_THAT(error.what(), HasSubstr(name));
+      GTEST_SKIP() << error.what();
+    }
+    const PointResult result = run(point, bytes_of(8_MiB), files);
+    EXPECT_THAT(result.engine, testing::StartsWith(name));
+    EXPECT_GE(result.read.bytes + result.write.bytes, 8_MiB);
+    EXPECT_EQ(result.read.errors + result.write.errors, 0u) << result.first_error;
   }
 }
 
@@ -191,6 +214,37 @@ TEST_F(Runner, CountsFailedRequestsAndGoesOn) {
   EXPECT_GT(result.read.errors, 0u);
   EXPECT_GT(result.read.requests, 0u);
   EXPECT_THAT(result.first_error, HasSubstr("end of file"));
+}
+
+/// A disk that answers at first, and then leaves one request in a hundred unanswered.
+std::unique_ptr<aio::Backend> disk_that_falls_silent() {
+  return aio::make_sim_backend({.depth = 4, .never = 0.01});
+}
+
+TEST_F(Runner, GivesUpADiskThatDoesNotAnswerAndKeepsWhatItHas) {
+  const TargetFiles files({directory_.path()}, 4_MiB, true, {});
+  for (const std::uint32_t threads : {1u, 3u}) {
+    const Point point{.block_bytes = 64_KiB, .depth = 4, .threads = threads};
+    const PointResult result = run_point(point, {.runtime = 300s, .ramp = 0ms, .timeout = 200ms},
+                                         files, log_, {}, disk_that_falls_silent);
+    EXPECT_THAT(result.unanswered, HasSubstr("deadline passed"));
+    EXPECT_THAT(result.first_error, HasSubstr("read of "));
+    EXPECT_GT(result.read.requests, 0u);
+    EXPECT_GT(result.read.errors, 0u);
+    EXPECT_LT(result.seconds, 60);
+  }
+}
+
+TEST_F(Runner, IsHeardWhileTheLastRequestsDoNotComeHome) {
+  const TargetFiles files({directory_.path()}, 4_MiB, true, {});
+  int windows = 0;
+  const PointResult result = run_point(
+      {.block_bytes = 64_KiB, .depth = 4}, {.runtime = 100ms, .ramp = 0ms, .timeout = 1s}, files,
+      log_, [&](const Window&) { return ++windows > 0; },
+      [] { return aio::make_sim_backend({.depth = 4, .never = 1}); });
+  EXPECT_THAT(result.unanswered, HasSubstr("deadline passed"));
+  EXPECT_EQ(result.read.requests, 0u);
+  EXPECT_GT(windows, 3);
 }
 
 TEST_F(Runner, RefusesPointsThatCannotBeRun) {

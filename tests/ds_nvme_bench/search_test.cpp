@@ -182,10 +182,46 @@ TEST(Search, SaysWhyWhenNothingWorks) {
   try {
     (void)search_on(disk, space());
     FAIL() << "searched without an engine";
-  } catch (const ConfigError& error) {
+  } catch (const IoError& error) {
     EXPECT_THAT(error.what(), HasSubstr("EPERM"));
   }
   EXPECT_THROW((void)search_on(disk, SearchSpace::usual(kEngines, 1, 4_KiB)), ConfigError);
+}
+
+TEST(Search, EndsWhenTheDiskDoesNotAnswer) {
+  SyntheticDisk disk;
+  nanoseconds clock{0};
+  std::mt19937 random(1);
+  int measurements = 0;
+  const Measure measure = [&, formula = disk.measure(clock, random)](const Point& point,
+                                                                     const Limits& limits) {
+    if (++measurements == 3) throw DeadlineExceeded("no answer", 110);
+    return formula(point, limits);
+  };
+  EXPECT_THROW((void)search(space(), {}, measure, [&] { return clock; }), DeadlineExceeded);
+  EXPECT_EQ(measurements, 3) << "no other setting was tried, which would wait as long";
+}
+
+TEST(Search, RanksWhatThereIsWhenItDidNotComeToItsEnd) {
+  SyntheticDisk disk;
+  nanoseconds clock{0};
+  std::mt19937 random(1);
+  const Measure measure = disk.measure(clock, random);
+  const Setting slow{Engine::kIoUring, 128_KiB, 1, 1};
+  const Setting fast{Engine::kIoUring, 1_MiB, 32, 1};
+  const Setting half{Engine::kIoUring, 4_MiB, 32, 1};
+  std::vector<PointResult> points;
+  for (const Setting& setting : {slow, fast}) {
+    points.push_back(measure(setting.point(Workload::kRead), {}));
+    points.push_back(measure(setting.point(Workload::kWrite), {}));
+  }
+  points.push_back(measure(half.point(Workload::kRead), {}));
+  const auto candidates = candidates_of(points, kTrainingTraffic);
+  ASSERT_EQ(candidates.size(), 3u);
+  EXPECT_EQ(candidates[0].setting, fast);
+  EXPECT_EQ(candidates[1].setting, slow);
+  EXPECT_EQ(candidates[2].setting, half) << "written with never, so it cannot be compared";
+  EXPECT_GT(candidates[2].speeds.read, 0);
 }
 
 TEST(Search, DoesNotPickASettingWhoseRequestsFail) {

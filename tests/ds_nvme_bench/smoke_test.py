@@ -43,6 +43,16 @@ class Smoke(program.ProgramTest):
         self.assertEqual([job["jobname"] for job in jobs],
                          ["read", "write", "randread", "randread", "readwrite", "trainstep"])
 
+    def test_a_report_is_a_page_with_every_measurement(self) -> None:
+        self.run_bench(self.disk, *FAST, "--report=page.html")
+        page = (self.space / "page.html").read_text()
+        self.assertTrue(page.startswith("<!doctype html>") and page.endswith("</html>\n"))
+        self.assertIn("21 measurements", page, "15 trials and the 6 of the overview")
+        self.assertIn("<svg", page)
+        self.run_bench("run", self.disk, *QUICK, "--rw=randrw", "--bs=64k", "--report=page.html")
+        self.assertIn("randrw", (self.space / "page.html").read_text())
+        self.assertEqual(sorted(path.name for path in self.space.iterdir()), ["disk", "page.html"])
+
     def test_an_interrupted_overview_shows_what_it_has(self) -> None:
         process = self.start(self.disk, "--size=16M", "--format=json", "--runtime=500ms")
         self.wait_for_files(process)

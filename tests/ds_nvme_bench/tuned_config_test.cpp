@@ -40,12 +40,14 @@ constexpr const char* kConfig = R"({
 )";
 
 TEST(TunedConfig, SectionsReadBackToTheSetting) {
-  for (const Engine engine : {Engine::kIoUring, Engine::kThreads}) {
+  using formats::IoEngine;
+  for (const auto& [engine, io] : {std::pair(Engine::kIoUring, IoEngine::kIoUring),
+                                   std::pair(Engine::kLibaio, IoEngine::kLibaio),
+                                   std::pair(Engine::kThreads, IoEngine::kThreads)}) {
     const Setting setting{engine, 512_KiB, 8, 4};
     const DsConfig config = DsConfig::from_text(config_sections(setting), "sections");
     EXPECT_EQ(config.aio, aio_config(setting));
-    EXPECT_EQ(config.strata.io, engine == Engine::kIoUring ? formats::IoEngine::kIoUring
-                                                           : formats::IoEngine::kThreads);
+    EXPECT_EQ(config.strata.io, io);
   }
 }
 
@@ -98,6 +100,16 @@ TEST(TunedConfig, RefusesAFileThatTheParserRefusesAndLeavesItAlone) {
   EXPECT_THROW(write_setting(path, kSetting), ConfigError);
   EXPECT_EQ(content_of(path), R"({"aioo": {}})");
   EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1) << "no leftovers";
+}
+
+TEST(TunedConfig, FindsOutBeforeWhatWillBeRefusedAndLeavesNothing) {
+  const TemporaryDirectory directory;
+  const auto refused = directory.write("refused.json", R"({"aioo": {}})");
+  EXPECT_THROW(check_config(refused), ConfigError);
+  EXPECT_THROW(check_config(directory.path() / "missing/new.json"), IoError);
+  EXPECT_THROW(check_config("/proc/new.json"), IoError) << "where even root makes no file";
+  check_config(directory.path() / "new.json");
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1);
 }
 
 TEST(TunedConfig, KeepsPermissionsAndSymbolicLinks) {

@@ -16,6 +16,8 @@ using std::chrono::steady_clock;
 // Whoever changes the phase is heard within this time, even when the disk says nothing.
 constexpr std::chrono::milliseconds kAttention{50};
 
+constexpr std::chrono::milliseconds kTimeoutMin{1};
+
 // Beyond this, more pread threads wait for each other rather than for the disk.
 constexpr std::uint32_t kEngineThreadsMax = 64;
 
@@ -55,16 +57,25 @@ IoMemory make_memory(const Point& point, const TargetFiles& files) {
   return {point.depth * point.block_bytes, point.huge_pages};
 }
 
+aio::IoQueueOptions channel_options(const Point& point) {
+  return {.backend = backend_kind(point.engine),
+          .block_bytes = static_cast<std::uint32_t>(round_up(point.block_bytes, 4_KiB)),
+          .depth = point.depth,
+          .threads = std::min(point.depth, kEngineThreadsMax),
+          .operations_max = point.depth};
+}
+
 void make_channel(std::optional<aio::IoChannel>& channel, const Point& point,
-                  const TargetFiles& files, Logger& log) {
-  const aio::IoQueueOptions options{
-      .backend = backend_kind(point.engine),
-      .block_bytes = static_cast<std::uint32_t>(round_up(point.block_bytes, 4_KiB)),
-      .depth = point.depth,
-      .threads = std::min(point.depth, kEngineThreadsMax),
-      .operations_max = point.depth,
-      .numa_node = node_of(files)};
-  if (point.engine == Engine::kNull) {
+                  const TargetFiles& files, std::chrono::nanoseconds timeout,
+                  const MakeBackend& make_backend, Logger& log) {
+  aio::IoQueueOptions options = channel_options(point);
+  options.fail_after =
+      std::max(std::chrono::duration_cast<std::chrono::milliseconds>(timeout), kTimeoutMin);
+  options.warn_after = std::min(options.warn_after, options.fail_after);
+  options.numa_node = node_of(files);
+  if (make_backend) {
+    channel.emplace(options, make_backend(), log);
+  } else if (point.engine == Engine::kNull) {
     channel.emplace(options, aio::make_null_backend(point.depth), log);
   } else {
     channel.emplace(options, files.files().front().path().parent_path(), log);
@@ -78,8 +89,14 @@ void add(std::atomic<std::uint64_t>& value, std::uint64_t increment) {
 
 }  // namespace
 
+void check_engine(const Point& point, const std::filesystem::path& directory, Logger& log) {
+  if (point.engine == Engine::kAuto || point.engine == Engine::kNull) return;
+  const aio::IoChannel tried(channel_options(point), directory, log);
+}
+
 MeasuringThread::MeasuringThread(const Point& point, const TargetFiles& files, std::uint32_t index,
-                                 std::uint64_t bytes_max, Logger& log)
+                                 std::uint64_t bytes_max, std::chrono::nanoseconds timeout,
+                                 const MakeBackend& make_backend, Logger& log)
     : point_(point),
       files_(files),
       bytes_max_(bytes_max),
@@ -94,7 +111,7 @@ MeasuringThread::MeasuringThread(const Point& point, const TargetFiles& files, s
   if (point.verify) check_.emplace(blocks * files.files().size());
   free_.reserve(point.depth);
   for (std::uint32_t slot = point.depth; slot > 0; --slot) free_.push_back(slot - 1);
-  make_channel(channel_, point, files, log);
+  make_channel(channel_, point, files, timeout, make_backend, log);
   result_.engine = channel_->description();
   if (point.prepare) prepare();
 }
@@ -112,14 +129,23 @@ void MeasuringThread::prepare() {
 ThreadResult MeasuringThread::run(const std::atomic<Phase>& phase, Tally& tally) {
   try {
     move_blocks(phase, tally);
-  } catch (const IoError&) {
-    // The device may still write to what was given up.
-    memory_.abandon();
-    throw;
+  } catch (const DeadlineExceeded& error) {
+    result_.unanswered = error.what();
+    end_without_engine(error);
+  } catch (const IoError& error) {
+    end_without_engine(error);
   }
   (result_.read.requests >= result_.write.requests ? result_.read : result_.write).short_transfers =
       channel_->statistics().short_transfers;
   return std::move(result_);
+}
+
+void MeasuringThread::end_without_engine(const IoError& error) {
+  memory_.abandon();  // the device may still write to what was given up
+  if (counting_) result_.end = steady_clock::now();
+  if (result_.first_error.empty()) {
+    note_error(error.what(), has_reads(point_.workload) ? result_.read : result_.write);
+  }
 }
 
 void MeasuringThread::move_blocks(const std::atomic<Phase>& phase, Tally& tally) {
@@ -210,7 +236,8 @@ void MeasuringThread::complete(const aio::IoOutcome& outcome, Time now) {
 void MeasuringThread::note_failure(const std::exception_ptr& failure, DirectionResult& direction) {
   try {
     std::rethrow_exception(failure);
-  } catch (const DeadlineExceeded&) {
+  } catch (const DeadlineExceeded& error) {
+    note_error(error.what(), direction);
     throw;  // the engine is lost with it
   } catch (const std::exception& error) {
     note_error(error.what(), direction);

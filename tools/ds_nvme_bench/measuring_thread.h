@@ -4,6 +4,9 @@
 #include <chrono>
 #include <cstdint>
 #include <exception>
+#include <filesystem>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +17,7 @@
 #include "point.h"
 #include "result.h"
 #include "strata/aio/io_channel.h"
+#include "strata/base/error.h"
 #include "strata/base/log.h"
 #include "target_files.h"
 
@@ -38,18 +42,27 @@ struct ThreadResult {
   Time end;
   std::string engine;
   std::string first_error;
+  std::string unanswered;
 };
+
+/// Makes the engine of each measuring thread; empty: the one that the point names.
+using MakeBackend = std::function<std::unique_ptr<aio::Backend>()>;
+
+/// Throws IoError when the point names an engine that cannot be had in `directory`.
+void check_engine(const Point& point, const std::filesystem::path& directory, Logger& log);
 
 /// One thread's share of a measurement: a queue of its own, buffers, and a part of every file. All
 /// methods run on that thread, as one io_uring belongs to one.
 class MeasuringThread {
  public:
-  /// Throws IoError when the engine cannot be had.
+  /// `bytes_max` (0: none) and a request's `timeout` end it early. Throws IoError when the engine
+  /// cannot be had.
   MeasuringThread(const Point& point, const TargetFiles& files, std::uint32_t index,
-                  std::uint64_t bytes_max, Logger& log);
+                  std::uint64_t bytes_max, std::chrono::nanoseconds timeout,
+                  const MakeBackend& make_backend, Logger& log);
 
-  /// Moves blocks until `phase` says to stop or `bytes_max` (0: none) are moved; requests in flight
-  /// come home first. Throws DeadlineExceeded or IoError when the engine is lost.
+  /// Moves blocks until `phase` says to stop or `bytes_max` are moved; requests in flight come home
+  /// first. When the engine is lost it ends there, with what it has and the reason.
   ThreadResult run(const std::atomic<Phase>& phase, Tally& tally);
 
  private:
@@ -61,6 +74,7 @@ class MeasuringThread {
     Time issued;
   };
 
+  void end_without_engine(const IoError& error);
   void move_blocks(const std::atomic<Phase>& phase, Tally& tally);
   void prepare();
   void follow(Phase phase, Time now);

@@ -2,8 +2,6 @@
 
 #include <charconv>
 #include <cmath>
-#include <functional>
-#include <string>
 
 #include "number_text.h"
 #include "strata/base/error.h"
@@ -13,9 +11,19 @@ namespace strata::bench {
 namespace {
 
 constexpr double kSecondsMax = 1e7;  // four months
+constexpr std::chrono::milliseconds kTimeoutMin{1};
 
-/// Adds an option whose text `use` takes; what it throws gets the option's name in front. Given
-/// twice, the last one counts, as with fio.
+std::uint32_t parse_count(const std::string& text) {
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value == 0) {
+    throw ConfigError("\"" + text + "\" is not a whole number above 0");
+  }
+  return value;
+}
+
+}  // namespace
+
 CLI::Option* add_text(CLI::App& command, const std::string& name, const std::string& help,
                       const std::string& type, const std::function<void(const std::string&)>& use) {
   const auto named = [name, use](const std::string& text) {
@@ -30,17 +38,6 @@ CLI::Option* add_text(CLI::App& command, const std::string& name, const std::str
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
-std::uint32_t parse_count(const std::string& text) {
-  std::uint32_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value == 0) {
-    throw ConfigError("\"" + text + "\" is not a whole number above 0");
-  }
-  return value;
-}
-
-}  // namespace
-
 std::chrono::nanoseconds parse_duration(std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -54,6 +51,12 @@ std::chrono::nanoseconds parse_duration(std::string_view text) {
                       "\" is not a time; write for example 5, 0.5, 500ms or 2m");
   }
   return std::chrono::nanoseconds(std::llround(seconds * 1e9));
+}
+
+std::chrono::nanoseconds parse_runtime(std::string_view text) {
+  const std::chrono::nanoseconds time = parse_duration(text);
+  if (time.count() == 0) throw ConfigError("nothing is measured in no time");
+  return time;
 }
 
 void add_target_options(CLI::App& command, TargetOptions& options) {
@@ -73,6 +76,22 @@ void add_target_options(CLI::App& command, TargetOptions& options) {
   command.add_option("--output", options.output, "Write the result there, complete or not at all")
       ->type_name("FILE")
       ->group(kGroup);
+  const auto seconds = compact(std::chrono::duration<double>(options.timeout).count());
+  add_text(command, "--timeout",
+           "The disk is given up when it does not answer for [" + seconds + "]", "TIME",
+           [&options](const std::string& text) {
+             options.timeout = parse_duration(text);
+             if (options.timeout < kTimeoutMin) {
+               throw ConfigError("no disk answers in less than a millisecond each time");
+             }
+           })
+      ->group(kGroup);
+}
+
+void add_report_option(CLI::App& command, std::optional<std::filesystem::path>& report) {
+  command.add_option("--report", report, "Write a page with charts there, for a browser")
+      ->type_name("FILE.html")
+      ->group("Target and result");
 }
 
 void add_point_options(CLI::App& command, Point& point) {
@@ -119,10 +138,7 @@ void add_limit_options(CLI::App& command, Limits& limits) {
   constexpr const char* kGroup = "How long";
   const auto seconds = compact(std::chrono::duration<double>(limits.runtime).count());
   add_text(command, "--runtime", "Of a measurement: 5, 500ms, 2m [" + seconds + "]", "TIME",
-           [&limits](const std::string& text) {
-             limits.runtime = parse_duration(text);
-             if (limits.runtime.count() == 0) throw ConfigError("nothing is measured in no time");
-           })
+           [&limits](const std::string& text) { limits.runtime = parse_runtime(text); })
       ->group(kGroup);
   add_text(command, "--ramp-time", "Time before it, left out of the result [200ms]", "TIME",
            [&limits](const std::string& text) { limits.ramp = parse_duration(text); })

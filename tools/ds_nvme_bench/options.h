@@ -4,7 +4,9 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -19,11 +21,15 @@ struct TargetOptions {
   std::optional<std::uint64_t> bytes;
   Format format = Format::kTable;
   std::optional<std::filesystem::path> output;
+  std::chrono::nanoseconds timeout = kUsualTimeout;
 };
 
-/// DIR..., --size, --format, --output. A value that cannot be used is a ConfigError that names its
-/// option.
+/// DIR..., --size, --format, --output, --timeout. A value that cannot be used is a ConfigError that
+/// names its option.
 void add_target_options(CLI::App& command, TargetOptions& options);
+
+/// --report.
+void add_report_option(CLI::App& command, std::optional<std::filesystem::path>& report);
 
 /// --rw, --bs, --iodepth, --threads, --engine, --direct, --no-huge-pages, --no-prepare, --verify.
 void add_point_options(CLI::App& command, Point& point);
@@ -31,7 +37,15 @@ void add_point_options(CLI::App& command, Point& point);
 /// --runtime, --ramp-time.
 void add_limit_options(CLI::App& command, Limits& limits);
 
+/// Adds an option whose text `use` takes; what it throws gets the option's name in front. Given
+/// twice, the last one counts, as with fio.
+CLI::Option* add_text(CLI::App& command, const std::string& name, const std::string& help,
+                      const std::string& type, const std::function<void(const std::string&)>& use);
+
 /// "5", "5s", "500ms", "2m". Throws ConfigError for anything else.
 [[nodiscard]] std::chrono::nanoseconds parse_duration(std::string_view text);
+
+/// As parse_duration; 0 is refused too.
+[[nodiscard]] std::chrono::nanoseconds parse_runtime(std::string_view text);
 
 }  // namespace strata::bench

@@ -66,7 +66,7 @@ double parse_positive(const std::string& text) {
 DiskSpeeds measure_speeds(Session& session) {
   const auto measure = [&](Workload workload) {
     PointResult result = session.measure({.workload = workload}, kMeasurement);
-    if (!session.interruption().empty()) throw tool::Interrupted(session.interruption());
+    session.throw_if_over();
     if (!result.first_error.empty()) {
       throw IoError("requests failed; the first one: " + result.first_error, 0);
     }
@@ -128,7 +128,7 @@ Basis basis_of(const PlanOptions& options, const Console& console) {
     basis.input.speeds = speeds_from_file(*options.from);
     basis.source = "from " + options.from->string();
   } else {
-    Session session(options.target.directories, options.target.bytes, {}, console);
+    Session session(options.target, {{.workload = Workload::kReadWrite}}, console);
     basis.input.speeds = measure_speeds(session);
     basis.source = "measured with blocks of 1 MiB, 32 at a time";
     if (options.drives == 0) {
@@ -257,35 +257,21 @@ tool::ExitCode plan(const PlanOptions& options, const Console& console) {
   return tool::ExitCode::kDone;
 }
 
-/// Adds an option whose text `use` takes; what it throws gets the option's name in front.
-template <typename Use>
-CLI::Option* add_parsed(CLI::App& command, const std::string& name, const std::string& type,
-                        const std::string& help, Use use) {
-  const auto named = [name, use](const std::string& text) {
-    try {
-      use(text);
-    } catch (const ConfigError& error) {
-      throw ConfigError(name + ": " + error.what());
-    }
-  };
-  return command.add_option_function<std::string>(name, named, help)->type_name(type);
-}
-
 void add_options(CLI::App& command, PlanOptions& o) {
   constexpr const char* kDisk = "Disk (one of: DIR, --from, --bandwidth-*)";
   add_target_options(command, o.target);
-  add_parsed(command, "--params", "N", "Parameters of the model: 7e9, 7B, 124M",
-             [&o](const std::string& text) { o.parameters = parse_parameters(text); });
+  add_text(command, "--params", "Parameters of the model: 7e9, 7B, 124M", "N",
+           [&o](const std::string& text) { o.parameters = parse_parameters(text); });
   command
       .add_option("--from", o.from,
                   "Result of tune, run or the overview (--format=json), or of fio")
       ->type_name("FILE")
       ->group(kDisk);
-  add_parsed(command, "--bandwidth-read", "GB/s", "Of all drives together",
-             [&o](const std::string& text) { o.read_speed = parse_positive(text); })
+  add_text(command, "--bandwidth-read", "Of all drives together", "GB/s",
+           [&o](const std::string& text) { o.read_speed = parse_positive(text); })
       ->group(kDisk);
-  add_parsed(command, "--bandwidth-write", "GB/s", "Of all drives together",
-             [&o](const std::string& text) { o.write_speed = parse_positive(text); })
+  add_text(command, "--bandwidth-write", "Of all drives together", "GB/s",
+           [&o](const std::string& text) { o.write_speed = parse_positive(text); })
       ->group(kDisk);
   command.add_option("--mu", o.mu, "How far the two overlap, from 0 to 1 [0]")
       ->check(CLI::Range(0.0, 1.0))
@@ -295,12 +281,12 @@ void add_options(CLI::App& command, PlanOptions& o) {
       .add_option("--drives", o.drives, "That share the writes [one for each directory, else 1]")
       ->type_name("N")
       ->group(kDisk);
-  add_parsed(command, "--tbw", "TB", "Rated endurance of a drive: 600, 1.2PB [from its counters]",
-             [&o](const std::string& text) { o.rated_bytes = parse_tbw(text); })
+  add_text(command, "--tbw", "Rated endurance of a drive: 600, 1.2PB [from its counters]", "TB",
+           [&o](const std::string& text) { o.rated_bytes = parse_tbw(text); })
       ->group(kDisk);
-  add_parsed(command, "--flops", "F",
-             "Speed that computing reaches, 312T or 312e12; may be repeated [20T 100T 400T]",
-             [&o](const std::string& text) { o.flops.push_back(parse_flops(text)); })
+  add_text(command, "--flops",
+           "Speed that computing reaches, 312T or 312e12; may be repeated [20T 100T 400T]", "F",
+           [&o](const std::string& text) { o.flops.push_back(parse_flops(text)); })
       ->take_all()
       ->expected(1);
   command.add_flag_callback(

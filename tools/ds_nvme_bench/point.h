@@ -43,12 +43,17 @@ struct Point {
   bool operator==(const Point&) const = default;
 };
 
+/// As Strata's own queues wait.
+inline constexpr std::chrono::seconds kUsualTimeout{90};
+
 /// When a measurement ends: at the first of these.
 struct Limits {
   std::chrono::nanoseconds runtime = std::chrono::seconds(5);
   std::uint64_t bytes = 0;  ///< moved in both directions; 0: no limit
   /// Left out of the result, at the start.
   std::chrono::nanoseconds ramp = std::chrono::milliseconds(200);
+  /// Of one request: when it is not answered by then, the measurement is over.
+  std::chrono::nanoseconds timeout = kUsualTimeout;
 };
 
 /// Throws ConfigError for numbers that no disk takes: a depth of 0, a block of 100 bytes.

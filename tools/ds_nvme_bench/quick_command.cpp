@@ -8,6 +8,7 @@
 #include "options.h"
 #include "output_file.h"
 #include "overview.h"
+#include "report_page.h"
 #include "session.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -55,7 +56,7 @@ class Quick {
         trial_{.runtime = limits.runtime / kTrialsPerRuntime, .ramp = limits.ramp / 2} {}
 
   void measure(const std::string& name, const Point& point) {
-    if (!session_.interruption().empty()) return;
+    if (session_.is_over()) return;
     reports_.push_back({name, session_.report(point, limits_)});
   }
 
@@ -65,8 +66,9 @@ class Quick {
     double most = 0;
     for (const Setting& setting : kSettings) {
       const Point point = point_with(workload, setting);
-      if (!session_.interruption().empty() || !fits(point)) continue;
-      const double rate = session_.measure(point, trial_).gigabytes_per_second();
+      if (session_.is_over() || !fits(point)) continue;
+      trials_.push_back(session_.measure(point, trial_));
+      const double rate = trials_.back().gigabytes_per_second();
       if (rate <= most) continue;
       most = rate;
       best = point;
@@ -75,6 +77,8 @@ class Quick {
   }
 
   [[nodiscard]] const std::vector<NamedReport>& reports() const { return reports_; }
+  /// What the settings were chosen from.
+  [[nodiscard]] const std::vector<PointResult>& trials() const { return trials_; }
 
  private:
   [[nodiscard]] bool fits(const Point& point) const {
@@ -87,6 +91,7 @@ class Quick {
   const Limits limits_;
   const Limits trial_;
   std::vector<NamedReport> reports_;
+  std::vector<PointResult> trials_;
 };
 
 void write_for_person(std::ostream& out, const std::vector<NamedReport>& reports, bool complete) {
@@ -100,19 +105,22 @@ void write_for_person(std::ostream& out, const std::vector<NamedReport>& reports
 struct QuickOptions {
   TargetOptions target;
   Limits limits{.runtime = kRuntime};
+  std::optional<std::filesystem::path> report;
 };
 
-tool::ExitCode quick(const TargetOptions& options, const Limits& limits, const Console& console) {
+tool::ExitCode quick(const QuickOptions& quick, const Console& console) {
+  const TargetOptions& options = quick.target;
   if (options.directories.empty()) {
     throw ConfigError("name a directory on each disk, or a command; see ds_nvme_bench --help");
   }
   std::optional<OutputFile> output;
+  std::optional<OutputFile> page;
   if (options.output) output.emplace(*options.output);
+  if (quick.report) page.emplace(*quick.report);
 
   const Point random_read{.workload = Workload::kRandRead, .block_bytes = 4_KiB, .depth = 1};
-  Session session(options.directories, options.bytes,
-                  {point_with(Workload::kTrainStep, kSettings[1]), random_read}, console);
-  Quick measurements(session, limits);
+  Session session(options, {point_with(Workload::kTrainStep, kSettings[1]), random_read}, console);
+  Quick measurements(session, quick.limits);
   measurements.measure_best("sequential read", Workload::kRead);
   measurements.measure_best("sequential write", Workload::kWrite);
   Point random_read_deep = random_read;
@@ -127,7 +135,7 @@ tool::ExitCode quick(const TargetOptions& options, const Limits& limits, const C
     measurements.measure("training step", step);
   }
 
-  const bool complete = session.interruption().empty();
+  const bool complete = !session.is_over();
   std::ostream& out = output ? output->stream() : console.out;
   if (options.format == Format::kTable) {
     write_for_person(out, measurements.reports(), complete);
@@ -137,7 +145,11 @@ tool::ExitCode quick(const TargetOptions& options, const Limits& limits, const C
     write_reports(out, reports, options.format);
   }
   if (output) output->publish();
-  if (!complete) throw tool::Interrupted(session.interruption());
+  if (page && !measurements.reports().empty()) {
+    page->stream() << render_html(to_html_report(measurements.reports(), measurements.trials()));
+    page->publish();
+  }
+  session.throw_if_over();
   for (const NamedReport& named : measurements.reports()) {
     const std::string& error = named.report.result.first_error;
     if (!error.empty()) throw IoError("requests failed; the first one: " + error, 0);
@@ -150,11 +162,11 @@ tool::ExitCode quick(const TargetOptions& options, const Limits& limits, const C
 Command add_quick_command(CLI::App& app) {
   const auto options = std::make_shared<QuickOptions>();
   add_target_options(app, options->target);
+  add_report_option(app, options->report);
   add_limit_options(app, options->limits);
   app.footer(kFooter);
-  return {.parser = &app, .execute = [options](const Console& console) {
-            return quick(options->target, options->limits, console);
-          }};
+  return {.parser = &app,
+          .execute = [options](const Console& console) { return quick(*options, console); }};
 }
 
 }  // namespace strata::bench

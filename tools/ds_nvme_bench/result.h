@@ -46,6 +46,7 @@ struct PointResult {
   double system_cpu_seconds = 0;  ///< of the same
   std::vector<Window> windows;    ///< of 100 ms each
   std::string first_error;        ///< the first failed request's message; "": none
+  std::string unanswered;         ///< why it ended early, when a request never came back
 
   [[nodiscard]] double gigabytes_per_second() const {
     return read.gigabytes_per_second() + write.gigabytes_per_second();

@@ -5,6 +5,7 @@
 
 #include "options.h"
 #include "output_file.h"
+#include "report_page.h"
 #include "session.h"
 #include "strata/base/error.h"
 
@@ -23,18 +24,25 @@ struct RunOptions {
   TargetOptions target;
   Point point;
   Limits limits;
+  std::optional<std::filesystem::path> report;
 };
 
 tool::ExitCode run(const RunOptions& options, const Console& console) {
   std::optional<OutputFile> output;
+  std::optional<OutputFile> page;
   if (options.target.output) output.emplace(*options.target.output);
-  Session session(options.target.directories, options.target.bytes, {options.point}, console);
+  if (options.report) page.emplace(*options.report);
+  Session session(options.target, {options.point}, console);
   const Report report = session.report(options.point, options.limits);
   write_reports(output ? output->stream() : console.out, {&report, 1}, options.target.format);
   if (output) output->publish();
+  if (page) {
+    page->stream() << render_html(to_html_report(report));
+    page->publish();
+  }
 
   const PointResult& result = report.result;
-  if (!session.interruption().empty()) throw tool::Interrupted(session.interruption());
+  session.throw_if_over();
   if (const std::uint64_t errors = result.read.errors + result.write.errors; errors > 0) {
     throw IoError(std::to_string(errors) + " requests failed; the first one: " + result.first_error,
                   0);
@@ -49,6 +57,7 @@ Command add_run_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("run", "Measures one workload with given settings.");
   command->footer(kFooter);
   add_target_options(*command, options->target);
+  add_report_option(*command, options->report);
   add_point_options(*command, options->point);
   add_limit_options(*command, options->limits);
   return {.parser = command,

@@ -13,7 +13,6 @@
 #include <optional>
 #include <thread>
 
-#include "measuring_thread.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
@@ -73,15 +72,19 @@ CpuTime cpu_time() {
 /// The measuring threads and what they share with the thread that watches them.
 class Crew {
  public:
-  Crew(const Point& point, const Limits& limits, const TargetFiles& files, Logger& log)
+  Crew(const Point& point, const Limits& limits, const TargetFiles& files,
+       const MakeBackend& make_backend, Logger& log)
       : tallies_(point.threads), results_(point.threads) {
     const std::uint64_t bytes_max = ceil_div(limits.bytes, point.threads);
     threads_.reserve(point.threads);
     try {
       for (std::uint32_t i = 0; i < point.threads; ++i) {
-        threads_.emplace_back([this, &point, &files, &log, i, bytes_max] {
-          measure(point, files, i, bytes_max, log);
-        });
+        threads_.emplace_back(
+            [this, &point, &files, &make_backend, &log, i, bytes_max, timeout = limits.timeout] {
+              measure(i, [&] {
+                return MeasuringThread(point, files, i, bytes_max, timeout, make_backend, log);
+              });
+            });
       }
     } catch (const std::system_error& error) {
       join();
@@ -105,10 +108,17 @@ class Crew {
     phase_.notify_all();
   }
 
-  /// Waits until `time`, or until all threads have ended; true then.
+  /// Waits until `time`, or until there is nothing more to measure; true then.
   bool wait_until(Clock::time_point time) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_until(lock, time, [&] { return ended_ == threads_.size() || failure_; });
+    return changed_.wait_until(lock, time,
+                               [&] { return ended_ == threads_.size() || lost_ || failure_; });
+  }
+
+  /// Waits until `time`, or until all threads have ended; true then.
+  bool wait_for_end(Clock::time_point time) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_until(lock, time, [&] { return ended_ == threads_.size(); });
   }
 
   /// Sums since the measurement began.
@@ -129,11 +139,11 @@ class Crew {
   }
 
  private:
-  void measure(const Point& point, const TargetFiles& files, std::uint32_t index,
-               std::uint64_t bytes_max, Logger& log) {
+  template <class Make>
+  void measure(std::uint32_t index, const Make& make) {
     std::exception_ptr failure;
     try {
-      MeasuringThread thread(point, files, index, bytes_max, log);
+      MeasuringThread thread = make();
       report([&] { ++ready_; });
       phase_.wait(Phase::kPreparing);
       if (phase_.load() != Phase::kStopping) {
@@ -144,6 +154,7 @@ class Crew {
     }
     report([&] {
       ++ended_;
+      lost_ = lost_ || !results_[index].unanswered.empty();
       if (!failure_) failure_ = failure;
     });
   }
@@ -174,6 +185,7 @@ class Crew {
   std::condition_variable changed_;
   std::size_t ready_ = 0;  // threads that have a queue
   std::size_t ended_ = 0;
+  bool lost_ = false;  // a thread's disk does not answer any more
   std::exception_ptr failure_;
   std::vector<std::thread> threads_;
 };
@@ -231,6 +243,7 @@ void gather(PointResult& result, const std::vector<ThreadResult>& parts) {
     add(result.read, part.read);
     add(result.write, part.write);
     if (result.first_error.empty()) result.first_error = part.first_error;
+    if (result.unanswered.empty()) result.unanswered = part.unanswered;
     if (part.begin == Clock::time_point{}) continue;  // it was ended before it was counted on
     begin = std::min(begin, part.begin);
     end = std::max(end, part.end);
@@ -245,14 +258,15 @@ void gather(PointResult& result, const std::vector<ThreadResult>& parts) {
 }  // namespace
 
 PointResult run_point(const Point& point, const Limits& limits, const TargetFiles& files,
-                      Logger& log, const std::function<bool(const Window&)>& on_window) {
+                      Logger& log, const std::function<bool(const Window&)>& on_window,
+                      const MakeBackend& make_backend) {
   check_point(point, files);
   for (const aio::IoFile& file : files.files()) set_direct(file, point.direct);
 
   PointResult result;
   result.point = point;
   result.windows.reserve(static_cast<std::size_t>(limits.runtime / kWindow) + 2);
-  Crew crew(point, limits, files, log);
+  Crew crew(point, limits, files, make_backend, log);
   crew.wait_until_ready();
 
   Watch watch(crew, on_window);
@@ -268,6 +282,10 @@ PointResult run_point(const Point& point, const Limits& limits, const TargetFile
     const CpuTime after = cpu_time();
     result.user_cpu_seconds = after.user - before.user;
     result.system_cpu_seconds = after.system - before.system;
+  }
+  crew.enter(Phase::kStopping);
+  while (!crew.wait_for_end(Clock::now() + kWindow)) {
+    if (on_window) (void)on_window({});
   }
   gather(result, crew.finish());
   return result;

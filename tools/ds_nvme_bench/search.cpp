@@ -122,8 +122,12 @@ class Searcher {
 
   std::vector<Setting> measure_lattice() {
     const std::vector<Setting> lattice = space_.lattice();
+    if (lattice.empty()) {
+      throw ConfigError(
+          "nothing to tune: the files are too small for the smallest block; use a larger --size");
+    }
     // Not compared with anything: it warms up the disk, and tells what a measurement takes.
-    if (!lattice.empty()) (void)measure_one(lattice.back(), share(nanoseconds(0), 1), true);
+    (void)measure_one(lattice.back(), share(nanoseconds(0), 1), true);
     const Limits limits = share(left_until(kUntilLattice), lattice.size() * (kWorkloads - 1));
     const auto ranking = measure_round("lattice", lattice, limits, false);
     note_failures(ranking);
@@ -139,11 +143,9 @@ class Searcher {
       if (!candidate.failure.empty()) first_failure.emplace(candidate.setting.engine, &candidate);
     }
     if (works.empty()) {
-      throw ConfigError("nothing to tune: " +
-                        (ranking.empty() ? "the files are too small for the smallest block; use a "
-                                           "larger --size"
-                                         : "no setting works; the first that was tried: " +
-                                               ranking.front().failure));
+      throw IoError(
+          "nothing to tune: no setting works; the first that was tried: " + ranking.front().failure,
+          0);
     }
     for (const auto& [engine, candidate] : first_failure) {
       const std::string what =
@@ -213,8 +215,8 @@ class Searcher {
     result_.rounds.push_back({"final", limits.runtime, result_.finalists});
     result_.best = winner();
     if (!std::isfinite(result_.best.seconds)) {
-      throw ConfigError("nothing to tune: what worked at first failed at last: " +
-                        result_.best.failure);
+      throw IoError("nothing to tune: what worked at first failed at last: " + result_.best.failure,
+                    0);
     }
     for (const PointResult& point : result_.points) result_.bytes_written += point.write.bytes;
   }
@@ -293,6 +295,8 @@ Candidate measure_setting(const Setting& setting, const Limits& limits, bool wit
     }
   } catch (const ConfigError& error) {
     fail(error);
+  } catch (const DeadlineExceeded&) {
+    throw;
   } catch (const IoError& error) {
     fail(error);
   }
@@ -302,6 +306,32 @@ Candidate measure_setting(const Setting& setting, const Limits& limits, bool wit
     candidate.failure = "nothing was moved in the time of the measurement";
   }
   return candidate;
+}
+
+std::vector<Candidate> candidates_of(std::span<const PointResult> points, const Traffic& traffic) {
+  std::map<Setting, Candidate> candidates;
+  for (const PointResult& result : points) {
+    const Point& point = result.point;
+    const Setting setting{point.engine, point.block_bytes, point.depth, point.threads};
+    Candidate& candidate = candidates[setting];
+    candidate.setting = setting;
+    candidate.cpu_seconds_per_gigabyte = result.cpu_seconds_per_gigabyte();
+    DiskSpeeds& speeds = candidate.speeds;
+    if (point.workload == Workload::kRead) speeds.read = read_speed(result);
+    if (point.workload == Workload::kWrite) speeds.write = write_speed(result);
+    if (point.workload == Workload::kReadWrite) {
+      speeds.mixed_read = read_speed(result);
+      speeds.mixed_write = write_speed(result);
+    }
+  }
+  std::vector<Candidate> ranking;
+  for (auto& [setting, candidate] : candidates) {
+    const bool both = candidate.speeds.read > 0 && candidate.speeds.write > 0;
+    candidate.seconds = both ? candidate.speeds.seconds(traffic) : kInfinite;
+    ranking.push_back(std::move(candidate));
+  }
+  std::stable_sort(ranking.begin(), ranking.end(), better);
+  return ranking;
 }
 
 Candidate median_of(std::span<const Candidate> turns, const Traffic& traffic) {

@@ -63,8 +63,8 @@ using OnRound = std::function<void(const std::string& name, std::size_t settings
 using ElapsedTime = std::function<std::chrono::nanoseconds()>;
 
 /// A setting whose measurement throws ConfigError or IoError, or fails requests, is left out; other
-/// exceptions (an interruption) pass through. Throws ConfigError when nothing in `space` can be
-/// measured, with the first failure.
+/// exceptions (an interruption, DeadlineExceeded) pass through. Throws ConfigError when the files
+/// are too small for every setting, IoError when none works, with the first failure.
 [[nodiscard]] SearchResult search(const SearchSpace& space, const SearchOptions& options,
                                   const Measure& measure, const ElapsedTime& elapsed,
                                   const OnRound& on_round = {});
@@ -74,6 +74,11 @@ using ElapsedTime = std::function<std::chrono::nanoseconds()>;
 [[nodiscard]] Candidate measure_setting(const Setting& setting, const Limits& limits, bool with_mix,
                                         const Traffic& traffic, const Measure& measure,
                                         std::vector<PointResult>& points);
+
+/// The settings among `points`, each with what was measured last, the best first: for a search that
+/// did not come to its end. Those without both directions are the last.
+[[nodiscard]] std::vector<Candidate> candidates_of(std::span<const PointResult> points,
+                                                   const Traffic& traffic);
 
 /// What several measurements of one setting come to, each figure by its median; the failure of the
 /// first one that failed, if one did.

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "number_text.h"
 #include "runner.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -13,7 +14,8 @@ namespace strata::bench {
 namespace {
 
 constexpr std::uint64_t kDefaultBytes = 2_GiB;
-constexpr std::uint64_t kFreePart = 4;  // a quarter of it
+constexpr std::uint64_t kFreePart = 4;       // a quarter of it
+constexpr std::chrono::seconds kSilence{5};  // is worth a warning
 
 void check_directories(const std::vector<std::filesystem::path>& directories) {
   if (directories.empty()) throw ConfigError("no directory to measure; name one on each disk");
@@ -32,9 +34,9 @@ void check_directories(const std::vector<std::filesystem::path>& directories) {
   }
 }
 
-/// What a file there will take, before a large one is written.
+/// What a file there will take, and which engine, before a large one is written.
 void check_point(const Point& point, std::uint64_t bytes,
-                 const std::vector<std::filesystem::path>& directories) {
+                 const std::vector<std::filesystem::path>& directories, Logger& log) {
   check(point);
   check_fits(point, bytes / directories.size(), directories.size());
   for (const auto& directory : directories) {
@@ -44,6 +46,7 @@ void check_point(const Point& point, std::uint64_t bytes,
                         " bytes does not suit " + directory.string() +
                         ", which takes multiples of " + std::to_string(alignment));
     }
+    check_engine(point, directory, log);
   }
 }
 
@@ -57,15 +60,16 @@ std::uint64_t default_bytes(const std::vector<aio::DiskDescription>& disks) {
   return bytes / 1_MiB * 1_MiB * disks.size();
 }
 
-Session::Session(std::vector<std::filesystem::path> directories, std::optional<std::uint64_t> bytes,
-                 const std::vector<Point>& points, const Console& console)
-    : directories_(std::move(directories)),
+Session::Session(const TargetOptions& target, const std::vector<Point>& points,
+                 const Console& console)
+    : directories_(target.directories),
+      timeout_(target.timeout),
       console_(console),
       line_(console.err, console.err_is_terminal) {
-  engine_log_.set_level(LogLevel::kWarning);
   check_directories(directories_);
   std::vector<aio::DiskDescription> disks;
   for (const auto& directory : directories_) disks.push_back(aio::describe_disk(directory));
+  std::optional<std::uint64_t> bytes = target.bytes;
   if (!bytes) {
     bytes = default_bytes(disks);
     if (*bytes == 0) {
@@ -79,13 +83,18 @@ Session::Session(std::vector<std::filesystem::path> directories, std::optional<s
                         ", a quarter of what is free; --size sets another size");
     }
   }
-  for (const Point& point : points) check_point(point, *bytes, directories_);
+  for (const Point& point : points) check_point(point, *bytes, directories_, engine_log_);
   const bool direct =
       std::all_of(points.begin(), points.end(), [](const Point& point) { return point.direct; });
-  files_.emplace(directories_, *bytes, direct, [&](std::uint64_t written, std::uint64_t total) {
+  heard_ = Clock::now();
+  const auto on_progress = [this, last = std::uint64_t{0}](std::uint64_t written,
+                                                           std::uint64_t total) mutable {
     console_.interruption.check();
     line_.filling(written, total);
-  });
+    note_silence(written > last);
+    last = written;
+  };
+  files_.emplace(directories_, *bytes, direct, on_progress, timeout_);
   line_.clear();
 }
 
@@ -93,8 +102,11 @@ PointResult Session::measure(const Point& point, const Limits& limits) {
   line_.begin(std::string(name_of(point.workload)) + ' ' + format_bytes(point.block_bytes),
               std::chrono::duration<double>(limits.ramp + limits.runtime).count(),
               point.block_bytes);
+  heard_ = Clock::now() + limits.ramp;  // during which nothing is counted
+  silent_ = false;
   const auto on_window = [&](const Window& window) {
     line_.add(window);
+    note_silence(window.bytes_read + window.bytes_written > 0);
     try {
       console_.interruption.check();
     } catch (const tool::Interrupted& signal) {
@@ -102,9 +114,31 @@ PointResult Session::measure(const Point& point, const Limits& limits) {
     }
     return interruption_.empty();
   };
-  PointResult result = run_point(point, limits, *files_, engine_log_, on_window);
+  Limits with_timeout = limits;
+  with_timeout.timeout = timeout_;
+  PointResult result = run_point(point, with_timeout, *files_, engine_log_, on_window);
   line_.clear();
+  unanswered_ = result.unanswered;
   return result;
+}
+
+void Session::note_silence(bool moved) {
+  const Clock::time_point now = Clock::now();
+  if (moved) heard_ = now;
+  if (silent_ || now - heard_ < kSilence || timeout_ <= kSilence) return;
+  silent_ = true;
+  const auto seconds = [](auto time) {
+    return compact(std::chrono::duration<double>(time).count()) + " s";
+  };
+  line_.clear();
+  console_.log.warning("no answer from the disk for " + seconds(kSilence) +
+                       "; it is given up after " + seconds(timeout_) +
+                       " (--timeout); the kernel's log (dmesg) may say why");
+}
+
+void Session::throw_if_over() const {
+  if (!interruption_.empty()) throw tool::Interrupted(interruption_);
+  if (!unanswered_.empty()) throw DeadlineExceeded(unanswered_, ETIMEDOUT);
 }
 
 Report Session::report(const Point& point, const Limits& limits) {

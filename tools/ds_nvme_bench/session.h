@@ -1,13 +1,16 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
 #include "command.h"
 #include "live_line.h"
+#include "options.h"
 #include "point.h"
 #include "report.h"
 #include "result.h"
@@ -21,17 +24,21 @@ namespace strata::bench {
 class Session {
  public:
   /// `points` are those that will be measured, as far as they are known: what cannot be done is
-  /// refused before anything is written. Without `bytes`, default_bytes. Throws ConfigError (no
-  /// directory, one that is missing, a point that does not fit), IoError, Interrupted.
-  Session(std::vector<std::filesystem::path> directories, std::optional<std::uint64_t> bytes,
-          const std::vector<Point>& points, const Console& console);
+  /// refused before anything is written. Without a size, default_bytes. Throws ConfigError (no
+  /// directory, one that is missing, a point that does not fit), IoError (an engine that the kernel
+  /// refuses, a full disk), DeadlineExceeded, Interrupted.
+  Session(const TargetOptions& target, const std::vector<Point>& points, const Console& console);
 
-  /// Runs a point. After a signal the result is what there was until then, and `interruption` says
-  /// so.
+  /// Runs a point. After a signal, or when the disk does not answer any more, the result is what
+  /// there was until then, and the session is over.
   [[nodiscard]] PointResult measure(const Point& point, const Limits& limits);
 
-  /// "" or "interrupted (SIGINT)".
-  [[nodiscard]] const std::string& interruption() const noexcept { return interruption_; }
+  /// Whether nothing more is to be measured.
+  [[nodiscard]] bool is_over() const noexcept {
+    return !interruption_.empty() || !unanswered_.empty();
+  }
+  /// Throws Interrupted or DeadlineExceeded when it is.
+  void throw_if_over() const;
 
   /// As measure, with all that explains it.
   [[nodiscard]] Report report(const Point& point, const Limits& limits);
@@ -41,11 +48,21 @@ class Session {
   [[nodiscard]] const TargetFiles& files() const { return *files_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  /// Says once when the disks have not moved anything for a while.
+  void note_silence(bool moved);
+
   std::vector<std::filesystem::path> directories_;
+  const std::chrono::nanoseconds timeout_;
   const Console& console_;
   LiveLine line_;
-  Logger engine_log_;  // of what is worth a warning: the engine itself is in the result
+  std::ostream nowhere_{nullptr};  // what the engine has to say is in the result
+  Logger engine_log_{nowhere_};
+  Clock::time_point heard_ = Clock::now();  // of the disks, the last time
+  bool silent_ = false;
   std::string interruption_;
+  std::string unanswered_;
   std::optional<TargetFiles> files_;
 };
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <ostream>
 #include <random>
 
 #include "io_memory.h"
@@ -20,30 +21,49 @@ namespace {
 
 constexpr std::uint32_t kFillBlock = 1_MiB;
 constexpr std::uint32_t kFillDepth = 16;
-constexpr std::chrono::seconds kPatience{10};
+constexpr std::chrono::milliseconds kAttention{100};
+constexpr std::chrono::milliseconds kTimeoutMin{1};
 
 std::uint64_t random_seed() {
   std::random_device entropy;
   return (std::uint64_t{entropy()} << 32) | entropy();
 }
 
+aio::IoQueueOptions queue_options(std::chrono::nanoseconds timeout) {
+  aio::IoQueueOptions options{
+      .block_bytes = kFillBlock, .depth = kFillDepth, .operations_max = kFillDepth};
+  options.fail_after =
+      std::max(std::chrono::duration_cast<std::chrono::milliseconds>(timeout), kTimeoutMin);
+  options.warn_after = std::min(options.warn_after, options.fail_after);
+  return options;
+}
+
 /// Writes one file in full, its queue kept full.
 class Fill {
  public:
-  Fill(const aio::IoFile& file, std::uint64_t seed)
+  Fill(const aio::IoFile& file, std::uint64_t seed, std::chrono::nanoseconds timeout)
       : file_(file),
         seed_(seed),
-        log_(),
         memory_(kFillDepth * kFillBlock, true),
-        channel_({.block_bytes = kFillBlock, .depth = kFillDepth, .operations_max = kFillDepth},
-                 file.path().parent_path(), quiet(log_)) {}
+        channel_(queue_options(timeout), file.path().parent_path(), log_) {}
 
   void run(const std::function<void(std::uint64_t written)>& on_progress) {
+    try {
+      write(on_progress);
+    } catch (const DeadlineExceeded&) {
+      memory_.abandon();  // the device may still read it
+      throw;
+    }
+    if (::fdatasync(file_.fd()) != 0) throw system_error("sync", file_.path().string(), errno);
+  }
+
+ private:
+  void write(const std::function<void(std::uint64_t written)>& on_progress) {
     for (std::uint32_t slot = 0; slot < kFillDepth; ++slot) write_next(slot);
     std::array<aio::IoOutcome, kFillDepth> outcomes;
     std::uint64_t written = 0;
     while (channel_.unfinished() > 0) {
-      const std::size_t count = channel_.reap(outcomes, kPatience);
+      const std::size_t count = channel_.reap(outcomes, kAttention);
       for (std::size_t i = 0; i < count; ++i) {
         if (outcomes[i].error) std::rethrow_exception(outcomes[i].error);
         written = std::min(written + kFillBlock, file_.size());
@@ -51,13 +71,6 @@ class Fill {
       }
       on_progress(written);
     }
-    if (::fdatasync(file_.fd()) != 0) throw system_error("sync", file_.path().string(), errno);
-  }
-
- private:
-  static Logger& quiet(Logger& log) {
-    log.set_level(LogLevel::kWarning);
-    return log;
   }
 
   void write_next(std::uint32_t slot) {
@@ -74,7 +87,8 @@ class Fill {
   const aio::IoFile& file_;
   const std::uint64_t seed_;
   std::uint64_t next_ = 0;
-  Logger log_;
+  std::ostream nowhere_{nullptr};  // what the engine has to say is in its errors
+  Logger log_{nowhere_};
   IoMemory memory_;
   aio::IoChannel channel_;  // last: gone before the memory is
 };
@@ -89,7 +103,8 @@ void use_page_cache(const aio::IoFile& file) {
 }  // namespace
 
 TargetFiles::TargetFiles(const std::vector<std::filesystem::path>& directories, std::uint64_t bytes,
-                         bool direct, const OnProgress& on_progress)
+                         bool direct, const OnProgress& on_progress,
+                         std::chrono::nanoseconds timeout)
     : seed_(random_seed()) {
   if (directories.empty()) {
     throw ConfigError("no directory to measure; name one on each disk");
@@ -108,7 +123,7 @@ TargetFiles::TargetFiles(const std::vector<std::filesystem::path>& directories, 
   }
   std::uint64_t written_before = 0;
   for (std::size_t i = 0; i < files_.size(); ++i) {
-    Fill(files_[i], fill_seed(i)).run([&](std::uint64_t written) {
+    Fill(files_[i], fill_seed(i), timeout).run([&](std::uint64_t written) {
       if (on_progress) on_progress(written_before + written, bytes_);
     });
     written_before += files_[i].size();

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <vector>
 
+#include "point.h"
 #include "strata/aio/disk.h"
 #include "strata/aio/io_file.h"
 
@@ -15,13 +17,15 @@ namespace strata::bench {
 /// name any more when the constructor returns: nothing is left behind however the process ends.
 class TargetFiles {
  public:
-  /// Called now and then while the files are written; may throw to give up.
+  /// Called at least every 100 ms while the files are written; may throw to give up.
   using OnProgress = std::function<void(std::uint64_t written, std::uint64_t total)>;
 
   /// Files of `bytes` in all, in equal parts. Throws IoError (a directory that is missing or
-  /// read-only, a full disk with what is free), ConfigError (no directory).
+  /// read-only, a full disk with what is free), DeadlineExceeded (a request that was not answered
+  /// within `timeout`), ConfigError (no directory).
   TargetFiles(const std::vector<std::filesystem::path>& directories, std::uint64_t bytes,
-              bool direct, const OnProgress& on_progress);
+              bool direct, const OnProgress& on_progress,
+              std::chrono::nanoseconds timeout = kUsualTimeout);
 
   [[nodiscard]] const std::vector<aio::IoFile>& files() const noexcept { return files_; }
   [[nodiscard]] const std::vector<aio::DiskDescription>& disks() const noexcept { return disks_; }

@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <memory>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "grid_check.h"
 #include "number_text.h"
@@ -13,6 +17,7 @@
 #include "report_html.h"
 #include "session.h"
 #include "strata/base/error.h"
+#include "strata/base/units.h"
 #include "tune_outcome.h"
 #include "tuned_config.h"
 
@@ -44,7 +49,7 @@ constexpr Limits kGridLimits{.runtime = std::chrono::milliseconds(400),
 struct TuneOptions {
   TargetOptions target;
   nanoseconds runtime = seconds(90);
-  std::vector<Engine> engines = {Engine::kIoUring, Engine::kLibaio, Engine::kThreads};
+  Engine engine = Engine::kAuto;
   std::optional<std::filesystem::path> config;
   std::optional<std::filesystem::path> report;
   bool grid = false;
@@ -56,14 +61,14 @@ class Tuner {
   Tuner(const TuneOptions& options, const Console& console)
       : options_(options),
         console_(console),
-        session_(options.target.directories, options.target.bytes, {}, console),
+        session_(options.target, smallest_points(options), console),
         start_(Clock::now()) {
     outcome_.time = std::chrono::system_clock::now();
     outcome_.disks = session_.disks();
     outcome_.bytes = session_.bytes();
   }
 
-  TuneOutcome tune() {
+  void tune() {
     for (const aio::DiskDescription& disk : outcome_.disks) {
       outcome_.health.push_back({disk.device, read_smart_log(disk.device), {}});
     }
@@ -75,14 +80,33 @@ class Tuner {
     for (DriveHealth& drive : outcome_.health) drive.after = read_smart_log(drive.device);
     if (options_.grid) compare(space);
     add_notes();
-    return std::move(outcome_);
   }
 
+  /// After what `tune` threw: everything that was measured until then.
+  void end_with(const std::string& reason) {
+    outcome_.ended = reason;
+    outcome_.seconds = seconds_since_start();
+    if (outcome_.has_choice()) return;
+    outcome_.search.points = std::move(measured_);
+    for (const PointResult& point : outcome_.search.points) {
+      outcome_.search.bytes_written += point.write.bytes;
+    }
+  }
+
+  [[nodiscard]] const TuneOutcome& outcome() const { return outcome_; }
+
  private:
-  /// Measures; a signal ends the tuning.
+  /// An engine that was named is tried before the files are written.
+  static std::vector<Point> smallest_points(const TuneOptions& options) {
+    if (options.engine == Engine::kAuto) return {};
+    return {{.engine = options.engine, .block_bytes = 128_KiB, .depth = 1}};
+  }
+
+  /// Measures; a signal, or a disk that does not answer, ends the tuning.
   PointResult measure(const Point& point, const Limits& limits) {
     PointResult result = session_.measure(point, limits);
-    if (!session_.interruption().empty()) throw tool::Interrupted(session_.interruption());
+    session_.throw_if_over();
+    if (!outcome_.has_choice()) measured_.push_back(result);
     return result;
   }
   [[nodiscard]] Measure measure_function() {
@@ -101,7 +125,9 @@ class Tuner {
     for (const aio::IoFile& file : session_.files().files()) {
       smallest = std::min(smallest, file.size());
     }
-    return SearchSpace::usual(options_.engines, std::thread::hardware_concurrency(), smallest);
+    std::vector<Engine> engines{Engine::kIoUring, Engine::kLibaio, Engine::kThreads};
+    if (options_.engine != Engine::kAuto) engines = {options_.engine};
+    return SearchSpace::usual(std::move(engines), std::thread::hardware_concurrency(), smallest);
   }
 
   SearchResult search_in(const SearchSpace& space) {
@@ -180,12 +206,33 @@ class Tuner {
   const Console& console_;
   Session session_;
   Clock::time_point start_;
+  std::vector<PointResult> measured_;  // until the search has come to its end
   TuneOutcome outcome_;
 };
 
 void check_format(Format format) {
   if (format == Format::kTable || format == Format::kJson) return;
   throw ConfigError("tune writes --format table or json");
+}
+
+Engine parse_tunable_engine(std::string_view text) {
+  const Engine engine = parse_engine(text);
+  if (engine != Engine::kNull) return engine;
+  throw ConfigError("null moves nothing; there is nothing to tune");
+}
+
+/// Tunes to the end, or until a signal comes or the disk does not answer: why it ended then.
+std::exception_ptr tune_as_far_as_possible(Tuner& tuner) {
+  try {
+    tuner.tune();
+    return nullptr;
+  } catch (const tool::Interrupted& error) {
+    tuner.end_with(error.what());
+    return std::current_exception();
+  } catch (const DeadlineExceeded& error) {
+    tuner.end_with(error.what());
+    return std::current_exception();
+  }
 }
 
 tool::ExitCode tune(const TuneOptions& options, const Console& console) {
@@ -197,14 +244,20 @@ tool::ExitCode tune(const TuneOptions& options, const Console& console) {
   if (options.target.output) output.emplace(*options.target.output);
   if (options.report) page.emplace(*options.report);
 
-  const TuneOutcome outcome = Tuner(options, console).tune();
-  std::ostream& out = output ? output->stream() : console.out;
-  if (options.target.format == Format::kJson) {
-    out << to_json(outcome);
-  } else {
-    write_table(out, outcome);
+  Tuner tuner(options, console);
+  const std::exception_ptr ended = tune_as_far_as_possible(tuner);
+  const TuneOutcome& outcome = tuner.outcome();
+  if (!outcome.search.points.empty()) {
+    std::ostream& out = output ? output->stream() : console.out;
+    if (options.target.format == Format::kJson) {
+      out << to_json(outcome);
+    } else {
+      write_table(out, outcome);
+    }
+    if (output) output->publish();
   }
-  if (output) output->publish();
+  // The page and the config are of a tuning that came to its end.
+  if (ended) std::rethrow_exception(ended);
   if (page) {
     page->stream() << render_html(to_html_report(outcome));
     page->publish();
@@ -225,26 +278,18 @@ Command add_tune_command(CLI::App& app) {
       "tune", "Finds the engine, block size, depth and threads that a training step wants.");
   command->footer(kFooter);
   add_target_options(*command, options->target);
-  command
-      ->add_option_function<std::string>(
-          "--runtime",
-          [options](const std::string& text) { options->runtime = parse_duration(text); },
-          "Of all measurements together: 90, 2m, 10m [90]")
-      ->type_name("TIME");
-  command
-      ->add_option_function<std::string>(
-          "--engine",
-          [options](const std::string& text) { options->engines = {parse_engine(text)}; },
-          "Only this one: io_uring, libaio or threads [those that work]")
-      ->type_name("NAME");
+  add_report_option(*command, options->report);
+  add_text(*command, "--runtime", "Of all measurements together: 90, 2m, 10m [90]", "TIME",
+           [options](const std::string& text) { options->runtime = parse_runtime(text); });
+  add_text(*command, "--engine", "Only this one: io_uring, libaio or threads [those that work]",
+           "NAME",
+           [options](const std::string& text) { options->engine = parse_tunable_engine(text); });
   command
       ->add_option(
           "--write-config", options->config,
           "Put the setting into this DeepSpeed or Strata config, or make one; what else it "
           "says stays as it is written")
       ->type_name("FILE");
-  command->add_option("--report", options->report, "Write a page with charts, for a browser")
-      ->type_name("FILE.html");
   command->add_flag("--exhaustive", options->grid,
                     "Then measure a coarse grid of settings too, and compare");
   return {.parser = command,

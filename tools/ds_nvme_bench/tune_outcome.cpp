@@ -1,6 +1,7 @@
 #include "tune_outcome.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 
@@ -22,6 +23,15 @@ std::string gigabytes(double bytes_per_second) { return fixed(bytes_per_second /
 /// Of a step of a model of a billion parameters.
 double step_seconds(const Candidate& candidate) { return candidate.seconds * kBillion; }
 
+std::string step_text(const Candidate& candidate) {
+  return std::isfinite(candidate.seconds) ? compact(step_seconds(candidate)) + " s" : "-";
+}
+
+/// Known once both were measured at once.
+std::string mu_text(const Candidate& candidate) {
+  return candidate.speeds.mixed_read > 0 ? fixed(candidate.speeds.mu(), 2) : "-";
+}
+
 double train_step_seconds(const PointResult& result) {
   const double moved = kTrainingTraffic.read_bytes + kTrainingTraffic.written_bytes;
   const double speed = result.gigabytes_per_second() * 1e9;
@@ -30,19 +40,28 @@ double train_step_seconds(const PointResult& result) {
 
 // ---- for a person ------------------------------------------------------------------------------
 
-void write_finalists(std::ostream& out, const SearchResult& search) {
-  out << std::left << std::setw(kSettingWidth) << "finalists (medians)" << std::right
+void write_candidates(std::ostream& out, const std::string& name,
+                      std::span<const Candidate> candidates, const Candidate* chosen) {
+  out << std::left << std::setw(kSettingWidth) << name << std::right
       << "  read GB/s  write GB/s  both at once GB/s     mu  step of 1e9  CPU s/GB\n";
-  for (const Candidate& finalist : search.finalists) {
+  for (const Candidate& finalist : candidates) {
     const DiskSpeeds& speeds = finalist.speeds;
-    const bool chosen = finalist.setting == search.best.setting;
+    const bool is_chosen = chosen != nullptr && finalist.setting == chosen->setting;
     out << std::left << std::setw(kSettingWidth)
-        << (chosen ? "> " : "  ") + describe(finalist.setting) << std::right << std::setw(11)
+        << (is_chosen ? "> " : "  ") + describe(finalist.setting) << std::right << std::setw(11)
         << gigabytes(speeds.read) << std::setw(12) << gigabytes(speeds.write) << std::setw(19)
         << gigabytes(speeds.mixed_read) + " + " + gigabytes(speeds.mixed_write) << std::setw(7)
-        << fixed(speeds.mu(), 2) << std::setw(11) << compact(step_seconds(finalist)) << " s"
-        << std::setw(10) << compact(finalist.cpu_seconds_per_gigabyte) << '\n';
+        << mu_text(finalist) << std::setw(13) << step_text(finalist) << std::setw(10)
+        << compact(finalist.cpu_seconds_per_gigabyte) << '\n';
   }
+}
+
+/// What there is of a search that did not come to its end.
+void write_so_far(std::ostream& out, const TuneOutcome& outcome) {
+  constexpr std::size_t kShown = 10;
+  const auto candidates = candidates_of(outcome.search.points, kTrainingTraffic);
+  write_candidates(out, "best so far, not yet compared",
+                   std::span(candidates).first(std::min(candidates.size(), kShown)), nullptr);
 }
 
 void write_health(std::ostream& out, const TuneOutcome& outcome) {
@@ -180,11 +199,17 @@ void write_table(std::ostream& out, const TuneOutcome& outcome) {
     out << ' ' << round.name << ' ' << round.ranking.size();
   }
   out << "\n\n";
-  write_finalists(out, outcome.search);
+  if (!outcome.has_choice()) {
+    write_so_far(out, outcome);
+    return;
+  }
+  write_candidates(out, "finalists (medians)", outcome.search.finalists, &outcome.search.best);
   out << "\nchosen: " << describe(outcome.search.best.setting) << "; "
       << advice_on_directions(outcome.search.best.speeds) << '\n';
-  out << "writes for " << fixed(outcome.writes.seconds, 0) << " s: " << outcome.steady.verdict
-      << '\n';
+  if (!outcome.writes.windows.empty()) {
+    out << "writes for " << fixed(outcome.writes.seconds, 0) << " s: " << outcome.steady.verdict
+        << '\n';
+  }
   if (outcome.train_step) {
     out << "a training step's traffic: " << fixed(outcome.train_step->gigabytes_per_second(), 2)
         << " GB/s, so a step of 1e9 parameters takes "
@@ -213,11 +238,12 @@ std::string to_json(const TuneOutcome& outcome) {
   json["file_bytes"] = outcome.bytes;
   json["seconds"] = outcome.seconds;
   json["bytes_written"] = outcome.bytes_written();
-  json["chosen"] = candidate_json(outcome.search.best);
+  if (!outcome.ended.empty()) json["ended"] = outcome.ended;
+  if (outcome.has_choice()) json["chosen"] = candidate_json(outcome.search.best);
   json["finalists"] = Json::array();
   for (const Candidate& c : outcome.search.finalists)
     json["finalists"].push_back(candidate_json(c));
-  json["steady"] = steady_json(outcome);
+  if (!outcome.writes.windows.empty()) json["steady"] = steady_json(outcome);
   if (outcome.train_step) {
     json["train_step"] = point_json(*outcome.train_step);
     json["train_step"]["step_seconds_of_1e9_parameters"] = train_step_seconds(*outcome.train_step);
@@ -240,7 +266,7 @@ std::string to_json(const TuneOutcome& outcome) {
   json["points"] = Json::array();
   for (const PointResult& point : outcome.search.points)
     json["points"].push_back(point_json(point));
-  json.update(Json::parse(config_sections(outcome.search.best.setting)));
+  if (outcome.has_choice()) json.update(Json::parse(config_sections(outcome.search.best.setting)));
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

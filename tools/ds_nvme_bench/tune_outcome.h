@@ -39,15 +39,18 @@ struct TuneOutcome {
   std::vector<aio::DiskDescription> disks;
   std::uint64_t bytes = 0;  ///< of the files
   SearchResult search;
-  PointResult writes;  ///< the pick, written with for longer
+  PointResult writes;  ///< the pick, written with for longer; without windows: not measured
   SteadyState steady;  ///< of those writes
   std::optional<PointResult> train_step;
   std::vector<DriveHealth> health;
   std::optional<GridCheck> grid;
   std::vector<std::string> notes;
+  std::string ended;   ///< why it did not come to its end; "": it did
   double seconds = 0;  ///< all measurements together
   std::chrono::system_clock::time_point time;
 
+  /// Whether the search came to its end: without a choice, only what was measured is shown.
+  [[nodiscard]] bool has_choice() const { return !search.finalists.empty(); }
   /// By this program: while measuring, and once when the files were made.
   [[nodiscard]] std::uint64_t bytes_written() const;
 };
@@ -55,9 +58,10 @@ struct TuneOutcome {
 /// "reads and writes at once, which saves 40 % of the shorter" or "one direction at a time".
 [[nodiscard]] std::string advice_on_directions(const DiskSpeeds& speeds);
 
-/// For a person; ends with the sections for the config.
+/// For a person; ends with the sections for the config, if there is a choice.
 void write_table(std::ostream& out, const TuneOutcome& outcome);
 [[nodiscard]] std::string to_json(const TuneOutcome& outcome);
+/// Needs a choice.
 [[nodiscard]] HtmlReport to_html_report(const TuneOutcome& outcome);
 
 }  // namespace strata::bench

@@ -120,7 +120,8 @@ class Replacement {
 
  private:
   [[nodiscard]] IoError failed(std::string_view action) const {
-    return system_error(action, target_.string(), errno);
+    return system_error(action, target_.string(), errno,
+                        "a config is written as a new file beside the old one");
   }
 
   fs::path target_;
@@ -135,6 +136,13 @@ mode_t mode_for(const fs::path& path) {
   const mode_t mask = ::umask(0);
   ::umask(mask);
   return 0666 & ~mask;
+}
+
+/// Where a symbolic link leads.
+fs::path target_of(const fs::path& path) {
+  std::error_code ignored;  // a file that is not there yet is its own target
+  const fs::path canonical = fs::weakly_canonical(path, ignored);
+  return canonical.empty() ? path : canonical;
 }
 
 }  // namespace
@@ -172,20 +180,18 @@ std::string with_setting(std::string_view text, const std::string& name, const S
 }
 
 void check_config(const fs::path& path) {
-  if (fs::exists(path)) {
-    (void)formats::DsConfig::from_text(read_file(path), path.string());
+  const fs::path target = target_of(path);
+  if (fs::is_directory(target)) {
+    throw system_error("write", path.string(), EISDIR, "name a file");
   }
-  const fs::path directory = fs::absolute(path).parent_path();
-  if (::access(directory.c_str(), W_OK) != 0) {
-    throw system_error("write", path.string(), errno,
-                       "a config is written as a new file beside the old one");
+  if (fs::exists(target)) {
+    (void)formats::DsConfig::from_text(read_file(target), path.string());
   }
+  const Replacement tried(target);
 }
 
 void write_setting(const fs::path& path, const Setting& setting) {
-  std::error_code ignored;  // a file that is not there yet is its own target
-  const fs::path canonical = fs::weakly_canonical(path, ignored);
-  const fs::path target = canonical.empty() ? path : canonical;
+  const fs::path target = target_of(path);
   const std::string text = fs::exists(target)
                                ? with_setting(read_file(target), path.string(), setting)
                                : config_sections(setting);
