@@ -63,8 +63,9 @@ using OnRound = std::function<void(const std::string& name, std::size_t settings
 using ElapsedTime = std::function<std::chrono::nanoseconds()>;
 
 /// A setting whose measurement throws ConfigError or IoError, or fails requests, is left out; other
-/// exceptions (an interruption) pass through. Throws ConfigError when nothing in `space` can be
-/// measured, with the first failure.
+/// exceptions (an interruption, DeadlineExceeded) pass through. Throws ConfigError when nothing in
+/// `space` can be measured, IoError when what could be measured at first fails later; both with the
+/// first failure.
 [[nodiscard]] SearchResult search(const SearchSpace& space, const SearchOptions& options,
                                   const Measure& measure, const ElapsedTime& elapsed,
                                   const OnRound& on_round = {});
