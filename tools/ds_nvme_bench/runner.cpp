@@ -149,14 +149,27 @@ class Crew {
       if (phase_.load() != Phase::kStopping) {
         results_[index] = thread.run(phase_, tallies_[index]);
       }
+      report_end(index, nullptr);
+      wait_until_stopping();  // taking down queue and buffers is not part of the measurement
+      return;
     } catch (...) {
       failure = std::current_exception();
     }
+    report_end(index, failure);
+  }
+
+  void report_end(std::uint32_t index, const std::exception_ptr& failure) {
     report([&] {
       ++ended_;
       lost_ = lost_ || !results_[index].unanswered.empty();
       if (!failure_) failure_ = failure;
     });
+  }
+
+  void wait_until_stopping() const {
+    for (Phase phase = phase_.load(); phase != Phase::kStopping; phase = phase_.load()) {
+      phase_.wait(phase);
+    }
   }
 
   template <class Change>

@@ -87,16 +87,22 @@ class Searcher {
 
   /// Measures a setting, and learns what a measurement takes beside its run time.
   Candidate measure_one(const Setting& setting, const Limits& limits, bool with_mix) {
-    const nanoseconds before = elapsed_();
-    const std::size_t points = result_.points.size();
-    Candidate candidate =
-        measure_setting(setting, limits, with_mix, options_.traffic, measure_, result_.points);
-    runs_ += static_cast<nanoseconds::rep>(result_.points.size() - points);
-    running_ += (limits.ramp + limits.runtime) *
-                static_cast<nanoseconds::rep>(result_.points.size() - points);
-    measuring_ += elapsed_() - before;
-    if (runs_ > 0) set_up_ = std::max<nanoseconds>((measuring_ - running_) / runs_, nanoseconds(0));
-    return candidate;
+    const auto learn = [this](const Point& point, const Limits& asked) {
+      const nanoseconds before = elapsed_();
+      PointResult result = measure_(point, asked);
+      beside_ += elapsed_() - before - (asked.ramp + asked.runtime);
+      set_up_ = std::max<nanoseconds>(beside_ / ++runs_, nanoseconds(0));
+      return result;
+    };
+    return measure_setting(setting, limits, with_mix, options_.traffic, learn, result_.points);
+  }
+
+  /// Whether the time until `fraction` of the budget is too short for so many measurements.
+  [[nodiscard]] bool too_late(double fraction, std::size_t measurements) const {
+    return left_until(fraction) < shortest_time(measurements);
+  }
+  [[nodiscard]] nanoseconds shortest_time(std::size_t measurements) const {
+    return (kShortest + set_up_) * static_cast<nanoseconds::rep>(measurements);
   }
 
   std::vector<Candidate> measure_round(const std::string& name, std::span<const Setting> settings,
@@ -104,8 +110,7 @@ class Searcher {
     announce(name, settings.size(), limits, with_mix ? kWorkloads : kWorkloads - 1);
     std::vector<Candidate> ranking;
     for (const Setting& setting : settings) {
-      ranking.push_back(
-          measure_setting(setting, limits, with_mix, options_.traffic, measure_, result_.points));
+      ranking.push_back(measure_one(setting, limits, with_mix));
       measured_.insert(setting);
     }
     std::stable_sort(ranking.begin(), ranking.end(), better);
@@ -127,7 +132,9 @@ class Searcher {
           "nothing to tune: the files are too small for the smallest block; use a larger --size");
     }
     // Not compared with anything: it warms up the disk, and tells what a measurement takes.
-    (void)measure_one(lattice.back(), share(nanoseconds(0), 1), true);
+    for (auto setting = lattice.rbegin(); setting != lattice.rend() && runs_ == 0; ++setting) {
+      (void)measure_one(*setting, share(nanoseconds(0), 1), true);
+    }
     const Limits limits = share(left_until(kUntilLattice), lattice.size() * (kWorkloads - 1));
     const auto ranking = measure_round("lattice", lattice, limits, false);
     note_failures(ranking);
@@ -157,6 +164,10 @@ class Searcher {
 
   std::vector<Setting> halve(std::vector<Setting> field) {
     if (field.size() <= kFinalists) return field;
+    if (too_late(kUntilHalved, field.size() * kWorkloads)) {
+      field.resize(kFinalists);
+      return field;
+    }
     const Limits limits = share(left_until(kUntilHalved), field.size() * kWorkloads);
     return finalists_of(measure_round("halving", field, limits, true));
   }
@@ -169,17 +180,16 @@ class Searcher {
       if (round.size() == known && field.size() > 1) add_unmeasured_neighbours(round, field[1]);
       if (round.size() == known) return field;  // everything around the best two is known
 
-      const nanoseconds left = left_until(kUntilClimbed);
-      const auto count = static_cast<nanoseconds::rep>(round.size() * kWorkloads);
-      const nanoseconds shortest = (kShortest + set_up_) * count;
-      if (left < shortest) {
+      if (too_late(kUntilClimbed, round.size() * kWorkloads)) {
         result_.notes.push_back(
             "the time was up before every neighbour of the best was measured; "
             "a longer --runtime may find more");
         return field;
       }
       // About three rounds are usual, so each takes a third of what is left, or what it must.
-      const Limits limits = share(std::max(left / 3, shortest), round.size() * kWorkloads);
+      const nanoseconds time =
+          std::max(left_until(kUntilClimbed) / 3, shortest_time(round.size() * kWorkloads));
+      const Limits limits = share(time, round.size() * kWorkloads);
       field = finalists_of(measure_round("climb", round, limits, true));
     }
   }
@@ -196,7 +206,8 @@ class Searcher {
     const Limits limits = share(left / 5, runs);
     const nanoseconds turn =
         (limits.ramp + limits.runtime + set_up_) * static_cast<nanoseconds::rep>(runs);
-    const int turns = std::clamp(static_cast<int>(left / turn), kTurnsMin, kTurnsMax);
+    const int least = left < turn ? 1 : kTurnsMin;  // the time is up
+    const int turns = std::clamp(static_cast<int>(left / turn), least, kTurnsMax);
     announce("final", field.size() * static_cast<std::size_t>(turns), limits, kWorkloads);
 
     std::vector<std::vector<Candidate>> measured(field.size());
@@ -204,8 +215,7 @@ class Searcher {
       for (std::size_t j = 0; j < field.size(); ++j) {
         // Every other turn backwards, so that none always follows the same neighbour.
         const std::size_t at = i % 2 == 0 ? j : field.size() - 1 - j;
-        measured[at].push_back(
-            measure_setting(field[at], limits, true, options_.traffic, measure_, result_.points));
+        measured[at].push_back(measure_one(field[at], limits, true));
       }
     }
     for (const auto& turns_of_one : measured) {
@@ -242,6 +252,10 @@ class Searcher {
 
   /// The best, and in the last place the cheapest of those that may yet prove to tie with them.
   [[nodiscard]] std::vector<Setting> finalists_of(std::span<const Candidate> ranking) const {
+    if (!std::isfinite(ranking.front().seconds)) {
+      throw IoError("nothing to tune: what worked at first fails now: " + ranking.front().failure,
+                    0);
+    }
     std::vector<Setting> settings = best_of(ranking, kFinalists);
     const double worst = ranking.front().seconds * (1 + 2 * options_.tie);
     const Candidate* cheapest = nullptr;
@@ -259,8 +273,7 @@ class Searcher {
   const ElapsedTime& elapsed_;
   const OnRound& on_round_;
   nanoseconds start_;
-  nanoseconds measuring_{0};  // of which
-  nanoseconds running_{0};    // is what was asked for
+  nanoseconds beside_{0};  // what all runs took longer than was asked for
   nanoseconds::rep runs_ = 0;
   nanoseconds set_up_{0};  // of one run: threads, queues and buffers
   std::set<Setting> measured_;

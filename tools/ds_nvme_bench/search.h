@@ -64,7 +64,8 @@ using ElapsedTime = std::function<std::chrono::nanoseconds()>;
 
 /// A setting whose measurement throws ConfigError or IoError, or fails requests, is left out; other
 /// exceptions (an interruption, DeadlineExceeded) pass through. Throws ConfigError when the files
-/// are too small for every setting, IoError when none works, with the first failure.
+/// are too small for every setting, IoError when none works, or when what worked at first fails
+/// later; with the first failure.
 [[nodiscard]] SearchResult search(const SearchSpace& space, const SearchOptions& options,
                                   const Measure& measure, const ElapsedTime& elapsed,
                                   const OnRound& on_round = {});

@@ -33,9 +33,7 @@ std::string mu_text(const Candidate& candidate) {
 }
 
 double train_step_seconds(const PointResult& result) {
-  const double moved = kTrainingTraffic.read_bytes + kTrainingTraffic.written_bytes;
-  const double speed = result.gigabytes_per_second() * 1e9;
-  return speed > 0 ? moved * kBillion / speed : 0;
+  return seconds_of_train_step(result, kBillion);
 }
 
 // ---- for a person ------------------------------------------------------------------------------
@@ -211,10 +209,11 @@ void write_table(std::ostream& out, const TuneOutcome& outcome) {
         << '\n';
   }
   if (outcome.train_step) {
+    const double seconds = train_step_seconds(*outcome.train_step);
     out << "a training step's traffic: " << fixed(outcome.train_step->gigabytes_per_second(), 2)
         << " GB/s, so a step of 1e9 parameters takes "
-        << compact(train_step_seconds(*outcome.train_step))
-        << " s (from the parts: " << compact(step_seconds(outcome.search.best)) << " s)\n";
+        << (std::isfinite(seconds) ? compact(seconds) + " s" : "? (it was over before the writes)")
+        << " (from the parts: " << compact(step_seconds(outcome.search.best)) << " s)\n";
   }
   write_health(out, outcome);
   if (outcome.grid) write_grid(out, *outcome.grid);
