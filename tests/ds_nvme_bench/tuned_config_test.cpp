@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -109,6 +110,34 @@ TEST(TunedConfig, KeepsPermissionsAndSymbolicLinks) {
   EXPECT_TRUE(fs::is_symlink(directory.path() / "link.json"));
   EXPECT_EQ(static_cast<int>(fs::status(path).permissions()), 0640);
   EXPECT_EQ(DsConfig::from_file(path).aio, aio_config(kSetting));
+}
+
+TEST(TunedConfig, KeepsOwnerAndGroup) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root may give a file away";
+  const TemporaryDirectory directory;
+  const auto path = directory.write("config.json", kConfig);
+  ASSERT_EQ(::chown(path.c_str(), 4321, 1234), 0);
+  ASSERT_EQ(::chmod(path.c_str(), 02640), 0);
+  write_setting(path, kSetting);
+  struct stat status {};
+  ASSERT_EQ(::stat(path.c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, 4321u);
+  EXPECT_EQ(status.st_gid, 1234u);
+  EXPECT_EQ(status.st_mode & 07777, 02640u)
+      << "the owner is set before the mode, which that clears";
+}
+
+TEST(TunedConfig, IsCheckedWhereALinkLeadsAndLeavesNothingBehind) {
+  const TemporaryDirectory directory;
+  fs::create_symlink(directory.path() / "missing/config.json", directory.path() / "link.json");
+  EXPECT_THROW(check_config(directory.path() / "link.json"), IoError);
+  fs::create_directory(directory.path() / "missing");
+  check_config(directory.path() / "link.json");
+  EXPECT_TRUE(fs::is_empty(directory.path() / "missing"));
+  write_setting(directory.path() / "link.json", kSetting);
+  EXPECT_TRUE(fs::is_symlink(directory.path() / "link.json"));
+  EXPECT_EQ(DsConfig::from_file(directory.path() / "missing/config.json").aio,
+            aio_config(kSetting));
 }
 
 TEST(TunedConfig, MakesANewFile) {

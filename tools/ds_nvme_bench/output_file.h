@@ -6,8 +6,14 @@
 
 namespace strata::bench {
 
+/// Where symbolic links lead in the end, though nothing be there. Throws IoError for links in a
+/// circle.
+[[nodiscard]] std::filesystem::path behind_links(std::filesystem::path path);
+
 /// A file that appears complete or not at all: written under a temporary name beside it, and
-/// renamed by `publish`. Without that, nothing is left of it.
+/// renamed by `publish`. Without that, nothing is left of it. A symbolic link keeps pointing to it.
+/// What is no regular file (/dev/null, a pipe), or is open already (/dev/stdout), is written to as
+/// it is.
 class OutputFile {
  public:
   /// Throws IoError when nothing can be written there, so that this is known before measuring.
@@ -22,7 +28,7 @@ class OutputFile {
 
  private:
   std::filesystem::path path_;
-  std::filesystem::path temporary_;
+  std::filesystem::path temporary_;  // empty: none, or not any more
   std::ofstream stream_;
 };
 

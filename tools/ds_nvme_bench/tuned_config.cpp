@@ -9,9 +9,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <system_error>
 
 #include "json_splice.h"
+#include "output_file.h"
 #include "strata/base/error.h"
 
 namespace strata::bench {
@@ -100,8 +100,23 @@ class Replacement {
     if (!name_.empty()) ::unlink(name_.c_str());
   }
 
-  void set_mode(mode_t mode) {
-    if (::fchmod(descriptor_, mode) != 0) throw failed("set the permissions of");
+  /// Takes owner, group and permissions of the file that it replaces; where there is none, what
+  /// the umask leaves.
+  void inherit() {
+    struct stat old {};
+    if (::stat(target_.c_str(), &old) != 0) {
+      old.st_uid = ::geteuid();
+      old.st_gid = static_cast<gid_t>(-1);  // as the directory gives it
+      const mode_t mask = ::umask(0);
+      ::umask(mask);
+      old.st_mode = 0666 & ~mask;
+    }
+    // Changing the owner clears bits of the mode, so that comes first.
+    if (::fchown(descriptor_, old.st_uid, old.st_gid) != 0) {
+      throw system_error("keep the owner and group of", target_.string(), errno,
+                         "let its owner or root write the config");
+    }
+    if (::fchmod(descriptor_, old.st_mode & 07777) != 0) throw failed("set the permissions of");
   }
 
   void write(std::string_view text) {
@@ -120,22 +135,14 @@ class Replacement {
 
  private:
   [[nodiscard]] IoError failed(std::string_view action) const {
-    return system_error(action, target_.string(), errno);
+    return system_error(action, target_.string(), errno,
+                        "a config is written as a new file beside the old one");
   }
 
   fs::path target_;
   std::string name_;
   int descriptor_ = -1;
 };
-
-/// Of a file that is there; else what the umask leaves of 0666.
-mode_t mode_for(const fs::path& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) == 0) return status.st_mode & 07777;
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  return 0666 & ~mask;
-}
 
 }  // namespace
 
@@ -172,25 +179,21 @@ std::string with_setting(std::string_view text, const std::string& name, const S
 }
 
 void check_config(const fs::path& path) {
-  if (fs::exists(path)) {
-    (void)formats::DsConfig::from_text(read_file(path), path.string());
+  const fs::path target = behind_links(path);
+  if (fs::exists(target)) {
+    (void)formats::DsConfig::from_text(read_file(target), path.string());
   }
-  const fs::path directory = fs::absolute(path).parent_path();
-  if (::access(directory.c_str(), W_OK) != 0) {
-    throw system_error("write", path.string(), errno,
-                       "a config is written as a new file beside the old one");
-  }
+  Replacement tried(target);
+  tried.inherit();
 }
 
 void write_setting(const fs::path& path, const Setting& setting) {
-  std::error_code ignored;  // a file that is not there yet is its own target
-  const fs::path canonical = fs::weakly_canonical(path, ignored);
-  const fs::path target = canonical.empty() ? path : canonical;
+  const fs::path target = behind_links(path);
   const std::string text = fs::exists(target)
                                ? with_setting(read_file(target), path.string(), setting)
                                : config_sections(setting);
   Replacement file(target);
-  file.set_mode(mode_for(target));
+  file.inherit();
   file.write(text);
   file.publish();
 }

@@ -35,8 +35,9 @@ namespace strata::bench {
 void check_config(const std::filesystem::path& path);
 
 /// Writes the setting into the config at `path`, or makes one that has only these sections. A new
-/// file takes the old one's place in one step, with its permissions; a symbolic link keeps pointing
-/// to it. Throws ConfigError as `with_setting` does, IoError; then the file is as it was.
+/// file takes the old one's place in one step, with its owner, group and permissions; a symbolic
+/// link keeps pointing to it. Throws ConfigError as `with_setting` does, IoError (also when the
+/// owner cannot be kept); then the file is as it was.
 void write_setting(const std::filesystem::path& path, const Setting& setting);
 
 }  // namespace strata::bench
