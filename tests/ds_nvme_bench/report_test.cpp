@@ -191,7 +191,11 @@ TEST(Notes, SayWhatMakesFiguresMeanLess) {
 
 TEST(Overview, SaysWhatARateMeansForAModel) {
   std::ostringstream out;
-  write_model_table(out, 2.6);
+  PointResult step;
+  step.seconds = 1;
+  step.read.bytes = 1'400'000'000;
+  step.write.bytes = 1'200'000'000;
+  write_model_table(out, step);
   EXPECT_THAT(out.str(), HasSubstr("1 billion     12 GB    10.0 s"));
   EXPECT_THAT(out.str(), HasSubstr("70 billion    840 GB     11:40"));
 }

@@ -87,6 +87,18 @@ TEST_F(Runner, MovesTheBytesOfATrainingStepIn14To12) {
   EXPECT_EQ(result.write.bytes, 12 * 8 * 64_KiB * 5);
 }
 
+TEST_F(Runner, DoesNotCountPreparingAWriteAsTheDisksTime) {
+  const TargetFiles files({directory_.path()}, 64_MiB, true, {});
+  const Point point{.workload = Workload::kWrite,
+                    .engine = Engine::kNull,
+                    .block_bytes = 16_MiB,
+                    .depth = 1,
+                    .verify = true};  // a block is filled and summed, and then moved at once
+  const PointResult result = run(point, bytes_of(256_MiB), files);
+  const double of_a_write = result.seconds / static_cast<double>(result.write.requests);
+  EXPECT_LT(std::chrono::duration<double>(result.write.latency.min()).count(), of_a_write / 2);
+}
+
 TEST_F(Runner, GivesEveryThreadAPartOfEveryFile) {
   const TargetFiles files({directory_.path(), directory_.path()}, 8_MiB, true, {});
   const Point point{.workload = Workload::kRandRw,

@@ -259,7 +259,8 @@ TEST(Search, SaysWhyWhenTheDiskFailsInAnyLaterRound) {
       dead = dead || name == round;
     };
     try {
-      (void)search(space(), {}, dying, [&used] { return used; }, kill);
+      (void)search(
+          space(), {}, dying, [&used] { return used; }, kill);
       FAIL() << "found the best of nothing in round " << round;
     } catch (const IoError& error) {
       EXPECT_THAT(error.what(), HasSubstr("write to /mnt/a: EIO")) << round;
@@ -280,8 +281,8 @@ TEST(Search, GoesOnWithTheSettingsOfARoundThatDidNotFail) {
   const OnRound note = [&](const std::string& name, std::size_t, nanoseconds) {
     is_lattice = name == "lattice";
   };
-  const SearchResult result =
-      search(space(), {}, later_only_one_thread, [&used] { return used; }, note);
+  const SearchResult result = search(
+      space(), {}, later_only_one_thread, [&used] { return used; }, note);
   EXPECT_EQ(result.best.setting.threads, 1u);
   for (const Candidate& finalist : result.finalists) EXPECT_EQ(finalist.failure, "");
 }
@@ -304,6 +305,43 @@ TEST(SearchSpace, NeighboursAreOneStepAwayAndNeverTheSettingItself) {
   EXPECT_THAT(neighbours, ::testing::Contains(Setting{Engine::kIoUring, 128_KiB, 2, 1}));
   EXPECT_THAT(neighbours, ::testing::Contains(Setting{Engine::kThreads, 128_KiB, 1, 1}));
   EXPECT_EQ(neighbours.size(), 5u);  // larger, deeper, more threads, two engines
+}
+
+/// A training step on a disk that reads weights at 8 GB/s, then reads 10 and writes 12 at 2.2 GB/s
+/// together, measured in windows of 100 ms: `weights` passes of 4 GB, `optimizer` of 22 GB.
+PointResult train_step_of(int weights, int optimizer) {
+  PointResult result;
+  for (int i = 0; i < weights * 5; ++i) {
+    result.windows.push_back({.seconds = 0.1, .bytes_read = 800'000'000});
+  }
+  for (int i = 0; i < optimizer * 100; ++i) {
+    result.windows.push_back(
+        {.seconds = 0.1, .bytes_read = 100'000'000, .bytes_written = 120'000'000});
+  }
+  for (const Window& window : result.windows) {
+    result.seconds += window.seconds;
+    result.read.bytes += window.bytes_read;
+    result.write.bytes += window.bytes_written;
+  }
+  return result;
+}
+
+TEST(TrainStep, TakesTheSameWhereverTheMeasurementEnded) {
+  EXPECT_NEAR(seconds_of_train_step(train_step_of(1, 1), 1e9), 10.5, 1e-6);
+  EXPECT_NEAR(seconds_of_train_step(train_step_of(2, 1), 1e9), 10.5, 1e-6) << "after the weights";
+  EXPECT_NEAR(seconds_of_train_step(train_step_of(5, 1), 1e9), 10.5, 1e-6);
+  EXPECT_NEAR(seconds_of_train_step(train_step_of(1, 2), 1e9), 10.5, 1e-6);
+}
+
+TEST(TrainStep, IsUnknownWhenOneDirectionIsMissing) {
+  EXPECT_TRUE(std::isinf(seconds_of_train_step(train_step_of(1, 0), 1e9)));
+  EXPECT_TRUE(std::isinf(seconds_of_train_step({}, 1e9)));
+}
+
+TEST(TrainStep, CountsAllBytesAlikeWhenTheWindowsTellNothing) {
+  PointResult result = train_step_of(2, 1);
+  result.windows.clear();
+  EXPECT_NEAR(seconds_of_train_step(result, 1e9), 11.0 / 30 * 26, 1e-6);
 }
 
 TEST(DiskSpeeds, MuIsOneWhenTheShorterDirectionIsFreeAndZeroWhenTimeIsShared) {

@@ -6,18 +6,18 @@
 #include "random_bytes.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "train_mix.h"
 
 namespace strata::bench {
 namespace {
 
 using aio::OpKind;
 
-// Bytes per parameter of a training step with all state on disk; see Workload::kTrainStep.
-constexpr std::uint64_t kAtRest = 12;
-constexpr std::uint64_t kWeights = 2;
-constexpr std::uint64_t kOptimizerReads = kAtRest - kWeights;
-constexpr std::uint64_t kOptimizerMoves = kOptimizerReads + kAtRest;
-constexpr std::uint64_t kMoved = 2 * kWeights + kOptimizerMoves;
+constexpr std::uint64_t kAtRest = kTrainBytesAtRest;
+constexpr std::uint64_t kWeights = kTrainWeightBytes;
+constexpr std::uint64_t kOptimizerReads = kTrainBytesRead - 2 * kWeights;
+constexpr std::uint64_t kOptimizerMoves = kOptimizerReads + kTrainBytesWritten;
+constexpr std::uint64_t kMoved = kTrainBytesMoved;
 
 // The passes of a slice are long enough to fill the queue, and short against a measurement.
 constexpr std::uint64_t kUnitBytesMin = 8_MiB;

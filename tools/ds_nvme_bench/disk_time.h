@@ -1,6 +1,7 @@
 #pragma once
 
 #include "result.h"
+#include "train_mix.h"
 
 /// \file
 /// How long a disk takes for a given number of bytes read and written: the bound that a training
@@ -14,10 +15,9 @@ struct Traffic {
   double written_bytes = 0;
 };
 
-/// All state on disk as the engine keeps it in bf16 with fp32 moments: the weight is read for
-/// forward and for backward (2 + 2), the optimizer reads and writes master and moments (10 each)
-/// and writes the weight (2).
-inline constexpr Traffic kTrainingTraffic{.read_bytes = 14, .written_bytes = 12};
+/// All state on disk as the engine keeps it in bf16 with fp32 moments.
+inline constexpr Traffic kTrainingTraffic{.read_bytes = kTrainBytesRead,
+                                          .written_bytes = kTrainBytesWritten};
 
 /// What a disk gives at one setting, in bytes per second.
 struct DiskSpeeds {
@@ -39,6 +39,11 @@ struct DiskSpeeds {
   /// max(R/B_r, W/B_w) + (1 - mu) min(R/B_r, W/B_w). Infinite when a speed it needs is 0.
   [[nodiscard]] double seconds(const Traffic& traffic) const;
 };
+
+/// Seconds of a training step of `parameters`, after a measurement of Workload::kTrainStep. It may
+/// have ended within a slice, with more of one pass than of the other: what each pass costs is told
+/// apart by the windows, and a step has its share of both. Infinite when it read or wrote nothing.
+[[nodiscard]] double seconds_of_train_step(const PointResult& result, double parameters);
 
 /// The speed of one direction in `result`, over all the time that was measured.
 [[nodiscard]] double read_speed(const PointResult& result);

@@ -1,17 +1,19 @@
 #include <algorithm>
 
+#include "measuring_thread.h"
 #include "number_text.h"
 #include "report.h"
+#include "train_mix.h"
 
 namespace strata::bench {
 namespace {
 
-constexpr std::uint32_t kThreadsOfEngineMax = 64;  // as the runner has them
-
 std::string workload_options(Workload workload) {
   switch (workload) {
     case Workload::kReadWrite: return "--rw=rw";
-    case Workload::kTrainStep: return "--rw=rw --rwmixread=54";  // 14 of 26 bytes
+    case Workload::kTrainStep:
+      return "--rw=rw --rwmixread=" +
+             std::to_string((100 * kTrainBytesRead + kTrainBytesMoved / 2) / kTrainBytesMoved);
     case Workload::kRandRead:
     case Workload::kRandWrite:
     case Workload::kRandRw: return "--rw=" + std::string(name_of(workload)) + " --norandommap";
@@ -51,7 +53,7 @@ std::string engine_options(const Point& point, const std::string& engine) {
            " --numjobs=" + std::to_string(point.threads);
   };
   if (is("threads")) {
-    const std::uint32_t jobs = point.threads * std::min(point.depth, kThreadsOfEngineMax);
+    const std::uint32_t jobs = point.threads * std::min(point.depth, kEngineThreadsMax);
     return "--ioengine=psync --numjobs=" + std::to_string(jobs);
   }
   if (is("libaio")) return queue("libaio");

@@ -16,9 +16,6 @@ using std::chrono::steady_clock;
 // Whoever changes the phase is heard within this time, even when the disk says nothing.
 constexpr std::chrono::milliseconds kAttention{50};
 
-// Beyond this, more pread threads wait for each other rather than for the disk.
-constexpr std::uint32_t kEngineThreadsMax = 64;
-
 // The finest grain at which disks and file systems look for equal contents.
 constexpr std::size_t kStampEvery = 4_KiB;
 
@@ -41,13 +38,7 @@ std::uint64_t blocks_per_file(const Point& point, const TargetFiles& files) {
 }
 
 /// The NUMA node that all disks are next to; -1 when there is none.
-int node_of(const TargetFiles& files) {
-  const int node = files.disks().front().numa_node.value_or(-1);
-  const bool common = std::all_of(
-      files.disks().begin(), files.disks().end(),
-      [&](const aio::DiskDescription& disk) { return disk.numa_node.value_or(-1) == node; });
-  return common ? node : -1;
-}
+int node_of(const TargetFiles& files) { return aio::numa_node_of(files.disks()); }
 
 /// Buffers of a thread that runs next to the disks; it stays there.
 IoMemory make_memory(const Point& point, const TargetFiles& files) {
@@ -170,13 +161,16 @@ void MeasuringThread::issue(Time now) {
     const std::size_t file_count = files_.files().size();
     const aio::IoFile& file = files_.files()[access->block % file_count];
     slot.block = access->block;
-    slot.issued = now;
     slot.operation = {
         .kind = access->kind,
         .file = &file,
         .offset = part_begin_ + access->block / file_count * point_.block_bytes,
         .buffer = memory_.bytes().subspan(index * point_.block_bytes, point_.block_bytes)};
-    if (access->kind == OpKind::kWrite) fill_for_write(slot);
+    if (access->kind == OpKind::kWrite) {
+      fill_for_write(slot);
+      now = steady_clock::now();  // preparing is no time of the disk's
+    }
+    slot.issued = now;
     const bool accepted = channel_->try_submit(slot.operation, index);
     STRATA_CHECK(accepted, "the channel refused slot " + std::to_string(index));
     free_.pop_back();

@@ -19,6 +19,9 @@
 
 namespace strata::bench {
 
+/// Beyond this, more pread threads wait for each other rather than for the disk.
+inline constexpr std::uint32_t kEngineThreadsMax = 64;
+
 /// What all measuring threads do at a moment. Only the coordinator changes it.
 enum class Phase : std::uint8_t { kPreparing, kRamp, kMeasuring, kStopping };
 

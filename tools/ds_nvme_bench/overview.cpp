@@ -1,16 +1,16 @@
 #include "overview.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
+#include "disk_time.h"
 #include "number_text.h"
 #include "strata/base/units.h"
 
 namespace strata::bench {
 namespace {
 
-constexpr double kMovedBytesPerParameter = 26;
-constexpr double kRestingBytesPerParameter = 12;
 constexpr double kBillionsOfParameters[] = {1, 7, 13, 70};
 
 std::string left(const std::string& text, std::size_t width) {
@@ -71,15 +71,16 @@ void write_overview(std::ostream& out, std::span<const NamedReport> reports) {
   for (const std::string& note : notes) out << "note: " << note << '\n';
 }
 
-void write_model_table(std::ostream& out, double gigabytes_per_second) {
-  if (gigabytes_per_second <= 0) return;
-  out << "A training step that moves all state of a model (bf16, fp32 moments: 26 bytes per "
-         "parameter) takes\n"
+void write_model_table(std::ostream& out, const PointResult& train_step) {
+  const double of_a_billion = seconds_of_train_step(train_step, 1e9);
+  if (!std::isfinite(of_a_billion)) return;
+  out << "A training step that moves all state of a model (bf16, fp32 moments: " << kTrainBytesMoved
+      << " bytes per parameter) takes\n"
       << right("parameters", 14) << right("on disk", 10) << right("a step", 10) << '\n';
   for (const double billions : kBillionsOfParameters) {
     out << right(fixed(billions, 0) + " billion", 14)
-        << right(fixed(kRestingBytesPerParameter * billions, 0) + " GB", 10)
-        << right(step_time(kMovedBytesPerParameter * billions / gigabytes_per_second), 10) << '\n';
+        << right(fixed(kTrainBytesAtRest * billions, 0) + " GB", 10)
+        << right(step_time(of_a_billion * billions), 10) << '\n';
   }
 }
 

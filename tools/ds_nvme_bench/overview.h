@@ -17,9 +17,9 @@ struct NamedReport {
 /// Several measurements of the same disks, a line each, for a person.
 void write_overview(std::ostream& out, std::span<const NamedReport> reports);
 
-/// What a rate means for models: the seconds of a step that moves all their state (26 bytes per
-/// parameter in bf16 with fp32 moments, 12 of them at rest).
-void write_model_table(std::ostream& out, double gigabytes_per_second);
+/// What the disks mean for models: the seconds of a step that moves all their state, as the
+/// measurement `train_step` of Workload::kTrainStep has it (see train_mix.h).
+void write_model_table(std::ostream& out, const PointResult& train_step);
 
 /// The command that measures a report again: "ds_nvme_bench run /mnt --rw=read --bs=1m ...".
 [[nodiscard]] std::string run_command_of(const Report& report);

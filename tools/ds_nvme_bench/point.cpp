@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
+#include "train_mix.h"
 
 namespace strata::bench {
 namespace {
@@ -45,8 +46,8 @@ void require(bool valid, const std::string& rule) {
   if (!valid) throw ConfigError(rule);
 }
 
-// A training step of the smallest model: 12 blocks hold what 26 blocks' worth of moves need.
-constexpr std::uint64_t kBlocksOfTrainStep = 12;
+// A training step of the smallest model: a block for each byte of a parameter at rest.
+constexpr std::uint64_t kBlocksOfTrainStep = kTrainBytesAtRest;
 
 constexpr std::uint32_t kThreadsMax = 256;
 constexpr std::uint32_t kDepthMax = 4096;

@@ -93,7 +93,7 @@ void write_for_person(std::ostream& out, const std::vector<NamedReport>& reports
   write_overview(out, reports);
   if (!complete) return;
   out << '\n';
-  write_model_table(out, reports.back().report.result.gigabytes_per_second());
+  write_model_table(out, reports.back().report.result);
   out << "\nbest for a step: " << run_command_of(reports.back().report) << '\n';
 }
 

@@ -139,13 +139,26 @@ class Crew {
       if (phase_.load() != Phase::kStopping) {
         results_[index] = thread.run(phase_, tallies_[index]);
       }
+      report_end(nullptr);
+      wait_until_stopping();  // taking down queue and buffers is not part of the measurement
+      return;
     } catch (...) {
       failure = std::current_exception();
     }
+    report_end(failure);
+  }
+
+  void report_end(const std::exception_ptr& failure) {
     report([&] {
       ++ended_;
       if (!failure_) failure_ = failure;
     });
+  }
+
+  void wait_until_stopping() const {
+    for (Phase phase = phase_.load(); phase != Phase::kStopping; phase = phase_.load()) {
+      phase_.wait(phase);
+    }
   }
 
   template <class Change>

@@ -1,15 +1,15 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string>
 
+#include "disk_time.h"
 #include "number_text.h"
 #include "report.h"
 #include "strata/base/units.h"
 
 namespace strata::bench {
 namespace {
-
-constexpr double kMovedBytesPerParameter = 26;
 
 std::string padded(const std::string& text, std::size_t width) {
   return text.size() < width ? std::string(width - text.size(), ' ') + text : text;
@@ -139,9 +139,9 @@ void write_table(std::ostream& out, const Report& report) {
   out << "short transfers: " << result.read.short_transfers + result.write.short_transfers
       << ", errors: " << result.read.errors + result.write.errors << '\n';
   if (!result.first_error.empty()) out << "first error: " << result.first_error << '\n';
-  if (result.point.workload == Workload::kTrainStep && result.gigabytes_per_second() > 0) {
-    out << "a training step that moves all state: "
-        << compact(kMovedBytesPerParameter / result.gigabytes_per_second())
+  const double step = seconds_of_train_step(result, 1e9);
+  if (result.point.workload == Workload::kTrainStep && std::isfinite(step)) {
+    out << "a training step that moves all state: " << compact(step)
         << " s per billion parameters\n";
   }
   for (const std::string& note : report.notes) out << "note: " << note << '\n';

@@ -1,6 +1,7 @@
 #include "tune_outcome.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 
@@ -23,9 +24,7 @@ std::string gigabytes(double bytes_per_second) { return fixed(bytes_per_second /
 double step_seconds(const Candidate& candidate) { return candidate.seconds * kBillion; }
 
 double train_step_seconds(const PointResult& result) {
-  const double moved = kTrainingTraffic.read_bytes + kTrainingTraffic.written_bytes;
-  const double speed = result.gigabytes_per_second() * 1e9;
-  return speed > 0 ? moved * kBillion / speed : 0;
+  return seconds_of_train_step(result, kBillion);
 }
 
 // ---- for a person ------------------------------------------------------------------------------
@@ -186,10 +185,11 @@ void write_table(std::ostream& out, const TuneOutcome& outcome) {
   out << "writes for " << fixed(outcome.writes.seconds, 0) << " s: " << outcome.steady.verdict
       << '\n';
   if (outcome.train_step) {
+    const double seconds = train_step_seconds(*outcome.train_step);
     out << "a training step's traffic: " << fixed(outcome.train_step->gigabytes_per_second(), 2)
         << " GB/s, so a step of 1e9 parameters takes "
-        << compact(train_step_seconds(*outcome.train_step))
-        << " s (from the parts: " << compact(step_seconds(outcome.search.best)) << " s)\n";
+        << (std::isfinite(seconds) ? compact(seconds) + " s" : "? (it was over before the writes)")
+        << " (from the parts: " << compact(step_seconds(outcome.search.best)) << " s)\n";
   }
   write_health(out, outcome);
   if (outcome.grid) write_grid(out, *outcome.grid);
