@@ -18,6 +18,13 @@ PlanInput one_drive() {
 
 FormatPlan bf16_plan(const PlanInput& input) { return plan_for(input).front(); }
 
+TEST(ModelPlan, CountsADriveOnceHoweverManyDirectoriesAreOnIt) {
+  std::vector<aio::DiskDescription> disks(4);
+  disks[0].device = disks[1].device = "nvme0n1";
+  disks[2].device = "nvme1n1";
+  EXPECT_EQ(drives_among(disks), 3u) << "two drives, and one that is unknown";
+}
+
 TEST(ModelPlan, Bf16Has12BytesAtRestReads14AndWrites12) {
   const FormatPlan plan = bf16_plan(one_drive());
   EXPECT_EQ(plan.format.name, "bf16");

@@ -3,6 +3,8 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <set>
+#include <string>
 
 #include "strata/base/error.h"
 #include "strata/base/number_format.h"
@@ -113,6 +115,19 @@ std::vector<FormatPlan> plan_for(const PlanInput& input) {
   std::vector<FormatPlan> plans;
   for (const StateFormat& format : kFormats) plans.push_back(plan_of(format, input));
   return plans;
+}
+
+std::uint32_t drives_among(std::span<const aio::DiskDescription> disks) {
+  std::set<std::string> devices;
+  std::uint32_t unknown = 0;
+  for (const aio::DiskDescription& disk : disks) {
+    if (disk.device.empty()) {
+      ++unknown;
+    } else {
+      devices.insert(disk.device);
+    }
+  }
+  return static_cast<std::uint32_t>(devices.size()) + unknown;
 }
 
 double step_flop(double parameters, double tokens, bool recomputation) {

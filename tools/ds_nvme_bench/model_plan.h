@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "disk_time.h"
+#include "strata/aio/disk.h"
 
 /// \file
 /// What a disk means for a model, before anything is bought or started: arithmetic only.
@@ -63,6 +64,10 @@ struct FormatPlan {
 
 /// One for each format. Throws ConfigError for parameters or speeds that are not above 0.
 [[nodiscard]] std::vector<FormatPlan> plan_for(const PlanInput& input);
+
+/// How many drives the directories of `disks` are on: those of one device share it; one whose
+/// device is unknown counts as a drive of its own.
+[[nodiscard]] std::uint32_t drives_among(std::span<const aio::DiskDescription> disks);
 
 /// Floating-point operations of one step: 6 for each parameter and token, of which 2 forward and 4
 /// backward (Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1), 8 when

@@ -43,7 +43,7 @@ struct PlanOptions {
   std::vector<double> flops;
   bool recomputation = true;
   std::optional<double> rated_bytes;
-  std::uint32_t drives = 0;  // 0: one for each directory
+  std::uint32_t drives = 0;  // 0: those that the directories are on
 };
 
 /// What a plan is made of, and where it comes from.
@@ -132,7 +132,7 @@ Basis basis_of(const PlanOptions& options, const Console& console) {
     basis.input.speeds = measure_speeds(session);
     basis.source = "measured with blocks of 1 MiB, 32 at a time";
     if (options.drives == 0) {
-      basis.input.disks = static_cast<std::uint32_t>(options.target.directories.size());
+      basis.input.disks = drives_among(session.disks());
     }
     if (!options.rated_bytes) take_rating_from_drives(session.disks(), basis);
   }
@@ -292,7 +292,8 @@ void add_options(CLI::App& command, PlanOptions& o) {
       ->type_name("M")
       ->group(kDisk);
   command
-      .add_option("--drives", o.drives, "That share the writes [one for each directory, else 1]")
+      .add_option("--drives", o.drives,
+                  "That share the writes [those that the directories are on, else 1]")
       ->type_name("N")
       ->group(kDisk);
   add_parsed(command, "--tbw", "TB", "Rated endurance of a drive: 600, 1.2PB [from its counters]",

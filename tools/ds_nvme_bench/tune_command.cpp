@@ -69,6 +69,7 @@ class Tuner {
     }
     const SearchSpace space = space_here();
     outcome_.search = search_in(space);
+    search_seconds_ = seconds_since_start();
     write_on();
     take_train_step();
     outcome_.seconds = seconds_since_start();
@@ -149,8 +150,7 @@ class Tuner {
     const std::vector<Setting> grid = coarse_grid(working);
     console_.log.info("a grid of " + std::to_string(grid.size()) + " settings, for comparison");
     outcome_.grid = check_against_grid(grid, outcome_.search.best.setting, kGridLimits,
-                                       options_.runtime.count() * kForSearch * 1e-9,
-                                       measure_function(), elapsed_function());
+                                       search_seconds_, measure_function(), elapsed_function());
   }
 
   void add_notes() {
@@ -180,6 +180,7 @@ class Tuner {
   const Console& console_;
   Session session_;
   Clock::time_point start_;
+  double search_seconds_ = 0;
   TuneOutcome outcome_;
 };
 
