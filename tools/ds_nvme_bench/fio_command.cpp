@@ -12,7 +12,8 @@ std::string workload_options(Workload workload) {
   switch (workload) {
     case Workload::kReadWrite: return "--rw=rw";
     case Workload::kTrainStep:
-      return "--rw=rw --rwmixread=" + std::to_string(100 * kTrainBytesRead / kTrainBytesMoved);
+      return "--rw=rw --rwmixread=" +
+             std::to_string((100 * kTrainBytesRead + kTrainBytesMoved / 2) / kTrainBytesMoved);
     case Workload::kRandRead:
     case Workload::kRandWrite:
     case Workload::kRandRw: return "--rw=" + std::string(name_of(workload)) + " --norandommap";
