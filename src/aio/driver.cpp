@@ -39,6 +39,18 @@ TransferFailure cancellation_of(const Operation& operation) {
           .bytes = operation.buffer.size()};
 }
 
+/// Does `action`. What it throws goes to `failed`, as an errno and a message.
+template <typename Action, typename Failed>
+void guard(const Action& action, const Failed& failed) {
+  try {
+    action();
+  } catch (const IoError& error) {
+    failed(error.code(), error.what());
+  } catch (const std::exception& error) {
+    failed(EIO, error.what());
+  }
+}
+
 }  // namespace
 
 void throw_if_broken(const std::optional<Breakdown>& breakdown) {
@@ -70,7 +82,7 @@ void Driver::add(OperationState& state) {
   ++unfinished_;
   waiting_.push_back(state);
   if (breakdown_) {
-    refuse_waiting(breakdown_->kind, breakdown_->code);
+    refuse_waiting();
   } else {
     stage_new_blocks();
   }
@@ -99,21 +111,22 @@ void Driver::cancel(OperationState& state) {
 
 void Driver::turn(nanoseconds wait_max) noexcept {
   if (!finished_.empty()) return;
-  try {
-    const Time before = std::chrono::steady_clock::now();
+  const Time before = std::chrono::steady_clock::now();
+  const auto issue = [&] {
     stage_retries(before);
     enqueue_staged(before);
+  };
+  guard(issue, [&](int code, const char* message) { break_down(code, message); });
+  if (!finished_.empty()) return;
+  const auto work_off = [&] {
     const nanoseconds timeout = std::min(wait_max, time_until_due(before));
     const std::size_t count = backend_.reap(completions_, timeout);
     const Time after = std::chrono::steady_clock::now();
     for (std::size_t i = 0; i < count; ++i) complete(completions_[i], after);
     if (after >= next_check_) check_deadlines(after);
     stage_new_blocks();
-  } catch (const IoError& error) {
-    break_down(error.code(), error.what());
-  } catch (const std::exception& error) {
-    break_down(EIO, error.what());
-  }
+  };
+  guard(work_off, [&](int code, const char* message) { lose_backend(code, message); });
 }
 
 void Driver::take_finished(std::vector<OperationState*>& finished) {
@@ -202,6 +215,8 @@ void Driver::complete(const Completion& completion, Time now) {
   if (completion.result == -EINTR || completion.result == -EAGAIN) {
     ++statistics_.retries;
     retry(index, TransferFailure::Kind::kSystem, static_cast<int>(-completion.result), now);
+  } else if (completion.result == -ECANCELED && breakdown_) {
+    fail_block(index, breakdown_->kind, breakdown_->code);  // it was dropped before it began
   } else if (completion.result < 0) {
     fail_block(index, TransferFailure::Kind::kSystem, static_cast<int>(-completion.result));
   } else {
@@ -258,10 +273,15 @@ void Driver::fail_block(BlockIndex index, TransferFailure::Kind kind, int code) 
   release(index);
 }
 
-/// Gives back a block that is not done when its operation wants no more requests.
+/// Gives back a block that is not done when its operation wants no more requests, or no more can
+/// be made.
 bool Driver::ends_early(BlockIndex index) {
   OperationState& state = *blocks_[index].state;
-  if (!state.failed() && !state.cancelled) return false;
+  if (!state.failed() && !state.cancelled) {
+    if (!breakdown_) return false;
+    fail_block(index, breakdown_->kind, breakdown_->code);
+    return true;
+  }
   if (!state.failed()) {
     state.failure = cancellation_of(state.operation);
     drop_remainder(state);
@@ -326,10 +346,7 @@ void Driver::give_up(BlockIndex index) {
   log_.error(message);
   drop_remainder(state);
   abandon(state);
-  if (!breakdown_) {
-    breakdown_ = {.kind = TransferFailure::Kind::kDeadline, .code = ETIMEDOUT, .message = message};
-  }
-  refuse_waiting(TransferFailure::Kind::kDeadline, ETIMEDOUT);
+  close(TransferFailure::Kind::kDeadline, ETIMEDOUT, message);
 }
 
 /// Finishes an operation whose requests are still out. Their blocks are never used again, so that
@@ -345,13 +362,29 @@ void Driver::abandon(OperationState& state) {
   finish_if_home(state);
 }
 
+/// Nothing more begins: fails whatever the kernel does not have. What it has comes home, or is
+/// given up at its own deadline.
+void Driver::close(TransferFailure::Kind kind, int code, const std::string& message) {
+  if (!breakdown_) breakdown_ = {.kind = kind, .code = code, .message = message};
+  backend_.drop_unstarted();
+  refuse_staged();
+  refuse_waiting();
+}
+
+void Driver::refuse_staged() {
+  for (std::vector<BlockIndex>* list : {&staged_, &backing_off_}) {
+    for (const BlockIndex index : *list) fail_block(index, breakdown_->kind, breakdown_->code);
+    list->clear();
+  }
+}
+
 /// Fails the operations that have not begun, and the rest of the one that has.
-void Driver::refuse_waiting(TransferFailure::Kind kind, int code) {
+void Driver::refuse_waiting() {
   while (!waiting_.empty()) {
     OperationState& state = waiting_.pop_front();
     const std::uint64_t issued = state.bytes_issued;
-    state.failure = {.kind = kind,
-                     .code = code,
+    state.failure = {.kind = breakdown_->kind,
+                     .code = breakdown_->code,
                      .offset = state.operation.offset + issued,
                      .bytes = state.operation.buffer.size() - issued};
     state.bytes_issued = state.operation.buffer.size();
@@ -359,15 +392,22 @@ void Driver::refuse_waiting(TransferFailure::Kind kind, int code) {
   }
 }
 
+/// The engine takes no more requests; those that it has may still come home.
 void Driver::break_down(int code, const std::string& message) {
   log_.error("the I/O engine " + std::string(backend_.name()) + " failed: " + message);
-  constexpr auto kKind = TransferFailure::Kind::kBackend;
-  if (!breakdown_) breakdown_ = {.kind = kKind, .code = code, .message = message};
-  refuse_waiting(kKind, code);
+  close(TransferFailure::Kind::kBackend, code, message);
+}
+
+/// The engine says nothing of its requests any more.
+void Driver::lose_backend(int code, const std::string& message) {
+  break_down(code, message);
   for (Block& block : blocks_) {
     if (block.state == nullptr) continue;
     OperationState& state = *block.state;
-    state.failure = {.kind = kKind, .code = code, .offset = block.offset, .bytes = block.bytes};
+    state.failure = {.kind = TransferFailure::Kind::kLost,
+                     .code = code,
+                     .offset = block.offset,
+                     .bytes = block.bytes};
     abandon(state);
   }
 }

@@ -41,7 +41,8 @@ class Driver {
 
   /// Issues what fits, waits for the backend (until a completion, a wake, something is due or
   /// `wait_max` is over) and works off what came back. Returns at once while finished operations
-  /// are to be taken. Throws nothing: a backend that does breaks the driver down.
+  /// are to be taken. Throws nothing: a backend that does breaks the driver down, and what the
+  /// backend has still comes home, unless it was `reap` that threw.
   void turn(std::chrono::nanoseconds wait_max = std::chrono::nanoseconds::max()) noexcept;
 
   /// Moves the states of finished operations to the end of `finished`, their `failure` set or not.
@@ -89,8 +90,11 @@ class Driver {
   void check_deadlines(Time now);
   void give_up(BlockIndex index);
   void abandon(detail::OperationState& state);
-  void refuse_waiting(TransferFailure::Kind kind, int code);
+  void refuse_staged();
+  void refuse_waiting();
+  void close(TransferFailure::Kind kind, int code, const std::string& message);
   void break_down(int code, const std::string& message);
+  void lose_backend(int code, const std::string& message);
   void drop_remainder(detail::OperationState& state);
   void finish_if_home(detail::OperationState& state);
 

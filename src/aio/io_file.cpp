@@ -156,4 +156,8 @@ void IoFile::preallocate(std::uint64_t bytes) {
   size_ = size;
 }
 
+void IoFile::shrink(std::uint64_t bytes) noexcept {
+  if (bytes < size_ && ::ftruncate(fd_, static_cast<off_t>(bytes)) == 0) size_ = bytes;
+}
+
 }  // namespace strata::aio

@@ -16,6 +16,9 @@ namespace {
 // The tag of the ring's own request: the read of the eventfd that `wake` writes to.
 constexpr std::uint64_t kWakeTag = ~std::uint64_t{0};
 
+// Marks the tag of a request that was dropped: its entry does nothing.
+constexpr std::uint64_t kDropped = std::uint64_t{1} << 63;
+
 // How long a kernel short of memory is left alone before it is asked again.
 constexpr std::chrono::milliseconds kNoMemoryPause{1};
 
@@ -37,6 +40,7 @@ class IoUringBackend final : public Backend {
   std::uint32_t capacity() const noexcept override { return depth_; }
   std::size_t enqueue(std::span<const Request> requests) override;
   std::size_t reap(std::span<Completion> completions, std::chrono::nanoseconds timeout) override;
+  void drop_unstarted() noexcept override;
   void wake() noexcept override;
   std::string prepare_memory(std::span<std::byte> memory) override;
   void forget_memory(std::span<std::byte> memory) noexcept override;
@@ -185,13 +189,28 @@ std::size_t IoUringBackend::collect(std::span<Completion> completions) {
     if (is_wake) {
       woken = true;
     } else {
-      completions[stored++] = {.tag = entry->user_data, .result = entry->res};
+      const bool dropped = (entry->user_data & kDropped) != 0;
+      completions[stored++] = {.tag = entry->user_data & ~kDropped,
+                               .result = dropped ? -ECANCELED : entry->res};
     }
   }
   io_uring_cq_advance(&ring_, seen);
   in_flight_ -= static_cast<std::uint32_t>(stored);
   if (woken) arm_wake();
   return stored;
+}
+
+/// The kernel has not seen what is still in the submission ring: that becomes requests that do
+/// nothing, which complete like all others.
+void IoUringBackend::drop_unstarted() noexcept {
+  const unsigned ready = io_uring_sq_ready(&ring_);
+  for (unsigned at = ring_.sq.sqe_tail - ready; at != ring_.sq.sqe_tail; ++at) {
+    io_uring_sqe& entry = ring_.sq.sqes[at & ring_.sq.ring_mask];
+    const std::uint64_t tag = entry.user_data;
+    if (tag == kWakeTag) continue;
+    io_uring_prep_nop(&entry);
+    entry.user_data = tag | kDropped;
+  }
 }
 
 void IoUringBackend::wake() noexcept {

@@ -161,7 +161,11 @@ std::size_t LibaioBackend::reap(std::span<Completion> completions,
 void LibaioBackend::wait(std::chrono::nanoseconds timeout) {
   if (!wake_armed_) {
     to_submit_.assign(1, &wake_entry_);
-    submit();
+    try {
+      submit();
+    } catch (const IoError&) {
+      if (in_flight_ == 0) throw;  // else they can still come home
+    }
     if (!wake_armed_) timeout = std::min<std::chrono::nanoseconds>(timeout, kRefusedPause);
   }
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);

@@ -84,13 +84,15 @@ std::vector<PathBandwidth> try_paths(IoQueue& queue,
                                      Logger& log) {
   std::vector<PathBandwidth> bandwidths(directories.size());
   if (directories.size() <= 1) return bandwidths;
-  const AlignedMemory memory = make_zeroed_memory(kAlignment, kOperations * kOperationBytes);
+  AlignedMemory memory = make_zeroed_memory(kAlignment, kOperations * kOperationBytes);
   fill_with_noise(memory.get(), kOperations * kOperationBytes);
   try {
     for (std::size_t i = 0; i < directories.size(); ++i) {
       bandwidths[i] = try_path(queue, directories[i], memory.get());
     }
   } catch (const DeadlineExceeded&) {
+    // Left behind on purpose: the kernel may still write to it.
+    [[maybe_unused]] std::byte* const lent_for_ever = memory.release();
     throw;
   } catch (const IoError& error) {
     log.warning("nvme directories: not tried, they begin with equal shares (" +

@@ -25,7 +25,8 @@ constexpr const char* kTrialFailed = "the trial transfer failed";
 constexpr const char* kNoOverlap =
     "this file system takes no direct transfers, and buffered ones would be made one by one";
 
-/// One request through `backend`, in full. Throws IoError when it does not come back whole.
+/// One request through `backend`, in full. Throws IoError when it does not come back whole, and
+/// DeadlineExceeded when it does not come back: its memory and file are the kernel's then.
 void move_whole(Backend& backend, const Request& request) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (backend.enqueue({&request, 1}) == 0) {
@@ -37,17 +38,17 @@ void move_whole(Backend& backend, const Request& request) {
   std::array<Completion, 1> completion{};
   while (backend.reap(completion, kPatience) == 0) {
     if (std::chrono::steady_clock::now() < deadline) continue;
-    throw IoError("a trial transfer never came back", ETIMEDOUT);
+    backend.drop_unstarted();
+    throw DeadlineExceeded("a trial transfer never came back", ETIMEDOUT);
   }
   const std::int64_t result = completion[0].result;
   if (result == request.bytes) return;
   throw IoError("a trial transfer failed", result < 0 ? static_cast<int>(-result) : EIO);
 }
 
-/// Writes a block of `file` through `backend` and reads it back.
-void try_transfer(Backend& backend, const IoFile& file) {
-  const std::uint32_t bytes = std::max(file.alignment(), 4096u);
-  const AlignedMemory memory = make_zeroed_memory(bytes, bytes);
+/// Writes a block of `file` through `backend` and reads it back, with `memory` for the block.
+void try_transfer_with(Backend& backend, const IoFile& file, const AlignedMemory& memory,
+                       std::uint32_t bytes) {
   Request request{.kind = OpKind::kWrite,
                   .fd = file.fd(),
                   .offset = 0,
@@ -61,6 +62,19 @@ void try_transfer(Backend& backend, const IoFile& file) {
   move_whole(backend, request);
   if (std::count(memory.get(), memory.get() + bytes, kPattern) != std::ptrdiff_t{bytes}) {
     throw IoError("a trial transfer brought back other bytes", EIO);
+  }
+}
+
+/// Writes a block of `file` through `backend` and reads it back.
+void try_transfer(Backend& backend, const IoFile& file) {
+  const std::uint32_t bytes = std::max(file.alignment(), 4096u);
+  AlignedMemory memory = make_zeroed_memory(bytes, bytes);
+  try {
+    try_transfer_with(backend, file, memory, bytes);
+  } catch (...) {
+    // Left behind on purpose: an engine that failed under a transfer may still write to it.
+    [[maybe_unused]] std::byte* const lent_for_ever = memory.release();
+    throw;
   }
 }
 

@@ -185,6 +185,7 @@ class SimBackend final : public Backend {
   std::uint32_t capacity() const noexcept override { return options_.depth; }
   std::size_t enqueue(std::span<const Request> requests) override;
   std::size_t reap(std::span<Completion> completions, nanoseconds timeout) override;
+  void drop_unstarted() noexcept override { dropped_before_ = accepted_; }
   void wake() noexcept override;
 
  private:
@@ -197,6 +198,7 @@ class SimBackend final : public Backend {
   std::priority_queue<Pending> pending_;
   std::uint32_t in_flight_ = 0;  // accepted and not yet handed back
   std::uint64_t accepted_ = 0;
+  std::uint64_t dropped_before_ = 0;  // requests of lower numbers move no bytes any more
   Clock::time_point channel_free_{};  // when the bytes of all requests so far have passed
 
   std::mutex mutex_;
@@ -235,7 +237,10 @@ std::size_t SimBackend::reap(std::span<Completion> completions, nanoseconds time
   std::size_t stored = 0;
   while (stored < completions.size() && !pending_.empty() && pending_.top().due <= now) {
     const Pending& next = pending_.top();
-    const std::int64_t result = platter_.serve(next.request, next.plan.fate, next.plan.detail);
+    const std::int64_t result =
+        next.number < dropped_before_
+            ? -ECANCELED
+            : platter_.serve(next.request, next.plan.fate, next.plan.detail);
     completions[stored++] = {.tag = next.request.tag, .result = result};
     pending_.pop();
   }

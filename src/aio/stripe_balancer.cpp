@@ -31,13 +31,16 @@ void StripeBalancer::reset(std::span<const PathBandwidth> bandwidths) {
   std::ranges::copy(bandwidths, latest_.begin());
   std::ranges::copy(bandwidths, estimates_.begin());
   shares_of(estimates_, shares_);
-  for (Path& path : paths_) path.rounds_above = path.rounds_below = 0;
+  for (Path& path : paths_) {
+    path = {.sampled = path.seen, .seen = path.seen};
+  }
 }
 
 bool StripeBalancer::observe(std::span<const PathTotals> totals) {
   STRATA_CHECK(totals.size() == paths_.size(), std::to_string(totals.size()));
   for (std::size_t i = 0; i < paths_.size(); ++i) {
     if (take_samples(i, totals[i])) paths_[i].has_sample = true;
+    paths_[i].seen = totals[i];
   }
   if (!std::ranges::all_of(paths_, &Path::has_sample)) return false;
   for (Path& path : paths_) path.has_sample = false;

@@ -86,6 +86,7 @@ class ThreadsBackend final : public Backend {
   std::uint32_t capacity() const noexcept override { return depth_; }
   std::size_t enqueue(std::span<const Request> requests) override;
   std::size_t reap(std::span<Completion> completions, std::chrono::nanoseconds timeout) override;
+  void drop_unstarted() noexcept override;
   void wake() noexcept override;
 
  private:
@@ -158,6 +159,14 @@ std::size_t ThreadsBackend::reap(std::span<Completion> completions,
   }
   in_flight_ -= static_cast<std::uint32_t>(stored);
   return stored;
+}
+
+void ThreadsBackend::drop_unstarted() noexcept {
+  const std::lock_guard lock(exchange_->mutex);
+  while (!exchange_->requests.empty()) {
+    const Request request = exchange_->requests.pop();
+    exchange_->completions.push({.tag = request.tag, .result = -ECANCELED});
+  }
 }
 
 void ThreadsBackend::wake() noexcept {

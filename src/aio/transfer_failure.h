@@ -15,7 +15,8 @@ struct TransferFailure {
     kSystem,     ///< the kernel's answer was `code`
     kEndOfFile,  ///< a read met the end of the file
     kDeadline,   ///< a request never came back
-    kBackend,    ///< the I/O engine itself failed with `code`
+    kBackend,    ///< the I/O engine itself failed with `code`; it does not have the request
+    kLost,       ///< likewise, and it does
     kCancelled,  ///< its owner gave it up
   };
   Kind kind = Kind::kNone;

@@ -170,9 +170,12 @@ Extent ShardStore::allocate(std::uint64_t bytes, std::string_view name) {
       store.nvme.reserve(disk_bytes(bytes, store.chunk_bytes, store.files.size()), name);
   const auto id = static_cast<std::uint32_t>(store.extents.size());
   const StripeMap::Deal deal = store.stripes.deal(bytes);
+  std::vector<std::uint64_t> sizes_before;
+  for (const aio::IoFile& file : store.files) sizes_before.push_back(file.size());
   try {
     for (std::size_t i = 0; i < store.files.size(); ++i) store.files[i].preallocate(deal.ends[i]);
   } catch (const IoError& error) {
+    for (std::size_t i = 0; i < store.files.size(); ++i) store.files[i].shrink(sizes_before[i]);
     throw IoError("shard store: no disk space for " + std::string(name) + " (" +
                       format_bytes(bytes) + "): " + error.what(),
                   error.code());

@@ -98,6 +98,7 @@ TransferLease TransferPool::try_acquire() {
 // The vectors keep their memory: a transfer allocates nothing once it has run.
 void ReturnToPool::operator()(TransferState* state) const noexcept {
   state->tickets.clear();
+  state->end_moves(/*arrived=*/false);  // none, unless its start was cut short by an exception
   state->settled = 0;
   state->error = nullptr;
   state->pool->free_.push_back(state);

@@ -65,6 +65,26 @@ class Script {
     refused_calls = 0;
   }
 
+  /// From now on the engine throws when it is handed a request.
+  void break_enqueue() {
+    const std::lock_guard lock(mutex_);
+    enqueue_broken_ = true;
+  }
+  /// From now on the engine throws when it is asked for completions.
+  void break_reap() {
+    {
+      const std::lock_guard lock(mutex_);
+      throws_from_reap = true;
+      woken_ = true;
+    }
+    changed_.notify_all();
+  }
+  /// Calls of `drop_unstarted`.
+  [[nodiscard]] int drops() const {
+    const std::lock_guard lock(mutex_);
+    return drops_;
+  }
+
   /// Waits until `count` requests have been accepted in all.
   void wait_for_accepted(std::size_t count) {
     std::unique_lock lock(mutex_);
@@ -112,6 +132,8 @@ class Script {
   std::size_t in_flight_ = 0;
   std::size_t in_flight_max_ = 0;
   bool woken_ = false;
+  bool enqueue_broken_ = false;
+  int drops_ = 0;
 };
 
 /// A backend that fails on purpose.
@@ -125,6 +147,7 @@ class ScriptedBackend final : public Backend {
   std::size_t enqueue(std::span<const Request> requests) override {
     const std::lock_guard lock(script_.mutex_);
     script_.threads_.insert(std::this_thread::get_id());
+    if (script_.enqueue_broken_ && !requests.empty()) throw IoError("the ring is shut", EPERM);
     if (script_.refused_calls-- > 0) return 0;
     const std::size_t accepted = std::min(requests.size(), script_.accepted_per_call);
     for (const Request& request : requests.first(accepted)) act_on(request);
@@ -148,6 +171,11 @@ class ScriptedBackend final : public Backend {
     }
     script_.in_flight_ -= stored;
     return stored;
+  }
+
+  void drop_unstarted() noexcept override {
+    const std::lock_guard lock(script_.mutex_);
+    ++script_.drops_;
   }
 
   void wake() noexcept override {

@@ -133,6 +133,22 @@ TEST_P(BackendLaw, CompletionsWaitForAReapThatHasRoomForThem) {
   EXPECT_EQ(tags_of(reap_all(kDepth, 3)).size(), kDepth);
 }
 
+TEST_P(BackendLaw, WhatIsDroppedComesBackOnceToo) {
+  for (const std::uint64_t count : {1u, 7u, kDepth}) {
+    ASSERT_EQ(backend->enqueue(requests(OpKind::kWrite, count)), count);
+    backend->drop_unstarted();
+    const std::vector<Completion> completions = reap_all(count);
+    std::multiset<std::uint64_t> tags;
+    for (std::uint64_t tag = 0; tag < count; ++tag) tags.insert(tag);
+    EXPECT_EQ(tags_of(completions), tags);
+    for (const Completion& completion : completions) {
+      EXPECT_TRUE(completion.result == kBytes || completion.result == -ECANCELED)
+          << completion.result;
+    }
+  }
+  EXPECT_EQ(reap_nothing(), 0u);
+}
+
 TEST_P(BackendLaw, ReapOfNothingEndsWithItsTimeout) {
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_EQ(reap_nothing(), 0u);
@@ -187,6 +203,19 @@ TEST_P(BackendTransfers, ResultsAreWhatBecameOfTheBytes) {
     if (kind == OpKind::kWrite) buffer.fill(std::byte{0});
   }
   EXPECT_TRUE(std::ranges::equal(buffer.span(0, kDepth * kBytes), expected.span()));
+}
+
+TEST_P(BackendTransfers, WhatIsDroppedMovesNothing) {
+  buffer.fill(std::byte{0x5a});
+  ASSERT_EQ(backend->enqueue(requests(OpKind::kRead, 4)), 4u);
+  backend->drop_unstarted();
+  for (const Completion& completion : reap_all(4)) {
+    if (completion.result != -ECANCELED) continue;
+    const auto block = buffer.span(completion.tag * kBytes, kBytes);
+    EXPECT_TRUE(std::ranges::all_of(block, [](std::byte byte) { return byte == std::byte{0x5a}; }));
+  }
+  ASSERT_EQ(backend->enqueue(requests(OpKind::kRead, kDepth)), kDepth);
+  for (const Completion& completion : reap_all(kDepth)) EXPECT_EQ(completion.result, kBytes);
 }
 
 TEST_P(BackendTransfers, ARequestThatCannotBeMadeIsACompletionAndNotTheEndOfTheEngine) {

@@ -100,5 +100,18 @@ TEST_F(FullDiskTest, AFullFileSystemIsFoundWhenTheExtentIsMade) {
   }
 }
 
+TEST_F(FullDiskTest, ARefusedExtentTakesNoBlocksOfTheDirectoriesThatHadRoom) {
+  const std::filesystem::path large = directory_.path() / "large";
+  const SmallFileSystem first(large, "16m");
+  const SmallFileSystem second(directory_.path() / "small", "1m");
+  if (!first.mounted() || !second.mounted()) GTEST_SKIP() << "mounting a file system needs root";
+  ShardStore store({.directories = {large, directory_.path() / "small"}, .chunk_bytes = kChunk},
+                   queue_, nvme_, counters_);
+  const std::uint64_t before = std::filesystem::space(large).free;
+  EXPECT_THROW((void)store.allocate(4_MiB, "blocks.3 m"), IoError);
+  EXPECT_EQ(std::filesystem::space(large).free, before);
+  EXPECT_EQ(nvme_.used(), 0u);
+}
+
 }  // namespace
 }  // namespace strata::tiering

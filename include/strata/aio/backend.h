@@ -19,7 +19,7 @@ struct Request {
   std::uint64_t offset;
   std::byte* data;
   std::uint32_t bytes;
-  std::uint64_t tag;  ///< handed back in the completion
+  std::uint64_t tag;  ///< handed back in the completion; below 2^63
 };
 
 /// The outcome of one request: bytes moved (may be fewer than asked), or a negated errno.
@@ -52,6 +52,12 @@ class Backend {
   /// Returns the number stored; 0 after a time-out or a wake.
   [[nodiscard]] virtual std::size_t reap(std::span<Completion> completions,
                                          std::chrono::nanoseconds timeout) = 0;
+
+  /// Gives up the requests that were accepted and that the kernel does not have yet: when this
+  /// returns, none of them will touch its memory or its file, and each comes back through `reap`,
+  /// as the completion law says, with -ECANCELED. Those that the kernel has stay as they are.
+  /// Thread: as `enqueue`. An engine that hands over all that it accepts has nothing to do.
+  virtual void drop_unstarted() noexcept {}
 
   /// Makes a `reap` in progress, or else the next one, return at once.
   virtual void wake() noexcept = 0;

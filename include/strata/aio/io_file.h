@@ -28,6 +28,11 @@ class IoFile {
   /// is as it was.
   void preallocate(std::uint64_t bytes);
 
+  /// Gives the blocks beyond `bytes`, a multiple of `alignment()`, back to the file system. A size
+  /// that the file does not exceed, or a file system that refuses, changes nothing. No transfer may
+  /// be in flight there.
+  void shrink(std::uint64_t bytes) noexcept;
+
   [[nodiscard]] int fd() const noexcept { return fd_; }
   /// False where O_DIRECT was refused (tmpfs before Linux 6.6, some network file systems).
   [[nodiscard]] bool direct() const noexcept { return direct_; }

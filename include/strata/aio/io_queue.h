@@ -70,7 +70,9 @@ class IoTicket {
 
   /// Waits for the outcome. Call once.
   /// Throws IoError (path, offset, length, errno) when the transfer failed, DeadlineExceeded when
-  /// it took longer than `fail_after`, Cancelled after `cancel`, UsageError when called twice.
+  /// it took longer than `fail_after` or the I/O engine failed under it (then the buffer stays the
+  /// kernel's until the process ends: neither reuse, free nor unmap it, nor close the file),
+  /// Cancelled after `cancel`, UsageError when called twice.
   void wait();
 
   /// Asks that the operation end early: blocks that the backend does not have yet are dropped. What

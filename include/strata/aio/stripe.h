@@ -49,7 +49,7 @@ class StripeBalancer {
 
   /// Looks at the meters' totals, one for each path. Returns true when the shares have changed.
   bool observe(std::span<const PathTotals> totals);
-  /// Takes these bandwidths as measured, at once.
+  /// Takes these bandwidths as measured, at once, in place of all that was observed so far.
   void reset(std::span<const PathBandwidth> bandwidths);
 
   [[nodiscard]] std::span<const double> shares() const noexcept { return shares_; }
@@ -57,6 +57,7 @@ class StripeBalancer {
  private:
   struct Path {
     PathTotals sampled;       // totals when its last samples were taken
+    PathTotals seen;          // and when they were looked at last
     bool has_sample = false;  // in this round
     int rounds_above = 0;     // running, with more than its share to give
     int rounds_below = 0;     // and with less

@@ -52,7 +52,9 @@ class Transfer {
   /// Waits for the bytes and, for a fetch, compares every chunk with its checksum. Call once.
   /// Throws IoError (path, offset, length, errno), DeadlineExceeded, CorruptData (extent's name,
   /// chunk, path, offset: a flipped bit, a misdirected, a lost or a stale write), UsageError when
-  /// called twice.
+  /// called twice. After DeadlineExceeded the buffer stays the kernel's until the process ends:
+  /// neither reuse nor unmap it. A transfer that several operations carry may also bring the
+  /// queue's UsageError about failed operations that nobody waited for (`IoQueue::submit`).
   void wait();
 
  private:
@@ -75,9 +77,10 @@ struct DirectoryUse {
 /// The chunks of an extent are dealt to the directories evenly, in proportion to their bandwidths.
 /// The store goes on measuring these; when a directory becomes slower or faster than its share for
 /// good, the shares change, and chunks move to the right directory as they are flushed. For that
-/// each extent brings free places for a quarter of its chunks, so a directory can take up to 5/4 of
-/// what it began with. Where chunks lie never changes what they hold. One directory has none of
-/// this.
+/// each extent brings free places for a quarter of its whole chunks, rounded down (one of fewer
+/// than four brings none, and relocates only into those of others), so a directory can take up to
+/// 5/4 of what it began with. Where chunks lie never changes what they hold. One directory has none
+/// of this.
 ///
 /// An extent's blocks are allocated on the disk when it is made, and charged to the nvme budget: no
 /// write can run out of room later. An extent reads as zeros until it is written, without touching
