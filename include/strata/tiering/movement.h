@@ -24,7 +24,7 @@ namespace strata::tiering {
 /// directories) waits here for the queue to have room for the rest once its first is accepted.
 /// Throws UsageError for a range off the chunk grid, a buffer too small, or bytes being flushed;
 /// from wait: IoError, DeadlineExceeded, CorruptData. After DeadlineExceeded `target` is never to
-/// be used again nor unmapped (its PinnedSlots and HostArena stay too): the kernel may write to it.
+/// be used again: the kernel may still write to it.
 [[nodiscard]] std::optional<Transfer> fetch(ShardStore& store, Extent extent, ByteRange range,
                                             std::span<std::byte> target);
 
