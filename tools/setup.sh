@@ -7,7 +7,7 @@
 # where it is looked for); if there is none, the pinned version goes into .deps/venv.
 #
 # Usage: tools/setup.sh [--test]
-#   --test   also what tools/test.sh needs: clang-format, clang-tidy, and a Python environment in
+#   --test   also what tools/test.sh needs: clang-format, clang-tidy, fio, and a Python environment in
 #            .deps/test-venv with the libraries that the tests read Strata's output with
 
 set -euo pipefail
@@ -17,7 +17,7 @@ readonly TORCH_VERSION=2.11.0
 readonly LIBRARIES=(liburing-dev libaio-dev libhwloc-dev libhwy-dev libtbb-dev libxxhash-dev
                     nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev libbenchmark-dev)
 readonly PROGRAMS=(g++ cmake ninja:ninja-build ccache pkg-config git python3)
-readonly TEST_PROGRAMS=(clang-format-14 clang-tidy-14)
+readonly TEST_PROGRAMS=(clang-format-14 clang-tidy-14 fio)
 
 say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
