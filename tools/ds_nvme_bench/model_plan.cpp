@@ -113,6 +113,7 @@ std::vector<FormatPlan> plan_for(const PlanInput& input) {
         "measure, --from a result, or --bandwidth-read and --bandwidth-write");
   }
   std::vector<FormatPlan> plans;
+  plans.reserve(std::size(kFormats));
   for (const StateFormat& format : kFormats) plans.push_back(plan_of(format, input));
   return plans;
 }

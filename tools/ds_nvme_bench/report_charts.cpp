@@ -44,6 +44,7 @@ std::vector<Figure> figures_of(std::span<const PointResult> points, Workload wor
     latencies.push_back(static_cast<double>(direction.latency.percentile(kPercent).count()) / 1e6);
   }
   std::vector<Figure> figures;
+  figures.reserve(measured.size());
   for (const auto& [setting, values] : measured) {
     figures.push_back({setting, median(values.first), median(values.second)});
   }

@@ -62,7 +62,7 @@ struct Descriptor {
 };
 
 std::string reason_of(int code) {
-  const std::string name = errno_name(code);
+  std::string name = errno_name(code);
   if (code == EACCES || code == EPERM) return name + "; run it as root";
   return name;
 }
