@@ -21,6 +21,8 @@ function(strata_target_options target)
     target_compile_options(${target} PRIVATE -Wno-restrict)
   endif()
   if(STRATA_SANITIZE)
+    # g++ 12 with sanitizers takes std::regex and std::function for uninitialised.
+    target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
     target_compile_options(${target} PUBLIC -fsanitize=${STRATA_SANITIZE} -fno-omit-frame-pointer
                                             -fno-sanitize-recover=all -g)
     target_link_options(${target} PUBLIC -fsanitize=${STRATA_SANITIZE})
