@@ -71,9 +71,9 @@ void try_transfer(Backend& backend, const IoFile& file) {
   AlignedMemory memory = make_zeroed_memory(bytes, bytes);
   try {
     try_transfer_with(backend, file, memory, bytes);
-  } catch (...) {
-    // Left behind on purpose: an engine that failed under a transfer may still write to it.
-    [[maybe_unused]] std::byte* const lent_for_ever = memory.release();
+  } catch (const IoError& error) {
+    // A transfer that never came back may still be written: its memory is left behind on purpose.
+    if (error.code() == ETIMEDOUT) (void)memory.release();
     throw;
   }
 }
