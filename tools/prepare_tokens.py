@@ -23,6 +23,7 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Tuple
 
 CHUNK_CHARACTERS = 1 << 20
 LARGEST_UINT16_VOCABULARY = 1 << 16
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
 class Tokenizer(NamedTuple):
@@ -70,6 +71,11 @@ def character_tokenizer(texts: List[str]) -> Tuple[Tokenizer, List[str]]:
 def model_tokenizer(directory: pathlib.Path) -> Tokenizer:
     if not directory.is_dir():
         raise PrepareError(f"{directory}: no such directory; --model takes one that holds a tokenizer")
+    # Where there are none, transformers makes up a tokenizer that drops every word.
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        raise PrepareError(
+            f"{directory}: holds no tokenizer ({', '.join(TOKENIZER_FILES)}); copy the files of the model's own"
+        )
     if (directory / "tokenizer.json").is_file():
         try:
             return tokenizers_tokenizer(directory)
@@ -159,6 +165,8 @@ def write_tokens(path: pathlib.Path, pieces: Iterable[List[int]], typecode: str)
                     tokens.byteswap()
                 tokens.tofile(file)
                 count += len(tokens)
+        if count == 0:
+            raise PrepareError(f"{path}: the tokenizer makes no token of the text")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -187,13 +195,13 @@ def prepare(options: argparse.Namespace) -> None:
     wide = tokenizer.vocabulary_size > LARGEST_UINT16_VOCABULARY
     typecode, suffix = ("I", ".u32.bin") if wide else ("H", ".bin")
 
-    options.output.mkdir(parents=True, exist_ok=True)
     train, validation = split_off_validation(texts, options.val_fraction)
-    for name, part in (("train", train), ("val", validation)):
-        if name == "val" and options.val_fraction == 0.0:
-            continue
+    parts = [("train", train)] + ([("val", validation)] if options.val_fraction > 0.0 else [])
+    for name, part in parts:
         if not part:
             raise PrepareError(f"--val-fraction {options.val_fraction} leaves no text for {name}{suffix}")
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name, part in parts:
         path = options.output / (name + suffix)
         count = write_tokens(path, encode(part, tokenizer), typecode)
         print(f"{path}: {count} tokens of a vocabulary of {tokenizer.vocabulary_size}")

@@ -87,6 +87,7 @@ class CharacterLevel(PrepareTokens):
         self.assert_fails(self.run_script("--char-level", "--val-fraction", "1", text), "--val-fraction")
         self.assert_fails(self.run_script("--char-level", "--val-fraction", "0.01", text), "val.bin")
         self.assert_fails(self.run_script(text), "--char-level")
+        self.assertFalse(self.output.exists())
 
     def test_leaves_no_partial_file_behind(self):
         self.output.mkdir()
@@ -121,9 +122,15 @@ class ModelTokenizer(PrepareTokens):
     def test_says_what_is_wrong_with_the_model(self):
         text = self.write("a.txt", "abc")
         self.assert_fails(self.run_script("--model", self.directory / "none", text), "none")
+        self.assert_fails(self.run_script("--model", self.directory, text), "holds no tokenizer")
         model = self.make_tokenizer(20)
         (model / "tokenizer.json").write_text("{")
         self.assert_fails(self.run_script("--model", model, text), "tokenizer.json")
+
+    def test_a_text_without_tokens_is_an_error(self):
+        model = self.make_tokenizer(20)
+        self.assert_fails(self.run_script("--model", model, self.write("a.txt", "\n\n")), "no token")
+        self.assertEqual(list(self.output.iterdir()), [])
 
 
 if __name__ == "__main__":
