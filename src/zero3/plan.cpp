@@ -252,12 +252,28 @@ std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
   return std::min(wished, room / kPage * kPage);
 }
 
+/// Rounded up to hundredths of a unit: whoever gives a tier this much, as it is written here, has
+/// given it enough.
+std::string enough_for(std::uint64_t bytes) {
+  struct Unit {
+    std::uint64_t bytes;
+    const char* name;
+  };
+  for (const Unit unit : {Unit{1_GiB, " GiB"}, Unit{1_MiB, " MiB"}, Unit{1_KiB, " KiB"}}) {
+    if (bytes < unit.bytes) continue;
+    const std::uint64_t hundredths = ceil_div(bytes % unit.bytes * 100, unit.bytes);
+    const std::string decimals = std::to_string(100 + hundredths % 100).substr(1);
+    return std::to_string(bytes / unit.bytes + hundredths / 100) + "." + decimals + unit.name;
+  }
+  return std::to_string(bytes) + " B";
+}
+
 [[noreturn]] void refuse(Tier tier, std::uint64_t budget, std::uint64_t smallest) {
   throw BudgetError("the " + std::string(name_of(tier)) + " budget of " + format_bytes(budget) +
                     " (" + std::to_string(budget) +
                     " bytes) is too small for this model and "
                     "configuration; the smallest that works is " +
-                    format_bytes(smallest) + " (" + std::to_string(smallest) + " bytes)");
+                    enough_for(smallest) + " (" + std::to_string(smallest) + " bytes)");
 }
 
 void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradients& gradients,

@@ -6,6 +6,7 @@ Each case changes one thing of a run that works. Usage: bad_input_test.py PROGRA
 import copy
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -125,6 +126,15 @@ class BadInput(unittest.TestCase):
             with self.subTest(budget=budget):
                 tier = budget.split("=")[0]
                 self.refused(BUDGET, [tier, "smallest"], {"--budget": budget})
+
+    def test_the_smallest_budget_works_as_it_is_written(self) -> None:
+        for tier in ("host", "nvme", "device"):
+            with self.subTest(tier=tier):
+                refused = self.space.finetune({"--budget": f"{tier}=1"})
+                named = re.search(r"smallest that works is (.*?) \(", refused.stderr)
+                result = self.space.finetune(
+                    {"--budget": f"{tier}={named[1]}", "--output": f"with_{tier}"})
+                self.assertEqual(result.returncode, 0, result.stderr)
 
     def test_output_that_is_there_already_is_left_alone(self) -> None:
         self.space.write("output/precious.txt", "mine")
