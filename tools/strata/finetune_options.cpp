@@ -1,6 +1,8 @@
 #include "finetune_options.h"
 
+#include <charconv>
 #include <string>
+#include <system_error>
 
 #include "strata/base/error.h"
 
@@ -28,12 +30,37 @@ metrics.jsonl (a line per step and evaluation), train_results.json and ds_config
 Exit codes: 0 done; 1 a failed read, write or step, or a malformed input file; 2 a command line or
 config that cannot be used; 3 a budget too small (the message names the smallest); 130 interrupted.)";
 
-// CLI11's own checks would print their bounds with all 309 digits.
+template <class Number>
+bool reads_as(const std::string& text, Number& value) {
+  const char* const end = text.data() + text.size();
+  const auto [after, code] = std::from_chars(text.data(), end, value);
+  return code == std::errc() && after == end;
+}
+
+// CLI11's own checks would print their bounds with all 309 digits, and its conversion takes what is
+// beyond the type for the type's largest value.
 CLI::Validator whole_number() {
   const auto check = [](const std::string& text) -> std::string {
     std::int64_t value = 0;
-    if (CLI::detail::lexical_cast(text, value) && value > 0) return {};
-    return "\"" + text + "\" is not a whole number above 0";
+    if (reads_as(text, value) && value > 0) return {};
+    return "\"" + text + "\" is not a whole number from 1 to 2^63 - 1";
+  };
+  return CLI::Validator(check, "");
+}
+
+CLI::Validator seed_number() {
+  const auto check = [](const std::string& text) -> std::string {
+    std::uint64_t value = 0;
+    if (reads_as(text, value)) return {};
+    return "\"" + text + "\" is not a whole number from 0 to 2^64 - 1";
+  };
+  return CLI::Validator(check, "");
+}
+
+// An empty path is a shell variable that was not set.
+CLI::Validator path_name() {
+  const auto check = [](const std::string& text) -> std::string {
+    return text.empty() ? "the name is empty" : "";
   };
   return CLI::Validator(check, "");
 }
@@ -66,8 +93,8 @@ void add_model_options(CLI::App& command, FinetuneOptions& options) {
   auto* preset = command.add_option("--preset", options.preset,
                                     "Name of a shape to start from random weights: gpt-lite, "
                                     "nanogpt-cpu, gpt2, gpt2-medium, gpt2-large, gpt2-xl");
-  model->type_name("DIR")->group(kGroup)->excludes(config)->excludes(preset);
-  config->type_name("FILE")->group(kGroup)->excludes(preset);
+  model->type_name("DIR")->group(kGroup)->check(path_name())->excludes(config)->excludes(preset);
+  config->type_name("FILE")->group(kGroup)->check(path_name())->excludes(preset);
   preset->type_name("NAME")->group(kGroup);
 }
 
@@ -78,6 +105,7 @@ void add_data_options(CLI::App& command, FinetuneOptions& options) {
                   "Text (its bytes are the tokens), or *.bin with uint16 or *.u32.bin with uint32 "
                   "token ids")
       ->type_name("FILE")
+      ->check(path_name())
       ->group(kGroup);
   command
       .add_option("--seq-len", options.seq_len,
@@ -89,7 +117,7 @@ void add_data_options(CLI::App& command, FinetuneOptions& options) {
       command.add_option("--val-data", options.val_data, "Held-out data to evaluate on");
   auto* val_fraction = command.add_option("--val-fraction", options.val_fraction,
                                           "Hold out this last part of --data to evaluate on");
-  val_data->type_name("FILE")->group(kGroup)->excludes(val_fraction);
+  val_data->type_name("FILE")->group(kGroup)->check(path_name())->excludes(val_fraction);
   val_fraction->type_name("F")->group(kGroup)->check(fraction());
   command
       .add_option("--eval-every", options.eval_every,
@@ -110,9 +138,11 @@ void add_run_options(CLI::App& command, FinetuneOptions& options) {
   constexpr const char* kGroup = "Run";
   command.add_option("--config", options.config, "DeepSpeed's JSON config, \"auto\" included")
       ->type_name("FILE")
+      ->check(path_name())
       ->group(kGroup);
   command.add_option("--output", options.output, "Directory to make; must not hold anything yet")
       ->type_name("DIR")
+      ->check(path_name())
       ->group(kGroup);
   command
       .add_option("--steps", options.steps,
@@ -129,6 +159,7 @@ void add_run_options(CLI::App& command, FinetuneOptions& options) {
   command
       .add_option("--seed", options.seed, "Of random weights, of dropout and of the order of data")
       ->type_name("N")
+      ->check(seed_number())
       ->capture_default_str()
       ->group(kGroup);
   command
@@ -156,8 +187,10 @@ void add_tier_options(CLI::App& command, FinetuneOptions& options) {
                   "Directory of the nvme tier; repeat it to stripe over several disks; over the "
                   "config's directories")
       ->type_name("DIR")
+      ->check(path_name())
       ->expected(1)
       ->take_all()
+      ->allow_extra_args(false)
       ->group(kGroup);
 }
 
@@ -188,6 +221,9 @@ void require_complete(const FinetuneOptions& options) {
   }
   if (!missing.empty()) {
     throw ConfigError("finetune needs " + missing + "; see strata finetune --help");
+  }
+  if (options.eval_every > 0 && !options.val_data && options.val_fraction == 0) {
+    throw ConfigError("--eval-every has nothing to evaluate on; give --val-data or --val-fraction");
   }
 }
 
