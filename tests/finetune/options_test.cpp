@@ -59,6 +59,26 @@ TEST_F(RunConfigTest, NvmeNeedsADirectoryThatIsThereOrCanBeMade) {
   }
 }
 
+TEST_F(RunConfigTest, AnNvmeDirectoryIsNamedOnce) {
+  write_config("{}");
+  options_.nvme = {directory_ / "missing", directory_ / "other"};
+  EXPECT_NO_THROW(check_nvme_directories(run_config(options_)));
+  options_.nvme = {directory_ / "missing", directory_ / "missing"};
+  EXPECT_THROW(check_nvme_directories(run_config(options_)), ConfigError);
+  options_.nvme = {directory_ / ".", directory_ / ""};
+  EXPECT_THROW(check_nvme_directories(run_config(options_)), ConfigError);
+}
+
+TEST_F(RunConfigTest, AMicroBatchFitsIntoTheMemoryOfTheMachine) {
+  formats::DsConfig config;
+  config.train_micro_batch_size_per_gpu = 4;
+  EXPECT_NO_THROW(check_micro_batch(config, 8, 1_MiB, 32_MiB));
+  EXPECT_THROW(check_micro_batch(config, 8, 1_MiB, 32_MiB - 1), ConfigError);
+  config.train_micro_batch_size_per_gpu = INT32_MAX;
+  EXPECT_THROW(check_micro_batch(config, INT32_MAX, UINT32_MAX, UINT64_MAX), ConfigError);
+  EXPECT_GT(memory_bytes(), 64_MiB);
+}
+
 TEST_F(RunConfigTest, StepsComeFromTheOptionThenTheScheduleThenOneEpoch) {
   formats::DsConfig config;
   config.train_batch_size = 4;

@@ -44,11 +44,19 @@ struct RunInput {
   std::int64_t steps;
 };
 
+/// At the least, with recomputation: the input of every block.
+std::uint64_t kept_bytes_per_token(const formats::DsConfig& config,
+                                   const models::Gpt2Config& model) {
+  return static_cast<std::uint64_t>(model.n_layer * model.n_embd) *
+         weight_bytes(config.precision());
+}
+
 RunInput open_input(const FinetuneOptions& options) {
   formats::DsConfig config = run_config(options);
   check_nvme_directories(config);
   ModelSource model = open_model(options);
   const std::int64_t seq_len = sequence_length(options, model.config.n_positions);
+  check_micro_batch(config, seq_len, kept_bytes_per_token(config, model.config), memory_bytes());
   Dataset data(options, model.config.vocab_size, seq_len);
   const std::int64_t steps = step_count(options, config, data.train().count, seq_len);
   config.set_total_steps(steps);

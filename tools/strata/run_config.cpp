@@ -76,7 +76,17 @@ void check_nvme_directories(const formats::DsConfig& config) {
                       ": zero_optimization puts state on nvme and no directory is named for it; "
                       "give --nvme DIR, or an nvme_path in the config");
   }
-  std::for_each(directories.begin(), directories.end(), check_directory);
+  for (auto directory = directories.begin(); directory != directories.end(); ++directory) {
+    check_directory(*directory);
+    const auto same = [&](const std::string& other) {
+      std::error_code code;
+      return other == *directory || std::filesystem::equivalent(other, *directory, code);
+    };
+    if (std::any_of(directories.begin(), directory, same)) {
+      throw ConfigError("nvme directory " + *directory +
+                        ": is named twice; name it once, and others for other disks");
+    }
+  }
 }
 
 std::int64_t step_count(const FinetuneOptions& options, const formats::DsConfig& config,
@@ -93,9 +103,29 @@ std::int64_t sequence_length(const FinetuneOptions& options, std::int64_t contex
   if (*options.seq_len > context) {
     throw ConfigError("--seq-len " + std::to_string(*options.seq_len) +
                       " is more than the model's context (n_positions) of " +
-                      std::to_string(context) + " tokens");
+                      std::to_string(context) + " tokens; give at most that");
   }
   return *options.seq_len;
+}
+
+void check_micro_batch(const formats::DsConfig& config, std::int64_t seq_len,
+                       std::uint64_t bytes_per_token, std::uint64_t memory_bytes) {
+  using Wide = unsigned __int128;
+  const std::int64_t rows = config.train_micro_batch_size_per_gpu;
+  const Wide row_bytes = static_cast<Wide>(seq_len) * bytes_per_token;
+  const auto rows_max = static_cast<std::int64_t>(memory_bytes / row_bytes);
+  if (rows <= rows_max) return;
+  throw ConfigError(config.name + ": a micro-batch of " + std::to_string(rows) + " sequences of " +
+                    std::to_string(seq_len) + " tokens keeps more for backward than the " +
+                    format_bytes(memory_bytes) +
+                    " of memory in this machine; lower train_micro_batch_size_per_gpu to " +
+                    std::to_string(std::max<std::int64_t>(rows_max, 1)) +
+                    " or less and raise gradient_accumulation_steps instead");
+}
+
+std::uint64_t memory_bytes() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace strata::tool

@@ -12,7 +12,7 @@ namespace strata::tool {
 [[nodiscard]] formats::DsConfig run_config(const FinetuneOptions& options);
 
 /// Throws ConfigError when something is to live on NVMe and no directory is named for it, or when
-/// a named one is none, cannot be written to, or is missing and cannot be made.
+/// a named one is none, cannot be written to, is missing and cannot be made, or is named twice.
 void check_nvme_directories(const formats::DsConfig& config);
 
 /// How many optimizer steps the run has: --steps, else the schedule's total_num_steps, else as many
@@ -24,5 +24,14 @@ void check_nvme_directories(const formats::DsConfig& config);
 /// Tokens per sequence: --seq-len, else the model's context, 1024 at most.
 /// Throws ConfigError when the model's context is shorter.
 [[nodiscard]] std::int64_t sequence_length(const FinetuneOptions& options, std::int64_t context);
+
+/// Throws ConfigError when a micro-batch, of which every token keeps `bytes_per_token` until
+/// backward, is beyond `memory_bytes`: a slip of the pen that the system would otherwise answer by
+/// killing the process.
+void check_micro_batch(const formats::DsConfig& config, std::int64_t seq_len,
+                       std::uint64_t bytes_per_token, std::uint64_t memory_bytes);
+
+/// Of this machine.
+[[nodiscard]] std::uint64_t memory_bytes();
 
 }  // namespace strata::tool
