@@ -22,6 +22,16 @@ std::string decimal(Wide positive) {
   return digits.empty() ? "0" : digits;
 }
 
+/// The third size: what train_batch_size is of `size` (under `key`) and the ranks.
+std::int64_t quotient(const DsConfig& config, std::string_view key, std::int64_t size, int ranks) {
+  const std::int64_t total = config.train_batch_size;
+  const Wide divisor = Wide{size} * ranks;
+  if (total % divisor == 0) return static_cast<std::int64_t>(total / divisor);
+  throw ConfigError(config.name + ": train_batch_size " + std::to_string(total) +
+                    " is not a multiple of " + std::string(key) + " * ranks = " +
+                    std::to_string(size) + " * " + std::to_string(ranks) + "; change one of them");
+}
+
 }  // namespace
 
 DsConfig DsConfig::from_file(const std::filesystem::path& path) {
@@ -52,9 +62,9 @@ void DsConfig::resolve_batch(int world_size) {
   }
   if (micro == 0) {
     if (steps == 0) steps = 1;
-    micro = static_cast<std::int64_t>(total / (Wide{steps} * world_size));
+    micro = quotient(*this, "gradient_accumulation_steps", steps, world_size);
   } else if (steps == 0) {
-    steps = static_cast<std::int64_t>(total / (Wide{micro} * world_size));
+    steps = quotient(*this, "train_micro_batch_size_per_gpu", micro, world_size);
   }
   if (Wide{micro} * steps * world_size == total) return;
   throw ConfigError(

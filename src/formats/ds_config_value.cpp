@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <limits>
 #include <sstream>
 
 #include "formats/nearest_name.h"
@@ -26,6 +27,9 @@ std::string text_of(double number) {
 
 double number_between(const JsonValue& value, double min, double max) {
   const double number = value.as_double();
+  if (number <= 0 && min == std::numeric_limits<double>::denorm_min()) {
+    value.fail(text_of(number) + " is too small; it must be above 0");
+  }
   if (number < min) value.fail(text_of(number) + " is too small; at least " + text_of(min));
   if (number > max) value.fail(text_of(number) + " is too large; at most " + text_of(max));
   return number;

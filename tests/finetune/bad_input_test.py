@@ -112,6 +112,9 @@ class BadInput(unittest.TestCase):
                 optimizer={"type": "AdamW", "params": {"lr": "fast"}})),
             (["stage"], config_with(zero_optimization={"stage": 2})),
             (["8", "4", "3", "12"], config_with(gradient_accumulation_steps=3)),
+            (["8", "multiple", "3"], config_with(train_micro_batch_size_per_gpu=3)),
+            (["memory", "train_micro_batch_size_per_gpu"], {
+                "train_micro_batch_size_per_gpu": 2**31 - 1}),
         ]:
             with self.subTest(config=config):
                 self.config_refused(USAGE, words, config)

@@ -213,6 +213,7 @@ TEST(DsConfig, EveryMistakeSaysWhereItIsAndWhatToWrite) {
       {R"({"train_batch_size": 32.5})", {"whole number"}},
       {R"({"train_batch_size": 0})", {"0 is too small; at least 1"}},
       {R"({"train_batch_size": -4})", {"too small"}},
+      {R"({"optimizer": {"params": {"eps": 0}}})", {"0 is too small; it must be above 0"}},
       {R"({"train_batch_size": 1e12})", {"too large"}},
       {R"({"train_batch_size": null})", {"expected an integer, found null"}},
       {R"({"gradient_clipping": -1})", {"too small; at least 0"}},
@@ -337,6 +338,13 @@ TEST(DsConfigBatch, SizesThatDoNotMultiplyAreAnErrorStatingTheProduct) {
   } catch (const ConfigError& error) {
     EXPECT_THAT(error.what(),
                 AllOf(StartsWith("ds.json: train_batch_size 100"), HasSubstr("4 * 8 * 3 = 96")));
+  }
+  try {
+    (void)resolve({10, 4, 0}, 3);
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(
+        error.what(),
+        HasSubstr("10 is not a multiple of train_micro_batch_size_per_gpu * ranks = 4 * 3"));
   }
 }
 
