@@ -63,13 +63,32 @@ Layout layout_of(const RegularFile& file, std::optional<TokenEncoding> encoding)
   const std::uint64_t tokens = (file.size() - LlmcHeader::kBytes) / bytes_of(written);
   if (header->tokens < 0 || static_cast<std::uint64_t>(header->tokens) != tokens) {
     throw DataError(file.path().string() + ": its header says " + std::to_string(header->tokens) +
-                    " tokens, the file holds " + std::to_string(tokens) + "; it is truncated");
+                    " tokens, the file holds " + std::to_string(tokens) +
+                    "; it is truncated or was written in part, make it again");
   }
   if (encoding && *encoding != written) {
     throw DataError(file.path().string() + ": its header says " + std::string(name_of(written)) +
                     ", asked for was " + std::string(name_of(*encoding)));
   }
   return {written, LlmcHeader::kBytes};
+}
+
+/// Read as uint16, uint32 ids are ids in the vocabulary with a zero (or the next few numbers)
+/// after each, and training on them would go on without a word.
+void refuse_wide_ids(const RegularFile& file, std::int64_t vocab_size) {
+  constexpr std::size_t kIdsMin = 32;
+  std::array<std::uint32_t, 4096> ids{};
+  const std::size_t count = std::min<std::size_t>(ids.size(), file.size() / sizeof(ids[0]));
+  if (count < kIdsMin) return;
+  const auto first = std::span(ids).first(count);
+  file.read(0, std::as_writable_bytes(first));
+  const auto in_vocabulary = [vocab_size](std::uint32_t id) { return id < vocab_size; };
+  if (!std::all_of(first.begin(), first.end(), in_vocabulary)) return;
+  if (std::all_of(first.begin(), first.end(), [](std::uint32_t id) { return id == 0; })) return;
+  throw DataError(
+      file.path().string() +
+      ": would be read as uint16, and holds uint32 token ids to all appearances; rename "
+      "it to end in .u32.bin");
 }
 
 template <class Token>
@@ -112,6 +131,8 @@ TokenData TokenData::from_file(const std::filesystem::path& path, std::int64_t v
   }
   auto file = std::make_unique<RegularFile>(path, RegularFile::Links::kFollow);
   const Layout layout = layout_of(*file, encoding);
+  const bool guessed = !encoding && layout.first_byte == 0;
+  if (guessed && layout.encoding == TokenEncoding::kUint16) refuse_wide_ids(*file, vocab_size);
   const std::uint64_t data_bytes = file->size() - layout.first_byte;
   if (data_bytes == 0) throw DataError(path.string() + ": is empty; there is nothing to train on");
   const std::uint64_t token_bytes = bytes_of(layout.encoding);

@@ -171,6 +171,7 @@ class BadInput(unittest.TestCase):
             (["odd.bin", "whole number"], "odd.bin", b"123"),
             (["token id 256", "beyond", "256"], "c.bin",
              struct.pack("<100H", *([7] * 50 + [256] + [7] * 49))),
+            (["wide.bin", ".u32.bin"], "wide.bin", struct.pack("<100I", *([7] * 100))),
             (["token id 70000"], "d.u32.bin", struct.pack("<100I", *([70000] * 100))),
             (["llmc.bin", "truncated"], "llmc.bin",
              struct.pack("<256i", 20240520, 1, 999, *([0] * 253)) + b"\0" * 64),

@@ -87,6 +87,18 @@ TEST_F(TokenDataTest, ReadsWideTokensWithoutAHeaderByNameOrByChoice) {
   EXPECT_EQ(open("train.bin", content, 128'256).size(), 4u);
 }
 
+TEST_F(TokenDataTest, WideTokensUnderTheNameOfNarrowOnesAreRefused) {
+  std::vector<std::uint32_t> wide(5000);
+  for (std::size_t i = 0; i < wide.size(); ++i) wide[i] = static_cast<std::uint32_t>(i * 7 % 50257);
+  EXPECT_THAT(error_of("x.bin", bytes_of(wide)), AllOf(HasSubstr("uint32"), HasSubstr(".u32.bin")));
+  wide[100] = 128'000;
+  EXPECT_THAT(error_of("x.bin", bytes_of(wide), 128'256), HasSubstr(".u32.bin"));
+  EXPECT_NO_THROW(
+      (void)open("x.bin", bytes_of<std::uint16_t>(std::vector<std::uint16_t>(64, 0)), 9));
+  EXPECT_NO_THROW(
+      (void)open("x.bin", bytes_of<std::uint16_t>(std::vector<std::uint16_t>(64, 1)), 9));
+}
+
 TEST_F(TokenDataTest, ReadsAnyRangeOfALongFile) {
   std::vector<std::uint16_t> tokens(100'000);
   for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<std::uint16_t>(i);

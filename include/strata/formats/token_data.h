@@ -20,16 +20,16 @@ enum class TokenEncoding : std::uint8_t { kBytes, kUint16, kUint32 };
 ///
 /// Which encoding, when none is given:
 ///   *.bin with llm.c's header (1024 bytes; magic 20240520 or 20240801): as the header says
-///   *.u32.bin                                                         : uint32, no header
-///   *.bin                                                             : uint16, no header
-///   (nanoGPT) anything else                                                     : text, a byte is
-///   a token
+///   *.u32.bin: uint32, no header
+///   *.bin: uint16, no header (nanoGPT)
+///   anything else: text, a byte is a token
 /// All numbers are little endian. Thread-safe once open.
 class TokenData {
  public:
-  /// Throws DataError for an empty file, a length that is not a whole number of tokens, or a header
-  /// that disagrees with the file; IoError when it cannot be read; ConfigError for a vocabulary
-  /// that is not positive.
+  /// Throws DataError for an empty file, a length that is not a whole number of tokens, a header
+  /// that disagrees with the file, or a *.bin without a header whose ids are uint32 to all
+  /// appearances; IoError when it cannot be read; ConfigError for a vocabulary that is not
+  /// positive.
   [[nodiscard]] static TokenData from_file(const std::filesystem::path& path,
                                            std::int64_t vocab_size,
                                            std::optional<TokenEncoding> encoding = std::nullopt);
