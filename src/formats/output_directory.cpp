@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "strata/base/error.h"
+#include "strata/base/units.h"
 
 namespace strata::formats {
 namespace {
@@ -85,8 +86,18 @@ OutputDirectory::~OutputDirectory() {
   fs::remove_all(partial_path_, ignored);
 }
 
+void OutputDirectory::require_space(std::uint64_t bytes) const {
+  std::error_code code;
+  const fs::space_info space = fs::space(partial_path_, code);
+  if (code || space.available >= bytes) return;  // a file system that cannot tell is tried
+  throw system_error("write " + format_bytes(bytes) + " to", partial_path_.string(), ENOSPC,
+                     format_bytes(space.available) +
+                         " are free; free some space or name another output directory");
+}
+
 void OutputDirectory::publish() {
   STRATA_CHECK(!published_, final_path_.string());
+  published_ = true;
   try {
     sync_tree(partial_path_);
   } catch (const fs::filesystem_error& error) {
@@ -94,9 +105,10 @@ void OutputDirectory::publish() {
   }
   // Replaces an empty directory, nothing else.
   if (::rename(partial_path_.c_str(), final_path_.c_str()) != 0) {
-    throw system_error("publish", final_path_.string(), errno);
+    throw system_error(
+        "publish", final_path_.string(), errno,
+        "the complete output is " + partial_path_.string() + ", move it to where it belongs");
   }
-  published_ = true;
   sync(final_path_.parent_path());
 }
 

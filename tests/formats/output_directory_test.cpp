@@ -86,18 +86,38 @@ TEST(OutputDirectory, RefusesWhatExists) {
   EXPECT_TRUE(fs::exists(directory.path() / "full" / "precious"));
 }
 
-TEST(OutputDirectory, NeverReplacesWhatAppearedMeanwhile) {
+TEST(OutputDirectory, NeverReplacesWhatAppearedMeanwhileAndKeepsWhatWasMade) {
   const TemporaryDirectory directory;
   const fs::path final_path = directory.path() / "out";
+  fs::path kept;
   {
     OutputDirectory first(final_path), second(final_path);
     write(first.path() / "x", "1");
     write(second.path() / "x", "22");
+    kept = second.path();
     first.publish();
-    EXPECT_THROW(second.publish(), IoError);
+    try {
+      second.publish();
+      ADD_FAILURE() << "published over another";
+    } catch (const IoError& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr(kept.string()));
+    }
   }
   EXPECT_EQ(fs::file_size(final_path / "x"), 1u);
-  EXPECT_EQ(entries(directory.path()), 1u);
+  EXPECT_EQ(fs::file_size(kept / "x"), 2u);
+}
+
+TEST(OutputDirectory, SaysBeforehandThatTheDiskIsTooSmall) {
+  const TemporaryDirectory directory;
+  const OutputDirectory out(directory.path() / "out");
+  EXPECT_NO_THROW(out.require_space(1));
+  try {
+    out.require_space(UINT64_MAX);
+    ADD_FAILURE() << "a disk of 2^64 bytes";
+  } catch (const IoError& error) {
+    EXPECT_EQ(error.code(), ENOSPC);
+    EXPECT_THAT(error.what(), testing::HasSubstr("are free"));
+  }
 }
 
 TEST(OutputDirectory, APlaceThatCannotBeWrittenIsAnErrorAtOnce) {

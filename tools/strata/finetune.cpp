@@ -15,6 +15,7 @@
 #include "progress.h"
 #include "readable_text.h"
 #include "run_config.h"
+#include "strata/base/number_format.h"
 #include "strata/base/units.h"
 #include "strata/formats/output_directory.h"
 #include "strata/models/generate.h"
@@ -195,7 +196,9 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
     interruption.check();
     run.model.initializer(name, value);
   });
-  engine.prepare();
+  engine.prepare();  // takes its space on disk, which may be the output's disk
+  output.require_space(models::parameter_count(run.model.config) *
+                       weight_bytes(run.config.precision()));
   return_freed_blocks_from(kReturnedInTraining);
 
   Trainer trainer(engine, model, trainer_data(run, options), interruption);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 
 namespace strata::formats {
@@ -11,7 +12,8 @@ namespace strata::formats {
 ///     out.publish();                           // now it is runs/gpt2
 ///
 /// Everything is made durable before it appears, and it appears by one rename. Without `publish`
-/// the destructor removes what was written. A killed process leaves only the hidden directory,
+/// the destructor removes what was written; after it, whatever the outcome, what was made with so
+/// much work is kept. A killed process leaves only the hidden directory,
 /// whose name begins with ".<name>.partial-".
 class OutputDirectory {
  public:
@@ -26,7 +28,12 @@ class OutputDirectory {
   [[nodiscard]] const std::filesystem::path& path() const { return partial_path_; }
   [[nodiscard]] const std::filesystem::path& final_path() const { return final_path_; }
 
-  /// Makes the directory appear at its final path. Throws IoError; then nothing has appeared.
+  /// Throws IoError (ENOSPC) unless so many bytes more can be written there now: to be told before
+  /// the work and not after it.
+  void require_space(std::uint64_t bytes) const;
+
+  /// Makes the directory appear at its final path. Throws IoError; then nothing has appeared there,
+  /// and the message says where the complete directory lies.
   /// Call once, after every file in it is closed.
   void publish();
 
