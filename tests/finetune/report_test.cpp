@@ -92,6 +92,24 @@ TEST(Progress, RedrawsABarOnATerminal) {
   EXPECT_THAT(out.str(), HasSubstr("0:10 left"));
 }
 
+TEST(Progress, TheBarFitsATerminalOfEightyColumns) {
+  std::ostringstream out;
+  Progress progress(out, /*terminal=*/true, 1'000'000, 1'000'000);
+  progress.step(record(1));
+  const std::string text = out.str();
+  const std::size_t bar = text.rfind('[', text.rfind(']'));
+  EXPECT_LT(text.rfind('\r') - bar, 80u) << text.substr(bar);
+}
+
+TEST(Progress, NothingIsLeftOfTheBarWhenARunFails) {
+  std::ostringstream out;
+  { Progress(out, /*terminal=*/true, 10, 100).step(record(1)); }
+  EXPECT_TRUE(out.str().ends_with("\r\x1b[K"));
+  std::ostringstream plain;
+  { Progress(plain, /*terminal=*/false, 10, 100).step(record(1)); }
+  EXPECT_TRUE(plain.str().ends_with("%\n"));
+}
+
 TEST(Metrics, EveryLineIsAnObjectWithHuggingFacesNames) {
   const TempDirectory directory;
   MetricsFile metrics(directory / "metrics.jsonl");

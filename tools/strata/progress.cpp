@@ -9,6 +9,8 @@ namespace strata::tool {
 namespace {
 
 constexpr int kBarWidth = 30;
+constexpr int kBarWidthMin = 10;
+constexpr int kColumns = 79;  // a line that the terminal breaks cannot be redrawn in place
 constexpr const char* kEraseLine = "\r\x1b[K";
 
 }  // namespace
@@ -16,6 +18,10 @@ constexpr const char* kEraseLine = "\r\x1b[K";
 Progress::Progress(std::ostream& out, bool terminal, std::int64_t steps,
                    std::int64_t steps_per_print)
     : out_(out), terminal_(terminal), steps_(steps), steps_per_print_(steps_per_print) {}
+
+Progress::~Progress() {
+  if (bar_stands_) out_ << kEraseLine << std::flush;
+}
 
 void Progress::step(const StepRecord& record) {
   since_last_line_ += record.interval;
@@ -32,19 +38,24 @@ void Progress::evaluation(const EvaluationRecord& record) { print_line(evaluatio
 void Progress::print_line(const std::string& line) {
   if (terminal_) out_ << kEraseLine;
   out_ << line << std::endl;
+  bar_stands_ = false;
 }
 
 void Progress::draw_bar(const StepRecord& record) {
   const double done = static_cast<double>(record.step) / static_cast<double>(steps_);
-  const int filled = static_cast<int>(done * kBarWidth);
   const double left = since_start_.seconds / static_cast<double>(record.step) *
                       static_cast<double>(steps_ - record.step);
   char numbers[96];
   std::snprintf(numbers, sizeof numbers, "] %3.0f%%  step %lld/%lld  loss %.4f  ", 100 * done,
                 static_cast<long long>(record.step), static_cast<long long>(steps_), record.loss);
+  const std::string right = numbers + format_duration(left) + " left";
+  const int room = kColumns - 1 - static_cast<int>(right.size());
+  const int width = std::clamp(room, kBarWidthMin, kBarWidth);
+  const int filled = static_cast<int>(done * width);
+  // The cursor goes back to the start, so that a warning in between overwrites the bar.
   out_ << kEraseLine << '[' << std::string(static_cast<std::size_t>(filled), '#')
-       << std::string(static_cast<std::size_t>(kBarWidth - filled), '.') << numbers
-       << format_duration(left) << " left" << std::flush;
+       << std::string(static_cast<std::size_t>(width - filled), '.') << right << '\r' << std::flush;
+  bar_stands_ = true;
 }
 
 std::string format_duration(double seconds) {

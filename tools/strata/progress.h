@@ -13,6 +13,11 @@ namespace strata::tool {
 class Progress {
  public:
   Progress(std::ostream& out, bool terminal, std::int64_t steps, std::int64_t steps_per_print);
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  /// Erases the bar, so that what is said about a run that failed stands on a line of its own.
+  ~Progress();
 
   void step(const StepRecord& record);
   void evaluation(const EvaluationRecord& record);
@@ -25,6 +30,7 @@ class Progress {
   bool terminal_;
   std::int64_t steps_;
   std::int64_t steps_per_print_;
+  bool bar_stands_ = false;
   Interval since_last_line_;
   Interval since_start_;
 };
