@@ -1,5 +1,6 @@
 #include "dataset.h"
 
+#include <array>
 #include <cmath>
 #include <string>
 
@@ -48,6 +49,14 @@ Dataset::Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::i
   if (validation_) {
     require_a_sequence(*validation_, seq_len, "held-out data", validation_remedy);
   }
+}
+
+bool Dataset::is_utf16() const {
+  if (!is_text() || train_file_->size() < 2) return false;
+  std::array<std::int64_t, 2> mark{};
+  train_file_->read(0, mark);
+  return mark == std::array<std::int64_t, 2>{0xFF, 0xFE} ||
+         mark == std::array<std::int64_t, 2>{0xFE, 0xFF};
 }
 
 bool Dataset::is_text() const { return train_file_->encoding() == formats::TokenEncoding::kBytes; }

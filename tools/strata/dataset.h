@@ -28,6 +28,7 @@ class Dataset {
   [[nodiscard]] const TokenRange& train() const { return train_; }
   [[nodiscard]] const std::optional<TokenRange>& validation() const { return validation_; }
   [[nodiscard]] bool is_text() const;
+  [[nodiscard]] bool is_utf16() const;  ///< text that begins with UTF-16's mark
 
  private:
   std::unique_ptr<formats::TokenData> train_file_;

@@ -89,10 +89,23 @@ void log_run(const RunInput& run, Logger& log) {
            std::to_string(run.seq_len) + " tokens (micro-batch " +
            std::to_string(config.train_micro_batch_size_per_gpu) + ", accumulation " +
            std::to_string(config.gradient_accumulation_steps) + ")");
+  log.info("no GPU is used: the device tier is host memory too, with a budget of its own");
   if (run.data.is_text() && run.model.directory) {
     log.warning(
         "the data is text, so its bytes are the tokens; the model may have been trained "
         "with a tokenizer: tools/prepare_tokens.py applies it");
+  }
+  if (run.data.is_utf16()) {
+    log.warning(run.data.train().file->path().string() +
+                ": begins as UTF-16 does, and its bytes are the tokens; iconv -f UTF-16 -t UTF-8 "
+                "converts it");
+  }
+  if (config.scheduler.type != formats::SchedulerType::kNone &&
+      config.scheduler.warmup_num_steps >= run.steps) {
+    log.warning("the schedule warms up for " + std::to_string(config.scheduler.warmup_num_steps) +
+                " steps and the run has " + std::to_string(run.steps) +
+                ": the learning rate does not reach its full height; lower "
+                "scheduler.params.warmup_num_steps or raise --steps");
   }
   std::string ignored;
   for (const std::string& key : config.ignored_keys) ignored += (ignored.empty() ? "" : ", ") + key;
