@@ -45,8 +45,9 @@ void check_against_index(const SafetensorsFile& file,
   for (const auto& member : expected) known.insert(member.key);
   for (const TensorInfo& tensor : file.tensors()) {
     if (known.contains(tensor.name)) continue;
-    throw DataError(file.path().string() + ": tensor " + quote(tensor.name) + " is not in " +
-                    std::string(kIndexName) + "; the files belong to different models");
+    throw DataError(file.path().string() + ": holds tensor " + quote(tensor.name) + ", which " +
+                    std::string(kIndexName) +
+                    " does not place here; the files belong to different models");
   }
 }
 
@@ -56,7 +57,8 @@ ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
   std::error_code error;
   const auto status = fs::status(path_, error);
   if (status.type() == fs::file_type::not_found) {
-    throw system_error("open the model directory", path_.string(), ENOENT);
+    throw system_error("open the model directory", path_.string(), ENOENT,
+                       "check the path and the current directory");
   }
   if (error) throw system_error("open the model directory", path_.string(), error.value());
   if (!fs::is_directory(status)) {

@@ -30,7 +30,8 @@ int open_for_reading(const std::filesystem::path& path, RegularFile::Links links
   if (code == ELOOP && links == RegularFile::Links::kRefuse) {
     throw DataError(path.string() + ": is a symbolic link; name the file that it points to");
   }
-  throw system_error("open", path.string(), code);
+  throw system_error("open", path.string(), code,
+                     code == ENOENT ? "check the path and the current directory" : "");
 }
 
 }  // namespace

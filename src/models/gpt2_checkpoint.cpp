@@ -14,7 +14,7 @@ namespace strata::models {
 namespace {
 
 constexpr std::string_view kPrefix = "transformer.";
-constexpr std::size_t kProblemsShownMax = 50;
+constexpr std::size_t kProblemsShownMax = 12;
 
 /// What is wrong with a checkpoint, for one message.
 class ProblemList {

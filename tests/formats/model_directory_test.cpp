@@ -200,7 +200,7 @@ TEST_F(ModelDirectoryTest, RefusesHostileIndexesAndSaysWhy) {
            "c": "good.safetensors"}})",
        "has no such tensor"},
       {"a tensor that is not in the index", naming(R"("good.safetensors")"),
-       "tensor \"b\" is not in"},
+       "holds tensor \"b\", which"},
   };
   for (const auto& [what, content, words] : indexes) {
     write(kIndex, content);
