@@ -2,7 +2,7 @@
 
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
-pkg_check_modules(LIBURING REQUIRED IMPORTED_TARGET liburing)  # the io_uring backend
+pkg_check_modules(LIBURING REQUIRED IMPORTED_TARGET liburing>=2.2)  # the io_uring backend (sparse tables)
 find_library(STRATA_LIBAIO aio REQUIRED)                       # the libaio backend; has no .pc file
 pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)        # NUMA nodes of disks, threads, memory
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)         # one kernel source per algorithm

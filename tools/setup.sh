@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building Strata needs and this machine lacks. Debian 12, Ubuntu 22.04 and 24.04.
+# Installs what building Strata needs and this machine lacks. Tried on Debian 12; Ubuntu 24.04 has
+# the same packages in newer versions; those of Ubuntu 22.04 (liburing 2.1) are too old.
 # When nothing is missing it changes nothing and takes less than a second.
 #
 # System packages come by apt: as root or with passwordless sudo; otherwise the command to run is
