@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Trains GPT-lite (85 M parameters, 1 GB of training state) from scratch on a text, with all of its
-# state on disk and 400 MiB of host memory. Some minutes; ends with a sampled text and a summary.
-# Installs what is missing first (tools/setup.sh).
+# state on disk, a host budget of 400 MiB, and 170 MiB that stand in for a GPU's memory; LibTorch and
+# activations come on top. About three minutes after the build; ends with a sampled text, which so
+# short a training leaves hardly readable, and a summary. Installs what is missing first
+# (tools/setup.sh).
 #
 # Usage: tools/demo.sh [--data FILE] [--steps N]
 #   --data FILE   the text to learn; default: this repository's own sources and documents
@@ -27,7 +29,7 @@ while [[ $# -gt 0 ]]; do
 done
 if [[ -n $data ]]; then
   [[ $data == /* ]] || data=$start_directory/$data
-  [[ -r $data ]] || fail "cannot read $data"
+  [[ -f $data && -r $data ]] || fail "--data $data: is not a file that can be read"
 fi
 
 # ---- set-up and build ------------------------------------------------------------------------
@@ -64,4 +66,4 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}  # who waits leaves the core 
 exec build/release/bin/strata finetune --preset gpt-lite --data "$data" \
   --config configs/demo.json --steps "$steps" --max-minutes 3.5 --seq-len 256 \
   --val-fraction 0.05 --eval-batches 5 --sample 120 \
-  --budget host=400MiB --nvme "$DEMO/nvme" --output "$DEMO/output"
+  --budget host=400MiB,device=170MiB --nvme "$DEMO/nvme" --output "$DEMO/output"
