@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <ostream>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "promise/in_memory_loop.h"
@@ -9,7 +11,7 @@
 
 /// \file
 /// Promise 1: offloaded training gives the bits of an in-memory loop with the same arithmetic, and
-/// no placement, backend, depth or number of threads changes one of them.
+/// no placement, backend, depth or number of threads changes one of them, alone or together.
 
 namespace strata::promise {
 namespace {
@@ -88,6 +90,7 @@ std::vector<Variant> variants() {
     }
   }
   all.push_back({.name = "io_uring", .io = IoEngine::kIoUring});
+  all.push_back({.name = "libaio", .io = IoEngine::kLibaio});
   all.push_back({.name = "threads", .io = IoEngine::kThreads});
   all.push_back({.name = "depth_1", .depth = 1});
   all.push_back({.name = "no_prefetch", .prefetch_elements = 0});
@@ -102,16 +105,27 @@ std::vector<Variant> variants() {
   return all;
 }
 
-class Placement : public testing::TestWithParam<Variant> {};
-
-TEST_P(Placement, ChangesNoBit) {
-  const Variant& variant = GetParam();
-  ScratchDirectory scratch;
-  formats::DsConfig config = nvme_config(scratch.path(), Precision::kBf16, /*accumulation=*/2);
+/// The job of every variant: so many blocks that gradients take more room than their staging.
+models::Gpt2Config deep_model() {
   models::Gpt2Config model = small_model();
-  model.n_layer = 8;  // so many that gradients take more room than their staging
-  static const Parameters expected = train(config, model);
+  model.n_layer = 8;
+  return model;
+}
 
+formats::DsConfig job_in(const std::filesystem::path& directory) {
+  return nvme_config(directory, Precision::kBf16, /*accumulation=*/2);
+}
+
+const Parameters& expected_parameters() {
+  static const Parameters expected = [] {
+    const ScratchDirectory scratch;
+    return train(job_in(scratch.path()), deep_model());
+  }();
+  return expected;
+}
+
+formats::DsConfig config_of(const Variant& variant, const std::filesystem::path& scratch) {
+  formats::DsConfig config = job_in(scratch);
   config.zero.offload_param.device = variant.parameters;
   config.zero.offload_optimizer.device = variant.optimizer;
   config.zero.prefetch_elements = variant.prefetch_elements;
@@ -122,25 +136,61 @@ TEST_P(Placement, ChangesNoBit) {
   config.strata.chunk_bytes = variant.chunk_bytes;
   config.strata.nvme_directories.clear();
   for (std::int64_t i = 0; i < variant.directories; ++i) {
-    const auto directory = scratch.path() / std::to_string(i);
+    const auto directory = scratch / std::to_string(i);
     std::filesystem::create_directory(directory);
     config.strata.nvme_directories.push_back(directory.string());
   }
-
   zero3::PlanInput input = Engine::plan_input_from(config);
-  input.units = models::unit_layouts(model);
+  input.units = models::unit_layouts(deep_model());
   const zero3::TierBytes smallest = zero3::smallest_budgets(input);
   if (variant.least_host_memory) config.strata.host_budget_bytes = smallest.host;
   if (variant.least_device_memory) config.strata.device_budget_bytes = smallest.device;
+  return config;
+}
 
-  EngineRun run(config, model);
+class Placement : public testing::TestWithParam<Variant> {};
+
+TEST_P(Placement, ChangesNoBit) {
+  const Variant& variant = GetParam();
+  const ScratchDirectory scratch;
+  EngineRun run(config_of(variant, scratch.path()), deep_model());
   for (int step = 0; step < kSteps; ++step) run.step();
   EXPECT_EQ(run.engine().plan().gradients_on_nvme, variant.least_host_memory);
-  expect_equal_bits(run.parameters(), expected);
+  expect_equal_bits(run.parameters(), expected_parameters());
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, Placement, testing::ValuesIn(variants()),
                          [](const auto& tested) { return tested.param.name; });
+
+class EveryCombination : public testing::TestWithParam<std::tuple<OffloadDevice, OffloadDevice>> {};
+
+TEST_P(EveryCombination, OfBackendPrefetchAndThreadsChangesNoBit) {
+  Variant variant;
+  std::tie(variant.parameters, variant.optimizer) = GetParam();
+  const bool uses_disk =
+      variant.parameters == OffloadDevice::kNvme || variant.optimizer == OffloadDevice::kNvme;
+  for (const IoEngine io : {IoEngine::kIoUring, IoEngine::kLibaio, IoEngine::kThreads}) {
+    if (!uses_disk && io != IoEngine::kThreads) continue;  // nothing moves through it
+    for (const std::int64_t prefetch : {0, 30'000, 50'000'000}) {
+      for (const std::int64_t threads : {1, 2}) {
+        SCOPED_TRACE("engine " + std::to_string(static_cast<int>(io)) + ", prefetch " +
+                     std::to_string(prefetch) + ", threads " + std::to_string(threads));
+        variant.io = io;
+        variant.prefetch_elements = prefetch;
+        variant.threads = threads;
+        const ScratchDirectory scratch;
+        expect_equal_bits(train(config_of(variant, scratch.path()), deep_model()),
+                          expected_parameters());
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Placements, EveryCombination,
+                         testing::Combine(testing::Values(OffloadDevice::kNone, OffloadDevice::kCpu,
+                                                          OffloadDevice::kNvme),
+                                          testing::Values(OffloadDevice::kNone, OffloadDevice::kCpu,
+                                                          OffloadDevice::kNvme)));
 
 }  // namespace
 }  // namespace strata::promise
