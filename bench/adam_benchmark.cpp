@@ -1,91 +1,145 @@
-/// Hop 7's arithmetic alone: how fast adam_update goes through memory, per precision and number of
-/// threads, beside the bytes it must read and write.
+/// Hop 7's arithmetic beside what memory allows: for every state format, an update and a pass over
+/// the same streams with an addition as its only arithmetic ("roofline"), in turns. The last lines
+/// are medians of the paired ratios. Also, with --serve, one side of the comparison with other
+/// optimizers in bench/peers/.
 
 #include <benchmark/benchmark.h>
-#include <oneapi/tbb/blocked_range.h>
-#include <oneapi/tbb/parallel_for.h>
-#include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
-#include <cstdint>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
 #include <vector>
 
-#include "strata/optim_cpu/adam.h"
+#include "hop7_states.h"
 
 namespace {
 
+using strata::MasterFormat;
+using strata::MomentFormat;
 using strata::Precision;
-using strata::StateKind;
+using strata::StateFormat;
+using strata::bench::Hop7States;
 using strata::optim_cpu::AdamOptions;
-using strata::optim_cpu::AdamSpan;
+using strata::optim_cpu::ComputeThreads;
 
-constexpr std::size_t kElements = 32u << 20;  // far beyond any cache
-constexpr std::size_t kBlock = 16u << 10;
+constexpr std::uint64_t kElements = 100'000'000;
+constexpr int kRounds = 9;
 
-struct States {
-  explicit States(Precision of, bool fp32_gradient) : precision(of), gradient_fp32(fp32_gradient) {}
-
-  [[nodiscard]] std::uint64_t bytes_of(StateKind kind) const {
-    return strata::state_bytes(precision, kind, gradient_fp32);
-  }
-  [[nodiscard]] AdamSpan span(std::size_t begin, std::size_t end) {
-    const auto at = [&](std::vector<std::byte>& state, StateKind kind) {
-      return static_cast<void*>(state.data() + begin * bytes_of(kind));
-    };
-    return {precision,
-            gradient_fp32,
-            end - begin,
-            at(weight, StateKind::kWeight),
-            at(master, StateKind::kMaster),
-            m.data() + begin,
-            v.data() + begin,
-            at(gradient, StateKind::kGradient)};
-  }
-
-  Precision precision;
-  bool gradient_fp32;
-  std::vector<std::byte> weight{kElements * bytes_of(StateKind::kWeight)};
-  std::vector<std::byte> master{kElements * bytes_of(StateKind::kMaster)};
-  std::vector<std::byte> gradient{kElements * bytes_of(StateKind::kGradient)};
-  std::vector<float> m = std::vector<float>(kElements), v = std::vector<float>(kElements, 1.0f);
+struct Contestant {
+  std::string name;
+  StateFormat format;
+  Precision gradient;
 };
 
-void adam(benchmark::State& state, Precision precision, bool gradient_fp32) {
-  States states(precision, gradient_fp32);
-  const AdamOptions options{.weight_decay = 0.01};
-  tbb::task_arena arena(static_cast<int>(state.range(0)));
-  std::int64_t step = 0;
-  for (auto _ : state) {
-    ++step;
-    arena.execute([&] {
-      tbb::parallel_for(tbb::blocked_range<std::size_t>(0, kElements, kBlock), [&](auto range) {
-        adam_update(options, step, 1.0f, states.span(range.begin(), range.end()));
-      });
-    });
-  }
-  const std::uint64_t kept =
-      states.bytes_of(StateKind::kWeight) + states.bytes_of(StateKind::kMaster) + 2 * sizeof(float);
-  const std::uint64_t moved = 2 * kept + states.bytes_of(StateKind::kGradient);
-  const double parameters = static_cast<double>(state.iterations()) * kElements;
-  state.counters["param/s"] = benchmark::Counter(parameters, benchmark::Counter::kIsRate);
-  state.counters["bytes/s"] =
-      benchmark::Counter(parameters * static_cast<double>(moved), benchmark::Counter::kIsRate);
+StateFormat format_of(Precision precision, MomentFormat moments, MasterFormat master) {
+  StateFormat format = precision;
+  format.moments = moments;
+  format.master = master;
+  return format;
 }
 
-// Argument: threads.
-#define STRATA_ADAM_BENCHMARK(name, ...)     \
-  BENCHMARK_CAPTURE(adam, name, __VA_ARGS__) \
-      ->Arg(1)                               \
-      ->Arg(2)                               \
-      ->MinTime(0.5)                         \
-      ->UseRealTime()                        \
-      ->Unit(benchmark::kMillisecond)
+std::vector<Contestant> all_contestants() {
+  constexpr auto kFull = MasterFormat::kFp32;
+  constexpr auto k24Bit = MasterFormat::k24Bit;
+  constexpr Precision kBf16 = Precision::kBf16;
+  return {
+      {"fp32", Precision::kFp32, Precision::kFp32},
+      {"bf16_fp32_moments", format_of(kBf16, MomentFormat::kFp32, kFull), kBf16},
+      {"bf16_bf16_moments", format_of(kBf16, MomentFormat::kBf16, kFull), kBf16},
+      {"bf16_int8_moments", format_of(kBf16, MomentFormat::kInt8, kFull), kBf16},
+      {"bf16_int8_moments_24bit", format_of(kBf16, MomentFormat::kInt8, k24Bit), kBf16},
+      {"fp16_fp32_moments", Precision::kFp16, Precision::kFp16},
+  };
+}
 
-STRATA_ADAM_BENCHMARK(fp32, Precision::kFp32, true);
-STRATA_ADAM_BENCHMARK(bf16, Precision::kBf16, false);
-STRATA_ADAM_BENCHMARK(bf16_accumulated, Precision::kBf16, true);
-STRATA_ADAM_BENCHMARK(fp16, Precision::kFp16, false);
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+// ---- against the roofline ---------------------------------------------------------------------
+
+/// Each iteration times a stream and an update, one after the other.
+void compare_with_roofline(benchmark::State& state, const Contestant& contestant, int threads) {
+  ComputeThreads compute(threads);
+  Hop7States states(contestant.format, contestant.gradient, kElements);
+  const AdamOptions options{.weight_decay = 0.01};
+  std::int64_t step = 0;
+  states.update(options, ++step, compute);
+  std::vector<double> shares;
+  std::vector<double> updates;
+  for (auto _ : state) {
+    const double stream = seconds_of([&] { states.stream(compute); });
+    const double update = seconds_of([&] { states.update(options, ++step, compute); });
+    state.SetIterationTime(update);
+    shares.push_back(stream / update);
+    updates.push_back(update);
+  }
+  state.counters["Gparam/s"] = static_cast<double>(states.elements()) / median(updates) / 1e9;
+  state.counters["GB/s"] = static_cast<double>(states.bytes_moved()) / median(updates) / 1e9;
+  state.counters["of_roofline"] = median(shares);
+}
+
+void register_benchmarks() {
+  for (const Contestant& contestant : all_contestants()) {
+    std::vector<int> threads = {1};
+    if (const int all = ComputeThreads().threads(); all > 1) threads.push_back(all);
+    for (const int count : threads) {
+      const std::string name = contestant.name + "/threads:" + std::to_string(count);
+      benchmark::RegisterBenchmark(name.c_str(), compare_with_roofline, contestant, count)
+          ->Iterations(kRounds)
+          ->UseManualTime()
+          ->Unit(benchmark::kMillisecond);
+    }
+  }
+}
+
+// ---- beside other optimizers ------------------------------------------------------------------
+
+/// Reads lines "NAME THREADS" and answers each with the seconds of one update. The states of the
+/// contestant named last are kept.
+int serve() {
+  const std::vector<Contestant> contestants = all_contestants();
+  const AdamOptions options{.weight_decay = 0.01};
+  std::map<std::string, std::unique_ptr<Hop7States>> states;
+  std::int64_t step = 0;
+  std::string name;
+  int threads = 0;
+  while (std::cin >> name >> threads) {
+    const auto found = std::ranges::find(contestants, name, &Contestant::name);
+    if (found == contestants.end()) {
+      std::cerr << "adam_benchmark: no contestant is called " << name << "\n";
+      return 2;
+    }
+    ComputeThreads compute(threads);
+    std::unique_ptr<Hop7States>& own = states[name];
+    if (!own) {
+      own = std::make_unique<Hop7States>(found->format, found->gradient, kElements);
+      own->update(options, ++step, compute);
+    }
+    std::cout << seconds_of([&] { own->update(options, ++step, compute); }) << std::endl;
+  }
+  return 0;
+}
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int count, char** arguments) {
+  if (count == 2 && std::strcmp(arguments[1], "--serve") == 0) return serve();
+  benchmark::Initialize(&count, arguments);
+  if (benchmark::ReportUnrecognizedArguments(count, arguments)) return 2;
+  register_benchmarks();
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}

@@ -13,18 +13,25 @@ const void* advance(const void* begin, std::size_t elements, std::uint64_t eleme
 
 }  // namespace
 
-AdamSpan rest_of(const AdamSpan& span, std::size_t begin) {
-  const auto bytes_of = [&](StateKind kind) {
-    return state_bytes(span.precision, kind, span.gradient_fp32);
+UpdateSpan rest_of(const UpdateSpan& span, std::size_t begin) {
+  const auto from = [&](auto* state, StateKind kind) {
+    return state == nullptr ? nullptr : advance(state, begin, state_bytes(span.format, kind));
   };
-  AdamSpan rest = span;
+  UpdateSpan rest = span;
   rest.count = span.count - begin;
-  rest.weight = advance(span.weight, begin, bytes_of(StateKind::kWeight));
-  rest.master = advance(span.master, begin, bytes_of(StateKind::kMaster));
-  rest.m = span.m + begin;
-  rest.v = span.v + begin;
-  rest.gradient = advance(span.gradient, begin, bytes_of(StateKind::kGradient));
+  rest.first_element = span.first_element + begin;
+  rest.weight = from(span.weight, StateKind::kWeight);
+  rest.master = from(span.master, StateKind::kMaster);
+  rest.m = from(span.m, StateKind::kM);
+  rest.v = from(span.v, StateKind::kV);
+  rest.gradient = advance(span.gradient, begin, weight_bytes(span.gradient_format));
   return rest;
+}
+
+UpdateSpan part_of(const UpdateSpan& span, std::size_t begin, std::size_t count) {
+  UpdateSpan part = rest_of(span, begin);
+  part.count = count;
+  return part;
 }
 
 AccumulateSpan part_of(const AccumulateSpan& span, std::size_t begin, std::size_t count) {

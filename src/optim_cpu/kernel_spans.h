@@ -4,12 +4,16 @@
 #include <cstddef>
 
 #include "strata/base/number_format.h"
-#include "strata/optim_cpu/adam.h"
+#include "strata/optim_cpu/update.h"
 
 namespace strata::optim_cpu {
 
 /// The part of `span` from element `begin` to its end.
-[[nodiscard]] AdamSpan rest_of(const AdamSpan& span, std::size_t begin);
+[[nodiscard]] UpdateSpan rest_of(const UpdateSpan& span, std::size_t begin);
+
+/// `count` elements of `span` from element `begin`. With int8 moments both are multiples of
+/// kMomentBlockElements.
+[[nodiscard]] UpdateSpan part_of(const UpdateSpan& span, std::size_t begin, std::size_t count);
 
 /// What accumulate_gradient works on, or a part of it.
 struct AccumulateSpan {

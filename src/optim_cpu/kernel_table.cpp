@@ -1,18 +1,10 @@
 #include "optim_cpu/kernel_table.h"
 
 #include "optim_cpu/highway_targets.h"
-
-// Highway includes this file again for every instruction set that it compiles for.
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "optim_cpu/kernel_table.cpp"
-#include "hwy/foreach_target.h"
 //
-#include "hwy/highway.h"
-#include "optim_cpu/accumulate_kernels-inl.h"
-#include "optim_cpu/adam_kernels-inl.h"
+#include <hwy/targets.h>
 
-#if HWY_ONCE
-
+#include <atomic>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -21,37 +13,67 @@
 #include "strata/base/error.h"
 
 namespace strata::optim_cpu {
+
+// The *_kernels.cpp compile their kernels once for each of these. Highway's own dispatch tables
+// know one chosen target per process; the tests want all of them.
+#define STRATA_DECLARE_KERNELS(target)                      \
+  namespace target {                                        \
+  void adam(const AdamConstants&, const UpdateSpan&);       \
+  void sgd(const SgdConstants&, const UpdateSpan&);         \
+  void adagrad(const AdagradConstants&, const UpdateSpan&); \
+  void lion(const LionConstants&, const UpdateSpan&);       \
+  void accumulate(const AccumulateSpan&, SumLanes&);        \
+  }
+#define STRATA_KERNELS_OF(name, target) \
+  KernelTable { name, target::adam, target::sgd, target::adagrad, target::lion, target::accumulate }
+
+STRATA_DECLARE_KERNELS(N_AVX3)
+STRATA_DECLARE_KERNELS(N_AVX2)
+STRATA_DECLARE_KERNELS(N_NEON)
+
 namespace {
 
-// Highway's own dispatch tables know one chosen target per process; the tests want all of them.
+std::atomic<const KernelTable*> forced_kernels = nullptr;
+
 std::vector<KernelTable> list_supported_kernels() {
   [[maybe_unused]] const std::int64_t supported = hwy::SupportedTargets();
   std::vector<KernelTable> tables;
-#if HWY_TARGETS & HWY_AVX3_DL
-  if (supported & HWY_AVX3_DL)
-    tables.push_back({"AVX3_DL", N_AVX3_DL::adam, N_AVX3_DL::accumulate});
-#endif
 #if HWY_TARGETS & HWY_AVX3
-  if (supported & HWY_AVX3) tables.push_back({"AVX3", N_AVX3::adam, N_AVX3::accumulate});
+  if (supported & HWY_AVX3) tables.push_back(STRATA_KERNELS_OF("AVX3", N_AVX3));
 #endif
 #if HWY_TARGETS & HWY_AVX2
-  if (supported & HWY_AVX2) tables.push_back({"AVX2", N_AVX2::adam, N_AVX2::accumulate});
+  if (supported & HWY_AVX2) tables.push_back(STRATA_KERNELS_OF("AVX2", N_AVX2));
 #endif
 #if HWY_TARGETS & HWY_NEON
-  if (supported & HWY_NEON) tables.push_back({"NEON", N_NEON::adam, N_NEON::accumulate});
+  if (supported & HWY_NEON) tables.push_back(STRATA_KERNELS_OF("NEON", N_NEON));
 #endif
-  tables.push_back({"SCALAR", reference::adam, reference::accumulate});
+  tables.push_back({"SCALAR", reference::update, reference::update, reference::update,
+                    reference::update, reference::accumulate});
   return tables;
 }
 
+struct RunRule {
+  const KernelTable& kernels;
+  const UpdateSpan& span;
+
+  void operator()(const AdamConstants& constants) const { kernels.adam(constants, span); }
+  void operator()(const SgdConstants& constants) const { kernels.sgd(constants, span); }
+  void operator()(const AdagradConstants& constants) const { kernels.adagrad(constants, span); }
+  void operator()(const LionConstants& constants) const { kernels.lion(constants, span); }
+};
+
 }  // namespace
+
+void KernelTable::update(const RuleConstants& constants, const UpdateSpan& span) const {
+  std::visit(RunRule{*this, span}, constants);
+}
 
 std::span<const KernelTable> supported_kernels() {
   static const std::vector<KernelTable> tables = list_supported_kernels();
   return tables;
 }
 
-const KernelTable& find_kernels(std::string_view target) {
+const KernelTable& find_kernels(std::string_view target, std::string_view origin) {
   const std::span<const KernelTable> tables = supported_kernels();
   if (target.empty()) return tables.front();
   std::string names;
@@ -59,19 +81,20 @@ const KernelTable& find_kernels(std::string_view target) {
     if (table.target == target) return table;
     names.append(names.empty() ? "" : ", ").append(table.target);
   }
-  throw ConfigError("STRATA_SIMD names the instruction set \"" + std::string(target) +
+  throw ConfigError(std::string(origin) + " names the instruction set \"" + std::string(target) +
                     "\", which this machine or build lacks; it has " + names +
                     ". Unset it to use the best");
 }
 
+void force_kernels(const KernelTable* kernels) { forced_kernels = kernels; }
+
 const KernelTable& chosen_kernels() {
+  if (const KernelTable* forced = forced_kernels) return *forced;
   static const KernelTable& chosen = [&]() -> const KernelTable& {
     const char* name = std::getenv("STRATA_SIMD");
-    return find_kernels(name == nullptr ? "" : name);
+    return find_kernels(name == nullptr ? "" : name, "STRATA_SIMD");
   }();
   return chosen;
 }
 
 }  // namespace strata::optim_cpu
-
-#endif  // HWY_ONCE

@@ -3,27 +3,37 @@
 #include <span>
 #include <string_view>
 
-#include "optim_cpu/adam_constants.h"
 #include "optim_cpu/kernel_spans.h"
+#include "optim_cpu/rule_constants.h"
 
 namespace strata::optim_cpu {
 
 /// The kernels of one instruction set. All sets give the same bits.
 struct KernelTable {
   std::string_view target;
-  void (*adam)(const AdamConstants& constants, const AdamSpan& span);
+  void (*adam)(const AdamConstants& constants, const UpdateSpan& span);
+  void (*sgd)(const SgdConstants& constants, const UpdateSpan& span);
+  void (*adagrad)(const AdagradConstants& constants, const UpdateSpan& span);
+  void (*lion)(const LionConstants& constants, const UpdateSpan& span);
   /// Adds source to target, and the squares of the result to `lanes`.
   void (*accumulate)(const AccumulateSpan& span, SumLanes& lanes);
+
+  /// The update by the rule whose constants these are.
+  void update(const RuleConstants& constants, const UpdateSpan& span) const;
 };
 
 /// Those that this machine can run, best first. The last is the reference, "SCALAR".
 [[nodiscard]] std::span<const KernelTable> supported_kernels();
 
 /// The entry called `target`; the best where that is empty. Throws ConfigError when this machine
-/// has none of that name.
-[[nodiscard]] const KernelTable& find_kernels(std::string_view target);
+/// has none of that name; `origin` says who asked ("STRATA_SIMD").
+[[nodiscard]] const KernelTable& find_kernels(std::string_view target, std::string_view origin);
 
-/// What the environment variable STRATA_SIMD names, or else the best. Read at the first call.
+/// What was forced, or what the environment variable STRATA_SIMD names, or else the best. The
+/// variable is read once.
 [[nodiscard]] const KernelTable& chosen_kernels();
+
+/// Null: takes it back.
+void force_kernels(const KernelTable* kernels);
 
 }  // namespace strata::optim_cpu

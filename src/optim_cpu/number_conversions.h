@@ -4,7 +4,7 @@
 #include <cstdint>
 
 /// \file
-/// The 16-bit formats, one number at a time, in integer arithmetic. What the kernels of every
+/// The short formats, one number at a time, in integer arithmetic. What the kernels of every
 /// instruction set must agree with.
 ///
 /// NaN: all conversions from fp32 to 16 bits give the one quiet NaN without sign or payload, so
@@ -33,6 +33,13 @@ inline constexpr std::uint32_t kQuietNan = 0x7FC00000;
   return static_cast<std::uint16_t>((bits + 0x7FFF + lowest_kept_bit) >> 16);
 }
 
+/// Up or down with the probability of what does not fit; `dither` is uniform in [0, 2^16).
+[[nodiscard]] inline std::uint16_t to_bf16_stochastically(float value, std::uint32_t dither) {
+  auto bits = std::bit_cast<std::uint32_t>(value);
+  if (is_nan_bits(bits)) bits = kQuietNan;
+  return static_cast<std::uint16_t>((bits + dither) >> 16);
+}
+
 // ---- hi/lo: a bf16 weight and what it lacks of the fp32 master -------------------------------
 
 struct HiLo {
@@ -52,6 +59,31 @@ struct HiLo {
 [[nodiscard]] inline float join_hi_lo(HiLo value) {
   return std::bit_cast<float>((static_cast<std::uint32_t>(value.hi) << 16) +
                               static_cast<std::uint32_t>(static_cast<std::int32_t>(value.lo)));
+}
+
+// ---- hi/lo with an int8 lo: the upper 24 bits of the master ------------------------------------
+
+struct HiLo24 {
+  std::uint16_t hi;
+  std::int8_t lo;
+};
+
+/// hi as in split_hi_lo, of the master's upper 24 bits. Those are rounded up or down with the
+/// probability of what does not fit; `dither` is uniform in [0, 2^8). A master that fits stays as
+/// it is; one within 2^-16 of FLT_MAX may become infinite.
+[[nodiscard]] inline HiLo24 split_hi_lo_24(float master, std::uint32_t dither) {
+  auto bits = std::bit_cast<std::uint32_t>(master);
+  if (is_nan_bits(bits)) bits = kQuietNan;
+  bits = (bits + dither) & 0xFFFFFF00;
+  const std::uint32_t hi = (bits + 0x8000) >> 16;
+  return {static_cast<std::uint16_t>(hi),
+          static_cast<std::int8_t>(static_cast<std::int32_t>(bits - (hi << 16)) >> 8)};
+}
+
+[[nodiscard]] inline float join_hi_lo_24(HiLo24 value) {
+  return std::bit_cast<float>(
+      (static_cast<std::uint32_t>(value.hi) << 16) +
+      (static_cast<std::uint32_t>(static_cast<std::int32_t>(value.lo)) << 8));
 }
 
 // ---- fp16 ------------------------------------------------------------------------------------

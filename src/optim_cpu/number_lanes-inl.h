@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "hwy/highway.h"
 #include "optim_cpu/number_conversions.h"
@@ -30,11 +31,13 @@ HWY_INLINE V with_quiet_nan(V value) {
   return hn::IfThenElse(hn::IsNaN(value), nan, value);
 }
 
-/// The low half of each 32-bit lane, which holds no more than that.
-template <class V>
-HWY_INLINE auto narrow_to_u16(V bits) {
-  const hn::RebindToSigned<hn::DFromV<V>> d_i32;
-  return hn::DemoteTo(hn::Rebind<std::uint16_t, decltype(d_i32)>(), hn::BitCast(d_i32, bits));
+/// Stores the low `To` of each 32-bit lane.
+template <class To, class V>
+HWY_INLINE void store_low(V bits, To* at) {
+  const hn::RebindToUnsigned<hn::DFromV<V>> d_bits;
+  const hn::Rebind<std::make_unsigned_t<To>, hn::DFromV<V>> d_low;
+  hn::StoreU(hn::TruncateTo(d_low, hn::BitCast(d_bits, bits)), d_low,
+             reinterpret_cast<std::make_unsigned_t<To>*>(at));
 }
 
 // ---- single formats ---------------------------------------------------------------------------
@@ -67,7 +70,7 @@ struct Bf16Lanes {
     const auto bits = hn::BitCast(d_bits, with_quiet_nan(value));
     const auto lowest_kept_bit = hn::And(hn::ShiftRight<16>(bits), hn::Set(d_bits, 1));
     const auto rounded = hn::Add(hn::Add(bits, hn::Set(d_bits, 0x7FFF)), lowest_kept_bit);
-    hn::StoreU(narrow_to_u16(hn::ShiftRight<16>(rounded)), hn::Rebind<Value, D>(), values);
+    store_low(hn::ShiftRight<16>(rounded), values);
   }
 };
 
@@ -87,74 +90,6 @@ struct Fp16Lanes {
     const auto halves = hn::DemoteTo(d_half, with_quiet_nan(value));
     hn::StoreU(hn::BitCast(d_value, halves), d_value, values);
   }
-};
-
-// ---- masters: the weight and what is kept beside it -------------------------------------------
-
-/// The weight is the master.
-struct Fp32Master {
-  using Weight = float;
-
-  Fp32Master(void* weight_at, void* /*master_at*/) : weight(static_cast<Weight*>(weight_at)) {}
-
-  template <class D>
-  HWY_INLINE hn::Vec<D> load(D d, std::size_t i) const {
-    return Fp32Lanes::load(d, weight + i);
-  }
-  template <class D>
-  HWY_INLINE void store(D d, hn::Vec<D> value, std::size_t i) const {
-    Fp32Lanes::store(d, value, weight + i);
-  }
-
-  Weight* weight;
-};
-
-/// bf16 `hi` and int16 `lo`.
-struct HiLoMaster {
-  HiLoMaster(void* weight_at, void* master_at)
-      : hi_at(static_cast<std::uint16_t*>(weight_at)),
-        lo_at(static_cast<std::int16_t*>(master_at)) {}
-
-  template <class D>
-  HWY_INLINE hn::Vec<D> load(D d, std::size_t i) const {
-    const hn::RebindToSigned<D> d_bits;
-    const auto hi = hn::PromoteTo(d_bits, hn::LoadU(hn::Rebind<std::uint16_t, D>(), hi_at + i));
-    const auto lo = hn::PromoteTo(d_bits, hn::LoadU(hn::Rebind<std::int16_t, D>(), lo_at + i));
-    return hn::BitCast(d, hn::Add(hn::ShiftLeft<16>(hi), lo));
-  }
-  template <class D>
-  HWY_INLINE void store(D /*d*/, hn::Vec<D> value, std::size_t i) const {
-    const hn::RebindToUnsigned<D> d_bits;
-    const hn::RebindToSigned<D> d_signed;
-    const hn::Rebind<std::int16_t, D> d_lo;
-    const auto bits = hn::BitCast(d_bits, with_quiet_nan(value));
-    const auto hi = hn::ShiftRight<16>(hn::Add(bits, hn::Set(d_bits, 0x8000)));
-    const auto lo = hn::Sub(bits, hn::ShiftLeft<16>(hi));
-    hn::StoreU(narrow_to_u16(hi), hn::Rebind<std::uint16_t, D>(), hi_at + i);
-    hn::StoreU(hn::DemoteTo(d_lo, hn::BitCast(d_signed, lo)), d_lo, lo_at + i);
-  }
-
-  std::uint16_t* hi_at;
-  std::int16_t* lo_at;
-};
-
-/// An fp32 master and its rounded fp16 copy.
-struct Fp16Master {
-  Fp16Master(void* weight_at, void* master_at)
-      : half_at(static_cast<std::uint16_t*>(weight_at)), full_at(static_cast<float*>(master_at)) {}
-
-  template <class D>
-  HWY_INLINE hn::Vec<D> load(D d, std::size_t i) const {
-    return Fp32Lanes::load(d, full_at + i);
-  }
-  template <class D>
-  HWY_INLINE void store(D d, hn::Vec<D> value, std::size_t i) const {
-    Fp32Lanes::store(d, value, full_at + i);
-    Fp16Lanes::store(d, value, half_at + i);
-  }
-
-  std::uint16_t* half_at;
-  float* full_at;
 };
 
 #endif  // HWY_TARGET != HWY_SCALAR

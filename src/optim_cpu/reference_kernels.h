@@ -1,7 +1,7 @@
 #pragma once
 
-#include "optim_cpu/adam_constants.h"
 #include "optim_cpu/kernel_spans.h"
+#include "optim_cpu/rule_constants.h"
 
 /// \file
 /// Every kernel written one number after the other: the oracle of the tests, the kernels of a
@@ -9,7 +9,10 @@
 
 namespace strata::optim_cpu::reference {
 
-void adam(const AdamConstants& constants, const AdamSpan& span);
+void update(const AdamConstants& constants, const UpdateSpan& span);
+void update(const SgdConstants& constants, const UpdateSpan& span);
+void update(const AdagradConstants& constants, const UpdateSpan& span);
+void update(const LionConstants& constants, const UpdateSpan& span);
 void accumulate(const AccumulateSpan& span, SumLanes& lanes);
 
 }  // namespace strata::optim_cpu::reference

@@ -16,8 +16,7 @@ void check_home(const WindowPipeline::Options& options, const tiering::ShardStor
                 const ShardStates& shard, std::size_t index, StateKind kind) {
   const StateHome& home = home_of(shard, kind);
   const std::string name(name_of(kind));
-  const std::uint64_t bytes =
-      shard.count * state_bytes(options.precision, kind, shard.gradient_fp32);
+  const std::uint64_t bytes = shard.count * state_bytes(options.format, kind, shard.gradient_fp32);
   if (home.extent && !home.memory.empty()) refuse(index, name + " rests in two places");
   const std::uint64_t held = home.extent ? home.extent->bytes : home.memory.size();
   if (held != bytes)
@@ -29,9 +28,14 @@ void check_home(const WindowPipeline::Options& options, const tiering::ShardStor
     refuse(index, "the gradient rests on nvme; make the pipeline with gradients_on_nvme");
 }
 
-void check_segments(const ShardStates& shard, std::size_t index, std::size_t groups) {
+void check_segments(const ShardStates& shard, std::size_t index, std::size_t groups,
+                    std::uint64_t grid) {
   std::uint64_t covered = 0;
   for (const Segment& segment : shard.segments) {
+    if (segment.end % grid != 0)
+      refuse(index, "a segment ends at element " + std::to_string(segment.end) +
+                        ", which is no multiple of " + std::to_string(grid) +
+                        " as int8 moments ask for");
     if (segment.begin != covered || segment.end <= segment.begin || segment.end > shard.count)
       refuse(index, "the segment [" + std::to_string(segment.begin) + ", " +
                         std::to_string(segment.end) + ") does not continue at element " +
@@ -45,24 +49,38 @@ void check_segments(const ShardStates& shard, std::size_t index, std::size_t gro
                       std::to_string(shard.count));
 }
 
+void check_groups(const StateFormat& format, std::span<const OptimizerOptions> groups) {
+  for (const OptimizerOptions& group : groups) {
+    if (group.index() != groups.front().index())
+      throw UsageError("optimizer step: the groups are of different optimizers");
+    if (optim::keeps_m(group) != format.has_m || optim::keeps_v(group) != format.has_v)
+      throw UsageError("optimizer step: the optimizer keeps other moments than the format has");
+  }
+}
+
 }  // namespace
 
 void check_options(const WindowPipeline::Options& options, const tiering::ShardStore* store) {
   if (options.windows == 0 || options.window_elements == 0)
     throw ConfigError("optimizer windows: at least one window of at least one element is needed");
-  if (store != nullptr && options.window_elements * 2 % store->chunk_bytes() != 0)
+  const std::uint64_t smallest = smallest_state_bytes(options.format);
+  if (store != nullptr && options.window_elements * smallest % store->chunk_bytes() != 0)
     throw ConfigError("optimizer windows: " + std::to_string(options.window_elements) +
-                      " elements of 2 bytes are no multiple of the store's chunk of " +
-                      std::to_string(store->chunk_bytes()) +
-                      " bytes; choose a multiple of half the chunk");
+                      " elements of " + std::to_string(smallest) +
+                      " bytes are no multiple of the store's chunk of " +
+                      std::to_string(store->chunk_bytes()) + " bytes; choose a multiple of " +
+                      std::to_string(store->chunk_bytes() / smallest) + " elements");
 }
 
 void check_shards(const WindowPipeline::Options& options, const tiering::ShardStore* store,
-                  std::span<const ShardStates> shards, std::span<const AdamOptions> groups) {
+                  std::span<const ShardStates> shards, std::span<const OptimizerOptions> groups) {
+  check_groups(options.format, groups);
+  const bool blocks = options.format.moments == MomentFormat::kInt8;
+  const std::uint64_t grid = blocks ? kMomentBlockElements : 1;
   for (std::size_t index = 0; index < shards.size(); ++index) {
     for (int kind = 0; kind < kStateKindCount; ++kind)
       check_home(options, store, shards[index], index, static_cast<StateKind>(kind));
-    check_segments(shards[index], index, groups.size());
+    check_segments(shards[index], index, groups.size(), grid);
   }
 }
 

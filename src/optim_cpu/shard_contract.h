@@ -12,6 +12,6 @@ void check_options(const WindowPipeline::Options& options, const tiering::ShardS
 /// Throws UsageError unless every state of every shard has exactly the home that its format and
 /// `options` call for, and segments cover each shard in order.
 void check_shards(const WindowPipeline::Options& options, const tiering::ShardStore* store,
-                  std::span<const ShardStates> shards, std::span<const AdamOptions> groups);
+                  std::span<const ShardStates> shards, std::span<const OptimizerOptions> groups);
 
 }  // namespace strata::optim_cpu

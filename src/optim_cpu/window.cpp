@@ -24,7 +24,7 @@ void Window::begin(const WindowRange& range) {
   next_ = 0;
   for (std::size_t i = 0; i < data_.size(); ++i) {
     const auto kind = static_cast<StateKind>(i);
-    const std::uint64_t bytes = state_bytes(precision_, kind, range.shard->gradient_fp32);
+    const std::uint64_t bytes = state_bytes(format_, kind, range.shard->gradient_fp32);
     const std::span<std::byte> memory = home_of(*range.shard, kind).memory;
     if (on_nvme(kind))
       data_[i] = buffers_[i].data();
@@ -54,7 +54,7 @@ bool Window::start_transfers(tiering::ShardStore* store) {
 
 std::optional<tiering::Transfer> Window::start(tiering::ShardStore& store, StateKind kind) {
   const tiering::Extent extent = *home_of(*range_.shard, kind).extent;
-  const std::uint64_t bytes = state_bytes(precision_, kind, range_.shard->gradient_fp32);
+  const std::uint64_t bytes = state_bytes(format_, kind, range_.shard->gradient_fp32);
   const tiering::ByteRange range{range_.begin * bytes, (range_.end - range_.begin) * bytes};
   const std::span<std::byte> buffer =
       buffers_[index_of(kind)].first(store.buffer_bytes(range.bytes));

@@ -38,8 +38,8 @@ struct WindowRange {
 class Window {
  public:
   /// `buffers` are empty for states that are never fetched.
-  Window(Precision precision, const PerState<std::span<std::byte>>& buffers)
-      : precision_(precision), buffers_(buffers) {}
+  Window(const StateFormat& format, const PerState<std::span<std::byte>>& buffers)
+      : format_(format), buffers_(buffers) {}
 
   /// Turns to `range`: all of its states on nvme are to be fetched.
   void begin(const WindowRange& range);
@@ -65,7 +65,7 @@ class Window {
   [[nodiscard]] bool on_nvme(StateKind kind) const;
   [[nodiscard]] std::optional<tiering::Transfer> start(tiering::ShardStore& store, StateKind kind);
 
-  Precision precision_;
+  StateFormat format_;
   PerState<std::span<std::byte>> buffers_;
   WindowRange range_;
   PerState<std::byte*> data_{};

@@ -18,9 +18,8 @@ PerState<std::uint64_t> buffer_bytes_of_window(const WindowPipeline::Options& op
     const auto kind = static_cast<StateKind>(i);
     if (kind == StateKind::kGradient && !options.gradients_on_nvme) continue;
     constexpr bool kAccumulated = true;  // the larger of the two gradient formats
-    bytes[i] =
-        round_up(options.window_elements * state_bytes(options.precision, kind, kAccumulated),
-                 buffer_alignment);
+    bytes[i] = round_up(options.window_elements * state_bytes(options.format, kind, kAccumulated),
+                        buffer_alignment);
   }
   return bytes;
 }
@@ -48,7 +47,7 @@ std::vector<Window> make_windows(const WindowPipeline::Options& options,
       buffers[i] = free.first(bytes[i]);
       free = free.subspan(bytes[i]);
     }
-    windows.emplace_back(options.precision, buffers);
+    windows.emplace_back(options.format, buffers);
   }
   return windows;
 }

@@ -1,7 +1,5 @@
 #include "strata/optim_cpu/window_pipeline.h"
 
-#include <oneapi/tbb/task_arena.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -59,11 +57,8 @@ constexpr std::chrono::seconds kPatience{90};
 /// free place.
 struct WindowPipeline::Impl {
   Impl(const Options& given, tiering::ShardStore* shard_store, tiering::HostArena& arena,
-       Counters& engine_counters)
-      : options(given),
-        store(shard_store),
-        counters(engine_counters),
-        threads(given.threads > 0 ? given.threads : tbb::task_arena::automatic) {
+       ComputeThreads& compute_threads, Counters& engine_counters)
+      : options(given), store(shard_store), counters(engine_counters), threads(compute_threads) {
     check_options(options, store);
     if (store != nullptr) memory = take_window_memory(options, arena);
     windows = make_windows(options, memory);
@@ -84,7 +79,7 @@ struct WindowPipeline::Impl {
   const Options options;
   tiering::ShardStore* const store;
   Counters& counters;
-  tbb::task_arena threads;
+  ComputeThreads& threads;
   std::span<std::byte> memory;  ///< of the windows
   std::vector<Window> windows;
   std::uint64_t begun = 0, updated = 0, retired = 0;
@@ -175,19 +170,22 @@ void WindowPipeline::Impl::abandon() {
 }
 
 WindowPipeline::WindowPipeline(const Options& options, tiering::ShardStore* store,
-                               tiering::HostArena& arena, Counters& counters)
-    : impl_(std::make_unique<Impl>(options, store, arena, counters)) {}
+                               tiering::HostArena& arena, ComputeThreads& threads,
+                               Counters& counters)
+    : impl_(std::make_unique<Impl>(options, store, arena, threads, counters)) {}
 
 WindowPipeline::~WindowPipeline() = default;
 
 std::span<std::byte> WindowPipeline::memory() const noexcept { return impl_->memory; }
 
-void WindowPipeline::run(std::span<const ShardStates> shards, std::span<const AdamOptions> groups,
-                         std::int64_t step, float gradient_scale) {
+void WindowPipeline::run(std::span<const ShardStates> shards,
+                         std::span<const OptimizerOptions> groups, const UpdateStep& step) {
   check_shards(impl_->options, impl_->store, shards, groups);
+  std::vector<RuleConstants> constants;
+  for (const OptimizerOptions& group : groups) constants.push_back(constants_of(group, step));
   try {
     impl_->run(WindowCursor(shards, impl_->options.window_elements),
-               {impl_->options.precision, groups, step, gradient_scale});
+               {impl_->options.format, constants, chosen_kernels()});
   } catch (...) {
     impl_->abandon();
     throw;

@@ -86,7 +86,8 @@ StepReport Engine::Impl::step() {
       if (!unit->gradient_empty) shards.push_back(unit->states);
     }
     parameters_->invalidate();
-    pipeline_->run(shards, adam_groups(report.lr), step_ + 1, static_cast<float>(scale));
+    pipeline_->run(shards, optimizer_groups(report.lr),
+                   {.step = step_ + 1, .gradient_scale = static_cast<float>(scale)});
     report.step = ++step_;
     report.updated = true;
   }

@@ -48,6 +48,7 @@ struct Engine::Impl {
   Logger& log_;
   formats::DsConfig config_;
   Precision precision_;
+  optim_cpu::ComputeThreads threads_;  ///< of hops 6 and 7
   Counters counters_;
   tiering::Budget device_, host_, nvme_;
   std::unique_ptr<tiering::HostArena> device_arena_, host_arena_;
@@ -84,7 +85,7 @@ struct Engine::Impl {
   [[nodiscard]] optim_cpu::StateHome make_home(tiering::Tier tier, std::uint64_t count,
                                                std::uint64_t element_bytes,
                                                const std::string& what);
-  [[nodiscard]] std::vector<optim_cpu::AdamOptions> adam_groups(double lr) const;
+  [[nodiscard]] std::vector<optim::OptimizerOptions> optimizer_groups(double lr) const;
   /// Norm of all gradients of the step, unscaled; nullopt after an overflow, whose unit is logged.
   [[nodiscard]] std::optional<double> gradient_norm();
   void forget_gradients();

@@ -22,7 +22,7 @@ using zero3::Unit;
 
 namespace {
 
-// Groups of hyperparameters, see adam_groups.
+// Groups of hyperparameters, see optimizer_groups.
 constexpr std::uint32_t kDecayGroup = 0;
 constexpr std::uint32_t kNoDecayGroup = 1;
 
@@ -113,6 +113,7 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
       log_(log == nullptr ? *own_log_ : *log),
       config_((config.resolve_batch(/*world_size=*/1), std::move(config))),
       precision_(config_.precision()),
+      threads_(static_cast<int>(config_.strata.threads)),
       device_(Tier::kDevice, config_.strata.device_budget_bytes.value_or(Budget::kUnlimited)),
       host_(Tier::kHost, config_.strata.host_budget_bytes.value_or(Budget::kUnlimited)),
       nvme_(Tier::kNvme, config_.strata.nvme_budget_bytes.value_or(Budget::kUnlimited)),
@@ -198,6 +199,7 @@ void Engine::Impl::set_homes(Unit& unit) {
 
   optim_cpu::ShardStates& states = unit.states;
   states.count = count;
+  states.stream = units_.size();
   states.gradient_fp32 = plan_input_.accumulate_fp32 || precision_ == Precision::kFp32;
   states.weight = unit.trainable().weight;
   states.master = home(optimizer_tier, StateKind::kMaster, count);
@@ -219,18 +221,18 @@ void Engine::Impl::set_gradient_home(Unit& unit, Tier tier) {
                 unit.name() + " gradient");
 }
 
-std::vector<optim_cpu::AdamOptions> Engine::Impl::adam_groups(double lr) const {
+std::vector<optim::OptimizerOptions> Engine::Impl::optimizer_groups(double lr) const {
   const formats::OptimizerConfig& optimizer = config_.optimizer;
-  optim_cpu::AdamOptions decay{.lr = lr,
-                               .beta1 = optimizer.beta1,
-                               .beta2 = optimizer.beta2,
-                               .eps = optimizer.eps,
-                               .weight_decay = optimizer.weight_decay,
-                               .decoupled_weight_decay = optimizer.decoupled_weight_decay(),
-                               .bias_correction = optimizer.bias_correction};
-  optim_cpu::AdamOptions no_decay = decay;
+  optim::AdamOptions decay{.lr = lr,
+                           .beta1 = optimizer.beta1,
+                           .beta2 = optimizer.beta2,
+                           .eps = optimizer.eps,
+                           .weight_decay = optimizer.weight_decay,
+                           .decoupled_weight_decay = optimizer.decoupled_weight_decay(),
+                           .bias_correction = optimizer.bias_correction};
+  optim::AdamOptions no_decay = decay;
   no_decay.weight_decay = 0.0;
-  std::vector<optim_cpu::AdamOptions> groups(2);
+  std::vector<optim::OptimizerOptions> groups(2);
   groups[kDecayGroup] = decay;
   groups[kNoDecayGroup] = no_decay;
   return groups;
@@ -264,16 +266,15 @@ void Engine::Impl::prepare() {
         std::make_unique<tiering::PinnedSlots>(host, plan.gradient_slots, plan.slot_bytes);
     gradients_ = std::make_unique<zero3::GradientCoordinator>(
         precision_, device_arena_->take(plan.bucket_bytes, "gradient bucket"), *gradient_slots_,
-        store_.get(), counters_);
-    optim_cpu::WindowPipeline::Options options{.precision = precision_,
-                                               .gradients_on_nvme = plan.gradients_on_nvme,
-                                               .threads = static_cast<int>(config_.strata.threads)};
+        store_.get(), threads_, counters_);
+    optim_cpu::WindowPipeline::Options options{.format = precision_,
+                                               .gradients_on_nvme = plan.gradients_on_nvme};
     if (plan.windows > 0) {
       options.windows = plan.windows;
       options.window_elements = plan.window_elements;
     }
     pipeline_ = std::make_unique<optim_cpu::WindowPipeline>(
-        options, plan.windows > 0 ? store_.get() : nullptr, host, counters_);
+        options, plan.windows > 0 ? store_.get() : nullptr, host, threads_, counters_);
   }
   if (queue_) prepare_io_memory();
   if (!gradients_) {

@@ -71,9 +71,9 @@ void GradientCoordinator::add_piece_on_nvme(Unit& unit, std::uint64_t begin, std
 void GradientCoordinator::add(Unit& unit, std::uint64_t count, std::span<std::byte> piece,
                               std::byte* home) {
   ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy);
-  const optim_cpu::GradientSums sums =
-      optim_cpu::accumulate_gradient(precision_, unit.states.gradient_fp32, unit.gradient_empty,
-                                     count, piece.data(), home, unit.gradient_sum_of_squares);
+  const optim_cpu::GradientSums sums = optim_cpu::accumulate_gradient(
+      threads_, precision_, unit.states.gradient_fp32, unit.gradient_empty, count, piece.data(),
+      home, unit.gradient_sum_of_squares);
   unit.gradient_sum_of_squares = sums.sum_of_squares;
   unit.gradient_finite = unit.gradient_finite && sums.finite;
 }

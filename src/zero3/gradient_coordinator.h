@@ -8,6 +8,7 @@
 
 #include "strata/base/counters.h"
 #include "strata/base/number_format.h"
+#include "strata/optim_cpu/compute_threads.h"
 #include "strata/tiering/pinned_slots.h"
 #include "strata/tiering/shard_store.h"
 #include "zero3/unit.h"
@@ -25,8 +26,14 @@ class GradientCoordinator {
  public:
   /// `bucket`: device memory. `store` is null when no gradient rests on nvme.
   GradientCoordinator(Precision precision, std::span<std::byte> bucket, tiering::PinnedSlots& slots,
-                      tiering::ShardStore* store, Counters& counters)
-      : precision_(precision), bucket_(bucket), slots_(slots), store_(store), counters_(counters) {}
+                      tiering::ShardStore* store, optim_cpu::ComputeThreads& threads,
+                      Counters& counters)
+      : precision_(precision),
+        bucket_(bucket),
+        slots_(slots),
+        store_(store),
+        threads_(threads),
+        counters_(counters) {}
 
   /// Adds `gradients` (see reduce.h; released as they are used) to the unit's gradient home and
   /// leaves the home's sum of squares and finiteness in the unit. Throws IoError, DeadlineExceeded,
@@ -53,6 +60,7 @@ class GradientCoordinator {
   std::span<std::byte> bucket_;
   tiering::PinnedSlots& slots_;
   tiering::ShardStore* store_;
+  optim_cpu::ComputeThreads& threads_;
   Counters& counters_;
   std::deque<Writing> writing_;
 };

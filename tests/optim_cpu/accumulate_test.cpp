@@ -1,5 +1,4 @@
 #include <gtest/gtest.h>
-#include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
 #include <bit>
@@ -50,9 +49,10 @@ struct Gradients {
   [[nodiscard]] AccumulateSpan span() {
     return {formats.precision, formats.target_fp32, formats.first, elements, source_at, target_at};
   }
-  GradientSums accumulate() {
-    return accumulate_gradient(formats.precision, formats.target_fp32, formats.first, elements,
-                               source_at, target_at);
+  GradientSums accumulate(int thread_count = 2) {
+    ComputeThreads threads(thread_count);
+    return accumulate_gradient(threads, formats.precision, formats.target_fp32, formats.first,
+                               elements, source_at, target_at);
   }
   [[nodiscard]] float value(std::size_t i) const { return read_value(target_format, target_at, i); }
 
@@ -111,8 +111,7 @@ TEST(AccumulateGradient, GivesTheSameBitsOnEveryNumberOfThreads) {
     std::vector<std::uint64_t> sums;
     for (const int threads : {1, 2, 4}) {
       Gradients gradients(formats, kCount);
-      tbb::task_arena arena(threads);
-      const GradientSums result = arena.execute([&] { return gradients.accumulate(); });
+      const GradientSums result = gradients.accumulate(threads);
       sums.push_back(std::bit_cast<std::uint64_t>(result.sum_of_squares));
     }
     EXPECT_EQ(sums[0], sums[1]);
@@ -122,6 +121,7 @@ TEST(AccumulateGradient, GivesTheSameBitsOnEveryNumberOfThreads) {
 
 TEST(AccumulateGradient, GivesTheSameSumInPiecesThatContinueEachOther) {
   constexpr std::size_t kCount = 3 * kGradientBlockElements + 123;
+  ComputeThreads threads(2);
   for (const Formats& formats : all_formats()) {
     Gradients whole(formats, kCount);
     const double expected = whole.accumulate().sum_of_squares;
@@ -130,8 +130,8 @@ TEST(AccumulateGradient, GivesTheSameSumInPiecesThatContinueEachOther) {
     for (std::size_t begin = 0; begin < kCount; begin += 2 * kGradientBlockElements) {
       const std::size_t count = std::min(2 * kGradientBlockElements, kCount - begin);
       const AccumulateSpan piece = part_of(pieces.span(), begin, count);
-      sum = accumulate_gradient(formats.precision, formats.target_fp32, formats.first, count,
-                                piece.source, piece.target, sum)
+      sum = accumulate_gradient(threads, formats.precision, formats.target_fp32, formats.first,
+                                count, piece.source, piece.target, sum)
                 .sum_of_squares;
     }
     EXPECT_EQ(sum, expected);

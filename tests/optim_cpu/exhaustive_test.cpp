@@ -11,12 +11,13 @@
 
 #include "optim_cpu/kernel_table.h"
 #include "optim_cpu/number_conversions.h"
+#include "optim_cpu/reference_kernels.h"
 
 namespace strata::optim_cpu {
 namespace {
 
-constexpr std::size_t kBlock = 1u << 12;
-constexpr std::size_t kBlocks = (std::size_t{1} << 32) / kBlock;
+constexpr std::size_t kPatterns = 1u << 12;  // at a time
+constexpr std::size_t kBlocks = (std::size_t{1} << 32) / kPatterns;
 
 /// Calls `check(first)` for blocks of bit patterns that begin at `first`, and counts what it
 /// returns: the number of wrong results.
@@ -25,21 +26,32 @@ std::uint64_t count_wrong_in_every_block(const Check& check) {
   std::atomic<std::uint64_t> wrong{0};
   tbb::parallel_for(tbb::blocked_range<std::size_t>(0, kBlocks, 64), [&](const auto& blocks) {
     for (std::size_t block = blocks.begin(); block != blocks.end(); ++block)
-      wrong += check(static_cast<std::uint32_t>(block * kBlock));
+      wrong += check(static_cast<std::uint32_t>(block * kPatterns));
   });
   return wrong;
 }
 
 /// States of one block, masters aside, that leave every master where it is.
 struct StandingStill {
-  AdamConstants constants{{.lr = 0}, 1, 1.0f};
-  std::array<float, kBlock> m{}, v{}, gradient{};
+  AdamConstants constants{{.lr = 0}, {}};
+  std::array<float, kPatterns> m{}, v{}, gradient{};
+
+  UpdateSpan span(const StateFormat& format, void* weight, void* master) {
+    return {.format = format,
+            .gradient_format = Precision::kFp32,
+            .count = kPatterns,
+            .weight = weight,
+            .master = master,
+            .m = m.data(),
+            .v = v.data(),
+            .gradient = gradient.data()};
+  }
 };
 
 TEST(EveryMaster, PassesThroughHiAndLoUnchanged) {
   const std::uint64_t wrong = count_wrong_in_every_block([](std::uint32_t first) {
     std::uint64_t wrong_here = 0;
-    for (std::uint32_t bits = first; bits - first < kBlock; ++bits) {
+    for (std::uint32_t bits = first; bits - first < kPatterns; ++bits) {
       const HiLo stored = split_hi_lo(std::bit_cast<float>(bits));
       const std::uint32_t expected = is_nan_bits(bits) ? kQuietNan : bits;
       wrong_here += std::bit_cast<std::uint32_t>(join_hi_lo(stored)) != expected;
@@ -64,18 +76,45 @@ INSTANTIATE_TEST_SUITE_P(Targets, EveryMasterOnTarget, ::testing::ValuesIn(vecto
 TEST_P(EveryMasterOnTarget, IsSplitIntoHiAndLoAsTheReferenceDoes) {
   const std::uint64_t wrong = count_wrong_in_every_block([](std::uint32_t first) {
     StandingStill states;
-    std::array<std::uint16_t, kBlock> hi;
-    std::array<std::int16_t, kBlock> lo;
-    for (std::uint32_t i = 0; i < kBlock; ++i) {
+    std::array<std::uint16_t, kPatterns> hi;
+    std::array<std::int16_t, kPatterns> lo;
+    for (std::uint32_t i = 0; i < kPatterns; ++i) {
       const HiLo stored = split_hi_lo(std::bit_cast<float>(first + i));
       hi[i] = stored.hi;
       lo[i] = stored.lo;
     }
     const auto hi_before = hi;
     const auto lo_before = lo;
-    GetParam().adam(states.constants, {Precision::kBf16, true, kBlock, hi.data(), lo.data(),
-                                       states.m.data(), states.v.data(), states.gradient.data()});
+    GetParam().adam(states.constants, states.span(Precision::kBf16, hi.data(), lo.data()));
     return static_cast<std::uint64_t>(hi != hi_before || lo != lo_before);
+  });
+  EXPECT_EQ(wrong, 0u);
+}
+
+TEST_P(EveryMasterOnTarget, IsRoundedTo24BitsAsTheReferenceDoes) {
+  StateFormat format = Precision::kBf16;
+  format.master = MasterFormat::k24Bit;
+  const std::uint64_t wrong = count_wrong_in_every_block([&](std::uint32_t first) {
+    // A step of SGD from zero weights takes the gradient, with every bit of fp32, for the master.
+    std::array<float, kPatterns> gradient;
+    for (std::uint32_t i = 0; i < kPatterns; ++i) gradient[i] = std::bit_cast<float>(first + i);
+    std::array<std::uint16_t, kPatterns> hi{}, expected_hi{};
+    std::array<std::int8_t, kPatterns> lo{}, expected_lo{};
+    const auto span = [&](auto& weight, auto& master) {
+      return UpdateSpan{.format = format,
+                        .gradient_format = Precision::kFp32,
+                        .count = kPatterns,
+                        .weight = weight.data(),
+                        .master = master.data(),
+                        .m = nullptr,
+                        .v = nullptr,
+                        .gradient = gradient.data(),
+                        .first_element = first};
+    };
+    const SgdConstants negate({.lr = -1}, {});
+    GetParam().sgd(negate, span(hi, lo));
+    reference::update(negate, span(expected_hi, expected_lo));
+    return static_cast<std::uint64_t>(hi != expected_hi || lo != expected_lo);
   });
   EXPECT_EQ(wrong, 0u);
 }
@@ -83,14 +122,13 @@ TEST_P(EveryMasterOnTarget, IsSplitIntoHiAndLoAsTheReferenceDoes) {
 TEST_P(EveryMasterOnTarget, IsRoundedToFp16AsTheReferenceDoes) {
   const std::uint64_t wrong = count_wrong_in_every_block([](std::uint32_t first) {
     StandingStill states;
-    std::array<float, kBlock> masters;
-    std::array<std::uint16_t, kBlock> weights;
-    for (std::uint32_t i = 0; i < kBlock; ++i) masters[i] = std::bit_cast<float>(first + i);
+    std::array<float, kPatterns> masters;
+    std::array<std::uint16_t, kPatterns> weights;
+    for (std::uint32_t i = 0; i < kPatterns; ++i) masters[i] = std::bit_cast<float>(first + i);
     GetParam().adam(states.constants,
-                    {Precision::kFp16, true, kBlock, weights.data(), masters.data(),
-                     states.m.data(), states.v.data(), states.gradient.data()});
+                    states.span(Precision::kFp16, weights.data(), masters.data()));
     std::uint64_t wrong_here = 0;
-    for (std::uint32_t i = 0; i < kBlock; ++i)
+    for (std::uint32_t i = 0; i < kPatterns; ++i)
       wrong_here += weights[i] != to_fp16(std::bit_cast<float>(first + i));
     return wrong_here;
   });

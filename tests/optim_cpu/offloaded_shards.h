@@ -71,12 +71,17 @@ class TestStore {
 };
 
 /// Shards longer than a window, of exactly two, and shorter than a chunk, with
-/// two groups of parameters in changing segments.
+/// two groups of parameters in changing segments. With int8 moments, of whole blocks.
 class TestShards {
  public:
-  TestShards(Precision precision, bool gradient_fp32) : gradient_fp32_(gradient_fp32) {
-    for (const std::size_t count : {5003u, 100u, 4096u, 1u}) {
-      arrays_.emplace_back(precision, gradient_fp32, count);
+  TestShards(const StateFormat& format, bool gradient_fp32,
+             std::vector<OptimizerOptions> groups = adam_groups())
+      : gradient_fp32_(gradient_fp32),
+        grid_(format.moments == MomentFormat::kInt8 ? kBlock : 1),
+        groups_(std::move(groups)) {
+    for (const std::size_t wanted : {5003u, 100u, 8192u, 1u}) {
+      const std::size_t count = round_up(wanted, grid_);
+      arrays_.emplace_back(format, gradient_fp32 ? Precision::kFp32 : format.precision, count);
       arrays_.back().fill_plausibly(count);
       segments_.push_back(segments_of(count));
     }
@@ -85,17 +90,21 @@ class TestShards {
   [[nodiscard]] std::vector<StateArrays>& arrays() { return arrays_; }
 
   /// The groups that the segments name.
-  [[nodiscard]] static std::vector<AdamOptions> groups() {
-    return {{.lr = 1e-2, .weight_decay = 0.1}, {.lr = 3e-3, .beta1 = 0.8, .weight_decay = 0.0}};
+  [[nodiscard]] const std::vector<OptimizerOptions>& groups() const { return groups_; }
+
+  [[nodiscard]] static std::vector<OptimizerOptions> adam_groups() {
+    return {AdamOptions{.lr = 1e-2, .weight_decay = 0.1},
+            AdamOptions{.lr = 3e-3, .beta1 = 0.8, .weight_decay = 0.0}};
   }
 
   /// What the pipeline is to do, done by the reference to each segment as a whole.
-  void step_by_reference(std::int64_t step, float gradient_scale) {
+  void step_by_reference(const UpdateStep& step) {
     for (std::size_t i = 0; i < arrays_.size(); ++i)
       for (const Segment& segment : segments_[i]) {
-        AdamSpan span = rest_of(arrays_[i].span(), segment.begin);
-        span.count = segment.end - segment.begin;
-        adam_update_reference(groups()[segment.group], step, gradient_scale, span);
+        UpdateSpan span = arrays_[i].span();
+        span.stream = i;
+        update_reference(groups_[segment.group], step,
+                         part_of(span, segment.begin, segment.end - segment.begin));
       }
   }
 
@@ -111,6 +120,7 @@ class TestShards {
       ShardStates shard;
       shard.count = arrays_[i].count();
       shard.gradient_fp32 = gradient_fp32_;
+      shard.stream = i;
       const auto home = [&](StateKind kind) -> StateHome {
         const std::span<std::byte> bytes = arrays_[i].bytes(kind);
         if (!on_nvme.contains(kind) || bytes.empty()) return {.memory = bytes, .extent = {}};
@@ -141,11 +151,11 @@ class TestShards {
   }
 
  private:
-  static std::vector<Segment> segments_of(std::uint64_t count) {
+  [[nodiscard]] std::vector<Segment> segments_of(std::uint64_t count) const {
     std::vector<Segment> segments;
     std::uint32_t group = 0;
     for (std::uint64_t begin = 0, length = 37; begin < count; length = length * 3 + 1) {
-      const std::uint64_t end = std::min(begin + length, count);
+      const std::uint64_t end = std::min(round_up(begin + length, grid_), count);
       segments.push_back({begin, end, group});
       begin = end;
       group = 1 - group;
@@ -154,6 +164,8 @@ class TestShards {
   }
 
   bool gradient_fp32_;
+  std::uint64_t grid_;
+  std::vector<OptimizerOptions> groups_;
   std::vector<StateArrays> arrays_;
   std::vector<std::vector<Segment>> segments_;
 };

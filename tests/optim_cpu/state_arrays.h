@@ -3,17 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "strata/optim_cpu/adam.h"
+#include "optim_cpu/moment_reference.h"
 #include "strata/optim_cpu/convert.h"
+#include "strata/optim_cpu/update.h"
 
 namespace strata::optim_cpu {
 
@@ -24,8 +27,9 @@ inline constexpr std::array kStateKinds = {StateKind::kWeight, StateKind::kMaste
 /// put them on any alignment that their elements allow.
 class StateArrays {
  public:
-  StateArrays(Precision precision, bool gradient_fp32, std::size_t count, std::size_t offset = 0)
-      : precision_(precision), gradient_fp32_(gradient_fp32), count_(count), offset_(offset) {
+  StateArrays(const StateFormat& format, Precision gradient_format, std::size_t count,
+              std::size_t offset = 0)
+      : format_(format), gradient_format_(gradient_format), count_(count), offset_(offset) {
     for (const StateKind kind : kStateKinds)
       bytes_[index(kind)].resize((count + offset) * element_bytes(kind));
   }
@@ -38,12 +42,19 @@ class StateArrays {
     for (std::size_t i = 0; i < count_; ++i) {
       masters[i] = next_master();
       gradients[i] = next_gradient();
-      static_cast<float*>(data(StateKind::kM))[i] = next_m();
-      static_cast<float*>(data(StateKind::kV))[i] = next_v();
     }
-    split_master(precision_, masters, data(StateKind::kWeight), master());
-    split_master(gradient_fp32_ ? Precision::kFp32 : precision_, gradients,
-                 data(StateKind::kGradient), nullptr);
+    split_master(format_, masters, data(StateKind::kWeight), data(StateKind::kMaster));
+    set_gradients(gradients);
+    for (std::size_t begin = 0; begin < count_; begin += kBlock) {
+      const std::size_t count = std::min(kBlock, count_ - begin);
+      MomentValues m{};
+      MomentValues v{};
+      for (std::size_t i = 0; i < count; ++i) {
+        m[i] = next_m();
+        v[i] = next_v();
+      }
+      write_moments(span(), begin, count, m, v, /*dither_key=*/1);
+    }
   }
 
   /// States as they are in the middle of a training run.
@@ -60,32 +71,55 @@ class StateArrays {
     std::normal_distribution<float> normal(0, 0.02f);
     std::vector<float> gradients(count_);
     for (float& gradient : gradients) gradient = normal(random);
-    split_master(gradient_fp32_ ? Precision::kFp32 : precision_, gradients,
-                 data(StateKind::kGradient), nullptr);
+    set_gradients(gradients);
   }
 
-  [[nodiscard]] AdamSpan span() {
-    return {precision_,
-            gradient_fp32_,
-            count_,
-            data(StateKind::kWeight),
-            master(),
-            static_cast<float*>(data(StateKind::kM)),
-            static_cast<float*>(data(StateKind::kV)),
-            data(StateKind::kGradient)};
+  void set_gradients(std::span<const float> gradients) {
+    split_master(gradient_format_, gradients, data(StateKind::kGradient), nullptr);
+  }
+
+  [[nodiscard]] UpdateSpan span() {
+    return {.format = format_,
+            .gradient_format = gradient_format_,
+            .count = count_,
+            .weight = data(StateKind::kWeight),
+            .master = data(StateKind::kMaster),
+            .m = data(StateKind::kM),
+            .v = data(StateKind::kV),
+            .gradient = data(StateKind::kGradient)};
   }
 
   [[nodiscard]] std::vector<float> masters() {
     std::vector<float> values(count_);
-    join_master(precision_, data(StateKind::kWeight), master(), values);
+    join_master(format_, data(StateKind::kWeight), data(StateKind::kMaster), values);
+    return values;
+  }
+
+  struct Moments {
+    std::vector<float> m, v;
+  };
+  [[nodiscard]] Moments moments() {
+    Moments values{std::vector<float>(count_), std::vector<float>(count_)};
+    for (std::size_t begin = 0; begin < count_; begin += kBlock) {
+      const std::size_t count = std::min(kBlock, count_ - begin);
+      MomentValues m{};
+      MomentValues v{};
+      read_moments(span(), begin, count, m, v);
+      std::copy_n(m.begin(), count, values.m.begin() + static_cast<std::ptrdiff_t>(begin));
+      std::copy_n(v.begin(), count, values.v.begin() + static_cast<std::ptrdiff_t>(begin));
+    }
     return values;
   }
 
   [[nodiscard]] std::size_t count() const { return count_; }
+  [[nodiscard]] const StateFormat& format() const { return format_; }
   [[nodiscard]] std::uint64_t element_bytes(StateKind kind) const {
-    return state_bytes(precision_, kind, gradient_fp32_);
+    return kind == StateKind::kGradient ? weight_bytes(gradient_format_)
+                                        : state_bytes(format_, kind);
   }
+  /// Null for a state that the format has not.
   [[nodiscard]] void* data(StateKind kind) {
+    if (element_bytes(kind) == 0) return nullptr;
     return bytes_[index(kind)].data() + offset_ * element_bytes(kind);
   }
   [[nodiscard]] std::span<std::byte> bytes(StateKind kind) {
@@ -94,10 +128,9 @@ class StateArrays {
 
  private:
   static std::size_t index(StateKind kind) { return static_cast<std::size_t>(kind); }
-  void* master() { return precision_ == Precision::kFp32 ? nullptr : data(StateKind::kMaster); }
 
-  Precision precision_;
-  bool gradient_fp32_;
+  StateFormat format_;
+  Precision gradient_format_;
   std::size_t count_;
   std::size_t offset_;
   std::array<std::vector<std::byte>, kStateKindCount> bytes_;

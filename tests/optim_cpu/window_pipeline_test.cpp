@@ -16,7 +16,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t kSmallestWindow = TestStore::kChunk / 2;
+/// Elements of the smallest window, whatever the format.
+constexpr std::uint64_t kSmallestWindow = TestStore::kChunk;
 
 /// All of the states.
 std::set<StateKind> everything() { return {kStateKinds.begin(), kStateKinds.end()}; }
@@ -31,16 +32,18 @@ std::set<StateKind> subset(unsigned mask) {
 class WindowPipelineTest : public ::testing::Test {
  protected:
   /// Two steps of a pipeline over shards placed like that, and the same by the reference.
-  void expect_bits_of_reference(const WindowPipeline::Options& options, bool gradient_fp32,
-                                const std::set<StateKind>& on_nvme, TestStore& store) {
-    TestShards expected(options.precision, gradient_fp32);
-    TestShards actual(options.precision, gradient_fp32);
+  void expect_bits_of_reference(const WindowPipeline::Options& options, int thread_count,
+                                bool gradient_fp32, const std::set<StateKind>& on_nvme,
+                                TestStore& store, const std::vector<OptimizerOptions>& groups) {
+    TestShards expected(options.format, gradient_fp32, groups);
+    TestShards actual(options.format, gradient_fp32, groups);
     tiering::HostArena arena(host_, 8_MiB, log_);
-    WindowPipeline pipeline(options, &store.store(), arena, store.counters());
+    ComputeThreads threads(thread_count);
+    WindowPipeline pipeline(options, &store.store(), arena, threads, store.counters());
     for (std::int64_t step = 1; step <= 2; ++step) {
-      expected.step_by_reference(step, 0.5f);
+      expected.step_by_reference({step, 0.5f});
       const std::vector<ShardStates> placed = actual.place(on_nvme, &store);
-      pipeline.run(placed, TestShards::groups(), step, 0.5f);
+      pipeline.run(placed, groups, {step, 0.5f});
       actual.collect(placed, store);
       ASSERT_TRUE(same_bits(expected, actual)) << "after step " << step;
       expected.set_gradients(static_cast<std::uint64_t>(step));
@@ -51,46 +54,67 @@ class WindowPipelineTest : public ::testing::Test {
   std::ostringstream log_text_;
   Logger log_{log_text_};
   tiering::Budget host_{tiering::Tier::kHost};
+  ComputeThreads threads_{2};
 };
 
 struct Formats {
-  Precision precision;
+  std::string name;
+  StateFormat format;
   bool gradient_fp32;
+  std::vector<OptimizerOptions> groups;
 
-  [[nodiscard]] std::string name() const {
-    return std::string(name_of(precision)) + (gradient_fp32 ? "_fp32_gradient" : "_own_gradient");
-  }
-  friend void PrintTo(const Formats& formats, std::ostream* out) { *out << formats.name(); }
+  friend void PrintTo(const Formats& formats, std::ostream* out) { *out << formats.name; }
 };
+
+std::vector<Formats> all_formats() {
+  const auto adam = TestShards::adam_groups();
+  std::vector<Formats> all = {{"fp32", Precision::kFp32, true, adam},
+                              {"bf16_own_gradient", Precision::kBf16, false, adam},
+                              {"bf16_fp32_gradient", Precision::kBf16, true, adam},
+                              {"fp16_own_gradient", Precision::kFp16, false, adam},
+                              {"fp16_fp32_gradient", Precision::kFp16, true, adam}};
+  StateFormat format = Precision::kBf16;
+  format.moments = MomentFormat::kBf16;
+  all.push_back({"bf16_moments", format, false, adam});
+  format.moments = MomentFormat::kInt8;
+  all.push_back({"int8_moments", format, false, adam});
+  format.master = MasterFormat::k24Bit;
+  all.push_back({"int8_moments_24bit", format, true, adam});
+  format.has_v = false;
+  all.push_back({"lion_int8_24bit",
+                 format,
+                 false,
+                 {LionOptions{.weight_decay = 0.1}, LionOptions{.lr = 1e-3}}});
+  format = Precision::kFp32;
+  format.has_m = false;
+  all.push_back({"adagrad", format, true, {AdagradOptions{}, AdagradOptions{.lr = 1e-3}}});
+  format.has_v = false;
+  all.push_back({"sgd", format, true, {SgdOptions{}, SgdOptions{.lr = 0.1}}});
+  return all;
+}
 
 class WindowPipelineFormats : public WindowPipelineTest,
                               public ::testing::WithParamInterface<Formats> {};
 
-INSTANTIATE_TEST_SUITE_P(All, WindowPipelineFormats,
-                         ::testing::Values(Formats{Precision::kFp32, true},
-                                           Formats{Precision::kBf16, false},
-                                           Formats{Precision::kBf16, true},
-                                           Formats{Precision::kFp16, false},
-                                           Formats{Precision::kFp16, true}),
-                         [](const auto& test) { return test.param.name(); });
+INSTANTIATE_TEST_SUITE_P(All, WindowPipelineFormats, ::testing::ValuesIn(all_formats()),
+                         [](const auto& test) { return test.param.name; });
 
 TEST_P(WindowPipelineFormats, GivesTheBitsOfTheReferenceWhereverTheStatesRest) {
-  const auto [precision, gradient_fp32] = GetParam();
+  const auto& [name, format, gradient_fp32, groups] = GetParam();
   TestStore store({.backend = aio::BackendKind::kThreads});
   for (unsigned mask = 0; mask < 1u << kStateKindCount; ++mask)
     for (const std::size_t windows : {1u, 2u, 3u}) {
       SCOPED_TRACE("mask " + std::to_string(mask) + ", windows " + std::to_string(windows));
-      expect_bits_of_reference({.precision = precision,
+      expect_bits_of_reference({.format = format,
                                 .window_elements = kSmallestWindow,
                                 .windows = windows,
-                                .gradients_on_nvme = true,
-                                .threads = 2},
-                               gradient_fp32, subset(mask), store);
+                                .gradients_on_nvme = true},
+                               /*thread_count=*/2, gradient_fp32, subset(mask), store, groups);
     }
 }
 
 TEST_P(WindowPipelineFormats, GivesTheSameBitsForEveryWindowThreadAndBackend) {
-  const auto [precision, gradient_fp32] = GetParam();
+  const auto& [name, format, gradient_fp32, groups] = GetParam();
   // With room for one or two operations, "not now" is what the store says most of the time.
   const std::array queues = {
       aio::IoQueueOptions{.backend = aio::BackendKind::kAuto},
@@ -98,18 +122,17 @@ TEST_P(WindowPipelineFormats, GivesTheSameBitsForEveryWindowThreadAndBackend) {
       aio::IoQueueOptions{.backend = aio::BackendKind::kThreads, .operations_max = 2}};
   for (const aio::IoQueueOptions& queue : queues) {
     TestStore store(queue);
-    for (const std::uint64_t chunks : {1u, 3u, 16u})
+    for (const std::uint64_t chunks : {1u, 3u, 8u})
       for (const std::size_t windows : {1u, 2u, 3u})
         for (const int threads : {1, 2}) {
           SCOPED_TRACE("windows " + std::to_string(windows) + " of " + std::to_string(chunks) +
                        " chunks, threads " + std::to_string(threads) + ", operations_max " +
                        std::to_string(queue.operations_max));
-          expect_bits_of_reference({.precision = precision,
+          expect_bits_of_reference({.format = format,
                                     .window_elements = chunks * kSmallestWindow,
                                     .windows = windows,
-                                    .gradients_on_nvme = true,
-                                    .threads = threads},
-                                   gradient_fp32, everything(), store);
+                                    .gradients_on_nvme = true},
+                                   threads, gradient_fp32, everything(), store, groups);
         }
   }
 }
@@ -119,9 +142,9 @@ TEST_F(WindowPipelineTest, NeedsNeitherStoreNorArenaWhenAllRestsInMemory) {
   TestShards actual(Precision::kBf16, false);
   Counters counters;
   tiering::HostArena arena(host_, 1_MiB, log_);
-  WindowPipeline pipeline({.precision = Precision::kBf16}, nullptr, arena, counters);
-  pipeline.run(actual.place({}, nullptr), TestShards::groups(), 1, 1.0f);
-  expected.step_by_reference(1, 1.0f);
+  WindowPipeline pipeline({.format = Precision::kBf16}, nullptr, arena, threads_, counters);
+  pipeline.run(actual.place({}, nullptr), actual.groups(), {});
+  expected.step_by_reference({});
   EXPECT_TRUE(same_bits(expected, actual));
   EXPECT_EQ(arena.used(), 0u);
   EXPECT_GT(counters.read()[Hop::kStep].busy_ns, 0u);
@@ -130,47 +153,56 @@ TEST_F(WindowPipelineTest, NeedsNeitherStoreNorArenaWhenAllRestsInMemory) {
 
 TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
   TestStore store({.backend = aio::BackendKind::kThreads});
-  for (const Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp16})
+  for (const Formats& formats : all_formats())
     for (const bool gradients_on_nvme : {false, true}) {
-      const WindowPipeline::Options options{.precision = precision,
+      const WindowPipeline::Options options{.format = formats.format,
                                             .window_elements = 3 * kSmallestWindow,
                                             .windows = 2,
                                             .gradients_on_nvme = gradients_on_nvme};
       tiering::HostArena arena(host_, 8_MiB, log_);
-      const WindowPipeline pipeline(options, &store.store(), arena, store.counters());
+      const WindowPipeline pipeline(options, &store.store(), arena, threads_, store.counters());
       EXPECT_EQ(arena.used(), WindowPipeline::arena_bytes(options));
     }
   EXPECT_EQ(WindowPipeline::arena_bytes(
-                {.precision = Precision::kBf16, .window_elements = 1u << 20, .windows = 3}),
+                {.format = Precision::kBf16, .window_elements = 1u << 20, .windows = 3}),
             3 * (2 + 2 + 4 + 4) * 1_MiB);
+  StateFormat smallest = Precision::kBf16;
+  smallest.master = MasterFormat::k24Bit;
+  smallest.moments = MomentFormat::kInt8;
+  EXPECT_EQ(
+      WindowPipeline::arena_bytes({.format = smallest, .window_elements = 1u << 20, .windows = 3}),
+      3 * (2 + 1 + 1 + 1) * 1_MiB);
 }
 
 TEST_F(WindowPipelineTest, RefusesWindowsOffTheChunkGrid) {
   TestStore store({.backend = aio::BackendKind::kThreads});
   tiering::HostArena arena(host_, 8_MiB, log_);
+  StateFormat format;
   const auto make = [&](std::uint64_t window_elements, std::size_t windows) {
-    WindowPipeline({.window_elements = window_elements, .windows = windows}, &store.store(), arena,
-                   store.counters());
+    WindowPipeline({.format = format, .window_elements = window_elements, .windows = windows},
+                   &store.store(), arena, threads_, store.counters());
   };
-  EXPECT_THROW(make(kSmallestWindow + 1, 3), ConfigError);
-  EXPECT_THROW(make(kSmallestWindow / 2, 3), ConfigError);
+  EXPECT_THROW(make(TestStore::kChunk / 2 + 1, 3), ConfigError);
+  EXPECT_THROW(make(TestStore::kChunk / 4, 3), ConfigError);
   EXPECT_THROW(make(0, 3), ConfigError);
   EXPECT_THROW(make(kSmallestWindow, 0), ConfigError);
+  format.moments = MomentFormat::kInt8;
+  EXPECT_THROW(make(TestStore::kChunk / 2, 3), ConfigError);
   EXPECT_EQ(arena.used(), 0u);
 }
 
 TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem) {
   TestStore store({.backend = aio::BackendKind::kThreads});
   TestShards shards(Precision::kBf16, false);
-  const std::vector<AdamOptions> groups = TestShards::groups();
+  std::vector<OptimizerOptions> groups = shards.groups();
   tiering::HostArena arena(host_, 8_MiB, log_);
-  WindowPipeline pipeline({.precision = Precision::kBf16, .window_elements = kSmallestWindow},
-                          &store.store(), arena, store.counters());
+  WindowPipeline pipeline({.format = Precision::kBf16, .window_elements = kSmallestWindow},
+                          &store.store(), arena, threads_, store.counters());
   const auto expect_refused = [&](const std::string& word, auto&& spoil) {
     std::vector<ShardStates> placed = shards.place({}, nullptr);
     spoil(placed[2]);
     try {
-      pipeline.run(placed, groups, 1, 1.0f);
+      pipeline.run(placed, groups, {});
       ADD_FAILURE() << "accepted: " << word;
     } catch (const UsageError& error) {
       EXPECT_THAT(error.what(), HasSubstr("shard 2"));
@@ -190,6 +222,11 @@ TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem)
   expect_refused("does not continue", [](ShardStates& shard) { shard.segments[1].begin++; });
   expect_refused("group 7", [](ShardStates& shard) { shard.segments[1].group = 7; });
 
+  groups[1] = LionOptions{};
+  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), groups, {}), UsageError);
+  groups = {LionOptions{}, LionOptions{}};
+  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), groups, {}), UsageError);
+
   TestShards untouched(Precision::kBf16, false);
   EXPECT_TRUE(same_bits(untouched, shards));
 }
@@ -198,19 +235,19 @@ TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem)
 
 class WindowPipelineOnFaultyDisk : public WindowPipelineTest {
  protected:
-  void run() { pipeline_.run(placed_, TestShards::groups(), 1, 1.0f); }
+  void run() { pipeline_.run(placed_, shards_.groups(), {}); }
 
   std::shared_ptr<tiering::DiskScript> disk_ = std::make_shared<tiering::DiskScript>();
   TestStore store_{std::make_unique<tiering::FaultyBackend>(disk_), 64};
   TestShards shards_{Precision::kBf16, false};
   std::vector<ShardStates> placed_ = shards_.place(everything(), &store_);
   tiering::HostArena arena_{host_, 8_MiB, log_};
-  WindowPipeline pipeline_{{.precision = Precision::kBf16,
-                            .window_elements = kSmallestWindow,
-                            .gradients_on_nvme = true},
-                           &store_.store(),
-                           arena_,
-                           store_.counters()};
+  WindowPipeline pipeline_{
+      {.format = Precision::kBf16, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
+      &store_.store(),
+      arena_,
+      threads_,
+      store_.counters()};
 };
 
 TEST_F(WindowPipelineOnFaultyDisk, ReportsAReadThatFails) {
@@ -287,10 +324,10 @@ TEST_F(WindowPipelineTest, ReadsTheNextWindowsBeforeItWritesTheFirst) {
     const std::vector<ShardStates> placed = shards.place(on_nvme, &store);
     tiering::HostArena arena(host_, 8_MiB, log_);
     WindowPipeline pipeline(
-        {.precision = Precision::kBf16, .window_elements = kSmallestWindow, .windows = kWindows},
-        &store.store(), arena, store.counters());
+        {.format = Precision::kBf16, .window_elements = kSmallestWindow, .windows = kWindows},
+        &store.store(), arena, threads_, store.counters());
     const std::size_t placing = placed.size() * kReadsPerWindow;  // one write each
-    pipeline.run(placed, TestShards::groups(), 1, 1.0f);
+    pipeline.run(placed, shards.groups(), {});
     requests.erase(requests.begin(), requests.begin() + static_cast<std::ptrdiff_t>(placing));
   }
   const auto first_write = std::ranges::find(requests, aio::OpKind::kWrite);

@@ -5,8 +5,8 @@
 #include <map>
 #include <utility>
 
-#include "strata/optim_cpu/adam.h"
 #include "strata/optim_cpu/convert.h"
+#include "strata/optim_cpu/update.h"
 
 namespace strata::promise {
 
@@ -54,8 +54,8 @@ void InMemoryLoop::take_gradients(bool first) {
   const bool fp32 = config_.gradient_accumulation_steps > 1;
   for (ParameterState& state : states_) {
     const torch::Tensor gradient = state.parameter.grad().contiguous();
-    optim_cpu::accumulate_gradient(precision_, fp32 || precision_ == Precision::kFp32, first,
-                                   static_cast<std::size_t>(gradient.numel()),
+    optim_cpu::accumulate_gradient(threads_, precision_, fp32 || precision_ == Precision::kFp32,
+                                   first, static_cast<std::size_t>(gradient.numel()),
                                    gradient.const_data_ptr(), state.gradient.data());
     state.parameter.mutable_grad().reset();
   }
@@ -92,15 +92,15 @@ double InMemoryLoop::step() {
   }
   ++steps_;
   for (ParameterState& state : states_) {
-    optim_cpu::adam_update_reference(
-        {.lr = config_.optimizer.lr,
-         .beta1 = config_.optimizer.beta1,
-         .beta2 = config_.optimizer.beta2,
-         .eps = config_.optimizer.eps,
-         .weight_decay = config_.optimizer.weight_decay},
-        steps_, static_cast<float>(scale),
-        {.precision = precision_,
-         .gradient_fp32 = accumulation > 1,
+    optim_cpu::update_reference(
+        optim::AdamOptions{.lr = config_.optimizer.lr,
+                           .beta1 = config_.optimizer.beta1,
+                           .beta2 = config_.optimizer.beta2,
+                           .eps = config_.optimizer.eps,
+                           .weight_decay = config_.optimizer.weight_decay},
+        {.step = steps_, .gradient_scale = static_cast<float>(scale)},
+        {.format = precision_,
+         .gradient_format = accumulation > 1 ? Precision::kFp32 : precision_,
          .count = static_cast<std::size_t>(state.parameter.numel()),
          .weight = state.parameter.data_ptr(),
          .master = state.master.empty() ? nullptr : state.master.data(),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "promise/training_run.h"
+#include "strata/optim_cpu/compute_threads.h"
 
 namespace strata::promise {
 
@@ -37,6 +38,7 @@ class InMemoryLoop {
   formats::DsConfig config_;
   models::Gpt2Config model_config_;
   Precision precision_;
+  optim_cpu::ComputeThreads threads_;
   models::Gpt2 model_;
   std::vector<ParameterState> states_;
   std::int64_t batches_ = 0;

@@ -9,7 +9,8 @@
 
 #include "strata/base/counters.h"
 #include "strata/base/number_format.h"
-#include "strata/optim_cpu/adam.h"
+#include "strata/optim_cpu/compute_threads.h"
+#include "strata/optim_cpu/update.h"
 #include "strata/tiering/host_arena.h"
 #include "strata/tiering/shard_store.h"
 
@@ -33,10 +34,13 @@ struct Segment {
 /// ranks.
 struct ShardStates {
   std::uint64_t count = 0;  ///< elements, padding included
-  bool gradient_fp32 =
-      false;  ///< the gradient home is fp32 (accumulated), else the weight's format
+  /// The gradient home is fp32 (accumulated), else the weight's format.
+  bool gradient_fp32 = false;
+  std::uint64_t stream = 0;  ///< of random rounding: another one for each shard
   StateHome weight, master, m, v, gradient;
-  std::vector<Segment> segments;  ///< in order, covering [0, count)
+  /// In order, covering [0, count). With int8 moments they begin at multiples of
+  /// kMomentBlockElements, and `count` is one.
+  std::vector<Segment> segments;
 };
 
 /// Hop 7 over everything: windows of (weight, master, m, v, gradient) flow through a fixed set of
@@ -48,11 +52,11 @@ struct ShardStates {
 class WindowPipeline {
  public:
   struct Options {
-    Precision precision = Precision::kFp32;
-    std::uint64_t window_elements = 1u << 20;  ///< a multiple of store chunk bytes / 2
+    StateFormat format;
+    /// A multiple of the store's chunk bytes / smallest_state_bytes(format).
+    std::uint64_t window_elements = 1u << 20;
     std::size_t windows = 3;         ///< buffers in rotation: read next, update this, write last
     bool gradients_on_nvme = false;  ///< windows then have room for an fp32 gradient
-    int threads = 0;                 ///< of the oneTBB arena; 0: all cores
   };
 
   /// Arena bytes that a pipeline with these options takes, for plans.
@@ -60,18 +64,20 @@ class WindowPipeline {
                                                  std::uint64_t buffer_alignment = 4096);
 
   /// `store` may be null when every state of every shard rests in memory (then no windows are
-  /// allocated).
+  /// allocated). `threads` must outlive the pipeline. Throws ConfigError for windows that do not
+  /// lie on the store's chunks.
   WindowPipeline(const Options& options, tiering::ShardStore* store, tiering::HostArena& arena,
-                 Counters& counters);
+                 ComputeThreads& threads, Counters& counters);
   ~WindowPipeline();
 
   /// Updates every shard once and waits until all of it is back at rest. `groups[segment.group]`
-  /// are the hyperparameters; `step` and `gradient_scale` as in adam_update. The time it stood
+  /// are the hyperparameters; all groups are of one optimizer, the one whose moments the format
+  /// has. The time it stood
   /// still for the disk is added to the wait of kFetch (arrivals) and kFlush (a free buffer, the
   /// last writes); the arithmetic to the busy time of kStep. Throws what Transfer::wait throws; the
   /// states are then partly updated and the run cannot go on.
-  void run(std::span<const ShardStates> shards, std::span<const AdamOptions> groups,
-           std::int64_t step, float gradient_scale);
+  void run(std::span<const ShardStates> shards, std::span<const OptimizerOptions> groups,
+           const UpdateStep& step);
 
   /// All windows, for IoQueue::prepare; empty when there are none.
   [[nodiscard]] std::span<std::byte> memory() const noexcept;

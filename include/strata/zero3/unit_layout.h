@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "strata/base/number_format.h"
+
 /// \file
 /// How the parameters of a unit lie in its flat vectors. No LibTorch.
 
@@ -20,9 +22,10 @@ struct ParameterLayout {
 
 /// A unit: the parameters that are gathered and released together. Trainable and frozen parameters
 /// are two flat vectors; within each, parameters follow in registration order, every one aligned to
-/// `kAlignmentElements`, so that LibTorch sees the alignment that its own allocator gives.
+/// `kAlignmentElements`: whole blocks of int8 moments, and the alignment that LibTorch's own
+/// allocator gives.
 struct UnitLayout {
-  static constexpr std::uint64_t kAlignmentElements = 32;
+  static constexpr std::uint64_t kAlignmentElements = kMomentBlockElements;
 
   std::string name;  ///< prefix of the parameters' full names: "h.3"; may be empty
   std::vector<ParameterLayout> parameters;

@@ -1,13 +1,10 @@
-/// \file
-/// Gradient accumulation over vectors; accumulate_reference.cpp does it one number at a time.
+#include "optim_cpu/highway_targets.h"
 
-#if defined(STRATA_OPTIM_CPU_ACCUMULATE_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef STRATA_OPTIM_CPU_ACCUMULATE_KERNELS_INL_H_
-#undef STRATA_OPTIM_CPU_ACCUMULATE_KERNELS_INL_H_
-#else
-#define STRATA_OPTIM_CPU_ACCUMULATE_KERNELS_INL_H_
-#endif
-
+// Highway includes this file again for every instruction set that it compiles for.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "optim_cpu/accumulate_kernels.cpp"
+#include "hwy/foreach_target.h"
+//
 #include "hwy/highway.h"
 #include "optim_cpu/kernel_spans.h"
 #include "optim_cpu/number_lanes-inl.h"
@@ -60,7 +57,7 @@ void accumulate_as(const AccumulateSpan& span, SumLanes& lanes) {
     accumulate_as<Source, Target, false>(span, lanes);
 }
 
-inline void accumulate(const AccumulateSpan& span, SumLanes& lanes) {
+void accumulate(const AccumulateSpan& span, SumLanes& lanes) {
   switch (span.precision) {
     case Precision::kFp32: return accumulate_as<Fp32Lanes, Fp32Lanes>(span, lanes);
     case Precision::kBf16:
@@ -77,5 +74,3 @@ inline void accumulate(const AccumulateSpan& span, SumLanes& lanes) {
 }  // namespace HWY_NAMESPACE
 }  // namespace strata::optim_cpu
 HWY_AFTER_NAMESPACE();
-
-#endif  // include guard, once per instruction set

@@ -1,0 +1,73 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "optim_cpu/kernel_table.h"
+#include "strata/base/error.h"
+#include "strata/optim_cpu/update.h"
+
+/// \file
+/// Which instruction sets there are kernels for, and how one is chosen.
+
+namespace strata::optim_cpu {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+TEST(KernelTargets, LeaveOutNoInstructionSetOfThisMachine) {
+  const std::vector<std::string_view> targets = kernel_targets();
+  EXPECT_EQ(targets.back(), "SCALAR");
+#if defined(__x86_64__) && !defined(__AVX512F__)  // a build for one machine has its best set only
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    EXPECT_THAT(targets, Contains("AVX2"));
+  }
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    EXPECT_THAT(targets, Contains("AVX3"));
+    EXPECT_EQ(targets.front(), "AVX3");
+  }
+#elif defined(__aarch64__)
+  EXPECT_THAT(targets, Contains("NEON"));
+#endif
+}
+
+TEST(KernelTargets, AreRefusedByNameWithTheNamesThatExist) {
+  try {
+    (void)find_kernels("AVX9", "the test");
+    FAIL() << "an unknown instruction set was accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("AVX9"));
+    EXPECT_THAT(error.what(), HasSubstr("SCALAR"));
+  }
+}
+
+TEST(KernelTargets, AreForcedAndTakenBack) {
+  const std::string_view best = kernel_target();
+  for (const std::string_view target : kernel_targets()) {
+    force_kernel_target(target);
+    EXPECT_EQ(kernel_target(), target);
+  }
+  EXPECT_THROW(force_kernel_target("AVX9"), ConfigError);
+  EXPECT_EQ(kernel_target(), "SCALAR");  // the last one that there is
+  force_kernel_target("");
+  EXPECT_EQ(kernel_target(), best);
+}
+
+TEST(KernelTargetsDeathTest, AreChosenByTheEnvironment) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // a new process: nothing is chosen yet
+  for (const std::string_view target : kernel_targets())
+    EXPECT_EXIT(
+        {
+          setenv("STRATA_SIMD", std::string(target).c_str(), 1);
+          std::_Exit(kernel_target() == target ? 0 : 1);
+        },
+        ::testing::ExitedWithCode(0), "")
+        << target;
+}
+
+}  // namespace
+}  // namespace strata::optim_cpu
