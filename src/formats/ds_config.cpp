@@ -85,6 +85,15 @@ Precision DsConfig::precision() const {
   return fp16.enabled ? Precision::kFp16 : Precision::kFp32;
 }
 
+StateFormat DsConfig::state_format() const {
+  StateFormat format = precision();
+  format.master = strata.states.master;
+  format.moments = strata.states.moments;
+  format.has_m = optimizer.keeps_m();
+  format.has_v = optimizer.keeps_v();
+  return format;
+}
+
 std::vector<std::string> DsConfig::nvme_directories() const {
   if (!strata.nvme_directories.empty()) return strata.nvme_directories;
   std::vector<std::string> directories;

@@ -38,12 +38,17 @@ constexpr std::uint32_t kNull = bit(JsonType::kNull);
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kAboveZero = std::numeric_limits<double>::denorm_min();
 
-constexpr std::array<std::string_view, 2> kOptimizerTypes = {"Adam", "AdamW"};
+constexpr std::array<std::string_view, 5> kOptimizerTypes = {"Adam", "AdamW", "SGD", "Adagrad",
+                                                             "Lion"};
 constexpr std::array<std::string_view, 4> kSchedulerTypes = {"", "WarmupLR", "WarmupDecayLR",
                                                              "WarmupCosineLR"};
 constexpr std::array<std::string_view, 2> kWarmupTypes = {"log", "linear"};
 constexpr std::array<std::string_view, 3> kDevices = {"none", "cpu", "nvme"};
 constexpr std::array<std::string_view, 4> kIoEngines = {"auto", "io_uring", "libaio", "threads"};
+constexpr std::array<std::string_view, 3> kMomentFormats = {
+    name_of(MomentFormat::kFp32), name_of(MomentFormat::kBf16), name_of(MomentFormat::kInt8)};
+constexpr std::array<std::string_view, 2> kMasterFormats = {name_of(MasterFormat::kFp32),
+                                                            name_of(MasterFormat::k24Bit)};
 
 std::uint64_t weight_element_bytes(const DsConfig& config) {
   return weight_bytes(config.precision());
@@ -53,10 +58,18 @@ std::uint64_t weight_element_bytes(const DsConfig& config) {
 std::uint64_t window_element_bytes(const DsConfig& config) {
   std::uint64_t bytes = 0;
   for (int kind = 0; kind < kStateKindCount; ++kind) {
-    bytes += state_bytes(config.precision(), static_cast<StateKind>(kind));
+    bytes += state_bytes(config.state_format(), static_cast<StateKind>(kind));
   }
   return bytes;
 }
+
+bool is_adam(const DsConfig& config) { return config.optimizer.is_adam(); }
+bool is_sgd(const DsConfig& config) { return config.optimizer.type == OptimizerType::kSgd; }
+bool is_adagrad(const DsConfig& config) { return config.optimizer.type == OptimizerType::kAdagrad; }
+bool has_betas(const DsConfig& config) {
+  return is_adam(config) || config.optimizer.type == OptimizerType::kLion;
+}
+bool has_eps(const DsConfig& config) { return is_adam(config) || is_adagrad(config); }
 
 bool any_schedule(const DsConfig& config) { return config.scheduler.type != SchedulerType::kNone; }
 bool ending_schedule(const DsConfig& config) { return config.scheduler.ends(); }
@@ -119,12 +132,24 @@ constexpr ConfigKey kKeys[] = {
     key("optimizer.params.lr", not_negative(at<&C::optimizer, &O::lr>)).or_auto([](C& c) {
       c.optimizer.lr = 5e-5;
     }),
-    key("optimizer.params.betas", BetasField{}).or_auto(),
-    key("optimizer.params.eps", positive(at<&C::optimizer, &O::eps>)).or_auto(),
+    key("optimizer.params.betas", BetasField{}).or_auto().only_for(has_betas),
+    key("optimizer.params.eps", positive(at<&C::optimizer, &O::eps>)).or_auto().only_for(has_eps),
     key("optimizer.params.weight_decay", not_negative(at<&C::optimizer, &O::weight_decay>))
         .or_auto(),
-    key("optimizer.params.adam_w_mode", BoolField{at<&C::optimizer, &O::adam_w_mode>}),
-    key("optimizer.params.bias_correction", BoolField{at<&C::optimizer, &O::bias_correction>}),
+    key("optimizer.params.adam_w_mode", BoolField{at<&C::optimizer, &O::adam_w_mode>})
+        .only_for(is_adam),
+    key("optimizer.params.bias_correction", BoolField{at<&C::optimizer, &O::bias_correction>})
+        .only_for(is_adam),
+    key("optimizer.params.momentum", not_negative(at<&C::optimizer, &O::momentum>))
+        .only_for(is_sgd),
+    key("optimizer.params.dampening", not_negative(at<&C::optimizer, &O::dampening>))
+        .only_for(is_sgd),
+    key("optimizer.params.nesterov", BoolField{at<&C::optimizer, &O::nesterov>}).only_for(is_sgd),
+    key("optimizer.params.lr_decay", not_negative(at<&C::optimizer, &O::lr_decay>))
+        .only_for(is_adagrad),
+    key("optimizer.params.initial_accumulator_value",
+        OnlyZero{"the sums of squares begin at nothing"})
+        .only_for(is_adagrad),
     unused("optimizer.params.torch_adam", kBool),
     unused("optimizer.params.fp32_optimizer_states", kBool),
     only_false("optimizer.params.amsgrad", "AMSGrad is not implemented"),
@@ -162,8 +187,11 @@ constexpr ConfigKey kKeys[] = {
     key("bf16.enabled", BoolField{at<&C::bf16, &Bf16Config::enabled>}).or_auto(),
     unused("bf16.immediate_grad_update", kBool),
     unused("bf16.check_grad_overflow", kBool),
-    only_false("bf16.bf16_master_weights_and_grads", "the master weights are always exact fp32"),
-    only_false("bf16.bf16_optimizer_states", "the optimizer states are fp32"),
+    only_false("bf16.bf16_master_weights_and_grads",
+               "the master weights are exact fp32, or of 24 bits with "
+               "\"strata\": {\"states\": {\"master\": \"24bit\"}}"),
+    only_false("bf16.bf16_optimizer_states",
+               "write \"strata\": {\"states\": {\"moments\": \"bf16\"}} instead"),
     key("bfloat16.enabled", BoolField{at<&C::bf16, &Bf16Config::enabled>})
         .or_auto()
         .older_name_of("bf16.enabled"),
@@ -316,6 +344,11 @@ constexpr ConfigKey kKeys[] = {
     key("strata.window_elements",
         elements(at<&C::strata, &T::window_elements>, 0, window_element_bytes)),
     key("strata.threads", whole(at<&C::strata, &T::threads>, 0, 4096)),
+    key("strata.states.moments",
+        choice<&C::strata, &T::states, &StatesConfig::moments>(kMomentFormats)),
+    key("strata.states.master",
+        choice<&C::strata, &T::states, &StatesConfig::master>(kMasterFormats)),
+    key("strata.simd", TextField{at<&C::strata, &T::simd>}),
 
     // communication and the rest of the top level
     unused("managed_gradient_accumulation", kBool),

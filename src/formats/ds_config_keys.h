@@ -88,6 +88,11 @@ struct OnlyFalse {
   std::string_view advice;
 };
 
+/// A number whose other values would change what is trained: only 0 passes.
+struct OnlyZero {
+  std::string_view advice;
+};
+
 /// Never passes.
 struct Refused {
   std::string_view advice;
@@ -95,7 +100,7 @@ struct Refused {
 
 using KeyTarget = std::variant<BoolField, IntegerField, NumberField, OptionalNumberField,
                                BetasField, TextField, TextListField, BytesField, OptionalBytesField,
-                               ChoiceField, WithoutEffect, OnlyFalse, Refused>;
+                               ChoiceField, WithoutEffect, OnlyFalse, OnlyZero, Refused>;
 
 struct ConfigKey {
   std::string_view path;  ///< "zero_optimization.offload_param.device"

@@ -56,6 +56,9 @@ void DsConfigReader::read(const JsonValue& root) {
   check_stage();
   choose_precision();
   check_fp16();
+  check_master();
+  check_parameters();
+  complete_optimizer();
   complete_scheduler();
 }
 
@@ -128,19 +131,47 @@ void DsConfigReader::check_fp16() const {
       ->fail("the loss scale would begin below min_loss_scale");
 }
 
+void DsConfigReader::check_master() const {
+  if (config_.strata.states.master == MasterFormat::kFp32) return;
+  if (config_.precision() == Precision::kBf16) return;
+  given("strata.states.master")
+      ->fail(
+          "a master of 24 bits is bf16 weights and 8 bits more, but bf16 is not enabled; set "
+          "\"bf16\": {\"enabled\": true} or leave the master as \"fp32\"");
+}
+
+/// Refuses parameters of another optimizer or schedule than the one that is named.
+void DsConfigReader::check_parameters() const {
+  for (const ConfigKey& key : config_keys()) {
+    if (key.applies == nullptr || key.applies(config_)) continue;
+    const JsonValue* const value = given(key.path);
+    if (value == nullptr) continue;
+    const std::string section(key.path.substr(0, key.path.find('.')));
+    const JsonValue* const type = given(section + ".type");
+    if (type != nullptr) value->fail("is not a parameter of " + type->as_string());
+    value->fail(section == "optimizer" ? "is not a parameter of AdamW, which is the default"
+                                       : "has no meaning without " + section + ".type");
+  }
+}
+
+void DsConfigReader::complete_optimizer() {
+  OptimizerConfig& optimizer = config_.optimizer;
+  if (optimizer.type == OptimizerType::kAdagrad) {
+    if (given("optimizer.params.lr") == nullptr) optimizer.lr = 1e-2;
+    if (given("optimizer.params.eps") == nullptr || is_auto("optimizer.params.eps")) {
+      optimizer.eps = 1e-10;
+    }
+  }
+  if (optimizer.nesterov && (optimizer.momentum == 0 || optimizer.dampening != 0)) {
+    given("optimizer.params.nesterov")->fail("takes a momentum above 0 and no dampening");
+  }
+}
+
 void DsConfigReader::complete_scheduler() {
   SchedulerConfig& scheduler = config_.scheduler;
   if (scheduler.type == SchedulerType::kWarmupDecayLR &&
       given("scheduler.params.warmup_max_lr") == nullptr) {
     scheduler.warmup_max_lr = 1e-3;  // DeepSpeed's default of this schedule alone
-  }
-  for (const ConfigKey& key : config_keys()) {
-    if (key.applies == nullptr || key.applies(config_)) continue;
-    const JsonValue* const value = given(key.path);
-    if (value == nullptr) continue;
-    const JsonValue* const type = given("scheduler.type");
-    if (type == nullptr) value->fail("has no meaning without scheduler.type");
-    value->fail("is not a parameter of " + type->as_string());
   }
   if (scheduler.ends() && given("scheduler.params.total_num_steps") == nullptr) {
     given("scheduler.type")

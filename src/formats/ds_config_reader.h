@@ -26,6 +26,9 @@ class DsConfigReader {
   void check_stage() const;
   void choose_precision();
   void check_fp16() const;
+  void check_master() const;
+  void check_parameters() const;
+  void complete_optimizer();
   void complete_scheduler();
 
   /// The value of a key of the file; nullptr when it is absent or null.

@@ -138,6 +138,10 @@ struct Storer {
     if (value.as_bool()) value.fail("only false is supported: " + std::string(target.advice));
   }
 
+  void operator()(const OnlyZero& target) const {
+    if (value.as_double() != 0) value.fail("only 0 is supported: " + std::string(target.advice));
+  }
+
   void operator()(const Refused& target) const {
     value.fail("not supported: " + std::string(target.advice));
   }

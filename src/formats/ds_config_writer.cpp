@@ -44,6 +44,7 @@ struct Formatter {
   }
   Json operator()(const WithoutEffect&) const { return nullptr; }
   Json operator()(const OnlyFalse&) const { return nullptr; }
+  Json operator()(const OnlyZero&) const { return nullptr; }
   Json operator()(const Refused&) const { return nullptr; }
 };
 

@@ -28,23 +28,39 @@
 
 namespace strata::formats {
 
-enum class OptimizerType : std::uint8_t { kAdam, kAdamW };
+enum class OptimizerType : std::uint8_t { kAdam, kAdamW, kSgd, kAdagrad, kLion };
 
-/// "optimizer". DeepSpeed's "Adam" is AdamW too unless params.adam_w_mode is false.
+/// "optimizer". DeepSpeed's "Adam" is AdamW too unless params.adam_w_mode is false. The other
+/// optimizers' defaults are DeepSpeed's as well; a parameter that an optimizer does not have keeps
+/// its default and means nothing.
 struct OptimizerConfig {
   OptimizerType type = OptimizerType::kAdamW;  ///< as the file names it
-  double lr = 1e-3;
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;
-  double weight_decay = 0.0;  ///< 0 for AdamW as well: DeepSpeed's default, not torch's 0.01
-  bool adam_w_mode = true;
-  bool bias_correction = true;
+  double lr = 1e-3;                            ///< a file's default for Adagrad is 1e-2
+  double beta1 = 0.9;                          ///< Adam, AdamW, Lion
+  double beta2 = 0.999;                        ///< likewise
+  double eps = 1e-8;            ///< Adam, AdamW, Adagrad; a file's default for Adagrad is 1e-10
+  double weight_decay = 0.0;    ///< 0 for AdamW as well: DeepSpeed's default, not torch's 0.01
+  bool adam_w_mode = true;      ///< Adam
+  bool bias_correction = true;  ///< Adam, AdamW
+  double momentum = 0.0;        ///< SGD
+  double dampening = 0.0;       ///< SGD
+  bool nesterov = false;        ///< SGD
+  double lr_decay = 0.0;        ///< Adagrad
 
+  [[nodiscard]] bool is_adam() const {
+    return type == OptimizerType::kAdam || type == OptimizerType::kAdamW;
+  }
   /// What `type` and `adam_w_mode` come to: AdamW's decay, or Adam's L2 term.
   [[nodiscard]] bool decoupled_weight_decay() const {
     return type == OptimizerType::kAdamW || adam_w_mode;
   }
+  /// Whether it keeps a first moment: all but Adagrad and SGD without momentum.
+  [[nodiscard]] bool keeps_m() const {
+    return is_adam() || type == OptimizerType::kLion ||
+           (type == OptimizerType::kSgd && momentum != 0.0);
+  }
+  /// Whether it keeps a second moment: Adam, AdamW and Adagrad.
+  [[nodiscard]] bool keeps_v() const { return is_adam() || type == OptimizerType::kAdagrad; }
   bool operator==(const OptimizerConfig&) const = default;
 };
 
@@ -120,6 +136,13 @@ struct AioConfig {
 
 enum class IoEngine : std::uint8_t { kAuto, kIoUring, kLibaio, kThreads };
 
+/// "strata.states": how the optimizer's states rest, see number_format.h.
+struct StatesConfig {
+  MomentFormat moments = MomentFormat::kFp32;
+  MasterFormat master = MasterFormat::kFp32;  ///< k24Bit with bf16 only
+  bool operator==(const StatesConfig&) const = default;
+};
+
 /// "strata": what DeepSpeed has no word for.
 ///
 ///     "strata": {
@@ -130,7 +153,9 @@ enum class IoEngine : std::uint8_t { kAuto, kIoUring, kLibaio, kThreads };
 ///       "recompute": true,
 ///       "chunk_bytes": "1MiB",
 ///       "window_elements": 16777216,
-///       "threads": 8
+///       "threads": 8,
+///       "states": {"moments": "fp32" | "bf16" | "int8", "master": "fp32" | "24bit"},
+///       "simd": "AVX2"
 ///     }
 struct StrataConfig {
   std::optional<std::uint64_t> device_budget_bytes;  ///< nullopt: no bound named
@@ -143,6 +168,8 @@ struct StrataConfig {
   std::uint64_t chunk_bytes = 1u << 20;  ///< of the shard store
   std::int64_t window_elements = 0;      ///< of the optimizer's window; 0: the plan decides
   std::int64_t threads = 0;              ///< of the optimizer; 0: one per core
+  StatesConfig states;
+  std::string simd;  ///< instruction set of the optimizer; empty: the best, or STRATA_SIMD
   bool operator==(const StrataConfig&) const = default;
 };
 
@@ -184,6 +211,9 @@ struct DsConfig {
   void set_total_steps(std::int64_t optimizer_steps);
 
   [[nodiscard]] Precision precision() const;
+  /// The formats of all states: precision, `strata.states`, and the moments that the optimizer
+  /// keeps.
+  [[nodiscard]] StateFormat state_format() const;
 
   /// Directories for the nvme tier: strata.nvme, else the nvme_paths of the offload sections, each
   /// once. Empty: none is named.
