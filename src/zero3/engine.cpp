@@ -5,6 +5,7 @@
 
 #include "strata/base/error.h"
 #include "zero3/engine_impl.h"
+#include "zero3/optimizer_groups.h"
 
 namespace strata {
 
@@ -86,7 +87,7 @@ StepReport Engine::Impl::step() {
       if (!unit->gradient_empty) shards.push_back(unit->states);
     }
     parameters_->invalidate();
-    pipeline_->run(shards, optimizer_groups(report.lr),
+    pipeline_->run(shards, zero3::optimizer_groups(config_.optimizer, report.lr),
                    {.step = step_ + 1, .gradient_scale = static_cast<float>(scale)});
     report.step = ++step_;
     report.updated = true;

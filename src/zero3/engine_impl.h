@@ -47,7 +47,7 @@ struct Engine::Impl {
   std::unique_ptr<Logger> own_log_;
   Logger& log_;
   formats::DsConfig config_;
-  Precision precision_;
+  StateFormat format_;
   optim_cpu::ComputeThreads threads_;  ///< of hops 6 and 7
   Counters counters_;
   tiering::Budget device_, host_, nvme_;
@@ -85,7 +85,6 @@ struct Engine::Impl {
   [[nodiscard]] optim_cpu::StateHome make_home(tiering::Tier tier, std::uint64_t count,
                                                std::uint64_t element_bytes,
                                                const std::string& what);
-  [[nodiscard]] std::vector<optim::OptimizerOptions> optimizer_groups(double lr) const;
   /// Norm of all gradients of the step, unscaled; nullopt after an overflow, whose unit is logged.
   [[nodiscard]] std::optional<double> gradient_norm();
   void forget_gradients();

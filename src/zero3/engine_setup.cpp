@@ -10,6 +10,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "zero3/engine_impl.h"
+#include "zero3/optimizer_groups.h"
 
 /// \file
 /// How an engine comes to be: config, units and their homes, plan, memory.
@@ -21,10 +22,6 @@ using tiering::Tier;
 using zero3::Unit;
 
 namespace {
-
-// Groups of hyperparameters, see optimizer_groups.
-constexpr std::uint32_t kDecayGroup = 0;
-constexpr std::uint32_t kNoDecayGroup = 1;
 
 // Operations in flight are bounded by slots and windows, times the directories they are striped
 // over.
@@ -82,7 +79,7 @@ std::unique_ptr<tiering::HostArena> make_arena(Budget& budget, Logger& log, int 
 
 zero3::PlanInput Engine::plan_input_from(const formats::DsConfig& config) {
   zero3::PlanInput input;
-  input.precision = config.precision();
+  input.format = config.state_format();
   input.parameter_tier = tier_of(config.zero.offload_param.device);
   input.optimizer_tier = tier_of(config.zero.offload_optimizer.device);
   input.accumulate_fp32 = config.gradient_accumulation_steps > 1;
@@ -112,7 +109,7 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
     : own_log_(log == nullptr ? std::make_unique<Logger>() : nullptr),
       log_(log == nullptr ? *own_log_ : *log),
       config_((config.resolve_batch(/*world_size=*/1), std::move(config))),
-      precision_(config_.precision()),
+      format_(config_.state_format()),
       threads_(static_cast<int>(config_.strata.threads)),
       device_(Tier::kDevice, config_.strata.device_budget_bytes.value_or(Budget::kUnlimited)),
       host_(Tier::kHost, config_.strata.host_budget_bytes.value_or(Budget::kUnlimited)),
@@ -121,6 +118,9 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
       scaler_(config_.fp16.enabled ? zero3::LossScaler(config_.fp16) : zero3::LossScaler()),
       anchor_(torch::zeros({}, torch::requires_grad())),
       plan_input_(Engine::plan_input_from(config_)) {
+  for (const auto& group : zero3::optimizer_groups(config_.optimizer, config_.optimizer.lr)) {
+    optim::check(group);
+  }
   const std::vector<std::string> names = config_.nvme_directories();
   const std::vector<std::filesystem::path> directories(names.begin(), names.end());
   for (const auto& directory : directories) make_directory(directory);
@@ -165,10 +165,10 @@ Unit& Engine::Impl::make_unit(torch::nn::Module& module, ShardOptions options) {
   if (!placement_) {
     const bool on_nvme =
         plan_input_.parameter_tier == Tier::kNvme || plan_input_.optimizer_tier == Tier::kNvme;
-    placement_.emplace(precision_, on_nvme ? store_.get() : nullptr, host_, log_);
+    placement_.emplace(format_, on_nvme ? store_.get() : nullptr, host_, log_);
   }
   auto unit = std::make_unique<Unit>(*this, static_cast<zero3::UnitId>(units_.size()),
-                                     std::move(options.name), module, precision_);
+                                     std::move(options.name), module, format_.precision);
   set_homes(*unit);
   placement_->place(*unit, options.initializer);
   unit->adopt_parameters();
@@ -188,7 +188,7 @@ optim_cpu::StateHome Engine::Impl::make_home(Tier tier, std::uint64_t count,
 
 void Engine::Impl::set_homes(Unit& unit) {
   const auto home = [&](Tier tier, StateKind kind, std::uint64_t count) {
-    return make_home(tier, count, state_bytes(precision_, kind),
+    return make_home(tier, count, state_bytes(format_, kind),
                      unit.name() + " " + std::string(name_of(kind)));
   };
   const Tier parameter_tier = plan_input_.parameter_tier;
@@ -200,14 +200,15 @@ void Engine::Impl::set_homes(Unit& unit) {
   optim_cpu::ShardStates& states = unit.states;
   states.count = count;
   states.stream = units_.size();
-  states.gradient_fp32 = plan_input_.accumulate_fp32 || precision_ == Precision::kFp32;
+  states.gradient_fp32 = plan_input_.accumulate_fp32 || format_.precision == Precision::kFp32;
   states.weight = unit.trainable().weight;
   states.master = home(optimizer_tier, StateKind::kMaster, count);
   states.m = home(optimizer_tier, StateKind::kM, count);
   states.v = home(optimizer_tier, StateKind::kV, count);
   for (const zero3::ParameterLayout* parameter : unit.trainable_layouts()) {
-    const std::uint32_t group =
-        config_.decays(unit.layout().full_name(*parameter)) ? kDecayGroup : kNoDecayGroup;
+    const std::uint32_t group = config_.decays(unit.layout().full_name(*parameter))
+                                    ? zero3::kDecayGroup
+                                    : zero3::kNoDecayGroup;
     if (!states.segments.empty() && states.segments.back().group == group) continue;
     if (!states.segments.empty()) states.segments.back().end = parameter->offset;
     states.segments.push_back({parameter->offset, count, group});
@@ -217,25 +218,8 @@ void Engine::Impl::set_homes(Unit& unit) {
 void Engine::Impl::set_gradient_home(Unit& unit, Tier tier) {
   unit.states.gradient =
       make_home(tier, unit.states.count,
-                state_bytes(precision_, StateKind::kGradient, unit.states.gradient_fp32),
+                state_bytes(format_, StateKind::kGradient, unit.states.gradient_fp32),
                 unit.name() + " gradient");
-}
-
-std::vector<optim::OptimizerOptions> Engine::Impl::optimizer_groups(double lr) const {
-  const formats::OptimizerConfig& optimizer = config_.optimizer;
-  optim::AdamOptions decay{.lr = lr,
-                           .beta1 = optimizer.beta1,
-                           .beta2 = optimizer.beta2,
-                           .eps = optimizer.eps,
-                           .weight_decay = optimizer.weight_decay,
-                           .decoupled_weight_decay = optimizer.decoupled_weight_decay(),
-                           .bias_correction = optimizer.bias_correction};
-  optim::AdamOptions no_decay = decay;
-  no_decay.weight_decay = 0.0;
-  std::vector<optim::OptimizerOptions> groups(2);
-  groups[kDecayGroup] = decay;
-  groups[kNoDecayGroup] = no_decay;
-  return groups;
 }
 
 void Engine::Impl::prepare() {
@@ -265,9 +249,9 @@ void Engine::Impl::prepare() {
     gradient_slots_ =
         std::make_unique<tiering::PinnedSlots>(host, plan.gradient_slots, plan.slot_bytes);
     gradients_ = std::make_unique<zero3::GradientCoordinator>(
-        precision_, device_arena_->take(plan.bucket_bytes, "gradient bucket"), *gradient_slots_,
-        store_.get(), threads_, counters_);
-    optim_cpu::WindowPipeline::Options options{.format = precision_,
+        format_.precision, device_arena_->take(plan.bucket_bytes, "gradient bucket"),
+        *gradient_slots_, store_.get(), threads_, counters_);
+    optim_cpu::WindowPipeline::Options options{.format = format_,
                                                .gradients_on_nvme = plan.gradients_on_nvme};
     if (plan.windows > 0) {
       options.windows = plan.windows;

@@ -44,15 +44,16 @@ class InitialPlacement::VectorWriter {
                const optim_cpu::StateHome& master)
       : placement_(placement),
         count_(vector.count),
-        weight_{&vector.weight, weight_bytes(placement.precision_), placement.weight_staging_},
-        master_{&master, state_bytes(placement.precision_, StateKind::kMaster),
+        weight_{&vector.weight, state_bytes(placement.format_, StateKind::kWeight),
+                placement.weight_staging_},
+        master_{&master, state_bytes(placement.format_, StateKind::kMaster),
                 placement.master_staging_} {}
 
   void append(std::span<const float> masters) {
     while (!masters.empty()) {
       const std::uint64_t room = piece_end() - position_;
       const auto part = masters.first(std::min<std::uint64_t>(room, masters.size()));
-      optim_cpu::split_master(placement_.precision_, part, weight_.at(position_, piece_begin_),
+      optim_cpu::split_master(placement_.format_, part, weight_.at(position_, piece_begin_),
                               master_.at(position_, piece_begin_));
       position_ += part.size();
       masters = masters.subspan(part.size());
@@ -84,18 +85,24 @@ class InitialPlacement::VectorWriter {
   std::uint64_t piece_begin_ = 0, position_ = 0;
 };
 
-InitialPlacement::InitialPlacement(Precision precision, tiering::ShardStore* store,
+InitialPlacement::InitialPlacement(const StateFormat& format, tiering::ShardStore* store,
                                    tiering::Budget& host, Logger& log)
-    : precision_(precision), store_(store) {
+    : format_(format), store_(store) {
   if (store == nullptr) {
     piece_elements_ = std::uint64_t{1} << 20;
     return;
   }
-  piece_elements_ = store->chunk_bytes() / 2;
-  const std::uint64_t staging_bytes = piece_elements_ * sizeof(float);
-  arena_.emplace(host, 2 * staging_bytes, log);
-  weight_staging_ = arena_->take(staging_bytes, "staging of initial weights");
-  master_staging_ = arena_->take(staging_bytes, "staging of initial masters");
+  // Pieces of both are whole chunks.
+  const std::uint64_t weight_width = state_bytes(format, StateKind::kWeight);
+  const std::uint64_t master_width = state_bytes(format, StateKind::kMaster);
+  const std::uint64_t narrower =
+      master_width == 0 ? weight_width : std::min(weight_width, master_width);
+  piece_elements_ = store->chunk_bytes() / narrower;
+  arena_.emplace(host, piece_elements_ * (weight_width + master_width), log);
+  weight_staging_ = arena_->take(piece_elements_ * weight_width, "staging of initial weights");
+  if (master_width > 0) {
+    master_staging_ = arena_->take(piece_elements_ * master_width, "staging of initial masters");
+  }
 }
 
 void InitialPlacement::place(Unit& unit, const ParameterInitializer& initializer) {

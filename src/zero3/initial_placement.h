@@ -16,12 +16,12 @@ namespace strata::zero3 {
 
 /// Brings a new unit's values to their homes, parameter by parameter: from the module's own tensors
 /// or from an initializer, as fp32 masters split into weight and remainder. Memory: one parameter
-/// in fp32, and for homes on nvme a staging buffer of 4 chunks that is charged to the host budget
-/// as long as this object lives. Optimizer moments need nothing: homes start as zeros.
+/// in fp32, and for homes on nvme a staging buffer of at most 3 chunks that is charged to the host
+/// budget as long as this object lives. Optimizer moments need nothing: homes start as zeros.
 class InitialPlacement {
  public:
   /// `store` is null when nothing rests on nvme.
-  InitialPlacement(Precision precision, tiering::ShardStore* store, tiering::Budget& host,
+  InitialPlacement(const StateFormat& format, tiering::ShardStore* store, tiering::Budget& host,
                    Logger& log);
 
   /// The unit's homes are set; its parameters still hold their initial values (or none, on the meta
@@ -32,7 +32,7 @@ class InitialPlacement {
  private:
   class VectorWriter;
 
-  Precision precision_;
+  StateFormat format_;
   tiering::ShardStore* store_;
   std::uint64_t piece_elements_ = 0;
   std::optional<tiering::HostArena> arena_;

@@ -56,7 +56,7 @@ class Facts {
   }
 
   [[nodiscard]] std::uint64_t region_bytes(const UnitLayout& unit) const {
-    const std::uint64_t width = weight_bytes(input_.precision);
+    const std::uint64_t width = weight_bytes(input_.format.precision);
     return vector_bytes(unit.trainable_count, width) + vector_bytes(unit.frozen_count, width);
   }
 
@@ -72,9 +72,9 @@ class Facts {
   [[nodiscard]] std::uint64_t home_bytes(Tier tier, StateKind kind) const {
     std::uint64_t total = 0;
     for (const UnitLayout& unit : input_.units) {
-      total += resting_bytes(tier, unit.trainable_count, state_bytes(input_.precision, kind));
+      total += resting_bytes(tier, unit.trainable_count, state_bytes(input_.format, kind));
       if (kind == StateKind::kWeight) {
-        total += resting_bytes(tier, unit.frozen_count, weight_bytes(input_.precision));
+        total += resting_bytes(tier, unit.frozen_count, weight_bytes(input_.format.precision));
       }
     }
     return total;
@@ -86,9 +86,8 @@ class Facts {
   }
 
   [[nodiscard]] std::uint64_t gradient_bytes(Tier tier, const UnitLayout& unit) const {
-    return resting_bytes(
-        tier, unit.trainable_count,
-        state_bytes(input_.precision, StateKind::kGradient, input_.accumulate_fp32));
+    return resting_bytes(tier, unit.trainable_count,
+                         state_bytes(input_.format, StateKind::kGradient, input_.accumulate_fp32));
   }
 
   /// Of all units, in host memory.
@@ -100,9 +99,11 @@ class Facts {
 
   [[nodiscard]] bool on_nvme(Tier tier) const { return tier == Tier::kNvme; }
   [[nodiscard]] bool weights_on_nvme() const { return on_nvme(input_.parameter_tier); }
-  /// In fp32 the weight is the master: it moves with the optimizer whatever tier the rest is in.
+  /// Whether the step finds weights or optimizer states on nvme.
   [[nodiscard]] bool states_on_nvme() const {
-    return largest_trainable_ > 0 && (weights_on_nvme() || on_nvme(input_.optimizer_tier));
+    if (largest_trainable_ == 0) return false;
+    return weights_on_nvme() ||
+           (on_nvme(input_.optimizer_tier) && optimizer_bytes(Tier::kNvme) > 0);
   }
 
   [[nodiscard]] std::uint64_t slot_bytes() const { return slot_bytes_; }
@@ -112,11 +113,11 @@ class Facts {
 
   /// Packed gradients pass the device in pieces whose fp32 form fills a slot.
   [[nodiscard]] std::uint64_t bucket_bytes() const {
-    return trainable() ? slot_bytes_ / sizeof(float) * weight_bytes(input_.precision) : 0;
+    return trainable() ? slot_bytes_ / sizeof(float) * weight_bytes(input_.format.precision) : 0;
   }
 
   [[nodiscard]] std::uint64_t window_elements(std::uint64_t multiple) const {
-    const std::uint64_t grid = std::max<std::uint64_t>(input_.chunk_bytes / 2, 2048);
+    const std::uint64_t grid = input_.chunk_bytes / smallest_state_bytes(input_.format);
     const std::uint64_t whole = round_up(std::max<std::uint64_t>(largest_trainable_, 1), grid);
     std::uint64_t elements = std::min(grid * multiple, whole);
     if (input_.window_elements_max > 0) {
@@ -126,7 +127,7 @@ class Facts {
   }
 
   [[nodiscard]] std::size_t fetch_slots_wished() const {
-    const std::uint64_t bytes = input_.prefetch_elements * weight_bytes(input_.precision);
+    const std::uint64_t bytes = input_.prefetch_elements * weight_bytes(input_.format.precision);
     return std::max<std::size_t>(2, ceil_div(bytes, slot_bytes_));
   }
 
@@ -157,7 +158,7 @@ Staging staging_of(const Facts& facts, const PlanInput& input, std::size_t level
     staging.windows = kLevels[level].windows;
     staging.window_elements = facts.window_elements(kLevels[level].window_multiple);
     staging.windows_total =
-        optim_cpu::WindowPipeline::arena_bytes({.format = input.precision,
+        optim_cpu::WindowPipeline::arena_bytes({.format = input.format,
                                                 .window_elements = staging.window_elements,
                                                 .windows = staging.windows,
                                                 .gradients_on_nvme = gradients_on_nvme});
@@ -245,7 +246,7 @@ std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
   if (input.parameter_tier == Tier::kDevice) return 0;
   const std::uint64_t fixed = homes_in(Tier::kDevice, facts, input) + facts.bucket_bytes();
   const std::uint64_t live =
-      round_up(input.live_elements_max * weight_bytes(input.precision), kPage);
+      round_up(input.live_elements_max * weight_bytes(input.format.precision), kPage);
   const std::uint64_t wished =
       std::max(facts.largest_region(), std::min(facts.all_regions(), live));
   const std::uint64_t room = input.budgets.device - fixed;  // smallest_device was checked before
@@ -292,6 +293,21 @@ void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradi
   item("optimizer windows", Tier::kHost, staging.windows_total);
   item("unsharded units", Tier::kDevice, plan.device_cache_bytes);
   item("gradient bucket", Tier::kDevice, plan.bucket_bytes);
+}
+
+/// "a trainable parameter at rest: 5 bytes (weight 2, master 1, m 1, v 1)".
+std::string parameter_at_rest(const StateFormat& format) {
+  std::uint64_t total = 0;
+  std::string parts;
+  for (const StateKind kind :
+       {StateKind::kWeight, StateKind::kMaster, StateKind::kM, StateKind::kV}) {
+    const std::uint64_t bytes = state_bytes(format, kind);
+    if (bytes == 0) continue;
+    total += bytes;
+    parts.append(parts.empty() ? "" : ", ").append(name_of(kind)).append(" ");
+    parts.append(std::to_string(bytes));
+  }
+  return "a trainable parameter at rest: " + std::to_string(total) + " bytes (" + parts + ")";
 }
 
 }  // namespace
@@ -346,6 +362,7 @@ TierBytes smallest_budgets(const PlanInput& input) {
 
 std::string describe(const Plan& plan, const PlanInput& input) {
   std::ostringstream out;
+  out << "  " << parameter_at_rest(input.format) << "\n";
   for (const PlanItem& item : plan.items) {
     out << "  " << name_of(item.tier) << std::string(8 - name_of(item.tier).size(), ' ')
         << format_bytes(item.bytes) << "  " << item.what << "\n";

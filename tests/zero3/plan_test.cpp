@@ -5,6 +5,7 @@
 
 #include <random>
 #include <tuple>
+#include <vector>
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -29,9 +30,84 @@ PlanInput gpt2_like() {
   PlanInput input;
   input.units.push_back(unit_of(39'000'000));
   for (int i = 0; i < 12; ++i) input.units.push_back(unit_of(7'000'000));
-  input.precision = Precision::kBf16;
+  input.format = Precision::kBf16;
   input.budgets = {Budget::kUnlimited, Budget::kUnlimited, Budget::kUnlimited};
   return input;
+}
+
+/// Every combination of formats and of moments that an optimizer keeps.
+std::vector<StateFormat> all_formats() {
+  std::vector<StateFormat> formats;
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp16}) {
+    for (const MasterFormat master : {MasterFormat::kFp32, MasterFormat::k24Bit}) {
+      if (master == MasterFormat::k24Bit && precision != Precision::kBf16) continue;
+      for (const MomentFormat moments :
+           {MomentFormat::kFp32, MomentFormat::kBf16, MomentFormat::kInt8}) {
+        for (const int kept : {0, 1, 2, 3}) {
+          StateFormat format = precision;
+          format.master = master;
+          format.moments = moments;
+          format.has_m = (kept & 1) != 0;
+          format.has_v = (kept & 2) != 0;
+          formats.push_back(format);
+        }
+      }
+    }
+  }
+  return formats;
+}
+
+std::uint64_t optimizer_bytes(const StateFormat& format) {
+  return state_bytes(format, StateKind::kMaster) + state_bytes(format, StateKind::kM) +
+         state_bytes(format, StateKind::kV);
+}
+
+TEST(Plan, EveryFormatTakesTheBytesOfItsStates) {
+  for (const StateFormat& format : all_formats()) {
+    PlanInput input = gpt2_like();
+    input.format = format;
+    const std::uint64_t parameters = 39'000'000 + 12ull * 7'000'000;
+    const std::uint64_t states = parameters * optimizer_bytes(format);
+    const std::uint64_t weights = parameters * weight_bytes(format.precision);
+    const Plan on_nvme = make_plan(input);
+    EXPECT_GE(on_nvme.total.nvme, weights + states) << describe(on_nvme, input);
+    EXPECT_LT(on_nvme.total.nvme, weights + states + 1_MiB) << describe(on_nvme, input);
+    input.parameter_tier = Tier::kDevice;
+    input.optimizer_tier = Tier::kHost;
+    const Plan in_memory = make_plan(input);
+    EXPECT_EQ(in_memory.total.nvme, 0u);
+    EXPECT_EQ(in_memory.windows, 0u);
+    EXPECT_GE(in_memory.total.host, states + parameters * weight_bytes(format.precision));
+    EXPECT_LT(in_memory.total.host, states + parameters * weight_bytes(format.precision) + 5_MiB);
+  }
+}
+
+TEST(Plan, WindowsOfEveryFormatAreWholeChunksOfEveryState) {
+  for (const StateFormat& format : all_formats()) {
+    for (const std::uint64_t chunk : {4_KiB, 64_KiB, 1_MiB}) {
+      PlanInput input = gpt2_like();
+      input.format = format;
+      input.chunk_bytes = chunk;
+      const Plan plan = make_plan(input);
+      ASSERT_GT(plan.window_elements, 0u);
+      for (int kind = 0; kind < kStateKindCount; ++kind) {
+        const std::uint64_t bytes = state_bytes(format, static_cast<StateKind>(kind));
+        EXPECT_EQ(plan.window_elements * bytes % chunk, 0u)
+            << name_of(static_cast<StateKind>(kind)) << "\n"
+            << describe(plan, input);
+      }
+    }
+  }
+}
+
+TEST(Plan, AnOptimizerWithoutStatesNeedsNoWindowsForThem) {
+  PlanInput input = gpt2_like();  // optimizer states on nvme
+  input.parameter_tier = Tier::kHost;
+  input.format = Precision::kFp32;
+  input.format.has_m = input.format.has_v = false;  // SGD
+  const Plan plan = make_plan(input);
+  EXPECT_EQ(plan.windows, 0u);
+  EXPECT_EQ(plan.total.nvme, 0u);
 }
 
 TEST(Plan, PutsHomesWhereTheInputSays) {
@@ -62,6 +138,7 @@ TEST(Plan, ItemsAddUpToTheTotals) {
 }
 
 TEST(Plan, NeverExceedsABudgetAndNamesTheSmallestThatWorks) {
+  const std::vector<StateFormat> formats = all_formats();
   std::mt19937 random(7);
   for (int round = 0; round < 200; ++round) {
     PlanInput input;
@@ -70,7 +147,7 @@ TEST(Plan, NeverExceedsABudgetAndNamesTheSmallestThatWorks) {
       input.units.push_back(unit_of(1 + random() % 3'000'000, random() % 2 * (random() % 500'000)));
     }
     constexpr Tier kTiers[] = {Tier::kDevice, Tier::kHost, Tier::kNvme};
-    input.precision = static_cast<Precision>(random() % 3);
+    input.format = formats[random() % formats.size()];
     input.parameter_tier = kTiers[random() % 3];
     input.optimizer_tier = kTiers[random() % 3];
     input.accumulate_fp32 = random() % 2 == 0;
@@ -150,7 +227,7 @@ TEST(Plan, RefusesAChunkThatIsNoPowerOfTwo) {
 TEST(Plan, FrozenParametersHaveWeightsOnly) {
   PlanInput input;
   input.units.push_back(unit_of(0, 1 << 20));
-  input.precision = Precision::kBf16;
+  input.format = Precision::kBf16;
   input.budgets = {Budget::kUnlimited, Budget::kUnlimited, Budget::kUnlimited};
   const Plan plan = make_plan(input);
   EXPECT_EQ(plan.total.nvme, 2u << 20);
@@ -161,7 +238,7 @@ TEST(Plan, FrozenParametersHaveWeightsOnly) {
 TEST(Plan, SeveralDirectoriesNeedRoomForChunksThatMove) {
   PlanInput input;
   input.units.push_back(unit_of(0, 1 << 20));
-  input.precision = Precision::kBf16;
+  input.format = Precision::kBf16;
   input.chunk_bytes = 64_KiB;
   input.budgets = {Budget::kUnlimited, Budget::kUnlimited, Budget::kUnlimited};
   const Plan alone = make_plan(input);
@@ -192,6 +269,12 @@ TEST(Plan, DescriptionNamesEveryTierAndItsBudget) {
   EXPECT_THAT(text, HasSubstr("of a budget of 512 MiB"));
   EXPECT_THAT(text, HasSubstr("an unlimited budget"));
   EXPECT_THAT(text, HasSubstr("optimizer windows"));
+  EXPECT_THAT(text, HasSubstr("at rest: 12 bytes (weight 2, master 2, m 4, v 4)"));
+  input.format.master = MasterFormat::k24Bit;
+  input.format.moments = MomentFormat::kInt8;
+  input.format.has_v = false;
+  EXPECT_THAT(describe(make_plan(input), input),
+              HasSubstr("at rest: 4 bytes (weight 2, master 1, m 1)"));
 }
 
 }  // namespace

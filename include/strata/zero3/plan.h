@@ -26,9 +26,9 @@ struct TierBytes {
 /// What a plan is made from.
 struct PlanInput {
   std::vector<UnitLayout> units;  ///< in the order in which forward enters them
-  Precision precision = Precision::kFp32;
+  StateFormat format;
   tiering::Tier parameter_tier = tiering::Tier::kNvme;  ///< home of the weights
-  tiering::Tier optimizer_tier = tiering::Tier::kNvme;  ///< home of master remainder, m and v
+  tiering::Tier optimizer_tier = tiering::Tier::kNvme;  ///< home of master remainder and moments
   bool accumulate_fp32 = false;                         ///< more than one micro-batch per step
   TierBytes budgets;
   bool nvme_available = true;                       ///< a directory is named: gradients may spill
@@ -74,7 +74,8 @@ struct Plan {
 /// looked at).
 [[nodiscard]] TierBytes smallest_budgets(const PlanInput& input);
 
-/// The plan as a table for people, a line an item, totals against budgets last.
+/// The plan as a table for people: what a parameter takes, a line an item, totals against budgets
+/// last.
 [[nodiscard]] std::string describe(const Plan& plan, const PlanInput& input);
 
 }  // namespace strata::zero3
