@@ -15,9 +15,9 @@ TEST(UnitLayout, AlignsEveryParameterAndSeparatesTheFrozen) {
   unit.add("bias", {5}, true);
   EXPECT_EQ(unit.parameters[0].offset, 0u);
   EXPECT_EQ(unit.parameters[1].offset, 0u);
-  EXPECT_EQ(unit.parameters[2].offset, 32u);
-  EXPECT_EQ(unit.trainable_count, 64u);
-  EXPECT_EQ(unit.frozen_count, 32u);
+  EXPECT_EQ(unit.parameters[2].offset, 64u);
+  EXPECT_EQ(unit.trainable_count, 128u);
+  EXPECT_EQ(unit.frozen_count, 64u);
   EXPECT_EQ(unit.full_name(unit.parameters[2]), "h.0.bias");
 }
 
@@ -27,7 +27,7 @@ TEST(UnitLayout, KeepsScalarsAndEmptyParameters) {
   unit.add("none", {0, 4}, true);
   EXPECT_EQ(unit.parameters[0].count, 1u);
   EXPECT_EQ(unit.parameters[1].count, 0u);
-  EXPECT_EQ(unit.trainable_count, 32u);
+  EXPECT_EQ(unit.trainable_count, 64u);
   EXPECT_EQ(unit.full_name(unit.parameters[0]), "scale");
 }
 
