@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <tuple>
+#include <vector>
+
 #include "promise/training_run.h"
 #include "strata/base/error.h"
 
@@ -15,11 +18,11 @@ using tiering::Tier;
 constexpr Tier kTiers[] = {Tier::kDevice, Tier::kHost, Tier::kNvme};
 
 class BoundedMemory
-    : public testing::TestWithParam<std::tuple<Precision, OffloadDevice, OffloadDevice>> {
+    : public testing::TestWithParam<std::tuple<Training, OffloadDevice, OffloadDevice>> {
  protected:
   [[nodiscard]] formats::DsConfig config(const ScratchDirectory& scratch) const {
-    const auto& [precision, parameters, optimizer] = GetParam();
-    formats::DsConfig config = nvme_config(scratch.path(), precision);
+    const auto& [training, parameters, optimizer] = GetParam();
+    formats::DsConfig config = nvme_config(scratch.path(), training);
     config.zero.offload_param.device = parameters;
     config.zero.offload_optimizer.device = optimizer;
     return config;
@@ -62,12 +65,36 @@ TEST_P(BoundedMemory, TheSmallestBudgetsThatThePlanNamesWork) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Placements, BoundedMemory,
-    testing::Combine(testing::Values(Precision::kFp32, Precision::kBf16, Precision::kFp16),
-                     testing::Values(OffloadDevice::kNone, OffloadDevice::kCpu,
-                                     OffloadDevice::kNvme),
-                     testing::Values(OffloadDevice::kCpu, OffloadDevice::kNvme)));
+std::vector<Training> trainings() {
+  using formats::OptimizerType;
+  std::vector<Training> all;
+  const auto add = [&](const char* name, Precision precision, formats::StatesConfig states,
+                       const formats::OptimizerConfig& optimizer) {
+    all.push_back({name, precision, states, optimizer});
+  };
+  const formats::OptimizerConfig adamw = optimizer_of(OptimizerType::kAdamW);
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp16}) {
+    add("fp32_states", precision, {}, adamw);
+    add("int8_moments", precision, {.moments = MomentFormat::kInt8}, adamw);
+  }
+  add("bf16_moments", Precision::kBf16, {.moments = MomentFormat::kBf16}, adamw);
+  add("24bit_int8", Precision::kBf16, {MomentFormat::kInt8, MasterFormat::k24Bit}, adamw);
+  add("sgd", Precision::kFp32, {}, optimizer_of(OptimizerType::kSgd, /*momentum=*/0.0));
+  add("sgd_momentum", Precision::kBf16, {MomentFormat::kInt8, MasterFormat::k24Bit},
+      optimizer_of(OptimizerType::kSgd));
+  add("adagrad", Precision::kBf16, {.moments = MomentFormat::kBf16},
+      optimizer_of(OptimizerType::kAdagrad));
+  add("lion", Precision::kFp16, {.moments = MomentFormat::kInt8},
+      optimizer_of(OptimizerType::kLion));
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Placements, BoundedMemory,
+                         testing::Combine(testing::ValuesIn(trainings()),
+                                          testing::Values(OffloadDevice::kNone, OffloadDevice::kCpu,
+                                                          OffloadDevice::kNvme),
+                                          testing::Values(OffloadDevice::kCpu,
+                                                          OffloadDevice::kNvme)));
 
 TEST(BoundedMemory, ABudgetTooSmallIsRefusedBeforeTheFirstForward) {
   ScratchDirectory scratch;

@@ -24,28 +24,55 @@ std::pair<models::Gpt2, std::vector<torch::Tensor>> model_with_masters(
   return {std::move(model), std::move(masters)};
 }
 
+/// nullptr for a state of zero bytes.
+void* data_of(std::vector<std::byte>& state) { return state.empty() ? nullptr : state.data(); }
+
+optim::OptimizerOptions options_of(const formats::OptimizerConfig& config, bool decays) {
+  const double weight_decay = decays ? config.weight_decay : 0.0;
+  switch (config.type) {
+    case formats::OptimizerType::kSgd:
+      return optim::SgdOptions{config.lr, config.momentum, config.dampening, weight_decay,
+                               config.nesterov};
+    case formats::OptimizerType::kAdagrad:
+      return optim::AdagradOptions{config.lr, config.lr_decay, config.eps, weight_decay};
+    case formats::OptimizerType::kLion:
+      return optim::LionOptions{config.lr, config.beta1, config.beta2, weight_decay};
+    default:
+      return optim::AdamOptions{.lr = config.lr,
+                                .beta1 = config.beta1,
+                                .beta2 = config.beta2,
+                                .eps = config.eps,
+                                .weight_decay = weight_decay,
+                                .decoupled_weight_decay = config.decoupled_weight_decay()};
+  }
+}
+
 }  // namespace
 
 InMemoryLoop::InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model)
     : config_(config),
       model_config_(model),
-      precision_(config.precision()),
+      format_(config.state_format()),
+      precision_(format_.precision),
       model_(model_with_masters(model, precision_).first) {
   const std::vector<torch::Tensor> masters = model_with_masters(model, precision_).second;
   const std::vector<torch::Tensor> parameters = model_.parameters();
   const bool fp32_gradients = config.gradient_accumulation_steps > 1;
+  std::map<void*, bool> decays;
+  model_.visit_parameters([&](const std::string& name, const torch::Tensor& value) {
+    decays[value.unsafeGetTensorImpl()] = config.decays(name);
+  });
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const auto count = static_cast<std::size_t>(parameters[i].numel());
     ParameterState state;
     state.parameter = parameters[i];
-    state.master.resize(count * state_bytes(precision_, StateKind::kMaster));
-    state.m.resize(count);
-    state.v.resize(count);
+    state.master.resize(count * state_bytes(format_, StateKind::kMaster));
+    state.m.resize(count * state_bytes(format_, StateKind::kM));
+    state.v.resize(count * state_bytes(format_, StateKind::kV));
     state.gradient.resize(count * state_bytes(precision_, StateKind::kGradient, fp32_gradients));
-    state.decays = true;
+    state.decays = decays.at(parameters[i].unsafeGetTensorImpl());
     optim_cpu::split_master(precision_, {masters[i].const_data_ptr<float>(), count},
-                            parameters[i].data_ptr(),
-                            state.master.empty() ? nullptr : state.master.data());
+                            parameters[i].data_ptr(), data_of(state.master));
     states_.push_back(std::move(state));
   }
 }
@@ -93,19 +120,15 @@ double InMemoryLoop::step() {
   ++steps_;
   for (ParameterState& state : states_) {
     optim_cpu::update_reference(
-        optim::AdamOptions{.lr = config_.optimizer.lr,
-                           .beta1 = config_.optimizer.beta1,
-                           .beta2 = config_.optimizer.beta2,
-                           .eps = config_.optimizer.eps,
-                           .weight_decay = config_.optimizer.weight_decay},
+        options_of(config_.optimizer, state.decays),
         {.step = steps_, .gradient_scale = static_cast<float>(scale)},
-        {.format = precision_,
+        {.format = format_,
          .gradient_format = accumulation > 1 ? Precision::kFp32 : precision_,
          .count = static_cast<std::size_t>(state.parameter.numel()),
          .weight = state.parameter.data_ptr(),
-         .master = state.master.empty() ? nullptr : state.master.data(),
-         .m = state.m.data(),
-         .v = state.v.data(),
+         .master = data_of(state.master),
+         .m = data_of(state.m),
+         .v = data_of(state.v),
          .gradient = state.gradient.data()});
   }
   return sum / static_cast<double>(accumulation);

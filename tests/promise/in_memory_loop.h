@@ -12,8 +12,9 @@
 namespace strata::promise {
 
 /// The training job in memory, with Strata's arithmetic and nothing else of it: plain autograd, a
-/// gradient per parameter, the scalar reference of Adam over vectors that lie in memory. No tiers,
-/// no units at run time, no threads of ours. Slow and obvious.
+/// gradient per parameter, the scalar reference of the optimizer over vectors that lie in memory.
+/// No tiers, no units at run time, no threads of ours. Slow and obvious. Random rounding depends on
+/// where an element lies in its unit, which this loop knows nothing of: formats without it only.
 class InMemoryLoop {
  public:
   InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model);
@@ -27,7 +28,7 @@ class InMemoryLoop {
   struct ParameterState {
     torch::Tensor parameter;
     std::vector<std::byte> master;  // what the parameter lacks of its fp32 master
-    std::vector<float> m, v;
+    std::vector<std::byte> m, v;
     std::vector<std::byte> gradient;
     bool decays;
   };
@@ -37,6 +38,7 @@ class InMemoryLoop {
 
   formats::DsConfig config_;
   models::Gpt2Config model_config_;
+  StateFormat format_;
   Precision precision_;
   optim_cpu::ComputeThreads threads_;
   models::Gpt2 model_;

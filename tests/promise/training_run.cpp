@@ -53,6 +53,31 @@ formats::DsConfig nvme_config(const std::filesystem::path& scratch, Precision pr
   return config;
 }
 
+void PrintTo(const Training& training, std::ostream* out) { *out << training.name; }
+
+formats::OptimizerConfig optimizer_of(formats::OptimizerType type, double momentum) {
+  using Type = formats::OptimizerType;
+  formats::OptimizerConfig optimizer{.type = type, .lr = 3e-3, .weight_decay = 0.1};
+  if (type == Type::kAdam) optimizer.adam_w_mode = false;
+  if (type == Type::kLion) optimizer.lr = 3e-4;
+  if (type == Type::kAdagrad) optimizer.lr = 1e-2;
+  if (type == Type::kSgd) {
+    optimizer.lr = 0.1;
+    optimizer.momentum = momentum;
+    optimizer.nesterov = momentum > 0.0;
+  }
+  return optimizer;
+}
+
+formats::DsConfig nvme_config(const std::filesystem::path& scratch, const Training& training,
+                              std::int64_t accumulation) {
+  formats::DsConfig config = nvme_config(scratch, training.precision, accumulation);
+  config.strata.states = training.states;
+  config.optimizer = training.optimizer;
+  config.strata.no_decay = {"*.bias", "ln_*"};
+  return config;
+}
+
 Parameters parameters_of(models::Gpt2& model) {
   Parameters parameters;
   model.visit_parameters([&](const std::string& name, const torch::Tensor& value) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,26 @@ struct Batch {
 /// schedule.
 [[nodiscard]] formats::DsConfig nvme_config(const std::filesystem::path& scratch,
                                             Precision precision, std::int64_t accumulation = 1);
+
+/// What a job is trained with where it is not AdamW over states in fp32.
+struct Training {
+  std::string name;
+  Precision precision = Precision::kBf16;
+  formats::StatesConfig states = {};
+  formats::OptimizerConfig optimizer = {};
+};
+
+// NOLINTNEXTLINE(readability-identifier-naming): the name that GoogleTest looks for
+void PrintTo(const Training& training, std::ostream* out);
+
+/// nvme_config's, with a learning rate and parameters that suit each optimizer.
+[[nodiscard]] formats::OptimizerConfig optimizer_of(formats::OptimizerType type,
+                                                    double momentum = 0.9);
+
+/// As above, for any optimizer and formats.
+[[nodiscard]] formats::DsConfig nvme_config(const std::filesystem::path& scratch,
+                                            const Training& training,
+                                            std::int64_t accumulation = 1);
 
 /// Parameters by their names in a checkpoint.
 using Parameters = std::map<std::string, torch::Tensor>;
