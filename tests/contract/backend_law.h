@@ -191,6 +191,25 @@ TEST_P(BackendLaw, WakesAmongTransfersCostNoCompletion) {
   }
 }
 
+TEST_P(BackendLaw, ThoseOfSeveralThreadsComeAndGoWithoutKnowingOfEachOther) {
+  constexpr int kThreads = 2;
+  constexpr int kRounds = 30;
+  std::vector<std::jthread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      std::vector<Completion> some(1);
+      const auto block = static_cast<std::uint64_t>(thread);
+      for (int round = 0; round < kRounds; ++round) {
+        const std::unique_ptr<Backend> own = GetParam().make(1);
+        const Request asked = request(OpKind::kRead, block, block);
+        ASSERT_EQ(own->enqueue({&asked, 1}), 1u);
+        ASSERT_EQ(own->reap(some, kPatience), 1u);
+        ASSERT_EQ(some[0].tag, block);
+      }
+    });
+  }
+}
+
 class BackendTransfers : public BackendLaw {};
 
 TEST_P(BackendTransfers, ResultsAreWhatBecameOfTheBytes) {
