@@ -12,7 +12,6 @@ import resource
 import signal
 import struct
 import sys
-import time
 import unittest
 from typing import Any
 
@@ -99,11 +98,9 @@ class BadInput(program.ProgramTest):
         self.refused(FAILED, ["/proc"], "run", "/proc", *QUICK)
 
     def test_a_directory_that_vanishes_while_it_is_measured(self) -> None:
-        process = self.start("run", self.disk, "--size=8M", "--runtime=1")
-        self.wait_for_files(process)
-        time.sleep(0.5)
+        process, terminal = self.start_measuring("run", self.disk, "--size=8M", "--runtime=2")
         self.disk.rmdir()
-        output, error = process.communicate(timeout=60)
+        output, error = self.end(process, terminal)
         self.assertEqual(process.returncode, DONE, error)
         self.assertIn("GB/s", output)
 
@@ -139,7 +136,7 @@ class BadInput(program.ProgramTest):
         with open("/dev/full", "w") as full:
             process = self.start("run", self.disk, *QUICK, stdout=full)
             error = process.stderr.read()
-        self.assertEqual(process.wait(timeout=60), FAILED)
+        self.assertEqual(process.wait(timeout=60), FAILED, error)
         self.assertIn("stdout", error)
 
     def test_an_output_appears_complete(self) -> None:
@@ -154,13 +151,11 @@ class BadInput(program.ProgramTest):
     def test_a_signal_ends_the_run_with_what_was_measured(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(signal=number):
-                process = self.start("run", self.disk, "--size=8M", "--runtime=60",
-                                     "--format=json")
-                self.wait_for_files(process)
+                process, terminal = self.start_measuring("run", self.disk, "--size=8M",
+                                                         "--runtime=60", "--format=json")
                 self.assertEqual(list(self.disk.iterdir()), [], "a file with a name, while it runs")
-                time.sleep(1)
                 process.send_signal(number)
-                output, error = process.communicate(timeout=60)
+                output, error = self.end(process, terminal)
                 self.assertEqual(process.returncode, INTERRUPTED, error)
                 self.assertIn(number.name, error)
                 self.assertGreater(json.loads(output)["jobs"][0]["read"]["total_ios"], 0)

@@ -6,12 +6,9 @@ Usage: smoke_test.py PROGRAM
 import csv
 import io
 import json
-import os
 import pathlib
-import pty
 import signal
 import sys
-import time
 import unittest
 from typing import Any
 
@@ -54,11 +51,10 @@ class Smoke(program.ProgramTest):
         self.assertEqual(sorted(path.name for path in self.space.iterdir()), ["disk", "page.html"])
 
     def test_an_interrupted_overview_shows_what_it_has(self) -> None:
-        process = self.start(self.disk, "--size=16M", "--format=json", "--runtime=500ms")
-        self.wait_for_files(process)
-        time.sleep(2)
+        process, terminal = self.start_measuring(self.disk, "--size=16M", "--format=json",
+                                                 "--runtime=500ms")
         process.send_signal(signal.SIGINT)
-        output, error = process.communicate(timeout=60)
+        output, error = self.end(process, terminal)
         self.assertEqual(process.returncode, INTERRUPTED, error)
         json.loads(output)
 
@@ -85,21 +81,12 @@ class Smoke(program.ProgramTest):
         self.assertGreater(job["write"]["total_ios"], 0)
 
     def test_a_terminal_sees_a_line_as_it_goes(self) -> None:
-        ours, its = pty.openpty()
-        process = self.start("run", self.disk, "--size=8M", "--runtime=2", stderr=its)
-        os.close(its)
-        shown = b""
-        try:
-            while piece := os.read(ours, 4096):
-                shown += piece
-        except OSError:
-            pass  # the other end is closed
-        os.close(ours)
-        process.communicate(timeout=60)
-        self.assertEqual(process.returncode, DONE)
-        self.assertIn(b"GB/s", shown)
-        self.assertIn(b"eta", shown)
-        self.assertTrue(shown.endswith(b"\r\x1b[K"), "the line is gone at the end")
+        process, terminal = self.start_in_terminal("run", self.disk, "--size=8M", "--runtime=2")
+        _, shown = self.end(process, terminal)
+        self.assertEqual(process.returncode, DONE, shown)
+        self.assertIn("GB/s", shown)
+        self.assertIn("eta", shown)
+        self.assertTrue(shown.endswith("\r\x1b[K"), "the line is gone at the end")
 
 
 if __name__ == "__main__":

@@ -133,10 +133,10 @@ class TuneAndPlan(program.ProgramTest):
                 process = self.start("tune", self.disk, "--size=64M", "--runtime=60",
                                      f"--format={style}", "--report=page.html",
                                      f"--write-config={config}")
-                while "halving" not in process.stderr.readline():
-                    self.assertIsNone(process.poll())
+                said = self.read_until(process, "halving")
                 process.send_signal(number)
                 output, error = process.communicate(timeout=60)
+                error = said + error
                 self.assertEqual(process.returncode, INTERRUPTED, error)
                 self.assertIn(number.name, error)
                 if style == "json":
