@@ -59,9 +59,10 @@ void throw_if_broken(const std::optional<Breakdown>& breakdown) {
                                     "this queue accepts nothing more: " + breakdown->message));
 }
 
-Driver::Driver(const IoQueueOptions& options, Backend& backend, Logger& log)
+Driver::Driver(const IoQueueOptions& options, Backend& backend, LostMemory& lost, Logger& log)
     : options_(options),
       backend_(backend),
+      lost_(lost),
       log_(log),
       blocks_(std::min(options.depth, backend.capacity())),
       completions_(blocks_.size()),
@@ -352,6 +353,7 @@ void Driver::give_up(BlockIndex index) {
 /// Finishes an operation whose requests are still out. Their blocks are never used again, so that
 /// a completion that arrives after all finds nobody.
 void Driver::abandon(OperationState& state) {
+  lost_.add(state.operation.buffer);
   const auto is_abandoned = [&](BlockIndex index) { return blocks_[index].state == &state; };
   std::erase_if(staged_, is_abandoned);
   std::erase_if(backing_off_, is_abandoned);

@@ -10,6 +10,7 @@
 #include "aio/transfer_failure.h"
 #include "strata/aio/backend.h"
 #include "strata/aio/io_queue.h"
+#include "strata/aio/lost_memory.h"
 #include "strata/base/log.h"
 
 namespace strata::aio {
@@ -29,8 +30,9 @@ void throw_if_broken(const std::optional<Breakdown>& breakdown);
 /// turn. Takes its memory when it is made.
 class Driver {
  public:
-  /// Clamps `options.depth` to what the backend can carry. All three outlive the driver.
-  Driver(const IoQueueOptions& options, Backend& backend, Logger& log);
+  /// Clamps `options.depth` to what the backend can carry. The other three outlive the driver;
+  /// `lost` is told of the buffers of transfers that never came back.
+  Driver(const IoQueueOptions& options, Backend& backend, LostMemory& lost, Logger& log);
 
   /// Takes over an operation; it comes back through `take_finished` within the deadline.
   void add(detail::OperationState& state);
@@ -100,6 +102,7 @@ class Driver {
 
   const IoQueueOptions options_;
   Backend& backend_;
+  LostMemory& lost_;
   Logger& log_;
 
   std::vector<Block> blocks_;

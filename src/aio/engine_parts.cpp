@@ -39,7 +39,8 @@ EngineParts::EngineParts(const IoQueueOptions& wanted, ChosenBackend chosen, Log
       description(std::move(chosen.description)),
       backend(std::move(chosen.backend)),
       states(std::make_unique<detail::OperationState[]>(options.operations_max)),
-      driver(options, *backend, log) {
+      lost(std::make_shared<LostMemory>()),
+      driver(options, *backend, *lost, log) {
   finished.reserve(options.operations_max);
   for (std::uint32_t i = 0; i < options.operations_max; ++i) free.push_back(states[i]);
 }

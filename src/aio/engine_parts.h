@@ -9,6 +9,7 @@
 #include "aio/probe.h"
 #include "strata/aio/backend.h"
 #include "strata/aio/io_queue.h"
+#include "strata/aio/lost_memory.h"
 #include "strata/base/log.h"
 
 namespace strata::aio {
@@ -23,7 +24,8 @@ struct EngineParts {
   const std::string description;
   std::unique_ptr<Backend> backend;
   const std::unique_ptr<detail::OperationState[]> states;
-  detail::OperationList free;  // places of no operation
+  detail::OperationList free;              // places of no operation
+  const std::shared_ptr<LostMemory> lost;  // with the owners of the memory
   Driver driver;
   std::vector<detail::OperationState*> finished;  // taken from the driver, of one turn
 };

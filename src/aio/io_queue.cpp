@@ -169,6 +169,8 @@ IoStatistics IoQueue::statistics() const {
   return impl_->statistics;
 }
 
+std::shared_ptr<const LostMemory> IoQueue::lost_memory() const noexcept { return impl_->lost; }
+
 const IoQueueOptions& IoQueue::options() const noexcept { return impl_->options; }
 
 const std::string& IoQueue::description() const noexcept { return impl_->description; }

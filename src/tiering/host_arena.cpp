@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include "strata/aio/numa.h"
 #include "strata/base/error.h"
@@ -72,7 +73,21 @@ HostArena::HostArena(Budget& budget, std::uint64_t capacity_bytes, Logger& log, 
   }
 }
 
-HostArena::~HostArena() { munmap(base_, reserved_); }
+HostArena::~HostArena() {
+  const std::byte* const end = base_ + reserved_;
+  std::byte* begin = base_;
+  const auto unmap_until = [&](const std::byte* until) {
+    if (begin < until) munmap(begin, static_cast<std::size_t>(until - begin));
+  };
+  if (lost_ != nullptr) {
+    for (const std::span<const std::byte> kept : lost_->within({base_, reserved_})) {
+      const auto first = static_cast<std::uint64_t>(kept.data() - base_);
+      unmap_until(base_ + first / kGranularity * kGranularity);
+      begin = std::max(begin, base_ + round_up(first + kept.size(), kGranularity));
+    }
+  }
+  unmap_until(end);
+}
 
 std::span<std::byte> HostArena::take(std::uint64_t bytes, std::string_view what) {
   if (bytes == 0) throw UsageError("host arena: no bytes asked for " + std::string(what));
@@ -90,6 +105,14 @@ std::span<std::byte> HostArena::take(std::uint64_t bytes, std::string_view what)
   used_ += charged;
   end_ = start + charged;
   return {base_ + start, bytes};
+}
+
+void HostArena::heed(std::shared_ptr<const aio::LostMemory> lost) noexcept {
+  lost_ = std::move(lost);
+}
+
+bool HostArena::is_lost(std::span<const std::byte> memory) const {
+  return lost_ != nullptr && lost_->touches(memory);
 }
 
 std::uint64_t HostArena::used() const noexcept { return used_; }

@@ -1,5 +1,6 @@
 #include "strata/tiering/pinned_slots.h"
 
+#include <cerrno>
 #include <string>
 #include <utility>
 
@@ -23,7 +24,7 @@ PinnedSlot::~PinnedSlot() {
 }
 
 PinnedSlots::PinnedSlots(HostArena& arena, std::size_t count, std::uint64_t slot_bytes)
-    : count_(count), slot_bytes_(slot_bytes) {
+    : arena_(arena), count_(count), slot_bytes_(slot_bytes) {
   if (count == 0 || slot_bytes == 0) {
     throw UsageError("staging slots: " + std::to_string(count) + " slots of " +
                      std::to_string(slot_bytes) + " bytes; both must be positive");
@@ -37,6 +38,12 @@ PinnedSlots::PinnedSlots(HostArena& arena, std::size_t count, std::uint64_t slot
 // The slot given back last goes out first: its memory is the warmest.
 std::optional<PinnedSlot> PinnedSlots::try_acquire() {
   const std::lock_guard lock(mutex_);
+  if (lost_count_ == count_) {
+    throw DeadlineExceeded(
+        "all staging slots are lost to transfers that never came back; the disk or its file system "
+        "is stuck (see dmesg), and only a new process can go on",
+        ETIMEDOUT);
+  }
   if (free_.empty()) return std::nullopt;
   const std::span<std::byte> bytes = free_.back();
   free_.pop_back();
@@ -49,8 +56,13 @@ std::size_t PinnedSlots::free_count() const {
 }
 
 void PinnedSlots::give_back(std::span<std::byte> bytes) noexcept {
+  const bool is_lost = arena_.is_lost(bytes);
   const std::lock_guard lock(mutex_);
-  free_.push_back(bytes);
+  if (is_lost) {
+    ++lost_count_;
+  } else {
+    free_.push_back(bytes);
+  }
 }
 
 }  // namespace strata::tiering

@@ -205,6 +205,10 @@ void ShardStore::set_bandwidths(std::span<const aio::PathBandwidth> bandwidths) 
   impl_->stripes.set_bandwidths(bandwidths);
 }
 
+std::shared_ptr<const aio::LostMemory> ShardStore::lost_memory() const noexcept {
+  return impl_->queue.lost_memory();
+}
+
 std::vector<DirectoryUse> ShardStore::directories() const {
   const StripeMap& stripes = impl_->stripes;
   std::vector<DirectoryUse> uses;

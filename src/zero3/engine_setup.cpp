@@ -131,6 +131,9 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
   if (plan_input_.nvme_available) {
     queue_ =
         std::make_unique<aio::IoQueue>(io_options(config_, disk_node), directories.front(), log_);
+    for (const auto& arena : {device_arena_.get(), host_arena_.get()}) {
+      arena->heed(queue_->lost_memory());
+    }
     store_ = std::make_unique<tiering::ShardStore>(
         tiering::ShardStore::Options{.directories = directories,
                                      .chunk_bytes = plan_input_.chunk_bytes,

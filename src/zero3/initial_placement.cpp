@@ -99,6 +99,7 @@ InitialPlacement::InitialPlacement(const StateFormat& format, tiering::ShardStor
       master_width == 0 ? weight_width : std::min(weight_width, master_width);
   piece_elements_ = store->chunk_bytes() / narrower;
   arena_.emplace(host, piece_elements_ * (weight_width + master_width), log);
+  arena_->heed(store->lost_memory());
   weight_staging_ = arena_->take(piece_elements_ * weight_width, "staging of initial weights");
   if (master_width > 0) {
     master_staging_ = arena_->take(piece_elements_ * master_width, "staging of initial masters");

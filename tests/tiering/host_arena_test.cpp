@@ -44,6 +44,12 @@ std::uint64_t present_pages(std::span<std::byte> piece) {
       std::count_if(present.begin(), present.end(), [](unsigned char p) { return (p & 1) != 0; }));
 }
 
+bool is_mapped(std::span<std::byte> byte) {
+  const auto page = reinterpret_cast<std::uintptr_t>(byte.data()) / 4096 * 4096;
+  unsigned char present = 0;
+  return mincore(reinterpret_cast<void*>(page), 4096, &present) == 0;
+}
+
 TEST_F(HostArenaTest, GivesZeroedWritableMemoryThatDoesNotOverlap) {
   Budget budget(Tier::kHost);
   HostArena arena(budget, 16_MiB, log_);
@@ -55,6 +61,32 @@ TEST_F(HostArenaTest, GivesZeroedWritableMemoryThatDoesNotOverlap) {
   EXPECT_TRUE(std::ranges::all_of(second, [](std::byte b) { return b == std::byte{0}; }));
   std::ranges::fill(second, std::byte{0x11});
   EXPECT_TRUE(std::ranges::all_of(first, [](std::byte b) { return b == std::byte{0xff}; }));
+}
+
+TEST_F(HostArenaTest, LeavesMemoryMappedThatTheKernelMayStillWriteTo) {
+  Budget budget(Tier::kHost);
+  const auto lost = std::make_shared<aio::LostMemory>();
+  std::span<std::byte> kept;
+  std::span<std::byte> freed;
+  {
+    HostArena arena(budget, 16_MiB, log_);
+    arena.heed(lost);
+    freed = arena.take(64_KiB, "one that came back");
+    const auto piece = arena.take(64_KiB, "one that did not");
+    kept = piece.subspan(4_KiB, 8_KiB + 1);
+    EXPECT_FALSE(arena.is_lost(piece));
+    lost->add(kept);
+    EXPECT_TRUE(arena.is_lost(piece));
+    EXPECT_FALSE(arena.is_lost(freed));
+    std::ranges::fill(kept, std::byte{7});
+  }
+  EXPECT_TRUE(is_mapped(kept.first(1)));
+  EXPECT_TRUE(is_mapped(kept.last(1)));
+  EXPECT_TRUE(std::ranges::all_of(kept, [](std::byte b) { return b == std::byte{7}; }));
+  EXPECT_FALSE(is_mapped(freed.first(1)));
+  EXPECT_FALSE(is_mapped({kept.data() - 4_KiB, 1})) << "only what was lost";
+  EXPECT_FALSE(is_mapped({kept.data() + 12_KiB, 1}));
+  munmap(kept.data(), 12_KiB);
 }
 
 TEST_F(HostArenaTest, AlignsPiecesToPagesAndLongOnesToHugePages) {

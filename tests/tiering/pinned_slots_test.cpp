@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -48,6 +49,26 @@ TEST_F(PinnedSlotsTest, KeepsSlotsApart) {
   std::ranges::fill(a->bytes(), std::byte{0xaa});
   std::ranges::fill(b->bytes(), std::byte{0xbb});
   EXPECT_TRUE(std::ranges::all_of(a->bytes(), [](std::byte x) { return x == std::byte{0xaa}; }));
+}
+
+TEST_F(PinnedSlotsTest, NeverLendsASlotAgainThatATransferWasLostIn) {
+  const auto lost = std::make_shared<aio::LostMemory>();
+  arena_.heed(lost);
+  PinnedSlots slots(arena_, 2, 4_KiB);
+  auto first = slots.try_acquire();
+  auto second = slots.try_acquire();
+  lost->add(first->bytes());
+  const std::byte* const other = second->bytes().data();
+  first.reset();
+  second.reset();
+  EXPECT_EQ(slots.free_count(), 1u);
+  auto again = slots.try_acquire();
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->bytes().data(), other);
+  EXPECT_FALSE(slots.try_acquire()) << "the other one is on loan";
+  lost->add(again->bytes());
+  again.reset();
+  EXPECT_THROW((void)slots.try_acquire(), DeadlineExceeded) << "none will ever come back";
 }
 
 TEST_F(PinnedSlotsTest, FollowsASlotThatMoves) {

@@ -2,9 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <chrono>
+#include <memory>
 #include <string>
 
 #include "strata/base/error.h"
+#include "strata/tiering/pinned_slots.h"
 #include "tiering/store_fixture.h"
 
 // Every way a disk can return wrong bytes or none, and what a caller sees of it.
@@ -28,6 +31,27 @@ class StripedStoreFaultTest : public StoreTest {
  protected:
   StripedStoreFaultTest() : StoreTest(3) {}
 };
+
+TEST_F(StoreFaultTest, KeepsTheBufferOfATransferThatNeverCameBack) {
+  aio::IoQueue stuck(
+      {.warn_after = std::chrono::milliseconds(10), .fail_after = std::chrono::milliseconds(30)},
+      std::make_unique<FaultyBackend>(disk_), log_);
+  ShardStore store({.directories = subdirectories(1), .chunk_bytes = kChunk}, stuck, nvme_,
+                   counters_);
+  const Extent extent = store.allocate(kChunk, "blocks.4 m");
+  HostArena arena(host_, 4_MiB, log_);
+  arena.heed(store.lost_memory());
+  PinnedSlots slots(arena, 1, kChunk);
+  disk_->hold();
+  {
+    const auto slot = slots.try_acquire();
+    auto transfer = flush(store, extent, {0, kChunk}, slot->bytes());
+    ASSERT_TRUE(transfer);
+    EXPECT_THROW(transfer->wait(), DeadlineExceeded);
+  }
+  EXPECT_THROW((void)slots.try_acquire(), DeadlineExceeded);
+  disk_->release();
+}
 
 TEST_F(StoreFaultTest, CatchesABitThatFlipsOnTheWayBack) {
   disk_->inject(OpKind::kRead, Fault::kFlipBit);

@@ -11,6 +11,7 @@
 
 #include "strata/aio/backend.h"
 #include "strata/aio/io_file.h"
+#include "strata/aio/lost_memory.h"
 #include "strata/base/log.h"
 
 namespace strata::aio {
@@ -71,7 +72,8 @@ class IoTicket {
   /// Waits for the outcome. Call once.
   /// Throws IoError (path, offset, length, errno) when the transfer failed, DeadlineExceeded when
   /// it took longer than `fail_after` or the I/O engine failed under it (then the buffer stays the
-  /// kernel's until the process ends: neither reuse, free nor unmap it, nor close the file),
+  /// kernel's until the process ends: neither reuse, free nor unmap it, see
+  /// `IoQueue::lost_memory`, nor close the file),
   /// Cancelled after `cancel`, UsageError when called twice.
   void wait();
 
@@ -155,6 +157,9 @@ class IoQueue {
   [[nodiscard]] IoPreparation prepare(const IoFile& file);
 
   [[nodiscard]] IoStatistics statistics() const;
+  /// Buffers of operations that ended with DeadlineExceeded and that the kernel may still write to.
+  /// For the owners of memory that this queue transfers to and from; it may outlive the queue.
+  [[nodiscard]] std::shared_ptr<const LostMemory> lost_memory() const noexcept;
   [[nodiscard]] const IoQueueOptions& options() const noexcept;
   /// "io_uring", or "libaio (io_uring: EPERM, blocked by a sandbox; allow io_uring_setup to use
   /// it)".

@@ -2,10 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "strata/aio/lost_memory.h"
 #include "strata/base/log.h"
 #include "strata/tiering/budget.h"
 
@@ -26,6 +28,7 @@ class HostArena {
   /// `numa_node` -1: the node of the calling thread. Binding that is refused (containers) is logged
   /// once. Throws IoError when the address space (twice the capacity) cannot be reserved.
   HostArena(Budget& budget, std::uint64_t capacity_bytes, Logger& log, int numa_node = -1);
+  /// Unmaps everything but what is lost (`heed`).
   ~HostArena();
   HostArena(const HostArena&) = delete;
   HostArena& operator=(const HostArena&) = delete;
@@ -35,6 +38,12 @@ class HostArena {
   /// middle of a step. Throws BudgetError when the tier's budget or the arena's capacity cannot
   /// hold it (naming `what`), IoError when the machine cannot.
   [[nodiscard]] std::span<std::byte> take(std::uint64_t bytes, std::string_view what);
+
+  /// Says which memory a queue, that pieces of this arena are lent to, has lost to the kernel: it
+  /// stays mapped for as long as the process lives, so that nothing else ever gets its addresses.
+  void heed(std::shared_ptr<const aio::LostMemory> lost) noexcept;
+  /// Whether any of it may still be written to by the kernel.
+  [[nodiscard]] bool is_lost(std::span<const std::byte> memory) const;
 
   [[nodiscard]] std::uint64_t used() const noexcept;
 
@@ -46,6 +55,7 @@ class HostArena {
   std::uint64_t used_ = 0;
   std::uint64_t end_ = 0;  // where the last piece ends
   std::vector<Reservation> reservations_;
+  std::shared_ptr<const aio::LostMemory> lost_;
 };
 
 }  // namespace strata::tiering

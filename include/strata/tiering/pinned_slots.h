@@ -31,12 +31,14 @@ class PinnedSlot {
 
 /// A fixed number of equal staging buffers between the disk and the device. A unit of any size
 /// passes through them in pieces, so their size does not depend on the largest parameter.
+/// A slot that is given back while its memory is lost (`HostArena::heed`) is never lent again.
 /// Thread-safe. Must outlive its slots; the arena must outlive it.
 class PinnedSlots {
  public:
   PinnedSlots(HostArena& arena, std::size_t count, std::uint64_t slot_bytes);
 
-  /// A free slot, or nullopt: all are on loan. Never blocks.
+  /// A free slot, or nullopt: all are on loan. Never blocks. Throws DeadlineExceeded when all are
+  /// lost.
   [[nodiscard]] std::optional<PinnedSlot> try_acquire();
 
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
@@ -49,10 +51,12 @@ class PinnedSlots {
   friend class PinnedSlot;
   void give_back(std::span<std::byte> bytes) noexcept;
 
+  const HostArena& arena_;
   std::size_t count_;
   std::uint64_t slot_bytes_;
   std::span<std::byte> memory_;
   mutable std::mutex mutex_;
+  std::size_t lost_count_ = 0;
   std::vector<std::span<std::byte>> free_;
 };
 

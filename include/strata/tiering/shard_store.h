@@ -126,6 +126,8 @@ class ShardStore {
   void set_bandwidths(std::span<const aio::PathBandwidth> bandwidths);
   /// In the order of the options.
   [[nodiscard]] std::vector<DirectoryUse> directories() const;
+  /// The queue's, for the owners of buffers (`HostArena::heed`).
+  [[nodiscard]] std::shared_ptr<const aio::LostMemory> lost_memory() const noexcept;
 
   /// For `fetch` and `flush` in movement.h, which are how callers move bytes.
   [[nodiscard]] std::optional<Transfer> start_read(Extent extent, ByteRange range,
