@@ -110,15 +110,17 @@ void Driver::cancel(OperationState& state) {
   stage_new_blocks();
 }
 
-void Driver::turn(nanoseconds wait_max) noexcept {
-  if (!finished_.empty()) return;
+bool Driver::turn(nanoseconds wait_max) noexcept {
+  if (!finished_.empty()) return true;
   const Time before = std::chrono::steady_clock::now();
+  bool is_ours = true;
   const auto issue = [&] {
     stage_retries(before);
-    enqueue_staged(before);
+    is_ours = enqueue_staged(before);
   };
   guard(issue, [&](int code, const char* message) { break_down(code, message); });
-  if (!finished_.empty()) return;
+  if (!is_ours) return false;
+  if (!finished_.empty()) return true;
   const auto work_off = [&] {
     const nanoseconds timeout = std::min(wait_max, time_until_due(before));
     const std::size_t count = backend_.reap(completions_, timeout);
@@ -128,6 +130,7 @@ void Driver::turn(nanoseconds wait_max) noexcept {
     stage_new_blocks();
   };
   guard(work_off, [&](int code, const char* message) { lose_backend(code, message); });
+  return true;
 }
 
 void Driver::take_finished(std::vector<OperationState*>& finished) {
@@ -169,8 +172,9 @@ void Driver::stage_retries(Time now) {
   });
 }
 
-void Driver::enqueue_staged(Time now) {
-  if (staged_.empty()) return;
+/// False when the call into the backend was taken over.
+bool Driver::enqueue_staged(Time now) {
+  if (staged_.empty()) return true;
   requests_.clear();
   for (const BlockIndex index : staged_) {
     Block& block = blocks_[index];
@@ -182,7 +186,9 @@ void Driver::enqueue_staged(Time now) {
                          .bytes = block.bytes,
                          .tag = index});
   }
-  const std::size_t accepted = backend_.enqueue(requests_);
+  bool is_taken = false;
+  const std::size_t accepted = hand_over(is_taken);
+  if (is_taken) return false;
   STRATA_CHECK(accepted <= staged_.size(), "accepted=" + std::to_string(accepted));
   for (const BlockIndex index : std::span(staged_).first(accepted)) {
     const Operation& operation = blocks_[index].state->operation;
@@ -191,6 +197,32 @@ void Driver::enqueue_staged(Time now) {
   staged_.erase(staged_.begin(), staged_.begin() + static_cast<std::ptrdiff_t>(accepted));
   in_backend_ += static_cast<std::uint32_t>(accepted);
   statistics_.requests += accepted;
+  return true;
+}
+
+/// Gives `requests_` to the backend. Of a call that was taken over nothing is returned or thrown.
+std::size_t Driver::hand_over(bool& is_taken) {
+  if (!backend_.may_wait_in_enqueue()) return backend_.enqueue(requests_);
+  call_.open(first_deadline());
+  std::size_t accepted = 0;
+  std::exception_ptr failure;
+  try {
+    accepted = backend_.enqueue(requests_);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  is_taken = !call_.close();
+  if (failure && !is_taken) std::rethrow_exception(failure);
+  return accepted;
+}
+
+/// When the first request that is under way, or about to be, has to be back.
+Driver::Time Driver::first_deadline() const {
+  Time first = Time::max();
+  for (const Block& block : blocks_) {
+    if (block.state != nullptr) first = std::min(first, block.started + options_.fail_after);
+  }
+  return first;
 }
 
 nanoseconds Driver::time_until_due(Time now) const {
@@ -348,6 +380,27 @@ void Driver::give_up(BlockIndex index) {
   drop_remainder(state);
   abandon(state);
   close(TransferFailure::Kind::kDeadline, ETIMEDOUT, message);
+}
+
+/// Fails everything. What the engine does with its requests is not known any more, and it is not
+/// asked: it is held up in a call.
+void Driver::give_up_all() {
+  for (Block& block : blocks_) {
+    if (block.state == nullptr) continue;
+    OperationState& state = *block.state;
+    state.failure = {.kind = TransferFailure::Kind::kDeadline,
+                     .code = ETIMEDOUT,
+                     .offset = block.offset,
+                     .bytes = block.bytes};
+    if (!breakdown_) {
+      const std::string message = describe_failure(state.operation, state.failure);
+      log_.error(message);
+      breakdown_ = {.kind = state.failure.kind, .code = state.failure.code, .message = message};
+    }
+    drop_remainder(state);
+    abandon(state);
+  }
+  refuse_waiting();
 }
 
 /// Finishes an operation whose requests are still out. Their blocks are never used again, so that

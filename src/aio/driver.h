@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "aio/guarded_call.h"
 #include "aio/operation_state.h"
 #include "aio/transfer_failure.h"
 #include "strata/aio/backend.h"
@@ -44,8 +45,14 @@ class Driver {
   /// Issues what fits, waits for the backend (until a completion, a wake, something is due or
   /// `wait_max` is over) and works off what came back. Returns at once while finished operations
   /// are to be taken. Throws nothing: a backend that does breaks the driver down, and what the
-  /// backend has still comes home, unless it was `reap` that threw.
-  void turn(std::chrono::nanoseconds wait_max = std::chrono::nanoseconds::max()) noexcept;
+  /// backend has still comes home, unless it was `reap` that threw. False when `call` was taken
+  /// over meanwhile: then the driver is the watcher's, and no more turns are made.
+  bool turn(std::chrono::nanoseconds wait_max = std::chrono::nanoseconds::max()) noexcept;
+
+  /// The calls of an engine whose `enqueue` may wait. Whoever takes one over goes on with
+  /// `give_up_all`, in the place of the thread that is held up in it.
+  [[nodiscard]] GuardedCall& call() { return call_; }
+  void give_up_all();
 
   /// Moves the states of finished operations to the end of `finished`, their `failure` set or not.
   void take_finished(std::vector<detail::OperationState*>& finished);
@@ -57,7 +64,9 @@ class Driver {
   /// Every block is in use and more wait for one: new operations could not start now.
   [[nodiscard]] bool saturated() const { return !waiting_.empty(); }
   /// Requests that the backend never gave back.
-  [[nodiscard]] bool has_lost_requests() const { return in_backend_ > 0 && idle(); }
+  [[nodiscard]] bool has_lost_requests() const {
+    return (in_backend_ > 0 || call_.is_taken()) && idle();
+  }
   [[nodiscard]] const std::optional<Breakdown>& breakdown() const { return breakdown_; }
   [[nodiscard]] const IoStatistics& statistics() const { return statistics_; }
 
@@ -79,7 +88,9 @@ class Driver {
 
   void stage_new_blocks();
   void stage_retries(Time now);
-  void enqueue_staged(Time now);
+  [[nodiscard]] bool enqueue_staged(Time now);
+  [[nodiscard]] std::size_t hand_over(bool& is_taken);
+  [[nodiscard]] Time first_deadline() const;
   [[nodiscard]] std::chrono::nanoseconds time_until_due(Time now) const;
 
   void complete(const Completion& completion, Time now);
@@ -111,6 +122,7 @@ class Driver {
   std::vector<BlockIndex> backing_off_;  // to be staged when their time comes
   std::vector<Request> requests_;        // staged_ as the backend takes it
   std::vector<Completion> completions_;
+  GuardedCall call_;
   std::uint32_t in_backend_ = 0;  // accepted by the backend and not given back
 
   detail::OperationList waiting_;  // operations with bytes not yet staged; only the first has begun

@@ -18,7 +18,8 @@ void IoQueue::Impl::obey(DriverCommand* first) {
   if (first == nullptr) return;
   for (DriverCommand* command = first; command != nullptr; command = command->next) {
     try {
-      command->answer = command->carry_out(*backend, *command);
+      command->answer = driver.call().is_taken() ? "the I/O engine does not come back from a call"
+                                                 : command->carry_out(*backend, *command);
     } catch (const std::exception& error) {
       command->answer = error.what();
     }

@@ -1,5 +1,7 @@
 #include "strata/aio/io_queue.h"
 
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "aio/io_queue_impl.h"
@@ -10,6 +12,16 @@
 namespace strata::aio {
 
 using detail::OperationState;
+using std::chrono::milliseconds;
+
+namespace {
+
+/// How often a watcher looks, for operations that may take `fail_after`.
+milliseconds watch_interval(milliseconds fail_after) {
+  return std::clamp(fail_after / 8, milliseconds(5), milliseconds(1'000));
+}
+
+}  // namespace
 
 IoQueue::Impl::Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& logger)
     : EngineParts(wanted, std::move(chosen), logger), log(logger) {
@@ -52,17 +64,78 @@ void IoQueue::Impl::reclaim(OperationState& state) {
   room.notify_one();
 }
 
+void IoQueue::Impl::start_threads() {
+  thread = start_service_thread("strata-io", [impl = shared_from_this()] { impl->run(); });
+  if (!backend->may_wait_in_enqueue()) return;
+  try {
+    watcher =
+        start_service_thread("strata-io-watch", [impl = shared_from_this()] { impl->watch(); });
+  } catch (...) {
+    stop();
+    throw;
+  }
+}
+
+void IoQueue::Impl::stop() {
+  std::unique_lock lock(mutex);
+  stopping = true;
+  lock.unlock();
+  backend->wake();
+  lock.lock();
+  stopped.wait(lock, [&] { return has_stopped; });
+  lock.unlock();
+  if (watcher.joinable()) watcher.join();
+  // The kernel does not let a thread end while a request of its own is stuck: then it is left
+  // behind, with its share of the state.
+  if (has_lost_requests) {
+    thread.detach();
+  } else {
+    thread.join();
+    backend.reset();  // tickets may keep the rest for longer
+  }
+}
+
 // ---- the driver's side ------------------------------------------------------------------------
 
 void IoQueue::Impl::run() {
   move_to_its_node();
-  while (exchange_with_callers()) {
-    notify_finished();
-    obey(std::exchange(taken, nullptr));
-    driver.turn();
+  while (serve_callers()) {
+    if (!driver.turn()) return;  // all of this is the watcher's now
   }
+}
+
+/// False when there is nothing left to do and never will be.
+bool IoQueue::Impl::serve_callers() {
+  const bool goes_on = exchange_with_callers();
   notify_finished();
   obey(std::exchange(taken, nullptr));
+  return goes_on;
+}
+
+void IoQueue::Impl::watch() {
+  GuardedCall& call = driver.call();
+  const auto patience = options.fail_after - options.warn_after;
+  bool has_warned = false;
+  while (true) {
+    {
+      std::unique_lock lock(mutex);
+      if (stopped.wait_for(lock, watch_interval(options.fail_after), [&] { return has_stopped; })) {
+        return;
+      }
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!has_warned && call.deadline() - patience <= now) {
+      has_warned = true;
+      log.warning("the I/O engine " + description +
+                  " is held up while it takes requests; a file system is frozen or stuck "
+                  "(see dmesg)");
+    }
+    if (!call.take_over(now)) continue;
+    driver.give_up_all();
+    while (serve_callers()) {
+    }
+    return;
+  }
 }
 
 void IoQueue::Impl::move_to_its_node() {
@@ -122,31 +195,15 @@ IoQueue::IoQueue(const IoQueueOptions& options, const std::filesystem::path& pro
                  Logger& log)
     : impl_(std::make_shared<Impl>(options, choose_backend(checked(options), probe_directory, log),
                                    log)) {
-  impl_->thread = start_service_thread("strata-io", [impl = impl_] { impl->run(); });
+  impl_->start_threads();
 }
 
 IoQueue::IoQueue(const IoQueueOptions& options, std::unique_ptr<Backend> backend, Logger& log)
     : impl_(std::make_shared<Impl>(options, chosen_by_caller(std::move(backend)), log)) {
-  impl_->thread = start_service_thread("strata-io", [impl = impl_] { impl->run(); });
+  impl_->start_threads();
 }
 
-IoQueue::~IoQueue() {
-  std::unique_lock lock(impl_->mutex);
-  impl_->stopping = true;
-  lock.unlock();
-  impl_->backend->wake();
-  lock.lock();
-  impl_->stopped.wait(lock, [&] { return impl_->has_stopped; });
-  lock.unlock();
-  // The kernel does not let a thread end while a request of its own is stuck: then it is left
-  // behind, with its share of the state.
-  if (impl_->has_lost_requests) {
-    impl_->thread.detach();
-  } else {
-    impl_->thread.join();
-    impl_->backend.reset();  // tickets may keep the rest for longer
-  }
-}
+IoQueue::~IoQueue() { impl_->stop(); }
 
 std::optional<IoTicket> IoQueue::try_submit(const Operation& operation) {
   check_operation(operation);

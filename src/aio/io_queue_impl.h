@@ -32,6 +32,11 @@ struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
 
   /// Accepts a checked operation if there is a place.
   std::optional<IoTicket> accept(std::unique_lock<std::mutex>& lock, const Operation& operation);
+  /// Once, when the queue is made. Throws IoError when a thread cannot be had.
+  void start_threads();
+  /// Finishes what was accepted, or gives it up at its deadline, and ends the threads.
+  void stop();
+
   /// Asks the driver to end the use `generation` of a place early.
   void cancel(detail::OperationState& state, std::uint32_t generation);
   /// Frees the place of a failed operation.
@@ -42,7 +47,11 @@ struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
 
   /// The driver's thread.
   void run();
+  /// The watcher's thread, of an engine whose calls may be held up: ends the queue in the place of
+  /// a driver's thread that does not come back in time.
+  void watch();
   void move_to_its_node();
+  bool serve_callers();
   bool exchange_with_callers();
   void publish_finished();
   void notify_finished();
@@ -66,6 +75,7 @@ struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
 
   DriverCommand* taken = nullptr;  // of the driver's thread
   std::thread thread;
+  std::thread watcher;  // none where nothing is to be watched
 };
 
 }  // namespace strata::aio

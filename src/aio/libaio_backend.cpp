@@ -37,6 +37,7 @@ class LibaioBackend final : public Backend {
   std::string_view name() const noexcept override { return "libaio"; }
   std::uint32_t capacity() const noexcept override { return depth_; }
   std::size_t enqueue(std::span<const Request> requests) override;
+  bool may_wait_in_enqueue() const noexcept override { return true; }
   std::size_t reap(std::span<Completion> completions, std::chrono::nanoseconds timeout) override;
   void wake() noexcept override;
 

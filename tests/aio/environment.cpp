@@ -15,6 +15,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -163,10 +164,14 @@ EnvironmentPtr mount_ext4_over(const std::filesystem::path& images, off_t bytes,
   return std::make_unique<Mount>(path.c_str(), "ext4", 0, "");
 }
 
-class FrozenUnderneath final : public StallingDisk {
+class Freezer final : public StallingDisk {
  public:
-  FrozenUnderneath() { start_guard(); }
-  ~FrozenUnderneath() override {
+  explicit Freezer(Stalls stalls) {
+    const Environment& frozen = stalls == Stalls::kDevice ? *underneath_ : *disk_;
+    frozen_.emplace(::open(frozen.directory().c_str(), O_RDONLY | O_CLOEXEC));
+    start_guard();
+  }
+  ~Freezer() override {
     go_on();
     ::close(guard_pipe_);
     ::waitpid(guard_, nullptr, 0);
@@ -174,9 +179,9 @@ class FrozenUnderneath final : public StallingDisk {
   [[nodiscard]] std::filesystem::path directory() const override { return disk_->directory(); }
 
   void stall() override {
-    if (::ioctl(frozen_.get(), FIFREEZE, 0) != 0) give_up("cannot freeze ext4");
+    if (::ioctl(frozen_->get(), FIFREEZE, 0) != 0) give_up("cannot freeze ext4");
   }
-  void go_on() override { ::ioctl(frozen_.get(), FITHAW, 0); }
+  void go_on() override { ::ioctl(frozen_->get(), FITHAW, 0); }
 
  private:
   /// A process that thaws what this one would leave frozen: a frozen file system holds up whoever
@@ -191,7 +196,7 @@ class FrozenUnderneath final : public StallingDisk {
       ::close(ends[1]);
       pollfd end{.fd = ends[0], .events = 0, .revents = 0};  // closed by the death of the other end
       ::poll(&end, 1, kThawAfterMs);
-      ::ioctl(frozen_.get(), FITHAW, 0);
+      ::ioctl(frozen_->get(), FITHAW, 0);
       ::_exit(0);
     }
     ::close(ends[0]);
@@ -200,7 +205,7 @@ class FrozenUnderneath final : public StallingDisk {
 
   EnvironmentPtr underneath_ = mount_ext4_over(std::filesystem::current_path(), kLoopBytes, 512);
   EnvironmentPtr disk_ = mount_ext4_over(underneath_->directory(), kInnerLoopBytes, 512);
-  Descriptor frozen_{::open(underneath_->directory().c_str(), O_RDONLY | O_CLOEXEC)};
+  std::optional<Descriptor> frozen_;
   pid_t guard_ = -1;
   int guard_pipe_ = -1;
 };
@@ -236,7 +241,9 @@ EnvironmentPtr mount_ext4(std::uint32_t block_bytes) {
   return mount_ext4_over(std::filesystem::current_path(), kLoopBytes, block_bytes);
 }
 
-std::unique_ptr<StallingDisk> mount_stalling_disk() { return std::make_unique<FrozenUnderneath>(); }
+std::unique_ptr<StallingDisk> mount_stalling_disk(Stalls stalls) {
+  return std::make_unique<Freezer>(stalls);
+}
 
 EnvironmentPtr limit_lockable_memory() { return std::make_unique<LittleLockableMemory>(); }
 

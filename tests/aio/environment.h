@@ -43,16 +43,21 @@ using EnvironmentPtr = std::unique_ptr<Environment>;
 /// without a name.
 [[nodiscard]] EnvironmentPtr mount_ext4(std::uint32_t block_bytes);
 
-/// A disk whose device stops answering writes when it is told to.
+/// A disk that stops answering writes when it is told to.
 class StallingDisk : public Environment {
  public:
   virtual void stall() = 0;
   virtual void go_on() = 0;
 };
 
-/// ext4 on a loop device over a file of another ext4, which is frozen to stall it. It thaws by
-/// itself after half a minute, and when this process ends, however it ends.
-[[nodiscard]] std::unique_ptr<StallingDisk> mount_stalling_disk();
+enum class Stalls {
+  kDevice,      ///< requests are taken and never come back
+  kFileSystem,  ///< whoever brings a request is held up
+};
+
+/// ext4 on a loop device over a file of another ext4, one of which is frozen to stall it. It thaws
+/// by itself after half a minute, and when this process ends, however it ends.
+[[nodiscard]] std::unique_ptr<StallingDisk> mount_stalling_disk(Stalls stalls);
 
 /// The current directory, for a process that may lock 64 KiB of memory and not more.
 [[nodiscard]] EnvironmentPtr limit_lockable_memory();

@@ -157,7 +157,14 @@ INSTANTIATE_TEST_SUITE_P(Engines, HoleOnAFullDisk, testing::ValuesIn(hole_cases(
 
 // ---- a disk that stops answering --------------------------------------------------------------
 
-class StalledDisk : public testing::TestWithParam<BackendKind> {};
+struct StallCase {
+  std::string name;
+  BackendKind backend;
+  Stalls stalls;
+};
+void PrintTo(const StallCase& test, std::ostream* out) { *out << test.name; }
+
+class StalledDisk : public testing::TestWithParam<StallCase> {};
 
 TEST_P(StalledDisk, FailsTheTransferInTimeAndHoldsUpNoDestructor) {
   // Lent for ever: the kernel uses them for as long as the disk stalls, and nobody hears of the
@@ -168,13 +175,13 @@ TEST_P(StalledDisk, FailsTheTransferInTimeAndHoldsUpNoDestructor) {
   Logger log(log_text);
   std::unique_ptr<StallingDisk> disk;
   try {
-    disk = mount_stalling_disk();
+    disk = mount_stalling_disk(GetParam().stalls);
   } catch (const Unavailable& unavailable) {
     GTEST_SKIP() << unavailable.what();
   }
   std::optional<IoQueue> queue;
   try {
-    queue.emplace(IoQueueOptions{.backend = GetParam(),
+    queue.emplace(IoQueueOptions{.backend = GetParam().backend,
                                  .block_bytes = 64 << 10,
                                  .warn_after = milliseconds(100),
                                  .fail_after = milliseconds(500)},
@@ -182,7 +189,7 @@ TEST_P(StalledDisk, FailsTheTransferInTimeAndHoldsUpNoDestructor) {
   } catch (const IoError& error) {
     GTEST_SKIP() << error.what();
   }
-  files.reserve(3);  // one for each engine: they must not move
+  files.reserve(6);  // one for each case: they must not move
   IoFile& file = files.emplace_back(IoFile::create_scratch(disk->directory()));
   file.preallocate(1_MiB);
   const auto write = [&] { queue->submit({OpKind::kWrite, &file, 0, buffer.span()}).wait(); };
@@ -194,18 +201,27 @@ TEST_P(StalledDisk, FailsTheTransferInTimeAndHoldsUpNoDestructor) {
   EXPECT_THROW(write(), DeadlineExceeded);
   queue.reset();
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
-  EXPECT_THAT(log_text.str(), HasSubstr("warning: write of " + file.path().string()));
+  const bool is_held_up =
+      GetParam().stalls == Stalls::kFileSystem && GetParam().backend == BackendKind::kLibaio;
+  EXPECT_THAT(log_text.str(), HasSubstr(is_held_up ? "warning: the I/O engine libaio is held up"
+                                                   : "warning: write of " + file.path().string()));
+  EXPECT_THAT(log_text.str(), HasSubstr("error: write of " + file.path().string()));
   disk->go_on();
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, StalledDisk,
-                         testing::Values(BackendKind::kIoUring, BackendKind::kLibaio,
-                                         BackendKind::kThreads),
-                         [](const auto& test) {
-                           return test.param == BackendKind::kIoUring  ? "io_uring"
-                                  : test.param == BackendKind::kLibaio ? "libaio"
-                                                                       : "threads";
-                         });
+std::vector<StallCase> stall_cases() {
+  std::vector<StallCase> cases;
+  for (const auto& [engine, kind] : {std::pair{"io_uring", BackendKind::kIoUring},
+                                     {"libaio", BackendKind::kLibaio},
+                                     {"threads", BackendKind::kThreads}}) {
+    cases.push_back({std::string(engine) + "_on_a_stuck_device", kind, Stalls::kDevice});
+    cases.push_back({std::string(engine) + "_on_a_frozen_file_system", kind, Stalls::kFileSystem});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, StalledDisk, testing::ValuesIn(stall_cases()),
+                         [](const auto& test) { return test.param.name; });
 
 // ---- directories that take no file ------------------------------------------------------------
 

@@ -45,7 +45,8 @@ class Script {
   std::size_t accepted_per_call = 64;
   int refused_calls = 0;          ///< calls of enqueue that accept nothing, to begin with
   bool throws_from_reap = false;  ///< the engine breaks when first asked for completions
-  std::string refusal;            ///< the answer to every preparation
+  bool may_wait_in_enqueue = false;
+  std::string refusal;  ///< the answer to every preparation
 
   /// Completes the held requests, in full or their first `bytes_max` bytes.
   void release_held(std::size_t bytes_max = ~std::size_t{0}) {
@@ -78,6 +79,22 @@ class Script {
       woken_ = true;
     }
     changed_.notify_all();
+  }
+  /// From now on a thread that hands in requests is held up, until it may `move_on`.
+  void hold_up() {
+    const std::lock_guard lock(mutex_);
+    is_held_up_ = true;
+  }
+  void wait_for_somebody_held_up() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return held_up_ > 0; });
+  }
+  /// Returns when nobody is held up any more.
+  void move_on() {
+    std::unique_lock lock(mutex_);
+    is_held_up_ = false;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return held_up_ == 0; });
   }
   /// Calls of `drop_unstarted`.
   [[nodiscard]] int drops() const {
@@ -133,6 +150,8 @@ class Script {
   std::size_t in_flight_max_ = 0;
   bool woken_ = false;
   bool enqueue_broken_ = false;
+  bool is_held_up_ = false;
+  int held_up_ = 0;
   int drops_ = 0;
 };
 
@@ -145,8 +164,12 @@ class ScriptedBackend final : public Backend {
   std::uint32_t capacity() const noexcept override { return script_.capacity; }
 
   std::size_t enqueue(std::span<const Request> requests) override {
-    const std::lock_guard lock(script_.mutex_);
+    std::unique_lock lock(script_.mutex_);
     script_.threads_.insert(std::this_thread::get_id());
+    ++script_.held_up_;
+    script_.changed_.notify_all();
+    script_.changed_.wait(lock, [&] { return !script_.is_held_up_; });
+    --script_.held_up_;
     if (script_.enqueue_broken_ && !requests.empty()) throw IoError("the ring is shut", EPERM);
     if (script_.refused_calls-- > 0) return 0;
     const std::size_t accepted = std::min(requests.size(), script_.accepted_per_call);
@@ -156,6 +179,8 @@ class ScriptedBackend final : public Backend {
     script_.changed_.notify_all();
     return accepted;
   }
+
+  bool may_wait_in_enqueue() const noexcept override { return script_.may_wait_in_enqueue; }
 
   std::size_t reap(std::span<Completion> completions, std::chrono::nanoseconds timeout) override {
     std::unique_lock lock(script_.mutex_);

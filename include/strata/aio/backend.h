@@ -48,6 +48,11 @@ class Backend {
   /// spend one system call on both. Throws IoError only when the engine itself is unusable.
   [[nodiscard]] virtual std::size_t enqueue(std::span<const Request> requests) = 0;
 
+  /// Whether `enqueue` may be held up by the kernel (a frozen file system, say) for as long as a
+  /// transfer may. IoQueue then watches its calls, and gives the engine up with a call that is
+  /// late.
+  [[nodiscard]] virtual bool may_wait_in_enqueue() const noexcept { return false; }
+
   /// Waits at most `timeout` for a completion or a `wake`, then stores what has completed.
   /// Returns the number stored; 0 after a time-out or a wake.
   [[nodiscard]] virtual std::size_t reap(std::span<Completion> completions,

@@ -21,7 +21,9 @@ struct IoOutcome {
 
 /// An IoQueue without a thread: the caller drives the backend, in turns, from the one thread that
 /// uses the channel. No hand-over between threads, so the least latency and CPU time; but transfers
-/// are issued and worked off only inside `reap`. For programs whose thread has nothing else to do.
+/// are issued and worked off only inside `reap`, and a call that the kernel holds up
+/// (`Backend::may_wait_in_enqueue`) holds up the caller, deadlines or not. For programs whose
+/// thread has nothing else to do.
 ///
 /// Everything above the backend is IoQueue's: splitting, short transfers, retries, deadlines,
 /// statistics, and its completion law: what `try_submit` accepted comes back through `reap` exactly

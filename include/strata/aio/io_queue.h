@@ -119,7 +119,8 @@ class IoPreparation {
 };
 
 /// What is common above every backend: splitting into blocks, short transfers, bounded retries,
-/// depth kept full across operations, deadlines, statistics.
+/// depth kept full across operations, deadlines, statistics. Deadlines hold also where the kernel
+/// does not come back from taking a request (`Backend::may_wait_in_enqueue`).
 ///
 /// Completion law: an operation for which `try_submit` returned a ticket finishes exactly once,
 /// with its outcome in `wait()`; one for which it returned nullopt was never started. A thread of
