@@ -32,11 +32,24 @@ DiskDescription describe_disk(const std::filesystem::path& directory) {
   const std::uint64_t free_blocks = ::geteuid() == 0 ? space.f_bfree : space.f_bavail;
   DiskDescription description;
   description.directory = directory;
+  description.file_system_number = status.st_dev;
   description.total_bytes = space.f_blocks * space.f_frsize;
   description.free_bytes = free_blocks * space.f_frsize;
   describe_device({.node_of_pci = numa_node_of_pci}, {major(status.st_dev), minor(status.st_dev)},
                   canonical, description);
   return description;
+}
+
+std::vector<std::size_t> paths_on_the_disk_of(std::span<const DiskDescription> disks) {
+  std::vector<std::size_t> counts;
+  for (const DiskDescription& disk : disks) {
+    counts.push_back(
+        static_cast<std::size_t>(std::ranges::count_if(disks, [&](const DiskDescription& other) {
+          return disk.device.empty() ? disk.file_system_number == other.file_system_number
+                                     : disk.device == other.device;
+        })));
+  }
+  return counts;
 }
 
 int numa_node_of(std::span<const DiskDescription> disks) noexcept {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -154,6 +155,13 @@ void IoFile::preallocate(std::uint64_t bytes) {
     throw no_room(*this, bytes, code);
   }
   size_ = size;
+}
+
+IoFile::Room IoFile::room() const noexcept {
+  struct stat status {};
+  const std::uint64_t number = ::fstat(fd_, &status) == 0 ? status.st_dev : 0;
+  return {.file_system = number,
+          .bytes = bytes_free(fd_).value_or(std::numeric_limits<std::uint64_t>::max())};
 }
 
 void IoFile::shrink(std::uint64_t bytes) noexcept {

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "aio/aligned_memory.h"
+#include "strata/aio/disk.h"
 #include "strata/aio/stripe.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -69,12 +70,24 @@ void fill_with_noise(std::byte* memory, std::size_t bytes) {
   }
 }
 
+/// How many of the directories are on the disk of each.
+std::vector<std::size_t> count_neighbours(std::span<const std::filesystem::path> directories) {
+  std::vector<DiskDescription> disks;
+  for (const auto& directory : directories) disks.push_back(describe_disk(directory));
+  return paths_on_the_disk_of(disks);
+}
+
 std::string describe(const std::filesystem::path& directory, const PathBandwidth& bandwidth,
-                     double share) {
+                     double share, std::size_t neighbours) {
   std::array<char, 96> text{};
   std::snprintf(text.data(), text.size(), " reads %.2f GB/s, writes %.2f GB/s, takes %.0f %%",
                 bandwidth.read / 1e9, bandwidth.write / 1e9, share * 100);
-  return directory.string() + text.data();
+  std::string line = directory.string() + text.data();
+  if (neighbours > 1) {
+    line += " (its part of one disk that holds " + std::to_string(neighbours) +
+            " of the directories, which gains nothing)";
+  }
+  return line;
 }
 
 }  // namespace
@@ -86,9 +99,13 @@ std::vector<PathBandwidth> try_paths(IoQueue& queue,
   if (directories.size() <= 1) return bandwidths;
   AlignedMemory memory = make_zeroed_memory(kAlignment, kOperations * kOperationBytes);
   fill_with_noise(memory.get(), kOperations * kOperationBytes);
+  std::vector<std::size_t> neighbours;
   try {
+    neighbours = count_neighbours(directories);
     for (std::size_t i = 0; i < directories.size(); ++i) {
-      bandwidths[i] = try_path(queue, directories[i], memory.get());
+      const PathBandwidth alone = try_path(queue, directories[i], memory.get());
+      const auto parts = static_cast<double>(neighbours[i]);
+      bandwidths[i] = {.read = alone.read / parts, .write = alone.write / parts};
     }
   } catch (const DeadlineExceeded&) {
     // Left behind on purpose: the kernel may still write to it.
@@ -103,8 +120,8 @@ std::vector<PathBandwidth> try_paths(IoQueue& queue,
   shares_of(bandwidths, shares);
   std::string line;
   for (std::size_t i = 0; i < directories.size(); ++i) {
-    line +=
-        (i == 0 ? "nvme directories: " : "; ") + describe(directories[i], bandwidths[i], shares[i]);
+    line += (i == 0 ? "nvme directories: " : "; ") +
+            describe(directories[i], bandwidths[i], shares[i], neighbours[i]);
   }
   log.info(line);
   return bandwidths;

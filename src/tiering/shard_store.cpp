@@ -1,6 +1,7 @@
 #include "strata/tiering/shard_store.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -154,6 +155,46 @@ std::uint64_t ShardStore::Impl::buffer_bytes(std::uint64_t bytes) const noexcept
   return round_up(bytes, alignment);
 }
 
+StripeMap::Room ShardStore::Impl::room() const {
+  StripeMap::Room room;
+  std::vector<std::uint64_t> numbers;
+  for (const aio::IoFile& file : files) {
+    const aio::IoFile::Room found = file.room();
+    const auto known = std::ranges::find(numbers, found.file_system);
+    room.disk_of_path.push_back(static_cast<std::size_t>(known - numbers.begin()));
+    if (known != numbers.end()) continue;
+    numbers.push_back(found.file_system);
+    room.bytes_of_disk.push_back(found.bytes);
+  }
+  return room;
+}
+
+StripeMap::Deal ShardStore::Impl::allocate_on_disk(std::uint64_t bytes, std::string_view name) {
+  std::vector<std::uint64_t> sizes_before;
+  for (const aio::IoFile& file : files) sizes_before.push_back(file.size());
+  StripeMap::Room left = room();
+  while (true) {
+    StripeMap::Deal deal = stripes.deal(bytes, left);
+    std::size_t at = 0;
+    try {
+      for (; at < files.size(); ++at) files[at].preallocate(deal.ends[at]);
+      return deal;
+    } catch (const IoError& error) {
+      for (std::size_t i = 0; i < files.size(); ++i) files[i].shrink(sizes_before[i]);
+      // A file system may have less than it says, or a quota less: then others may take its part.
+      std::uint64_t& there = left.bytes_of_disk[left.disk_of_path[at]];
+      const bool is_full = error.code() == ENOSPC || error.code() == EDQUOT;
+      if (is_full && there > 0 && left.bytes_of_disk.size() > 1) {
+        there = 0;
+        continue;
+      }
+      throw IoError("shard store: no disk space for " + std::string(name) + " (" +
+                        format_bytes(bytes) + "): " + error.what(),
+                    error.code());
+    }
+  }
+}
+
 ShardStore::ShardStore(const Options& options, aio::IoQueue& queue, Budget& nvme,
                        Counters& counters)
     : impl_(std::make_unique<Impl>(options, queue, nvme, counters)) {}
@@ -169,17 +210,7 @@ Extent ShardStore::allocate(std::uint64_t bytes, std::string_view name) {
   Reservation reservation =
       store.nvme.reserve(disk_bytes(bytes, store.chunk_bytes, store.files.size()), name);
   const auto id = static_cast<std::uint32_t>(store.extents.size());
-  const StripeMap::Deal deal = store.stripes.deal(bytes);
-  std::vector<std::uint64_t> sizes_before;
-  for (const aio::IoFile& file : store.files) sizes_before.push_back(file.size());
-  try {
-    for (std::size_t i = 0; i < store.files.size(); ++i) store.files[i].preallocate(deal.ends[i]);
-  } catch (const IoError& error) {
-    for (std::size_t i = 0; i < store.files.size(); ++i) store.files[i].shrink(sizes_before[i]);
-    throw IoError("shard store: no disk space for " + std::string(name) + " (" +
-                      format_bytes(bytes) + "): " + error.what(),
-                  error.code());
-  }
+  const StripeMap::Deal deal = store.allocate_on_disk(bytes, name);
   store.stripes.adopt(deal);
   store.extents.emplace_back(id, name, bytes, store.chunk_bytes, deal.first_position, deal.places);
   store.reservations.push_back(std::move(reservation));

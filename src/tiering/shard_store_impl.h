@@ -18,6 +18,10 @@ namespace strata::tiering {
 struct ShardStore::Impl {
   Impl(const Options& options, aio::IoQueue& io_queue, Budget& nvme_budget, Counters& hop_counters);
 
+  /// Allocates the blocks of a new extent where there is room for them. Throws IoError.
+  StripeMap::Deal allocate_on_disk(std::uint64_t bytes, std::string_view name);
+  [[nodiscard]] StripeMap::Room room() const;
+
   /// Follows the directories' bandwidths; says so when their shares change.
   void rebalance();
 

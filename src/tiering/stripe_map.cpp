@@ -37,15 +37,22 @@ std::uint64_t StripeMap::disk_bytes(std::uint64_t bytes, std::uint64_t chunk_byt
 // ---- new extents ------------------------------------------------------------------------------
 
 // Dealt by the balancer's shares, not by what there is room for: an extent brings its own room.
-StripeMap::Deal StripeMap::deal(std::uint64_t bytes) const {
+StripeMap::Deal StripeMap::deal(std::uint64_t bytes, Room room) const {
   const std::uint64_t whole_chunks = bytes / chunk_bytes_;
   const std::uint64_t tail_bytes = round_up(bytes % chunk_bytes_, kDiskBlock);
   Deal deal;
   deal.first_position = next_position_;
   deal.whole_chunks = whole_chunks;
   for (const File& file : files_) deal.ends.push_back(file.end);
+  const auto left_on = [&room](std::size_t path) -> std::uint64_t& {
+    return room.bytes_of_disk[room.disk_of_path[path]];
+  };
   const auto take = [&](std::uint64_t position, std::uint64_t place_bytes) {
-    const std::size_t path = aio::path_at(position, balancer_.shares());
+    std::size_t path = aio::path_at(position, balancer_.shares());
+    for (std::size_t other = 0; left_on(path) < place_bytes && other < paths(); ++other) {
+      if (left_on(other) > left_on(path)) path = other;
+    }
+    left_on(path) -= std::min(place_bytes, left_on(path));
     const ChunkPlace place{path, deal.ends[path]};
     deal.ends[path] += place_bytes;
     return place;

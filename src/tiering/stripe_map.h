@@ -43,8 +43,14 @@ class StripeMap {
     std::vector<ChunkPlace> spares;
     std::vector<std::uint64_t> ends;  ///< bytes that each file must have
   };
-  /// Works out where an extent would go. Nothing is taken before `adopt`, of the last deal only.
-  [[nodiscard]] Deal deal(std::uint64_t bytes) const;
+  /// What there is room for on the disks.
+  struct Room {
+    std::vector<std::size_t> disk_of_path;
+    std::vector<std::uint64_t> bytes_of_disk;
+  };
+  /// Works out where an extent would go: what its path has no room for goes to the path that has
+  /// most, if that is enough. Nothing is taken before `adopt`, of the last deal only.
+  [[nodiscard]] Deal deal(std::uint64_t bytes, Room room) const;
   void adopt(const Deal& deal);
 
   /// Where a whole chunk that is about to be flushed should go instead of `place`, if it should and

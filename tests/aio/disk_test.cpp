@@ -222,5 +222,27 @@ TEST(NumaNodeOf, IsTheNodeThatAllDisksShare) {
   EXPECT_EQ(node({}), -1);
 }
 
+// ---- several directories ----------------------------------------------------------------------
+
+TEST(PathsOnADisk, AreToldByTheDeviceAndWithoutOneByTheFileSystem) {
+  const auto disk = [](const std::string& device, std::uint64_t file_system) {
+    DiskDescription description;
+    description.device = device;
+    description.file_system_number = file_system;
+    return description;
+  };
+  const std::vector<DiskDescription> disks{disk("nvme0n1", 1), disk("nvme1n1", 2),
+                                           disk("nvme0n1", 3), disk("", 4),
+                                           disk("", 5),        disk("", 4)};
+  EXPECT_THAT(paths_on_the_disk_of(disks), testing::ElementsAre(2, 1, 2, 2, 1, 2))
+      << "two partitions are one disk, two mounts of tmpfs are not";
+}
+
+TEST(PathsOnADisk, AreOneForTheSameDirectoryTwice) {
+  const DiskTree tree;
+  const std::vector<DiskDescription> disks(2, describe_disk(tree.root()));
+  EXPECT_THAT(paths_on_the_disk_of(disks), testing::ElementsAre(2, 2));
+}
+
 }  // namespace
 }  // namespace strata::aio

@@ -111,6 +111,7 @@ TEST_F(PathTrial, MeasuresEachOfSeveralDirectoriesAndSaysSoInOneLine) {
   EXPECT_THAT(text, AllOf(HasSubstr(first_.root().string() + " reads "),
                           HasSubstr(second_.root().string() + " reads "), HasSubstr("GB/s")));
   EXPECT_EQ(std::ranges::count(text, '\n'), 1);
+  EXPECT_THAT(text, HasSubstr("one disk that holds 2 of the directories"));
   EXPECT_TRUE(std::filesystem::is_empty(first_.root()));
 }
 

@@ -108,9 +108,33 @@ TEST_F(FullDiskTest, ARefusedExtentTakesNoBlocksOfTheDirectoriesThatHadRoom) {
   ShardStore store({.directories = {large, directory_.path() / "small"}, .chunk_bytes = kChunk},
                    queue_, nvme_, counters_);
   const std::uint64_t before = std::filesystem::space(large).free;
-  EXPECT_THROW((void)store.allocate(4_MiB, "blocks.3 m"), IoError);
+  EXPECT_THROW((void)store.allocate(32_MiB, "blocks.3 m"), IoError);
   EXPECT_EQ(std::filesystem::space(large).free, before);
   EXPECT_EQ(nvme_.used(), 0u);
+}
+
+TEST_F(FullDiskTest, ADirectoryWithRoomTakesWhatAFullOneCannot) {
+  const SmallFileSystem small(directory_.path() / "small", "1m");
+  const SmallFileSystem large(directory_.path() / "large", "32m");
+  if (!small.mounted() || !large.mounted()) GTEST_SKIP() << "mounting is not permitted";
+  ShardStore store({.directories = {directory_.path() / "small", directory_.path() / "large"},
+                    .chunk_bytes = kChunk},
+                   queue_, nvme_, counters_);
+  const Extent extent = store.allocate(60 * kChunk, "blocks.3 m");
+  const auto uses = store.directories();
+  EXPECT_LE((uses[0].chunks + uses[0].spares) * kChunk, 1_MiB);
+  EXPECT_EQ(uses[0].chunks + uses[1].chunks, 60u);
+  const auto bytes = random_bytes(extent.bytes, 1);
+  std::ranges::copy(bytes, buffer_.begin());
+  auto transfer = flush(store, extent, {0, extent.bytes}, buffer_);
+  ASSERT_TRUE(transfer);
+  transfer->wait();
+  transfer = fetch(store, extent, {0, extent.bytes}, buffer_);
+  transfer->wait();
+  EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), buffer_.begin()));
+  std::vector<Extent> extents;
+  EXPECT_EQ(fill(store, extents), ENOSPC) << "in the end both are full";
+  EXPECT_GT(extents.size(), 20u);
 }
 
 }  // namespace

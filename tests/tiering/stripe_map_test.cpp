@@ -24,6 +24,18 @@ std::uint64_t ends_of(const StripeMap::Deal& deal) {
   return std::accumulate(deal.ends.begin(), deal.ends.end(), std::uint64_t{0});
 }
 
+/// Disks without end, one under each path.
+StripeMap::Room plenty(std::size_t paths) {
+  StripeMap::Room room;
+  for (std::size_t i = 0; i < paths; ++i) {
+    room.disk_of_path.push_back(i);
+    room.bytes_of_disk.push_back(1ull << 60);
+  }
+  return room;
+}
+
+std::uint64_t bytes_on(const StripeMap::Deal& deal, std::size_t path) { return deal.ends[path]; }
+
 /// A map and what the store would keep: the places of its extents' chunks.
 class StripeMapTest : public testing::Test {
  protected:
@@ -37,7 +49,7 @@ class StripeMapTest : public testing::Test {
     extents_.clear();
   }
   MappedExtent& add_extent(std::uint64_t bytes) {
-    const StripeMap::Deal deal = map_->deal(bytes);
+    const StripeMap::Deal deal = map_->deal(bytes, plenty(map_->paths()));
     map_->adopt(deal);
     return extents_.emplace_back(MappedExtent{deal.first_position, deal.whole_chunks, deal.places});
   }
@@ -127,7 +139,7 @@ TEST_F(StripeMapTest, TakesExactlyTheDiskBytesThatItSays) {
     for (int i = 0; i < 200; ++i) {
       const std::uint64_t bytes = 1 + random() % (20 * kChunk);
       said += StripeMap::disk_bytes(bytes, kChunk, paths);
-      const StripeMap::Deal deal = map_->deal(bytes);
+      const StripeMap::Deal deal = map_->deal(bytes, plenty(map_->paths()));
       map_->adopt(deal);
       ASSERT_EQ(ends_of(deal), said) << bytes;
     }
@@ -139,8 +151,8 @@ TEST_F(StripeMapTest, TakesExactlyTheDiskBytesThatItSays) {
 
 TEST_F(StripeMapTest, ADealThatIsNotAdoptedLeavesNothingBehind) {
   make({{}, {}});
-  (void)map_->deal(100 * kChunk);
-  const StripeMap::Deal first = map_->deal(8 * kChunk);
+  (void)map_->deal(100 * kChunk, plenty(map_->paths()));
+  const StripeMap::Deal first = map_->deal(8 * kChunk, plenty(map_->paths()));
   EXPECT_EQ(ends_of(first), 10 * kChunk);
   EXPECT_EQ(first.first_position, 0u);
 }
@@ -257,6 +269,32 @@ TEST_F(FollowingTest, SteadyPathsKeepTheirChunks) {
   for (std::size_t i = 0; i < before.size(); ++i) {
     EXPECT_EQ(extents_.front().places[i].offset, before[i].offset);
   }
+}
+
+// ---- room -------------------------------------------------------------------------------------
+
+TEST_F(StripeMapTest, GivesAFullPathsPartToTheOneWithMostRoom) {
+  make({{1e9, 1e9}, {1e9, 1e9}, {1e9, 1e9}});
+  StripeMap::Room room = plenty(3);
+  room.bytes_of_disk = {2 * kChunk, 100 * kChunk, 50 * kChunk};
+  const StripeMap::Deal deal = map_->deal(60 * kChunk, room);
+  EXPECT_EQ(bytes_on(deal, 0), 2 * kChunk);
+  EXPECT_LE(bytes_on(deal, 2), 50 * kChunk);
+  EXPECT_EQ(ends_of(deal), 75 * kChunk) << "the free places are dealt like the chunks";
+}
+
+TEST_F(StripeMapTest, CountsTheRoomOfPathsOnOneFileSystemOnce) {
+  make({{1e9, 1e9}, {1e9, 1e9}, {1e9, 1e9}});
+  StripeMap::Room room{.disk_of_path = {0, 0, 1}, .bytes_of_disk = {10 * kChunk, 1000 * kChunk}};
+  const StripeMap::Deal deal = map_->deal(60 * kChunk, room);
+  EXPECT_EQ(bytes_on(deal, 0) + bytes_on(deal, 1), 10 * kChunk);
+  EXPECT_EQ(bytes_on(deal, 2), 65 * kChunk);
+}
+
+TEST_F(StripeMapTest, DealsAsEverWhenNobodyHasRoom) {
+  make({{1e9, 1e9}, {1e9, 1e9}});
+  StripeMap::Room none{.disk_of_path = {0, 1}, .bytes_of_disk = {0, 0}};
+  EXPECT_EQ(map_->deal(8 * kChunk, none).ends, map_->deal(8 * kChunk, plenty(2)).ends);
 }
 
 }  // namespace

@@ -54,6 +54,11 @@ std::vector<std::string> notes_on(const Point& point, std::uint64_t bytes,
       notes.push_back(directory + " is on a rotating disk, or one that says it is (virtual disks)");
     }
   }
+  const std::vector<std::size_t> neighbours = aio::paths_on_the_disk_of(disks);
+  if (std::ranges::any_of(neighbours, [](std::size_t count) { return count > 1; })) {
+    notes.emplace_back(
+        "some of the directories are on one disk: together they give what it gives alone");
+  }
   if (!point.direct && bytes < memory_bytes()) {
     notes.push_back(format_bytes(bytes) + " fit into the page cache (" +
                     format_bytes(memory_bytes()) +

@@ -54,8 +54,10 @@ void check_point(const Point& point, std::uint64_t bytes,
 
 std::uint64_t default_bytes(const std::vector<aio::DiskDescription>& disks) {
   std::uint64_t bytes = kDefaultBytes / disks.size();
-  for (const aio::DiskDescription& disk : disks) {
-    if (disk.total_bytes > 0) bytes = std::min(bytes, disk.free_bytes / kFreePart);
+  const std::vector<std::size_t> neighbours = aio::paths_on_the_disk_of(disks);
+  for (std::size_t i = 0; i < disks.size(); ++i) {
+    if (disks[i].total_bytes == 0) continue;
+    bytes = std::min(bytes, disks[i].free_bytes / kFreePart / neighbours[i]);
   }
   return bytes / 1_MiB * 1_MiB * disks.size();
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "strata/aio/numa.h"  // run_on_numa_node: where to work for a disk
 
@@ -21,14 +22,19 @@ struct DiskDescription {
   std::string pci_address;       ///< "0000:01:00.0"
   std::optional<int> numa_node;  ///< next to the disk's PCIe root; mostly absent with one node
   std::optional<bool> rotational;
-  std::uint64_t total_bytes = 0;  ///< of the file system
-  std::uint64_t free_bytes = 0;   ///< that this process may use
-  std::uint32_t block_bytes = 0;  ///< logical block of the device, 0 if unknown
+  std::uint64_t total_bytes = 0;         ///< of the file system
+  std::uint64_t free_bytes = 0;          ///< that this process may use
+  std::uint32_t block_bytes = 0;         ///< logical block of the device, 0 if unknown
+  std::uint64_t file_system_number = 0;  ///< the same for directories on one file system
 };
 
 /// Looks at statvfs, /proc/self/mountinfo, sysfs and hwloc. Throws IoError when `directory` cannot
 /// be looked at; what lies behind it never throws.
 [[nodiscard]] DiskDescription describe_disk(const std::filesystem::path& directory);
+
+/// For each of these, how many of them, itself included, are on one and the same disk: a device, or
+/// a file system that has none.
+[[nodiscard]] std::vector<std::size_t> paths_on_the_disk_of(std::span<const DiskDescription> disks);
 
 /// The node to work on for all of these disks together: the one that they share, else -1.
 [[nodiscard]] int numa_node_of(std::span<const DiskDescription> disks) noexcept;

@@ -33,6 +33,14 @@ class IoFile {
   /// be in flight there.
   void shrink(std::uint64_t bytes) noexcept;
 
+  /// What the file system under the file has left for this process; files with the same number
+  /// share it. Bytes: the largest number where it does not tell.
+  struct Room {
+    std::uint64_t file_system = 0;
+    std::uint64_t bytes = 0;
+  };
+  [[nodiscard]] Room room() const noexcept;
+
   [[nodiscard]] int fd() const noexcept { return fd_; }
   /// False where O_DIRECT was refused (tmpfs before Linux 6.6, some network file systems).
   [[nodiscard]] bool direct() const noexcept { return direct_; }

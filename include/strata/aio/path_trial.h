@@ -14,6 +14,9 @@ namespace strata::aio {
 /// is gone afterwards. The results go to `log` in one line. Needs 8 MiB of memory meanwhile, which,
 /// as the file, no budget counts.
 ///
+/// Directories on one disk are tried like others and then have an equal part of it each: in use
+/// they have it together.
+///
 /// One directory is not tried, for there is nothing to compare it with: its bandwidth is unknown.
 /// When a trial fails (no room for its file, a bad disk), which is logged, all are unknown. Throws
 /// DeadlineExceeded when a transfer never came back.

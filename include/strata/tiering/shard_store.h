@@ -74,7 +74,8 @@ struct DirectoryUse {
 /// The nvme tier: extents in one scratch file per directory, with a checksum per chunk kept in
 /// memory.
 ///
-/// The chunks of an extent are dealt to the directories evenly, in proportion to their bandwidths.
+/// The chunks of an extent are dealt to the directories evenly, in proportion to their bandwidths;
+/// what a directory has no room for goes to the one that has most.
 /// The store goes on measuring these; when a directory becomes slower or faster than its share for
 /// good, the shares change, and chunks move to the right directory as they are flushed. For that
 /// each extent brings free places for a quarter of its whole chunks, rounded down (one of fewer
