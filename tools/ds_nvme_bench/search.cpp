@@ -24,6 +24,7 @@ constexpr int kWorkloads = 3;  // read, write, both
 constexpr double kUntilLattice = 0.30;
 constexpr double kUntilHalved = 0.45;
 constexpr double kUntilClimbed = 0.75;
+constexpr double kUntilFinal = 0.90;  // at the latest
 
 constexpr nanoseconds kShortest = std::chrono::milliseconds(60);  // run of a measurement
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
@@ -105,17 +106,34 @@ class Searcher {
     return (kShortest + set_up_) * static_cast<nanoseconds::rep>(measurements);
   }
 
+  /// As many of the settings as there is time for until `fraction` of the budget is used, which on
+  /// a busy machine may be few, but one that works.
   std::vector<Candidate> measure_round(const std::string& name, std::span<const Setting> settings,
-                                       const Limits& limits, bool with_mix) {
+                                       const Limits& limits, bool with_mix, double fraction) {
     announce(name, settings.size(), limits, with_mix ? kWorkloads : kWorkloads - 1);
     std::vector<Candidate> ranking;
+    bool has_one = false;
     for (const Setting& setting : settings) {
+      if (has_one && left_until(fraction) <= nanoseconds(0)) {
+        note_lack_of_time();
+        break;
+      }
       ranking.push_back(measure_one(setting, limits, with_mix));
+      has_one = has_one || ranking.back().failure.empty();
       measured_.insert(setting);
     }
     std::stable_sort(ranking.begin(), ranking.end(), better);
     result_.rounds.push_back({name, limits.runtime, ranking});
     return ranking;
+  }
+
+  void note_lack_of_time() {
+    const std::string note =
+        "the time was up before every setting was measured that should have been; a longer "
+        "--runtime may find more";
+    if (std::ranges::find(result_.notes, note) == result_.notes.end()) {
+      result_.notes.push_back(note);
+    }
   }
 
   void announce(const std::string& name, std::size_t settings, const Limits& limits, int runs) {
@@ -132,11 +150,11 @@ class Searcher {
           "nothing to tune: the files are too small for the smallest block; use a larger --size");
     }
     // Not compared with anything: it warms up the disk, and tells what a measurement takes.
-    for (auto setting = lattice.rbegin(); setting != lattice.rend() && runs_ == 0; ++setting) {
+    for (auto setting = lattice.begin(); setting != lattice.end() && runs_ == 0; ++setting) {
       (void)measure_one(*setting, share(nanoseconds(0), 1), true);
     }
     const Limits limits = share(left_until(kUntilLattice), lattice.size() * (kWorkloads - 1));
-    const auto ranking = measure_round("lattice", lattice, limits, false);
+    const auto ranking = measure_round("lattice", lattice, limits, false, kUntilHalved);
     note_failures(ranking);
     return best_of(ranking, std::max<std::size_t>(ranking.size() / 3, kFinalists));
   }
@@ -169,7 +187,7 @@ class Searcher {
       return field;
     }
     const Limits limits = share(left_until(kUntilHalved), field.size() * kWorkloads);
-    return finalists_of(measure_round("halving", field, limits, true));
+    return finalists_of(measure_round("halving", field, limits, true, kUntilClimbed));
   }
 
   std::vector<Setting> climb(std::vector<Setting> field) {
@@ -181,16 +199,14 @@ class Searcher {
       if (round.size() == known) return field;  // everything around the best two is known
 
       if (too_late(kUntilClimbed, round.size() * kWorkloads)) {
-        result_.notes.push_back(
-            "the time was up before every neighbour of the best was measured; "
-            "a longer --runtime may find more");
+        note_lack_of_time();
         return field;
       }
       // About three rounds are usual, so each takes a third of what is left, or what it must.
       const nanoseconds time =
           std::max(left_until(kUntilClimbed) / 3, shortest_time(round.size() * kWorkloads));
       const Limits limits = share(time, round.size() * kWorkloads);
-      field = finalists_of(measure_round("climb", round, limits, true));
+      field = finalists_of(measure_round("climb", round, limits, true, kUntilFinal));
     }
   }
 
@@ -201,8 +217,13 @@ class Searcher {
   }
 
   void decide(std::span<const Setting> field) {
-    const std::size_t runs = field.size() * kWorkloads;
     const nanoseconds left = left_until(1.0);
+    const auto affordable = std::max<nanoseconds::rep>(left / shortest_time(kWorkloads), 1);
+    if (affordable < std::ssize(field)) {
+      note_lack_of_time();
+      field = field.first(static_cast<std::size_t>(affordable));
+    }
+    const std::size_t runs = field.size() * kWorkloads;
     const Limits limits = share(left / 5, runs);
     const nanoseconds turn =
         (limits.ramp + limits.runtime + set_up_) * static_cast<nanoseconds::rep>(runs);
@@ -212,6 +233,7 @@ class Searcher {
 
     std::vector<std::vector<Candidate>> measured(field.size());
     for (int i = 0; i < turns; ++i) {
+      if (i > 0 && left_until(1.0) <= nanoseconds(0)) break;
       for (std::size_t j = 0; j < field.size(); ++j) {
         // Every other turn backwards, so that none always follows the same neighbour.
         const std::size_t at = i % 2 == 0 ? j : field.size() - 1 - j;

@@ -26,7 +26,7 @@ namespace strata::bench {
 
 struct SearchOptions {
   std::chrono::nanoseconds budget = std::chrono::seconds(75);  ///< of all measurements together
-  double tie = 0.02;
+  double tie = 0.01;
   Traffic traffic = kTrainingTraffic;
 };
 

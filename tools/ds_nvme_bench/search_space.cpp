@@ -1,6 +1,7 @@
 #include "search_space.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "strata/base/units.h"
 
@@ -92,6 +93,14 @@ std::vector<Setting> SearchSpace::lattice() const {
       add_new(settings, {engine, nearest(blocks, 1_MiB), nearest(depths, 16u), count}, *this);
     }
   }
+  // From the middle outwards, engine beside engine: a search that is cut short has seen them all.
+  const auto distance = [](const Setting& setting) {
+    const auto steps = [](auto a, auto b) {
+      return std::abs(std::log2(static_cast<double>(a) / static_cast<double>(b)));
+    };
+    return steps(setting.block_bytes, 1_MiB) + steps(setting.depth, 16u) + setting.threads;
+  };
+  std::ranges::stable_sort(settings, {}, distance);
   return settings;
 }
 

@@ -41,7 +41,7 @@ with a --size and a --runtime that fill the cache.)";
 // Of --runtime.
 constexpr double kForSearch = 0.8;
 constexpr double kForWrites = 0.7;  // of the rest
-constexpr nanoseconds kShortest = seconds(5);
+constexpr int kShortestPart = 40;   // of all, when the search took more than its part
 
 constexpr Limits kGridLimits{.runtime = std::chrono::milliseconds(400),
                              .ramp = std::chrono::milliseconds(100)};
@@ -145,7 +145,7 @@ class Tuner {
     const auto left =
         options_.runtime - std::chrono::duration_cast<nanoseconds>(Clock::now() - start_);
     const auto time = std::chrono::duration_cast<nanoseconds>(left * share);
-    return {.runtime = std::max(time, kShortest)};
+    return {.runtime = std::max<nanoseconds>(time, options_.runtime / kShortestPart)};
   }
 
   /// Longer than the search did, to see whether the speed lasts.
