@@ -131,6 +131,9 @@ void IoUringBackend::enable_on_this_thread() {
   const int result = io_uring_register(fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
   if (result < 0) throw system_error("enable", "io_uring", -result);
   enabled_ = true;
+  // Spares each call the look-up of the ring's descriptor. The registration is this thread's: only
+  // of a ring that is bound to it may another thread call for the end.
+  if ((ring_.flags & IORING_SETUP_SINGLE_ISSUER) != 0) (void)io_uring_register_ring_fd(&ring_);
   arm_wake();
 }
 
