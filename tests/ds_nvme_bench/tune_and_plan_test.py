@@ -133,7 +133,7 @@ class TuneAndPlan(program.ProgramTest):
                 process = self.start("tune", self.disk, "--size=64M", "--runtime=60",
                                      f"--format={style}", "--report=page.html",
                                      f"--write-config={config}")
-                said = self.read_until(process, "halving")
+                said = self.read_until(process, "lattice")  # the first measurements are made
                 process.send_signal(number)
                 output, error = process.communicate(timeout=60)
                 error = said + error
