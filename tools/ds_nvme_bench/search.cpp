@@ -107,19 +107,19 @@ class Searcher {
   }
 
   /// As many of the settings as there is time for until `fraction` of the budget is used, which on
-  /// a busy machine may be few, but one that works.
+  /// a busy machine may be few, but `kFinalists` that work.
   std::vector<Candidate> measure_round(const std::string& name, std::span<const Setting> settings,
                                        const Limits& limits, bool with_mix, double fraction) {
     announce(name, settings.size(), limits, with_mix ? kWorkloads : kWorkloads - 1);
     std::vector<Candidate> ranking;
-    bool has_one = false;
+    std::size_t working = 0;
     for (const Setting& setting : settings) {
-      if (has_one && left_until(fraction) <= nanoseconds(0)) {
+      if (working >= kFinalists && left_until(fraction) <= nanoseconds(0)) {
         note_lack_of_time();
         break;
       }
       ranking.push_back(measure_one(setting, limits, with_mix));
-      has_one = has_one || ranking.back().failure.empty();
+      working += ranking.back().failure.empty() ? 1 : 0;
       measured_.insert(setting);
     }
     std::stable_sort(ranking.begin(), ranking.end(), better);
@@ -233,7 +233,7 @@ class Searcher {
 
     std::vector<std::vector<Candidate>> measured(field.size());
     for (int i = 0; i < turns; ++i) {
-      if (i > 0 && left_until(1.0) <= nanoseconds(0)) break;
+      if (i > 0 && left_until(1.0) < turn / 2) break;
       for (std::size_t j = 0; j < field.size(); ++j) {
         // Every other turn backwards, so that none always follows the same neighbour.
         const std::size_t at = i % 2 == 0 ? j : field.size() - 1 - j;
