@@ -4,7 +4,8 @@
 // For sequential reads and writes each contestant first looks for its best settings on a grid; then
 // all take turns, round by round, and what counts is the median of the rounds' ratios: a machine
 // shared with others swings by a factor of two within minutes. Strata and fio move the same blocks
-// of the same file, from and to huge pages; fio's have to be set aside before:
+// of the same file, from and to huge pages (fio counts its CPU time in whole milliseconds of each
+// thread, so turns should last seconds); fio's have to be set aside before:
 // `sysctl vm.nr_hugepages=384`. Prints a page of markdown.
 
 #include <unistd.h>
@@ -43,6 +44,8 @@ struct Contestant {
 };
 
 using Value = std::function<double(const DiskFigure&)>;
+double rate_of(const DiskFigure& figure) { return figure.gigabytes_per_second; }
+double cpu_of(const DiskFigure& figure) { return figure.cpu_seconds_per_gigabyte; }
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -106,13 +109,16 @@ std::vector<Point> grid(Workload workload) {
   return points;
 }
 
-/// The fastest of the grid: the four best of a short trial play three rounds, the best median wins.
+/// The best of the grid: the four fastest of a short trial play three rounds; of those whose median
+/// is within 2 % of the best one's, which no round can tell apart, the one that takes least CPU
+/// time.
 Point best_point(Workload workload, const Contestant& contestant) {
   const Limits trial{.runtime = std::chrono::milliseconds(700),
                      .bytes = 0,
                      .ramp = std::chrono::milliseconds(200)};
   constexpr std::size_t kFinalists = 4;
   constexpr int kRounds = 3;
+  constexpr double kAsFast = 0.98;
   std::vector<std::pair<double, Point>> tried;
   for (const Point& point : grid(workload)) {
     tried.emplace_back(contestant.run(point, trial).gigabytes_per_second, point);
@@ -120,31 +126,35 @@ Point best_point(Workload workload, const Contestant& contestant) {
   std::sort(tried.begin(), tried.end(),
             [](const auto& a, const auto& b) { return a.first > b.first; });
   tried.resize(kFinalists);
-  std::vector<std::vector<double>> rates(kFinalists);
+  std::vector<Contestant> finalists(kFinalists);
   for (int round = 0; round < kRounds; ++round) {
     for (std::size_t i = 0; i < kFinalists; ++i) {
-      rates[i].push_back(contestant.run(tried[i].second, trial).gigabytes_per_second);
+      finalists[i].best = tried[i].second;
+      finalists[i].rounds.push_back(contestant.run(tried[i].second, trial));
     }
   }
-  for (std::size_t i = 0; i < kFinalists; ++i) tried[i].first = median(rates[i]);
-  return std::max_element(tried.begin(), tried.end(),
-                          [](const auto& a, const auto& b) { return a.first < b.first; })
-      ->second;
+  double fastest = 0;
+  for (const Contestant& it : finalists) fastest = std::max(fastest, median_of(it, rate_of));
+  std::erase_if(finalists,
+                [&](const Contestant& it) { return median_of(it, rate_of) < kAsFast * fastest; });
+  return std::min_element(finalists.begin(), finalists.end(),
+                          [](const Contestant& a, const Contestant& b) {
+                            return median_of(a, cpu_of) < median_of(b, cpu_of);
+                          })
+      ->best;
 }
 
 void print_throughput(const std::vector<Contestant>& contestants) {
   const Contestant& strata = contestants.front();
-  const Value rate = [](const DiskFigure& f) { return f.gigabytes_per_second; };
-  const Value cpu = [](const DiskFigure& f) { return f.cpu_seconds_per_gigabyte; };
   std::cout << "| contestant | settings | GB/s | Strata / it | CPU s per GB | Strata / it |\n"
             << "|---|---|---|---|---|---|\n"
             << std::fixed;
   for (const Contestant& it : contestants) {
     std::cout << "| " << it.name << " | " << describe(it.best) << " | " << std::setprecision(2)
-              << median_of(it, rate) << " | " << median_ratio(strata, it, rate) << " | ";
-    if (median_of(it, cpu) > 0) {
-      std::cout << std::setprecision(4) << median_of(it, cpu) << " | " << std::setprecision(2)
-                << median_ratio(strata, it, cpu);
+              << median_of(it, rate_of) << " | " << median_ratio(strata, it, rate_of) << " | ";
+    if (median_of(it, cpu_of) > 0) {
+      std::cout << std::setprecision(4) << median_of(it, cpu_of) << " | " << std::setprecision(2)
+                << median_ratio(strata, it, cpu_of);
     } else {
       std::cout << " | ";
     }
