@@ -121,6 +121,7 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
   for (const auto& group : zero3::optimizer_groups(config_.optimizer, config_.optimizer.lr)) {
     optim::check(group);
   }
+  if (!config_.strata.simd.empty()) optim_cpu::force_kernel_target(config_.strata.simd);
   const std::vector<std::string> names = config_.nvme_directories();
   const std::vector<std::filesystem::path> directories(names.begin(), names.end());
   for (const auto& directory : directories) make_directory(directory);

@@ -1,13 +1,16 @@
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "promise/in_memory_loop.h"
 #include "promise/training_run.h"
+#include "strata/base/error.h"
+#include "strata/optim_cpu/update.h"
 
 /// \file
 /// Promise 1 for every optimizer and every format of states: without random rounding offloaded
@@ -101,24 +104,31 @@ std::vector<Training> with_random_rounding() {
 
 /// Ways to run the same job: a name, and what is changed in the config.
 std::vector<std::pair<std::string, std::function<void(formats::DsConfig&)>>> ways() {
-  const auto homes = [](OffloadDevice parameters, OffloadDevice optimizer) {
-    return [=](formats::DsConfig& config) {
-      config.zero.offload_param.device = parameters;
-      config.zero.offload_optimizer.device = optimizer;
-    };
-  };
   return {
-      {"weights on the device, states in memory", homes(OffloadDevice::kNone, OffloadDevice::kCpu)},
-      {"weights in memory, states on nvme", homes(OffloadDevice::kCpu, OffloadDevice::kNvme)},
-      {"weights on nvme, states in memory", homes(OffloadDevice::kNvme, OffloadDevice::kCpu)},
-      {"io_uring", [](auto& config) { config.strata.io = IoEngine::kIoUring; }},
-      {"the threads backend", [](auto& config) { config.strata.io = IoEngine::kThreads; }},
-      {"one thread", [](auto& config) { config.strata.threads = 1; }},
-      {"three threads", [](auto& config) { config.strata.threads = 3; }},
-      {"large chunks", [](auto& config) { config.strata.chunk_bytes = 1u << 20; }},
-      {"the smallest windows", [](auto& config) { config.strata.window_elements = 1; }},
+      {"in memory, on one thread",
+       [](formats::DsConfig& config) {
+         config.zero.offload_param.device = OffloadDevice::kNone;
+         config.zero.offload_optimizer.device = OffloadDevice::kCpu;
+         config.strata.threads = 1;
+       }},
+      {"states on nvme alone, large chunks, the threads backend",
+       [](formats::DsConfig& config) {
+         config.zero.offload_param.device = OffloadDevice::kCpu;
+         config.strata.chunk_bytes = 1u << 20;
+         config.strata.io = IoEngine::kThreads;
+       }},
+      {"weights on nvme alone, three threads",
+       [](formats::DsConfig& config) {
+         config.zero.offload_optimizer.device = OffloadDevice::kCpu;
+         config.strata.threads = 3;
+       }},
+      {"the smallest windows, io_uring",
+       [](formats::DsConfig& config) {
+         config.strata.window_elements = 1;
+         config.strata.io = IoEngine::kIoUring;
+       }},
       {"the least host memory",
-       [](auto& config) {
+       [](formats::DsConfig& config) {
          zero3::PlanInput input = Engine::plan_input_from(config);
          input.units = models::unit_layouts(small_model());
          config.strata.host_budget_bytes = zero3::smallest_budgets(input).host;
@@ -146,6 +156,39 @@ TEST_P(PlacementOfFormats, ChangesNoBit) {
 
 INSTANTIATE_TEST_SUITE_P(Formats, PlacementOfFormats, testing::ValuesIn(with_random_rounding()),
                          name_of_training);
+
+TEST(InstructionSets, AreForcedByTheConfigAndChangeNoBit) {
+  const Training training{
+      .name = "smallest", .states = kSmallest, .optimizer = optimizer_of(OptimizerType::kAdamW)};
+  const std::vector<std::string_view> targets = optim_cpu::kernel_targets();
+  ASSERT_EQ(targets.back(), "SCALAR");
+  std::optional<Parameters> expected;
+  for (const std::string_view target : targets) {
+    SCOPED_TRACE(target);
+    ScratchDirectory scratch;
+    formats::DsConfig config = nvme_config(scratch.path(), training);
+    config.strata.simd = target;
+    EngineRun run(config, small_model());
+    EXPECT_EQ(optim_cpu::kernel_target(), target);
+    for (int step = 0; step < kSteps; ++step) run.step();
+    if (!expected) expected = run.parameters();
+    expect_equal_bits(run.parameters(), *expected);
+  }
+  optim_cpu::force_kernel_target("");
+}
+
+TEST(InstructionSets, AnUnknownOneIsRefusedWithThoseOfTheMachine) {
+  ScratchDirectory scratch;
+  formats::DsConfig config = nvme_config(scratch.path(), Precision::kBf16);
+  config.strata.simd = "MMX";
+  try {
+    Engine engine(config);
+    ADD_FAILURE() << "accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("MMX"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("SCALAR"), std::string::npos) << error.what();
+  }
+}
 
 TEST(StateFormats, DifferFromFp32StatesAndFromOneAnother) {
   std::vector<std::pair<std::string, Parameters>> runs;

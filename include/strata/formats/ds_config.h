@@ -169,7 +169,9 @@ struct StrataConfig {
   std::int64_t window_elements = 0;      ///< of the optimizer's window; 0: the plan decides
   std::int64_t threads = 0;              ///< of the optimizer; 0: one per core
   StatesConfig states;
-  std::string simd;  ///< instruction set of the optimizer; empty: the best, or STRATA_SIMD
+  /// Instruction set of the optimizer, for the whole process; empty: as it is, the best or
+  /// STRATA_SIMD's. Checked when an engine is made.
+  std::string simd;
   bool operator==(const StrataConfig&) const = default;
 };
 
