@@ -11,10 +11,6 @@ namespace strata::optim_cpu {
 /// The part of `span` from element `begin` to its end.
 [[nodiscard]] UpdateSpan rest_of(const UpdateSpan& span, std::size_t begin);
 
-/// `count` elements of `span` from element `begin`. With int8 moments both are multiples of
-/// kMomentBlockElements.
-[[nodiscard]] UpdateSpan part_of(const UpdateSpan& span, std::size_t begin, std::size_t count);
-
 /// What accumulate_gradient works on, or a part of it.
 struct AccumulateSpan {
   Precision precision;

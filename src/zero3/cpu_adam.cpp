@@ -15,6 +15,7 @@
 
 namespace strata {
 
+using optim_cpu::part_of;
 using optim_cpu::UpdateSpan;
 
 namespace {
@@ -118,24 +119,6 @@ void check_state(const StateFormat& format, const CpuAdamParamState& state, std:
     throw UsageError("CpuAdam: the state of " + what +
                      " is that of another parameter or format; load the archive of this model, "
                      "and leave a group's formats as they were in the first step");
-}
-
-/// `count` elements of a span from `begin` on.
-UpdateSpan part_of(const UpdateSpan& span, std::size_t begin, std::size_t count) {
-  const auto at = [&](void* state, StateKind kind) -> void* {
-    if (state == nullptr) return nullptr;
-    return static_cast<std::byte*>(state) + begin * state_bytes(span.format, kind);
-  };
-  UpdateSpan part = span;
-  part.count = count;
-  part.first_element += begin;
-  part.weight = at(span.weight, StateKind::kWeight);
-  part.master = at(span.master, StateKind::kMaster);
-  part.m = at(span.m, StateKind::kM);
-  part.v = at(span.v, StateKind::kV);
-  part.gradient =
-      static_cast<const std::byte*>(span.gradient) + begin * weight_bytes(span.gradient_format);
-  return part;
 }
 
 /// A part of a parameter that one thread updates at once.

@@ -50,6 +50,9 @@ struct UpdateSpan {
   std::uint64_t stream = 0;         ///< of random numbers: another one for each shard
 };
 
+/// `count` elements of `span` from element `begin`, where UpdateSpan allows that.
+[[nodiscard]] UpdateSpan part_of(const UpdateSpan& span, std::size_t begin, std::size_t count);
+
 /// What all elements have in common in one step.
 struct UpdateStep {
   std::int64_t step = 1;        ///< from 1
