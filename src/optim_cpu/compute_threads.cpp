@@ -37,7 +37,8 @@ ComputeThreads::ComputeThreads(int threads) : impl_(std::make_unique<Impl>()) {
     // The first nodes take what does not divide evenly.
     const int share = threads > 0 ? threads / count + (i < threads % count ? 1 : 0)
                                   : tbb::info::default_concurrency(id);
-    impl_->nodes.emplace_back(tbb::task_arena::constraints(id, share));
+    impl_->nodes.emplace_back(
+        tbb::task_arena::constraints().set_numa_id(id).set_max_concurrency(share));
     impl_->nodes.back().threads = share;
     impl_->threads += share;
   }

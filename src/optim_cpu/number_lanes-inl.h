@@ -65,7 +65,7 @@ struct Bf16Lanes {
     return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d_bits, halves)));
   }
   template <class D>
-  static HWY_INLINE void store(D d, hn::Vec<D> value, Value* values) {
+  static HWY_INLINE void store(D /*d*/, hn::Vec<D> value, Value* values) {
     const hn::RebindToUnsigned<D> d_bits;
     const auto bits = hn::BitCast(d_bits, with_quiet_nan(value));
     const auto lowest_kept_bit = hn::And(hn::ShiftRight<16>(bits), hn::Set(d_bits, 1));

@@ -28,14 +28,9 @@ void check_home(const WindowPipeline::Options& options, const tiering::ShardStor
     refuse(index, "the gradient rests on nvme; make the pipeline with gradients_on_nvme");
 }
 
-void check_segments(const ShardStates& shard, std::size_t index, std::size_t groups,
-                    std::uint64_t grid) {
+void check_segments(const ShardStates& shard, std::size_t index, std::size_t groups) {
   std::uint64_t covered = 0;
   for (const Segment& segment : shard.segments) {
-    if (segment.end % grid != 0)
-      refuse(index, "a segment ends at element " + std::to_string(segment.end) +
-                        ", which is no multiple of " + std::to_string(grid) +
-                        " as int8 moments ask for");
     if (segment.begin != covered || segment.end <= segment.begin || segment.end > shard.count)
       refuse(index, "the segment [" + std::to_string(segment.begin) + ", " +
                         std::to_string(segment.end) + ") does not continue at element " +
@@ -47,6 +42,18 @@ void check_segments(const ShardStates& shard, std::size_t index, std::size_t gro
   if (covered != shard.count)
     refuse(index, "the segments end at element " + std::to_string(covered) + " of " +
                       std::to_string(shard.count));
+}
+
+/// What UpdateSpan asks for where rounding is random.
+void check_blocks(const StateFormat& format, const ShardStates& shard, std::size_t index) {
+  const auto check = [&](std::uint64_t element, const std::string& what) {
+    if (element % kMomentBlockElements == 0) return;
+    refuse(index, what + " element " + std::to_string(element) + ", which is no multiple of " +
+                      std::to_string(kMomentBlockElements) + " as its state format asks for");
+  };
+  if (!format.is_stochastic()) return;
+  for (const Segment& segment : shard.segments) check(segment.begin, "a segment begins at");
+  if (format.moments == MomentFormat::kInt8) check(shard.count, "it ends at");
 }
 
 void check_groups(const StateFormat& format, std::span<const OptimizerOptions> groups) {
@@ -75,12 +82,11 @@ void check_options(const WindowPipeline::Options& options, const tiering::ShardS
 void check_shards(const WindowPipeline::Options& options, const tiering::ShardStore* store,
                   std::span<const ShardStates> shards, std::span<const OptimizerOptions> groups) {
   check_groups(options.format, groups);
-  const bool blocks = options.format.moments == MomentFormat::kInt8;
-  const std::uint64_t grid = blocks ? kMomentBlockElements : 1;
   for (std::size_t index = 0; index < shards.size(); ++index) {
     for (int kind = 0; kind < kStateKindCount; ++kind)
       check_home(options, store, shards[index], index, static_cast<StateKind>(kind));
-    check_segments(shards[index], index, groups.size(), grid);
+    check_segments(shards[index], index, groups.size());
+    check_blocks(options.format, shards[index], index);
   }
 }
 

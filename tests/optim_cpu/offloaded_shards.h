@@ -71,13 +71,13 @@ class TestStore {
 };
 
 /// Shards longer than a window, of exactly two, and shorter than a chunk, with
-/// two groups of parameters in changing segments. With int8 moments, of whole blocks.
+/// two groups of parameters in changing segments. Of whole blocks where rounding is random.
 class TestShards {
  public:
   TestShards(const StateFormat& format, bool gradient_fp32,
              std::vector<OptimizerOptions> groups = adam_groups())
       : gradient_fp32_(gradient_fp32),
-        grid_(format.moments == MomentFormat::kInt8 ? kBlock : 1),
+        grid_(format.is_stochastic() ? kBlock : 1),
         groups_(std::move(groups)) {
     for (const std::size_t wanted : {5003u, 100u, 8192u, 1u}) {
       const std::size_t count = round_up(wanted, grid_);

@@ -231,6 +231,21 @@ TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem)
   EXPECT_TRUE(same_bits(untouched, shards));
 }
 
+TEST_F(WindowPipelineTest, RefusesShardsThatAreNoWholeBlocksWhereRoundingIsRandom) {
+  tiering::HostArena arena(host_, 1_MiB, log_);
+  Counters counters;
+  StateFormat format = Precision::kBf16;
+  for (const MomentFormat moments : {MomentFormat::kBf16, MomentFormat::kInt8}) {
+    format.moments = moments;
+    WindowPipeline pipeline({.format = format}, nullptr, arena, threads_, counters);
+    TestShards shards(format, false);
+    std::vector<ShardStates> placed = shards.place({}, nullptr);
+    placed[0].segments[0].end += 1;
+    placed[0].segments[1].begin += 1;
+    EXPECT_THROW(pipeline.run(placed, shards.groups(), {}), UsageError) << name_of(moments);
+  }
+}
+
 // ---- over a disk that fails or stands still ---------------------------------------------------
 
 class WindowPipelineOnFaultyDisk : public WindowPipelineTest {

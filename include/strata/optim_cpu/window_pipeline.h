@@ -38,8 +38,8 @@ struct ShardStates {
   bool gradient_fp32 = false;
   std::uint64_t stream = 0;  ///< of random rounding: another one for each shard
   StateHome weight, master, m, v, gradient;
-  /// In order, covering [0, count). With int8 moments they begin at multiples of
-  /// kMomentBlockElements, and `count` is one.
+  /// In order, covering [0, count). Where rounding is random they begin at multiples of
+  /// kMomentBlockElements; with int8 moments `count` is one too.
   std::vector<Segment> segments;
 };
 
