@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "strata/base/error.h"
 
 namespace strata::bench {
@@ -65,10 +67,15 @@ TEST(ModelPlan, EnduranceIsSharedByTheDrives) {
   EXPECT_FALSE(bf16_plan(one_drive()).days_of_endurance);
 }
 
-TEST(ModelPlan, FormatsAreThoseOfTheNumberFormatsAndTheRestIsMarked) {
-  int available = 0;
-  for (const StateFormat& format : state_formats()) available += format.available ? 1 : 0;
-  EXPECT_EQ(available, 3);
+TEST(ModelPlan, FormatsTakeTheBytesThatTheyAreStoredIn) {
+  std::map<std::string_view, double> at_rest;
+  for (const StateFormat& format : state_formats()) at_rest[format.name] = format.at_rest_bytes;
+  EXPECT_EQ(at_rest, (std::map<std::string_view, double>{{"bf16", 12},
+                                                         {"fp16", 14},
+                                                         {"fp32", 12},
+                                                         {"bf16, bf16 m v", 8},
+                                                         {"bf16, int8 m v", 6},
+                                                         {"24bit, int8 m v", 5}}));
 }
 
 TEST(ModelPlan, ReadsNumbersAsPeopleWriteThem) {

@@ -16,42 +16,37 @@ constexpr double kSecondsPerDay = 86'400;
 constexpr double kFlopPerParameterAndToken = 6;
 constexpr double kFlopOfRunningForwardAgain = 2;
 
-constexpr double at_rest(Precision precision) {
-  double bytes = 0;
+/// A format by what is stored, with the bytes that state_bytes says.
+constexpr StateFormat format_of(std::string_view name, std::string_view states,
+                                const strata::StateFormat& stored) {
+  double at_rest = 0;
   for (const StateKind kind :
        {StateKind::kWeight, StateKind::kMaster, StateKind::kM, StateKind::kV}) {
-    bytes += static_cast<double>(state_bytes(precision, kind));
+    at_rest += static_cast<double>(state_bytes(stored, kind));
   }
-  return bytes;
+  return {.name = name,
+          .states = states,
+          .weight_bytes = static_cast<double>(weight_bytes(stored.precision)),
+          .at_rest_bytes = at_rest};
 }
 
-constexpr double weight(Precision precision) {
-  return static_cast<double>(weight_bytes(precision));
+constexpr strata::StateFormat bf16_with(MomentFormat moments, MasterFormat master) {
+  strata::StateFormat stored = Precision::kBf16;
+  stored.moments = moments;
+  stored.master = master;
+  return stored;
 }
 
 constexpr std::array kFormats = {
-    StateFormat{.name = "bf16",
-                .states = "bf16 weight, int16 remainder, fp32 m and v",
-                .weight_bytes = weight(Precision::kBf16),
-                .at_rest_bytes = at_rest(Precision::kBf16)},
-    StateFormat{.name = "fp16",
-                .states = "fp16 weight, fp32 master, fp32 m and v",
-                .weight_bytes = weight(Precision::kFp16),
-                .at_rest_bytes = at_rest(Precision::kFp16)},
-    StateFormat{.name = "fp32",
-                .states = "fp32 weight, fp32 m and v",
-                .weight_bytes = weight(Precision::kFp32),
-                .at_rest_bytes = at_rest(Precision::kFp32)},
-    StateFormat{.name = "bf16, bf16 m v",
-                .states = "bf16 weight, int16 remainder, bf16 m and v",
-                .weight_bytes = 2,
-                .at_rest_bytes = 8,
-                .available = false},
-    StateFormat{.name = "bf16, 8-bit m v",
-                .states = "bf16 weight, int16 remainder, 8-bit m and v in blocks",
-                .weight_bytes = 2,
-                .at_rest_bytes = 6,
-                .available = false},
+    format_of("bf16", "bf16 weight, int16 remainder, fp32 m and v", Precision::kBf16),
+    format_of("fp16", "fp16 weight, fp32 master, fp32 m and v", Precision::kFp16),
+    format_of("fp32", "fp32 weight, fp32 m and v", Precision::kFp32),
+    format_of("bf16, bf16 m v", "bf16 weight, int16 remainder, bf16 m and v",
+              bf16_with(MomentFormat::kBf16, MasterFormat::kFp32)),
+    format_of("bf16, int8 m v", "bf16 weight, int16 remainder, int8 m and v in blocks",
+              bf16_with(MomentFormat::kInt8, MasterFormat::kFp32)),
+    format_of("24bit, int8 m v", "bf16 weight, int8 remainder, int8 m and v in blocks",
+              bf16_with(MomentFormat::kInt8, MasterFormat::k24Bit)),
 };
 
 /// A unit of a number and what it stands for.

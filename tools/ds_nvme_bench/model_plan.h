@@ -23,14 +23,13 @@ struct StateFormat {
   std::string_view states;
   double weight_bytes = 0;   ///< what forward and backward read
   double at_rest_bytes = 0;  ///< all of it
-  bool available = true;     ///< false: designed, not there yet
 
   [[nodiscard]] Traffic traffic() const {
     return {.read_bytes = weight_bytes + at_rest_bytes, .written_bytes = at_rest_bytes};
   }
 };
 
-/// Those that Strata has first.
+/// Those that Strata has.
 [[nodiscard]] std::span<const StateFormat> state_formats();
 
 struct PlanInput {

@@ -169,14 +169,11 @@ void write_plan(std::ostream& out, const Basis& basis) {
       << std::setw(10) << "read" << std::setw(10) << "written" << std::setw(12) << "disk time";
   for (const double flops : input.flops) out << std::setw(15) << flops_text(flops);
   out << std::setw(13) << "written/day" << std::setw(8) << "days" << '\n';
-  bool some_missing = false;
   for (const FormatPlan& plan : plan_for(input)) {
-    some_missing = some_missing || !plan.format.available;
-    out << std::left << std::setw(kName)
-        << std::string(plan.format.name) + (plan.format.available ? "" : " *") << std::right
-        << std::setw(10) << bytes_text(plan.bytes_at_rest) << std::setw(10)
-        << bytes_text(plan.bytes_read) << std::setw(10) << bytes_text(plan.bytes_written)
-        << std::setw(12) << time_text(plan.disk_seconds);
+    out << std::left << std::setw(kName) << plan.format.name << std::right << std::setw(10)
+        << bytes_text(plan.bytes_at_rest) << std::setw(10) << bytes_text(plan.bytes_read)
+        << std::setw(10) << bytes_text(plan.bytes_written) << std::setw(12)
+        << time_text(plan.disk_seconds);
     for (const HidingTokens& hiding : plan.hiding)
       out << std::setw(15) << tokens_text(hiding.tokens);
     out << std::setw(13) << bytes_text(plan.bytes_written_per_day) << std::setw(8)
@@ -184,10 +181,8 @@ void write_plan(std::ostream& out, const Basis& basis) {
   }
   out << '\n';
   for (const StateFormat& format : state_formats()) {
-    out << std::left << std::setw(kName)
-        << std::string(format.name) + (format.available ? "" : " *") << format.states << '\n';
+    out << std::left << std::setw(kName) << format.name << format.states << '\n';
   }
-  if (some_missing) out << "* designed, not available yet\n";
   out << "read, written and disk time are of a step; under FLOP/s stand the tokens a step must "
          "have "
          "so that\ncomputing takes as long as the disk; days are those until the drives are "
@@ -221,7 +216,6 @@ Json plan_json(const Basis& basis) {
     Json format;
     format["name"] = plan.format.name;
     format["states"] = plan.format.states;
-    format["available"] = plan.format.available;
     format["bytes_at_rest"] = plan.bytes_at_rest;
     format["bytes_read_per_step"] = plan.bytes_read;
     format["bytes_written_per_step"] = plan.bytes_written;
