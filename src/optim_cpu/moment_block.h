@@ -49,7 +49,8 @@ static_assert(std::endian::native == std::endian::little, "the first code is the
 
 /// The inverse: eight codes of 0 or 1.
 [[nodiscard]] inline std::uint64_t spread_low_bits(std::uint32_t bits) {
-  const std::uint64_t one_each = (bits & 0xFF) * 0x0101010101010101 & 0x8040201008040201;
+  const std::uint64_t everywhere = std::uint64_t{bits & 0xFF} * 0x0101010101010101;
+  const std::uint64_t one_each = everywhere & 0x8040201008040201;
   return ((one_each + 0x7F7F7F7F7F7F7F7F) >> 7) & 0x0101010101010101;
 }
 
