@@ -14,6 +14,18 @@
 #include "strata/base/units.h"
 
 namespace strata::optim_cpu {
+namespace {
+
+std::vector<tbb::numa_node_id> nodes_of_machine() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  // oneTBB loads the library that knows with RTLD_DEEPBIND, which sanitizers refuse.
+  return {tbb::task_arena::automatic};
+#else
+  return tbb::info::numa_nodes();
+#endif
+}
+
+}  // namespace
 
 struct ComputeThreads::Impl {
   /// A NUMA node's threads, and what they have been given.
@@ -29,7 +41,7 @@ struct ComputeThreads::Impl {
 
 ComputeThreads::ComputeThreads(int threads) : impl_(std::make_unique<Impl>()) {
   threads = std::min(threads, tbb::info::default_concurrency());
-  const std::vector<tbb::numa_node_id> ids = tbb::info::numa_nodes();
+  const std::vector<tbb::numa_node_id> ids = nodes_of_machine();
   const int count =
       threads > 0 ? std::min(static_cast<int>(ids.size()), threads) : static_cast<int>(ids.size());
   for (int i = 0; i < count; ++i) {
