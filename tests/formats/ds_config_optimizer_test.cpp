@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/parsed_config.h"
 #include "strata/base/error.h"
 #include "strata/formats/ds_config.h"
 
@@ -17,17 +18,6 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-DsConfig parse(std::string_view text) { return DsConfig::from_text(text, "ds.json"); }
-
-std::string error_of(std::string_view text) {
-  try {
-    (void)parse(text);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 TEST(DsConfigOptimizer, SgdHasTheParametersOfTorch) {
   const OptimizerConfig sgd = parse(R"({"optimizer": {"type": "SGD", "params": {"lr": 0.1,

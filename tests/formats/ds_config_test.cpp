@@ -6,6 +6,7 @@
 #include <set>
 
 #include "formats/ds_config_keys.h"
+#include "formats/parsed_config.h"
 #include "formats/temporary_directory.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -19,17 +20,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-DsConfig parse(std::string_view text) { return DsConfig::from_text(text, "ds.json"); }
-
-std::string error_of(std::string_view text) {
-  try {
-    (void)parse(text);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 TEST(DsConfig, AnEmptyFileMeansTheDocumentedDefaults) {
   const DsConfig config = parse("{}");
