@@ -52,33 +52,21 @@ LionConstants::LionConstants(const LionOptions& options, const UpdateStep& step)
 
 namespace {
 
-template <class Options>
-struct ConstantsOf;
-template <>
-struct ConstantsOf<AdamOptions> {
-  using Type = AdamConstants;
-};
-template <>
-struct ConstantsOf<SgdOptions> {
-  using Type = SgdConstants;
-};
-template <>
-struct ConstantsOf<AdagradOptions> {
-  using Type = AdagradConstants;
-};
-template <>
-struct ConstantsOf<LionOptions> {
-  using Type = LionConstants;
+struct MakeConstants {
+  const UpdateStep& step;
+
+  RuleConstants operator()(const AdamOptions& given) const { return AdamConstants(given, step); }
+  RuleConstants operator()(const SgdOptions& given) const { return SgdConstants(given, step); }
+  RuleConstants operator()(const AdagradOptions& given) const {
+    return AdagradConstants(given, step);
+  }
+  RuleConstants operator()(const LionOptions& given) const { return LionConstants(given, step); }
 };
 
 }  // namespace
 
 RuleConstants constants_of(const OptimizerOptions& options, const UpdateStep& step) {
-  return std::visit(
-      [&]<class Options>(const Options& given) -> RuleConstants {
-        return typename ConstantsOf<Options>::Type(given, step);
-      },
-      options);
+  return std::visit(MakeConstants{step}, options);
 }
 
 }  // namespace strata::optim_cpu
