@@ -16,7 +16,6 @@ using optim_cpu::Block;
 
 namespace {
 
-constexpr std::uint64_t kElementsAtOnce = 16 * 1024;  // as WindowPipeline's threads
 constexpr std::uint64_t kPage = 2_MiB;
 constexpr std::size_t kLine = 64;
 
@@ -120,7 +119,7 @@ std::uint64_t Hop7States::bytes_moved() const {
 
 void Hop7States::update(const optim_cpu::OptimizerOptions& options, std::int64_t step,
                         optim_cpu::ComputeThreads& threads) {
-  threads.for_each_block(elements_, kElementsAtOnce, [&](Block block) {
+  threads.for_each_block(elements_, optim_cpu::kUpdateElementsAtOnce, [&](Block block) {
     const auto state = [&](StateKind kind) {
       return bytes_of(kind) == 0 ? nullptr : at(kind, block.begin);
     };
@@ -140,7 +139,7 @@ void Hop7States::update(const optim_cpu::OptimizerOptions& options, std::int64_t
 void Hop7States::stream(optim_cpu::ComputeThreads& threads) {
   static volatile std::uint32_t zero = 0;  // the compiler does not know: nothing may change
   const std::uint32_t mask = zero;
-  threads.for_each_block(elements_, kElementsAtOnce, [&](Block block) {
+  threads.for_each_block(elements_, optim_cpu::kUpdateElementsAtOnce, [&](Block block) {
     Streams streams{};
     for (int kind = 0; kind < kStateKindCount - 1; ++kind) {
       streams.updated[kind] =

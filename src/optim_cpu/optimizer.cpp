@@ -11,10 +11,6 @@
 namespace strata::optim {
 namespace {
 
-/// What one thread updates at a time.
-constexpr std::uint64_t kElementsAtOnce = 16 * 1024;
-static_assert(kElementsAtOnce % kMomentBlockElements == 0);
-
 void check_size(StateKind kind, std::size_t held, std::uint64_t wanted, std::uint64_t count) {
   if (held == wanted) return;
   throw UsageError("optimizer: " + std::string(name_of(kind)) + " has " + std::to_string(held) +
@@ -91,7 +87,7 @@ void Optimizer::step(std::int64_t step, const States& states, std::span<const st
   const optim_cpu::RuleConstants constants =
       optim_cpu::constants_of(options_, {.step = step, .gradient_scale = gradient_scale});
   const optim_cpu::KernelTable& kernels = optim_cpu::chosen_kernels();
-  threads_.for_each_block(count, kElementsAtOnce, [&](optim_cpu::Block block) {
+  threads_.for_each_block(count, optim_cpu::kUpdateElementsAtOnce, [&](optim_cpu::Block block) {
     kernels.update(constants, part_of(whole, block.begin, block.end - block.begin));
   });
 }

@@ -7,11 +7,6 @@
 namespace strata::optim_cpu {
 namespace {
 
-/// What one thread updates at a time: states of some 200 KiB, cut where vectors and blocks of
-/// moments are cut anyway.
-constexpr std::uint64_t kElementsAtOnce = 16 * 1024;
-static_assert(kElementsAtOnce % kMomentBlockElements == 0);
-
 /// The whole window.
 UpdateSpan span_of(const StepContext& context, const Window& window) {
   const WindowRange& range = window.range();
@@ -47,7 +42,7 @@ void update_part(const StepContext& context, const ShardStates& shard, UpdateSpa
 void update_window(const StepContext& context, const Window& window, ComputeThreads& threads) {
   const UpdateSpan whole = span_of(context, window);
   const ShardStates& shard = *window.range().shard;
-  threads.for_each_block(whole.count, kElementsAtOnce, [&](Block block) {
+  threads.for_each_block(whole.count, kUpdateElementsAtOnce, [&](Block block) {
     update_part(context, shard, part_of(whole, block.begin, block.end - block.begin));
   });
 }

@@ -20,9 +20,6 @@ using optim_cpu::UpdateSpan;
 
 namespace {
 
-/// What one thread updates at a time; whole blocks of moments.
-constexpr std::size_t kElementsAtOnce = 16 * 1024;
-
 Precision precision_of(const torch::Tensor& tensor, const std::string& what) {
   switch (tensor.scalar_type()) {
     case torch::kFloat32: return Precision::kFp32;
@@ -175,10 +172,12 @@ struct StepWork {
                            .v = state.exp_avg_sq().data_ptr(),
                            .gradient = gradients.back().const_data_ptr(),
                            .stream = stream};
-    for (std::size_t begin = 0; begin < whole.count; begin += kElementsAtOnce) {
-      pieces.push_back({options,
-                        {.step = state.step() + 1},
-                        part_of(whole, begin, std::min(kElementsAtOnce, whole.count - begin))});
+    for (std::size_t begin = 0; begin < whole.count; begin += optim_cpu::kUpdateElementsAtOnce) {
+      pieces.push_back(
+          {options,
+           {.step = state.step() + 1},
+           part_of(whole, begin,
+                   std::min<std::size_t>(optim_cpu::kUpdateElementsAtOnce, whole.count - begin))});
     }
   }
 

@@ -59,6 +59,10 @@ struct UpdateStep {
   float gradient_scale = 1.0f;  ///< unscaling and clipping in one: multiplies the gradient, in fp32
 };
 
+/// What one thread is best given at a time: states of some 200 KiB, whole blocks of moments.
+inline constexpr std::uint64_t kUpdateElementsAtOnce = 16 * 1024;
+static_assert(kUpdateElementsAtOnce % kMomentBlockElements == 0);
+
 /// One update of the elements of `span`, on the calling thread, on the best instruction set the
 /// machine has. Elementwise: splitting a span anywhere that UpdateSpan allows gives the same bits.
 /// Every instruction set gives the same bits as `update_reference` (of a NaN in fp32, the payload
