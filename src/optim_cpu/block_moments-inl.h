@@ -20,26 +20,46 @@ namespace HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SCALAR
 
+/// How the moments of a block are to be coded. It goes through memory, from where a number gets
+/// into all lanes of a vector for nothing.
+struct BlockCoding {
+  /// Of m, of the root; then of coarse codes of both: parts of a step per unit of the value.
+  HWY_ALIGN float inverse[4];
+  /// Of m, of the root; twice: the bits of an fp32 number.
+  HWY_ALIGN std::uint32_t scale[4];
+  bool finite;  ///< both
+};
+
+/// Which bit of a scale the coarse codes have, one after the other.
+struct ScaleBit {
+  constexpr ScaleBit() : of_code() {
+    for (std::size_t k = 0; k < kCoarseCodes; ++k) of_code[k] = std::uint32_t{0x10000} << k;
+  }
+  HWY_ALIGN std::uint32_t of_code[kCoarseCodes];
+};
+constexpr ScaleBit kScaleBit;
+
 /// Signed codes of m: parts of the scale.
 struct CodesOfM {
   using Code = std::int8_t;
+  static constexpr std::size_t kPlace = 0;  ///< in BlockCoding
   static constexpr float kUnit = kUnitOfM;
-  static constexpr float kCodes = kCodesOfM;
 };
 
 /// Codes of the root of v, from 1.
 struct CodesOfRoot {
   using Code = std::uint8_t;
+  static constexpr std::size_t kPlace = 1;
   static constexpr float kUnit = kUnitOfV;
-  static constexpr float kCodes = kCodesOfV;
 };
 
 /// One moment of a span, block by block, for vectors of the tag D. Reading: `begin`, then `load`.
-/// Writing: `note` every new value of the block, `scale`, then `store` under that scale, and
-/// `finish`.
+/// Writing: `note` every new value of the block; when its coding is known, `store`.
 template <class D, class Codes>
 class BlockMoment {
  public:
+  using DBits = hn::RebindToUnsigned<D>;
+
   explicit BlockMoment(void* codes)
       : codes_(static_cast<std::uint8_t*>(codes)), largest_(hn::Zero(DBits())) {}
 
@@ -48,53 +68,105 @@ class BlockMoment {
     largest_ = hn::Zero(DBits());
   }
 
-  /// kCoarse: among the block's kCoarseCodes.
-  template <bool kCoarse>
   HWY_INLINE hn::Vec<D> load(At at) const {
     const hn::Rebind<typename Codes::Code, D> d_code;
     const auto codes =
         hn::LoadU(d_code, reinterpret_cast<const typename Codes::Code*>(codes_) + at.index());
     auto wide = hn::PromoteTo(DInt(), codes);
-    if constexpr (kCoarse) wide = hn::And(wide, hn::Set(DInt(), ~1));
+    if (is_coarse(at)) wide = hn::And(wide, hn::Set(DInt(), ~1));
     return hn::Mul(hn::ConvertTo(D(), wide), hn::Set(D(), unit_));
   }
 
   HWY_INLINE void note(hn::Vec<D> value) {
-    const auto magnitude = hn::And(hn::BitCast(DBits(), value), hn::Set(DBits(), 0x7FFFFFFF));
+    auto magnitude = hn::BitCast(DBits(), value);
+    // A root has a sign only where it is NaN, which is out of range with it or without.
+    if constexpr (kSigned) magnitude = hn::And(magnitude, hn::Set(DBits(), 0x7FFFFFFF));
     largest_ = hn::Max(largest_, magnitude);
   }
+  /// The largest magnitude that was noted is in one of the lanes.
+  HWY_INLINE hn::Vec<DBits> largest() const { return largest_; }
 
-  [[nodiscard]] HWY_INLINE BlockScale scale() const {
-    return scale_for(hn::GetLane(hn::MaxOfLanes(DBits(), largest_)), Codes::kCodes);
-  }
-
-  /// `random`: 32 bits of which the upper ones decide.
-  template <bool kCoarse>
-  HWY_INLINE void store(hn::Vec<D> value, At at, const BlockScale& scale,
-                        hn::Vec<hn::RebindToUnsigned<D>> random) {
-    constexpr float kSteps = kCoarse ? 0.5f : 1.0f;  // of a code
+  /// `random`: 32 bits of which the upper ones decide. With the coarse codes goes the scale.
+  HWY_INLINE void store(hn::Vec<D> value, At at, const BlockCoding& coding,
+                        hn::Vec<DBits> random) const {
+    const float inverse = coding.inverse[Codes::kPlace + (is_coarse(at) ? 2 : 0)];
     const auto part_of_step = hn::ConvertTo(D(), hn::BitCast(DInt(), random));
-    auto parts = hn::MulAdd(value, hn::Set(D(), scale.inverse * kSteps), part_of_step);
-    if constexpr (std::is_unsigned_v<typename Codes::Code>) {
-      parts = hn::Max(parts, hn::Set(D(), kPartsOfStep));
+    auto parts = hn::MulAdd(value, hn::Set(D(), inverse), part_of_step);
+    if constexpr (!kSigned) parts = hn::Max(parts, hn::Set(D(), kPartsOfStep));
+    auto code = hn::BitCast(DBits(), hn::Add(parts, hn::Set(D(), kToSteps)));
+    if (is_coarse(at)) {
+      const auto scale = hn::Set(DBits(), coding.scale[Codes::kPlace]);
+      const auto bit = hn::TestBit(scale, hn::LoadU(DBits(), kScaleBit.of_code + at.element));
+      code = hn::Or(hn::ShiftLeft<1>(code), hn::IfThenElseZero(bit, hn::Set(DBits(), 1)));
     }
-    const auto steps = hn::BitCast(DBits(), hn::Add(parts, hn::Set(D(), kToSteps)));
-    store_low(kCoarse ? hn::ShiftLeft<1>(steps) : steps, codes_ + at.index());
+    store_lowest_bytes(code, codes_ + at.index());
   }
 
-  HWY_INLINE void finish(std::size_t block, const BlockScale& scale) {
-    if (!scale.finite) std::memset(codes_ + block, 0, kBlock);
-    set_scale_of_block(codes_ + block, scale.bits);
+  /// Does again what `store` does wrongly for values that are not finite.
+  HWY_INLINE void store_unusual(std::size_t block, const BlockCoding& coding) const {
+    const std::uint32_t scale = coding.scale[Codes::kPlace];
+    if (scale <= kLargestScale) return;
+    std::memset(codes_ + block, 0, kBlock);
+    set_scale_of_block(codes_ + block, static_cast<std::uint16_t>(scale >> 16));
   }
 
  private:
-  using DBits = hn::RebindToUnsigned<D>;
   using DInt = hn::RebindToSigned<D>;
+  static constexpr bool kSigned = std::is_signed_v<typename Codes::Code>;
+
+  static HWY_INLINE bool is_coarse(At at) { return at.element < kCoarseCodes; }
 
   std::uint8_t* codes_;
   float unit_ = 0.0f;
   hn::Vec<DBits> largest_;
 };
+
+/// Four lanes, one of which has the largest of all.
+template <class V>
+HWY_INLINE auto largest_four(V values) {
+  const hn::DFromV<V> d;
+  if constexpr (hn::MaxLanes(d) > 4) {
+    const hn::Half<decltype(d)> half;
+    return largest_four(hn::Max(hn::LowerHalf(half, values), hn::UpperHalf(half, values)));
+  } else {
+    return values;
+  }
+}
+
+/// scale_for of two moments, from the largest magnitudes of both.
+template <class V>
+HWY_INLINE void find_coding(V largest_m, V largest_root, BlockCoding& coding) {
+  const hn::Full128<std::uint32_t> d;
+  const hn::Full128<float> d_float;
+  HWY_ALIGN static constexpr float kParts[4] = {
+      kCodesOfM * kPartsOfStep, kCodesOfV * kPartsOfStep,  //
+      kCodesOfM * kPartsOfStep / 2, kCodesOfV * kPartsOfStep / 2};
+  const auto m = largest_four(largest_m);
+  const auto root = largest_four(largest_root);
+  const auto of_two = hn::Max(hn::InterleaveLower(d, m, root), hn::InterleaveUpper(d, m, root));
+  const auto largest = hn::Max(of_two, hn::Shuffle1032(of_two));  // m, root, m, root
+
+  const auto scale = hn::And(hn::Add(largest, hn::Set(d, 0xFFFF)), hn::Set(d, 0xFFFF0000));
+  const auto inverse = hn::Div(hn::Load(d_float, kParts), hn::BitCast(d_float, scale));
+  hn::Store(scale, d, coding.scale);
+  hn::Store(inverse, d_float, coding.inverse);
+  coding.finite = true;
+
+  const auto excess = hn::Sub(largest, hn::Set(d, kNegligible));
+  const auto is_rare = hn::Gt(excess, hn::Set(d, kLargestScale - kNegligible));
+  if (hn::AllFalse(d, is_rare)) [[likely]]
+    return;
+  HWY_ALIGN std::uint32_t both[4];
+  hn::Store(largest, d, both);
+  for (const std::size_t place : {CodesOfM::kPlace, CodesOfRoot::kPlace}) {
+    const BlockScale rare =
+        scale_for(both[place], place == CodesOfM::kPlace ? kCodesOfM : kCodesOfV);
+    coding.scale[place] = std::uint32_t{rare.bits} << 16;
+    coding.inverse[place] = rare.inverse;
+    coding.inverse[place + 2] = rare.inverse / 2;
+    coding.finite = coding.finite && rare.finite;
+  }
+}
 
 #endif  // HWY_TARGET != HWY_SCALAR
 

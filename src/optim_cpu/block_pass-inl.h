@@ -8,7 +8,7 @@
 #define STRATA_OPTIM_CPU_BLOCK_PASS_INL_H_
 #endif
 
-#include <utility>
+#include <cstdint>
 
 #include "hwy/highway.h"
 #include "optim_cpu/block_moments-inl.h"
@@ -27,17 +27,19 @@ struct HeldBlock {
   HWY_ALIGN float g[kBlock];
   HWY_ALIGN float m[kBlock];
   HWY_ALIGN float root[kBlock];
+  BlockCoding coding;
 };
+using HeldBlocks = HeldBlock[3];
 
-/// A block is updated in two halves: `advance` makes the new moments and finds their scales,
-/// `retire` writes the moments and makes the new masters. The second half of a block runs after the
-/// first half of the next: the way from a gradient to a code is long, and a processor looks ahead
-/// only so far for other work.
+/// A block is updated in two halves: `advance` makes the new moments and finds their coding,
+/// `retire` writes the moments and makes the new masters. The second half of a block runs between
+/// the vectors of the first half of the block after the next: the way from a gradient to a code is
+/// long, and a processor looks ahead only so far for other work.
 template <class Rule, class Master, class Gradient>
 class BlockPass {
  public:
-  /// `scratch`: two, apart from the pass itself so that this can live in registers.
-  BlockPass(const typename Rule::Constants& constants, const UpdateSpan& span, HeldBlock* scratch)
+  /// `held` is apart from the pass itself so that this can live in registers.
+  BlockPass(const typename Rule::Constants& constants, const UpdateSpan& span, HeldBlocks& held)
       : rule_(UpdateTag(), constants),
         masters_(span),
         m_(span.m),
@@ -45,56 +47,75 @@ class BlockPass {
         gradients_(static_cast<const typename Gradient::Value*>(span.gradient)),
         gradient_scale_(hn::Set(UpdateTag(), constants.gradient_scale)),
         dither_(make_dither_key(span.stream, constants.step_number), span.first_element),
-        advanced_(&scratch[0]),
-        waiting_(&scratch[1]) {}
+        advanced_(&held[0]),
+        between_(&held[1]),
+        retired_(&held[2]) {}
 
   HWY_INLINE void run(std::size_t count) {
-    if (count == 0) return;
-    advance(0);
-    for (std::size_t block = kBlock; block < count; block += kBlock) {
-      const Scales scales = turn();
-      advance(block);
-      retire(block - kBlock, scales);
+    std::size_t block = 0;
+    for (; block < kDistance; block += kBlock) {
+      if (block < count) step<true, false>(block);
+      turn();
     }
-    const Scales scales = turn();
-    retire(count - kBlock, scales);
+    for (; block < count; block += kBlock) {
+      step<true, true>(block);
+      turn();
+    }
+    for (; block < count + kDistance; block += kBlock) {
+      step<false, true>(block);
+      turn();
+    }
   }
 
  private:
+  using V = hn::Vec<UpdateTag>;
   static constexpr std::size_t kLanes = hn::MaxLanes(UpdateTag());
+  static constexpr std::size_t kDistance = 2 * kBlock;
 
-  struct Scales {
-    BlockScale m, root;
-  };
-
-  /// The block that has been advanced waits from now on.
-  HWY_INLINE Scales turn() {
-    std::swap(advanced_, waiting_);
-    Scales scales{};
-    if constexpr (Rule::kHasM) scales.m = m_.scale();
-    if constexpr (Rule::kHasV) scales.root = root_.scale();
-    return scales;
+  HWY_INLINE void turn() {
+    HeldBlock* const free = retired_;
+    retired_ = between_;
+    between_ = advanced_;
+    advanced_ = free;
   }
 
-  HWY_INLINE void advance(std::size_t block) {
-    if constexpr (Rule::kHasM) m_.begin(block);
-    if constexpr (Rule::kHasV) root_.begin(block);
+  /// Advances `block`, and retires the one that lies kDistance before it.
+  template <bool kAdvances, bool kRetires>
+  HWY_INLINE void step(std::size_t block) {
+    if constexpr (kAdvances && Rule::kHasM) m_.begin(block);
+    if constexpr (kAdvances && Rule::kHasV) root_.begin(block);
+    const UpdateTag d;
+    const std::size_t old = block - kDistance;
+    auto sum = hn::Zero(d);
     HWY_UNROLL(16)
-    for (std::size_t k = 0; k < kCoarseCodes; k += kLanes) advance_vector<true>({block, k});
-    HWY_UNROLL(16)
-    for (std::size_t k = kCoarseCodes; k < kBlock; k += kLanes) advance_vector<false>({block, k});
+    for (std::size_t k = 0; k < kBlock; k += 2 * kLanes) {
+      if constexpr (kAdvances) advance({block, k});
+      V first{};
+      if constexpr (kRetires) first = retire({old, k});
+      if constexpr (kAdvances) advance({block, k + kLanes});
+      if constexpr (kRetires) {
+        const V second = retire({old, k + kLanes});
+        masters_.template store<Nan::kNone>(d, first, second, {old, k}, dither_);
+        sum = hn::Add(sum, hn::Add(first, second));
+      }
+    }
+    if constexpr (kRetires) {
+      const bool is_usual = retired_->coding.finite && (!Master::kRounds || without_nan(sum));
+      if (!is_usual) [[unlikely]]
+        retire_unusual(old);
+    }
+    if constexpr (kAdvances) find_coding();
   }
 
-  template <bool kCoarse>
-  HWY_INLINE void advance_vector(At at) {
+  HWY_INLINE void advance(At at) {
     const UpdateTag d;
     auto p = masters_.load(d, at.index());
     auto g = hn::Mul(Gradient::load(d, gradients_ + at.index()), gradient_scale_);
     auto m = hn::Zero(d);
     auto v = hn::Zero(d);
-    if constexpr (Rule::kHasM) m = m_.template load<kCoarse>(at);
+    if constexpr (Rule::kHasM) m = m_.load(at);
     if constexpr (Rule::kHasV) {
-      const auto root = root_.template load<kCoarse>(at);
+      const auto root = root_.load(at);
       v = hn::Mul(root, root);
     }
     rule_.advance(p, g, m, v);
@@ -111,35 +132,53 @@ class BlockPass {
     }
   }
 
-  HWY_INLINE void retire(std::size_t block, const Scales& scales) {
-    HWY_UNROLL(16)
-    for (std::size_t k = 0; k < kCoarseCodes; k += kLanes) {
-      retire_vector<true>({block, k}, scales);
+  /// Stores the moments; returns the masters.
+  HWY_INLINE V retire(At at) const {
+    const UpdateTag d;
+    const HeldBlock& held = *retired_;
+    if constexpr (Rule::kHasM) {
+      const auto m = hn::Load(d, held.m + at.element);
+      m_.store(m, at, held.coding, dither_.exchanged_bits(d, at));
     }
-    HWY_UNROLL(16)
-    for (std::size_t k = kCoarseCodes; k < kBlock; k += kLanes) {
-      retire_vector<false>({block, k}, scales);
+    if constexpr (Rule::kHasV) {
+      const auto root = hn::Load(d, held.root + at.element);
+      root_.store(root, at, held.coding, dither_.bits(d, at));
     }
-    if constexpr (Rule::kHasM) m_.finish(block, scales.m);
-    if constexpr (Rule::kHasV) root_.finish(block, scales.root);
+    return new_masters(at.element);
   }
 
-  template <bool kCoarse>
-  HWY_INLINE void retire_vector(At at, const Scales& scales) {
+  HWY_INLINE V new_masters(std::size_t k) const {
     const UpdateTag d;
-    const auto p = hn::Load(d, waiting_->p + at.element);
+    const auto p = hn::Load(d, retired_->p + k);
     auto g = hn::Zero(d);
     auto m = hn::Zero(d);
     auto root = hn::Zero(d);
-    if constexpr (Rule::kAppliesGradient) g = hn::Load(d, waiting_->g + at.element);
-    if constexpr (Rule::kHasM) m = hn::Load(d, waiting_->m + at.element);
-    if constexpr (Rule::kHasV) root = hn::Load(d, waiting_->root + at.element);
-    masters_.store(d, rule_.apply(p, g, m, root), at, dither_);
-    if constexpr (Rule::kHasM) {
-      m_.template store<kCoarse>(m, at, scales.m, hn::ShiftLeft<kHalf>(dither_.bits(d, at)));
+    if constexpr (Rule::kAppliesGradient) g = hn::Load(d, retired_->g + k);
+    if constexpr (Rule::kHasM) m = hn::Load(d, retired_->m + k);
+    if constexpr (Rule::kHasV) root = hn::Load(d, retired_->root + k);
+    return rule_.apply(p, g, m, root);
+  }
+
+  /// Repeats what `retire` does for a block that has NaN among its masters or moments that are not
+  /// finite, with the care that those need.
+  HWY_INLINE void retire_unusual(std::size_t block) {
+    const UpdateTag d;
+    for (std::size_t k = 0; k < kBlock; k += 2 * kLanes) {
+      const V first = new_masters(k);
+      const V second = new_masters(k + kLanes);
+      masters_.template store<Nan::kPossible>(d, first, second, {block, k}, dither_);
     }
-    if constexpr (Rule::kHasV) {
-      root_.template store<kCoarse>(root, at, scales.root, dither_.bits(d, at));
+    if constexpr (Rule::kHasM) m_.store_unusual(block, retired_->coding);
+    if constexpr (Rule::kHasV) root_.store_unusual(block, retired_->coding);
+  }
+
+  HWY_INLINE void find_coding() const {
+    if constexpr (Rule::kHasM && Rule::kHasV) {
+      HWY_NAMESPACE::find_coding(m_.largest(), root_.largest(), advanced_->coding);
+    } else if constexpr (Rule::kHasM) {
+      HWY_NAMESPACE::find_coding(m_.largest(), m_.largest(), advanced_->coding);
+    } else if constexpr (Rule::kHasV) {
+      HWY_NAMESPACE::find_coding(root_.largest(), root_.largest(), advanced_->coding);
     }
   }
 
@@ -148,10 +187,11 @@ class BlockPass {
   BlockMoment<UpdateTag, CodesOfM> m_;
   BlockMoment<UpdateTag, CodesOfRoot> root_;
   const typename Gradient::Value* gradients_;
-  hn::Vec<UpdateTag> gradient_scale_;
+  V gradient_scale_;
   Dither dither_;
   HeldBlock* advanced_;
-  HeldBlock* waiting_;
+  HeldBlock* between_;
+  HeldBlock* retired_;
 };
 
 #endif  // HWY_TARGET != HWY_SCALAR

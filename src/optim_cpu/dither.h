@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 /// \file
@@ -17,34 +18,41 @@ namespace strata::optim_cpu {
   return static_cast<std::uint32_t>((x ^ (x >> 31)) >> 32);
 }
 
-// The multipliers of "lowbias32", the 32-bit mixer that hash-prospector's search found (Wellons,
-// 2018); its shifts are 16, 15, 16.
-inline constexpr std::uint32_t kDitherMultiplier1 = 0x7FEB352D;
-inline constexpr std::uint32_t kDitherMultiplier2 = 0x846CA68B;
-
-/// Elements whose random bits are hashed; those of the next ones are made from them by a step of a
-/// linear congruential generator each, which takes a third of the time.
+/// The elements that share a hash: four rows of sixteen columns.
 inline constexpr std::uint32_t kDitherColumns = 16;
 inline constexpr std::uint32_t kDitherRows = 4;
 inline constexpr std::uint32_t kDitherBlock = kDitherColumns * kDitherRows;
-// The first: none. The others: Steele and Vigna, "Computationally easy, spectrally good multipliers
-// for congruential pseudorandom number generators", 2021, table 3.
-inline constexpr std::uint32_t kDitherFactor[kDitherRows] = {1, 0x915F77F5, 0x93D765DD, 0xADB4A92D};
-inline constexpr std::uint32_t kDitherAddend[kDitherRows] = {0, 0x9E3779B9, 0x3C6EF373, 0xDAA66D2B};
 
-/// 32 random bits for an element. The index counts modulo 2^34.
-[[nodiscard]] constexpr std::uint32_t dither_bits(std::uint32_t key, std::uint64_t element) {
-  const auto block = static_cast<std::uint32_t>(element / kDitherBlock);
-  const auto row = static_cast<std::uint32_t>(element / kDitherColumns % kDitherRows);
-  std::uint32_t x = key + block * kDitherColumns + element % kDitherColumns;
-  x = (x ^ (x >> 16)) * kDitherMultiplier1;
-  x = (x ^ (x >> 15)) * kDitherMultiplier2;
-  return (x ^ (x >> 16)) * kDitherFactor[row] + kDitherAddend[row];
+/// Random odd numbers, one for each column.
+struct DitherColumns {
+  constexpr DitherColumns() : factor() {
+    for (std::uint32_t k = 0; k < kDitherColumns; ++k) factor[k] = make_dither_key(k + 1, 0) | 1;
+  }
+  alignas(64) std::uint32_t factor[kDitherColumns];
+};
+inline constexpr DitherColumns kDitherColumn;
+
+/// What the elements of a block share: a 32-bit mixer that hash-prospector's search found
+/// ("lowbias32"; Wellons, 2018), made odd.
+[[nodiscard]] constexpr std::uint32_t dither_block_hash(std::uint32_t key, std::uint64_t block) {
+  std::uint32_t x = key + static_cast<std::uint32_t>(block);
+  x = (x ^ (x >> 16)) * 0x7FEB352D;
+  x = (x ^ (x >> 15)) * 0x846CA68B;
+  return (x ^ (x >> 16)) | 1;
 }
 
-// Which bits round what. bf16: the lower half m, the upper half v. int8: all of them v; the lower
-// half, moved up, m. Those are as good as independent, since the upper bits decide. The master:
-// eight from the middle. Each rounding has the right mean by itself.
+/// 32 random bits for an element: a product for its column, turned for its row. The index counts
+/// modulo 2^38.
+[[nodiscard]] constexpr std::uint32_t dither_bits(std::uint32_t key, std::uint64_t element) {
+  const auto row = static_cast<int>(element / kDitherColumns % kDitherRows);
+  std::uint32_t x = dither_block_hash(key, element / kDitherBlock);
+  x *= kDitherColumn.factor[element % kDitherColumns];
+  return std::rotl(x ^ (x >> 16), 8 * row);
+}
+
+// Which bits round what. bf16: the lower half m, the upper half v. int8: all of them v, and all of
+// them with their halves exchanged m. Those are as good as independent, since the upper bits
+// decide. The master: eight from the middle. Each rounding has the right mean by itself.
 inline constexpr std::uint32_t kHalf = 16;
 inline constexpr std::uint32_t kLowerHalf = 0xFFFF;
 inline constexpr std::uint32_t kMasterDitherShift = 12;

@@ -31,34 +31,49 @@ using UpdateTag = hn::CappedTag<float, kDitherColumns>;
 struct At {
   std::size_t block, element;
   [[nodiscard]] HWY_INLINE std::size_t index() const { return block + element; }
+  /// Of the vector after this one, of the tag `d`.
+  template <class D>
+  [[nodiscard]] HWY_INLINE At next(D d) const {
+    return {block, element + hn::MaxLanes(d)};
+  }
 };
 
 /// dither_bits of the elements of a span that begins with a whole block.
 class Dither {
  public:
   Dither(std::uint32_t key, std::uint64_t first_element)
-      : base_(key + static_cast<std::uint32_t>(first_element / kDitherBlock) * kDitherColumns) {}
+      : key_(key), first_block_(first_element / kDitherBlock) {}
 
-  /// Those of the vector there, of at most kDitherColumns lanes. The vectors of a block share their
-  /// hash.
+  /// Those of the vector there, of at most kDitherColumns lanes.
   template <class D>
-  HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> bits(D /*d*/, At at) const {
-    const hn::RebindToUnsigned<D> d_bits;
-    const std::size_t first =
-        at.block / kDitherBlock * kDitherColumns + at.element % kDitherColumns;
-    const std::size_t row = at.element / kDitherColumns;
-    auto x =
-        hn::Add(hn::Iota(d_bits, 0), hn::Set(d_bits, base_ + static_cast<std::uint32_t>(first)));
-    x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(d_bits, kDitherMultiplier1));
-    x = hn::Mul(hn::Xor(x, hn::ShiftRight<15>(x)), hn::Set(d_bits, kDitherMultiplier2));
-    x = hn::Xor(x, hn::ShiftRight<16>(x));
-    if (row == 0) return x;
-    return hn::Add(hn::Mul(x, hn::Set(d_bits, kDitherFactor[row])),
-                   hn::Set(d_bits, kDitherAddend[row]));
+  HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> bits(D d, At at) const {
+    return turned(d, at, at.element / kDitherColumns);
+  }
+  /// With their halves exchanged. They are those of the row after the next, so that a block needs
+  /// no more vectors for both.
+  template <class D>
+  HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> exchanged_bits(D d, At at) const {
+    return turned(d, at, at.element / kDitherColumns + 2);
   }
 
  private:
-  std::uint32_t base_;
+  template <class D>
+  HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> turned(D /*d*/, At at, std::size_t row) const {
+    const hn::RebindToUnsigned<D> d_bits;
+    const std::uint32_t* factors = kDitherColumn.factor + at.element % kDitherColumns;
+    const std::uint32_t hash = dither_block_hash(key_, first_block_ + at.block / kDitherBlock);
+    const auto product = hn::Mul(hn::LoadU(d_bits, factors), hn::Set(d_bits, hash));
+    const auto x = hn::Xor(product, hn::ShiftRight<16>(product));
+    switch (row % kDitherRows) {
+      case 0: return x;
+      case 1: return hn::RotateRight<24>(x);
+      case 2: return hn::RotateRight<16>(x);
+      default: return hn::RotateRight<8>(x);
+    }
+  }
+
+  std::uint32_t key_;
+  std::uint64_t first_block_;
 };
 
 #endif  // HWY_TARGET != HWY_SCALAR

@@ -21,22 +21,26 @@ namespace HWY_NAMESPACE {
 #if HWY_TARGET != HWY_SCALAR
 
 // Each has
-//   load(d, i)                  the masters of elements [i, i + lanes)
-//   store(d, value, at, dither)  the inverse; `dither` gives random bits to those that round by
-//   them
+//   kRounds                            whether it stores less than an fp32 number as such
+//   load(d, i)                         the masters of elements [i, i + lanes)
+//   store<nan>(d, a, b, at, dither)    the inverse, of two vectors; `dither` gives random bits to
+//                                      those that round by them
 
 /// The weight is the master.
 class Fp32Master {
  public:
+  static constexpr bool kRounds = false;
+
   explicit Fp32Master(const UpdateSpan& span) : weight_(static_cast<float*>(span.weight)) {}
 
   template <class D>
   HWY_INLINE hn::Vec<D> load(D d, std::size_t i) const {
     return Fp32Lanes::load(d, weight_ + i);
   }
-  template <class D>
-  HWY_INLINE void store(D d, hn::Vec<D> value, At at, const Dither& /*dither*/) const {
-    Fp32Lanes::store(d, value, weight_ + at.index());
+  template <Nan, class D>
+  HWY_INLINE void store(D d, hn::Vec<D> first, hn::Vec<D> second, At at, const Dither&) const {
+    Fp32Lanes::store(d, first, weight_ + at.index());
+    Fp32Lanes::store(d, second, weight_ + at.index() + hn::MaxLanes(d));
   }
 
  private:
@@ -46,63 +50,82 @@ class Fp32Master {
 /// bf16 `hi` and int16 `lo`.
 class HiLoMaster {
  public:
+  static constexpr bool kRounds = true;
+
   explicit HiLoMaster(const UpdateSpan& span)
       : hi_(static_cast<std::uint16_t*>(span.weight)),
-        lo_(static_cast<std::int16_t*>(span.master)) {}
+        lo_(static_cast<std::uint16_t*>(span.master)) {}
 
   template <class D>
   HWY_INLINE hn::Vec<D> load(D d, std::size_t i) const {
     const hn::RebindToSigned<D> d_bits;
     const auto hi = hn::PromoteTo(d_bits, hn::LoadU(hn::Rebind<std::uint16_t, D>(), hi_ + i));
-    const auto lo = hn::PromoteTo(d_bits, hn::LoadU(hn::Rebind<std::int16_t, D>(), lo_ + i));
-    return hn::BitCast(d, hn::Add(hn::ShiftLeft<16>(hi), lo));
+    const hn::Rebind<std::int16_t, D> d_lo;
+    const auto lo = hn::LoadU(d_lo, reinterpret_cast<const std::int16_t*>(lo_ + i));
+    return hn::BitCast(d, hn::Add(hn::ShiftLeft<16>(hi), hn::PromoteTo(d_bits, lo)));
   }
-  template <class D>
-  HWY_INLINE void store(D /*d*/, hn::Vec<D> value, At at, const Dither& /*dither*/) const {
-    const hn::RebindToUnsigned<D> d_bits;
-    const auto bits = hn::BitCast(d_bits, with_quiet_nan(value));
-    store_low(hn::ShiftRight<16>(hn::Add(bits, hn::Set(d_bits, 0x8000))), hi_ + at.index());
-    store_low(bits, lo_ + at.index());  // what hi lacks, modulo 2^16
+  template <Nan kNan, class D>
+  HWY_INLINE void store(D /*d*/, hn::Vec<D> first, hn::Vec<D> second, At at, const Dither&) const {
+    const auto half = hn::Set(hn::RebindToUnsigned<D>(), 0x8000);
+    const auto a = bits_of<kNan>(first);
+    const auto b = bits_of<kNan>(second);
+    store_upper(hn::Add(a, half), hn::Add(b, half), hi_ + at.index());
+    store_lower(a, b, lo_ + at.index());  // what hi lacks, modulo 2^16
   }
 
  private:
   std::uint16_t* hi_;
-  std::int16_t* lo_;
+  std::uint16_t* lo_;  // int16
 };
 
 /// bf16 `hi` and int8 `lo`.
 class HiLo24Master {
  public:
+  static constexpr bool kRounds = true;
+
   explicit HiLo24Master(const UpdateSpan& span)
       : hi_(static_cast<std::uint16_t*>(span.weight)),
-        lo_(static_cast<std::int8_t*>(span.master)) {}
+        lo_(static_cast<std::uint8_t*>(span.master)) {}
 
   template <class D>
   HWY_INLINE hn::Vec<D> load(D d, std::size_t i) const {
     const hn::RebindToSigned<D> d_bits;
     const auto hi = hn::PromoteTo(d_bits, hn::LoadU(hn::Rebind<std::uint16_t, D>(), hi_ + i));
-    const auto lo = hn::PromoteTo(d_bits, hn::LoadU(hn::Rebind<std::int8_t, D>(), lo_ + i));
-    return hn::BitCast(d, hn::Add(hn::ShiftLeft<16>(hi), hn::ShiftLeft<8>(lo)));
+    const hn::Rebind<std::int8_t, D> d_lo;
+    const auto lo = hn::LoadU(d_lo, reinterpret_cast<const std::int8_t*>(lo_ + i));
+    return hn::BitCast(d,
+                       hn::Add(hn::ShiftLeft<16>(hi), hn::ShiftLeft<8>(hn::PromoteTo(d_bits, lo))));
   }
-  template <class D>
-  HWY_INLINE void store(D d, hn::Vec<D> value, At at, const Dither& dither) const {
-    const hn::RebindToUnsigned<D> d_bits;
-    const auto random = hn::And(hn::ShiftRight<kMasterDitherShift>(dither.bits(d, at)),
-                                hn::Set(d_bits, kMasterDitherMask));
-    const auto bits = hn::And(hn::Add(hn::BitCast(d_bits, with_quiet_nan(value)), random),
-                              hn::Set(d_bits, 0xFFFFFF00));
-    store_low(hn::ShiftRight<16>(hn::Add(bits, hn::Set(d_bits, 0x8000))), hi_ + at.index());
-    store_low(hn::ShiftRight<8>(bits), lo_ + at.index());  // what hi lacks, modulo 2^8
+  template <Nan kNan, class D>
+  HWY_INLINE void store(D d, hn::Vec<D> first, hn::Vec<D> second, At at,
+                        const Dither& dither) const {
+    const auto half = hn::Set(hn::RebindToUnsigned<D>(), 0x8000);
+    const At next = at.next(d);
+    const auto a = hn::Add(bits_of<kNan>(first), random(d, at, dither));
+    const auto b = hn::Add(bits_of<kNan>(second), random(d, next, dither));
+    // The lowest byte of the sums is left out: it changes neither of the others.
+    store_upper(hn::Add(a, half), hn::Add(b, half), hi_ + at.index());
+    // What hi lacks, modulo 2^8:
+    store_lowest_bytes(hn::ShiftRight<8>(a), lo_ + at.index());
+    store_lowest_bytes(hn::ShiftRight<8>(b), lo_ + next.index());
   }
 
  private:
+  template <class D>
+  static HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> random(D d, At at, const Dither& dither) {
+    const hn::RebindToUnsigned<D> d_bits;
+    return hn::And(hn::ShiftRight<kMasterDitherShift>(dither.bits(d, at)),
+                   hn::Set(d_bits, kMasterDitherMask));
+  }
   std::uint16_t* hi_;
-  std::int8_t* lo_;
+  std::uint8_t* lo_;  // int8
 };
 
 /// An fp32 master and its rounded fp16 copy.
 class Fp16Master {
  public:
+  static constexpr bool kRounds = false;  // takes care of NaN itself
+
   explicit Fp16Master(const UpdateSpan& span)
       : half_(static_cast<std::uint16_t*>(span.weight)), full_(static_cast<float*>(span.master)) {}
 
@@ -110,10 +133,13 @@ class Fp16Master {
   HWY_INLINE hn::Vec<D> load(D d, std::size_t i) const {
     return Fp32Lanes::load(d, full_ + i);
   }
-  template <class D>
-  HWY_INLINE void store(D d, hn::Vec<D> value, At at, const Dither& /*dither*/) const {
-    Fp32Lanes::store(d, value, full_ + at.index());
-    Fp16Lanes::store(d, value, half_ + at.index());
+  template <Nan, class D>
+  HWY_INLINE void store(D d, hn::Vec<D> first, hn::Vec<D> second, At at, const Dither&) const {
+    const std::size_t next = at.index() + hn::MaxLanes(d);
+    Fp32Lanes::store(d, first, full_ + at.index());
+    Fp32Lanes::store(d, second, full_ + next);
+    Fp16Lanes::store(d, first, half_ + at.index());
+    Fp16Lanes::store(d, second, half_ + next);
   }
 
  private:

@@ -72,6 +72,9 @@ inline void set_scale_of_block(std::uint8_t* codes, std::uint16_t scale) {
 
 // ---- the scale's value -------------------------------------------------------------------------
 
+inline constexpr std::uint32_t kNegligible = 0x17800000;    ///< 2^-80
+inline constexpr std::uint32_t kLargestScale = 0x7F7F0000;  ///< the largest bf16
+
 /// How a block is to be coded.
 struct BlockScale {
   std::uint16_t bits;  ///< bf16
@@ -81,10 +84,8 @@ struct BlockScale {
 
 /// `largest`: the bits of the largest magnitude in the block. A block below 2^-80 becomes zero.
 [[nodiscard]] inline BlockScale scale_for(std::uint32_t largest, float codes) {
-  constexpr std::uint32_t kNegligible = 0x17800000;  // 2^-80
-  constexpr std::uint32_t kLargest = 0x7F7F0000;     // the largest bf16
   if (largest < kNegligible) return {.bits = 0, .inverse = 0.0f, .finite = true};
-  if (largest > kLargest) return {.bits = kQuietNan >> 16, .inverse = 0.0f, .finite = false};
+  if (largest > kLargestScale) return {.bits = kQuietNan >> 16, .inverse = 0.0f, .finite = false};
   const auto bits = static_cast<std::uint16_t>((largest + 0xFFFF) >> 16);
   return {.bits = bits, .inverse = codes * kPartsOfStep / from_bf16(bits), .finite = true};
 }

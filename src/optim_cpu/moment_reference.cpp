@@ -47,7 +47,7 @@ void write_block_of_m(std::uint8_t* codes, const MomentValues& m, std::uint32_t 
   for (std::size_t i = 0; i < kBlock; ++i) {
     codes[i] = 0;
     if (!scale.finite) continue;
-    const std::uint32_t random = dither_bits(key, first + i) << kHalf;
+    const std::uint32_t random = std::rotl(dither_bits(key, first + i), kHalf);
     codes[i] = code_of(dithered(m[i], scale, is_coarse(i), random), is_coarse(i));
   }
   set_scale_of_block(codes, scale.bits);

@@ -11,7 +11,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 #include "hwy/highway.h"
 #include "optim_cpu/number_conversions.h"
@@ -31,13 +30,51 @@ HWY_INLINE V with_quiet_nan(V value) {
   return hn::IfThenElse(hn::IsNaN(value), nan, value);
 }
 
-/// Stores the low `To` of each 32-bit lane.
-template <class To, class V>
-HWY_INLINE void store_low(V bits, To* at) {
+/// Whether there is no NaN among `values`. Infinities of both signs may look like one.
+template <class V, class... Vs>
+HWY_INLINE bool without_nan(V value, Vs... values) {
+  ((value = hn::Add(value, values)), ...);
+  return hn::AllFalse(hn::DFromV<V>(), hn::IsNaN(value));
+}
+
+/// What is known of values that are to be rounded. A NaN needs care, lest rounding makes a number
+/// of it; to look for one among many values at once is cheaper than to take care of each.
+enum class Nan { kNone, kPossible };
+
+template <Nan kNan, class V>
+HWY_INLINE auto bits_of(V value) {
   const hn::RebindToUnsigned<hn::DFromV<V>> d_bits;
-  const hn::Rebind<std::make_unsigned_t<To>, hn::DFromV<V>> d_low;
-  hn::StoreU(hn::TruncateTo(d_low, hn::BitCast(d_bits, bits)), d_low,
-             reinterpret_cast<std::make_unsigned_t<To>*>(at));
+  if constexpr (kNan == Nan::kNone) return hn::BitCast(d_bits, value);
+  return hn::BitCast(d_bits, with_quiet_nan(value));
+}
+
+// ---- parts of 32-bit lanes ----------------------------------------------------------------------
+// Two vectors of consecutive elements fill a register.
+
+/// The upper halves.
+template <class V>
+HWY_INLINE void store_upper(V first, V second, std::uint16_t* at) {
+  const hn::Repartition<std::uint16_t, hn::DFromV<V>> d;
+  hn::StoreU(hn::ConcatOdd(d, hn::BitCast(d, second), hn::BitCast(d, first)), d, at);
+}
+
+/// The lower halves.
+template <class V>
+HWY_INLINE void store_lower(V first, V second, std::uint16_t* at) {
+  const hn::Repartition<std::uint16_t, hn::DFromV<V>> d;
+  hn::StoreU(hn::ConcatEven(d, hn::BitCast(d, second), hn::BitCast(d, first)), d, at);
+}
+
+/// The lowest bytes.
+template <class V>
+HWY_INLINE void store_lowest_bytes(V bits, std::uint8_t* at) {
+  const hn::Rebind<std::uint8_t, hn::DFromV<V>> d;
+#if HWY_TARGET == HWY_AVX3  // where TruncateTo is two permutations
+  if constexpr (hn::MaxLanes(d) == 16) {
+    return hn::StoreU(hn::Vec<decltype(d)>{_mm512_cvtepi32_epi8(bits.raw)}, d, at);
+  }
+#endif
+  hn::StoreU(hn::TruncateTo(d, bits), d, at);
 }
 
 // ---- single formats ---------------------------------------------------------------------------
@@ -70,7 +107,8 @@ struct Bf16Lanes {
     const auto bits = hn::BitCast(d_bits, with_quiet_nan(value));
     const auto lowest_kept_bit = hn::And(hn::ShiftRight<16>(bits), hn::Set(d_bits, 1));
     const auto rounded = hn::Add(hn::Add(bits, hn::Set(d_bits, 0x7FFF)), lowest_kept_bit);
-    store_low(hn::ShiftRight<16>(rounded), values);
+    const hn::Rebind<Value, D> d_value;
+    hn::StoreU(hn::TruncateTo(d_value, hn::ShiftRight<16>(rounded)), d_value, values);
   }
 };
 

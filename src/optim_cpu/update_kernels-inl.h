@@ -43,21 +43,37 @@ class ElementwisePass {
         gradient_scale_(hn::Set(UpdateTag(), constants.gradient_scale)),
         dither_(make_dither_key(span.stream, constants.step_number), span.first_element) {}
 
-  /// Returns how many elements it has updated: all but what is shorter than a vector.
+  /// Returns how many elements it has updated: all but what is shorter than two vectors.
   HWY_INLINE std::size_t run(std::size_t count) {
-    constexpr std::size_t kLanes = hn::MaxLanes(UpdateTag());
+    constexpr std::size_t kTwo = 2 * hn::MaxLanes(UpdateTag());
     std::size_t block = 0;
     for (; block + kBlock <= count; block += kBlock) {
       HWY_UNROLL(16)
-      for (std::size_t k = 0; k < kBlock; k += kLanes) vector({block, k});
+      for (std::size_t k = 0; k < kBlock; k += kTwo) two_vectors({block, k});
     }
     std::size_t k = 0;
-    for (; block + k + kLanes <= count; k += kLanes) vector({block, k});
+    for (; block + k + kTwo <= count; k += kTwo) two_vectors({block, k});
     return block + k;
   }
 
  private:
-  HWY_INLINE void vector(At at) {
+  using V = hn::Vec<UpdateTag>;
+
+  struct Updated {
+    V p, m, v;
+  };
+
+  HWY_INLINE void two_vectors(At at) {
+    const Updated a = updated(at);
+    const Updated b = updated(at.next(UpdateTag()));
+    if (are_numbers(a, b)) [[likely]] {
+      store<Nan::kNone>(a, b, at);
+    } else {
+      store<Nan::kPossible>(a, b, at);
+    }
+  }
+
+  HWY_INLINE Updated updated(At at) const {
     const UpdateTag d;
     auto p = masters_.load(d, at.index());
     auto g = hn::Mul(Gradient::load(d, gradients_ + at.index()), gradient_scale_);
@@ -68,9 +84,20 @@ class ElementwisePass {
     rule_.advance(p, g, m, v);
     auto root = hn::Zero(d);
     if constexpr (Rule::kHasV) root = hn::Sqrt(v);
-    masters_.store(d, rule_.apply(p, g, m, root), at, dither_);
-    if constexpr (Rule::kHasM) moments_.store_m(m, at, dither_);
-    if constexpr (Rule::kHasV) moments_.store_v(v, at, dither_);
+    return {rule_.apply(p, g, m, root), m, v};
+  }
+
+  static HWY_INLINE bool are_numbers(const Updated& a, const Updated& b) {
+    if constexpr (Moments::kRounds) return without_nan(a.p, b.p, a.m, b.m, a.v, b.v);
+    if constexpr (Master::kRounds) return without_nan(a.p, b.p);
+    return true;
+  }
+
+  template <Nan kNan>
+  HWY_INLINE void store(const Updated& a, const Updated& b, At at) const {
+    masters_.template store<kNan>(UpdateTag(), a.p, b.p, at, dither_);
+    if constexpr (Rule::kHasM) moments_.template store_m<kNan>(a.m, b.m, at, dither_);
+    if constexpr (Rule::kHasV) moments_.template store_v<kNan>(a.v, b.v, at, dither_);
   }
 
   Rule rule_;
@@ -90,8 +117,8 @@ void update_elements(const typename Rule::Constants& constants, const UpdateSpan
 
 template <class Rule, class Master, class Gradient>
 void update_blocks(const typename Rule::Constants& constants, const UpdateSpan& span) {
-  HeldBlock scratch[2];
-  BlockPass<Rule, Master, Gradient>(constants, span, scratch).run(span.count);
+  HeldBlocks held;
+  BlockPass<Rule, Master, Gradient>(constants, span, held).run(span.count);
 }
 
 template <class Rule, class Master, class Gradient>

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <numeric>
 #include <random>
@@ -46,18 +47,27 @@ TEST(DitherBits, HaveTheMeanOfUniformNumbersInEveryHalfAndInEveryRow) {
   }
 }
 
+double centred(std::uint32_t bits) { return bits / 4294967296.0 - 0.5; }
+
 TEST(DitherBits, OfNeighboursInARowAndInAColumnAreNotCorrelated) {
   constexpr std::uint64_t kCount = 1 << 16;
-  for (const std::uint64_t distance :
-       {std::uint64_t{1}, std::uint64_t{kDitherColumns}, std::uint64_t{kDitherBlock}}) {
+  for (std::uint64_t distance = 1; distance <= kDitherBlock; ++distance) {
     double product = 0;
     for (std::uint64_t i = 0; i < kCount; ++i) {
-      const double a = dither_bits(99, i) / 4294967296.0 - 0.5;
-      const double b = dither_bits(99, i + distance) / 4294967296.0 - 0.5;
-      product += a * b;
+      product += centred(dither_bits(99, i)) * centred(dither_bits(99, i + distance));
     }
     EXPECT_NEAR(product / kCount, 0, 5.0 / 12 / std::sqrt(kCount)) << "distance " << distance;
   }
+}
+
+TEST(DitherBits, OfMAndOfVAreNotCorrelated) {
+  constexpr std::uint64_t kCount = 1 << 16;
+  double product = 0;
+  for (std::uint64_t i = 0; i < kCount; ++i) {
+    const std::uint32_t bits = dither_bits(99, i);
+    product += centred(bits) * centred(std::rotl(bits, static_cast<int>(kHalf)));
+  }
+  EXPECT_NEAR(product / kCount, 0, 5.0 / 12 / std::sqrt(kCount));
 }
 
 // ---- bf16 and 24 bits --------------------------------------------------------------------------
