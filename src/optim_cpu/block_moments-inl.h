@@ -9,6 +9,9 @@
 #define STRATA_OPTIM_CPU_BLOCK_MOMENTS_INL_H_
 #endif
 
+#include <cstring>
+#include <type_traits>
+
 #include "hwy/highway.h"
 #include "optim_cpu/dither_lanes-inl.h"
 #include "optim_cpu/moment_block.h"
@@ -27,7 +30,7 @@ struct BlockCoding {
   HWY_ALIGN float inverse[4];
   /// Of m, of the root; twice: the bits of an fp32 number.
   HWY_ALIGN std::uint32_t scale[4];
-  bool finite;  ///< both
+  bool finite = true;  ///< both
 };
 
 /// Which bit of a scale the coarse codes have, one after the other.
@@ -37,7 +40,7 @@ struct ScaleBit {
   }
   HWY_ALIGN std::uint32_t of_code[kCoarseCodes];
 };
-constexpr ScaleBit kScaleBit;
+inline constexpr ScaleBit kScaleBit;
 
 /// Signed codes of m: parts of the scale.
 struct CodesOfM {
@@ -54,7 +57,8 @@ struct CodesOfRoot {
 };
 
 /// One moment of a span, block by block, for vectors of the tag D. Reading: `begin`, then `load`.
-/// Writing: `note` every new value of the block; when its coding is known, `store`.
+/// Writing: `note` every new value of the block; when its coding is known, `store`, and
+/// `store_unusual` where that says that not all are finite.
 template <class D, class Codes>
 class BlockMoment {
  public:
@@ -138,9 +142,7 @@ template <class V>
 HWY_INLINE void find_coding(V largest_m, V largest_root, BlockCoding& coding) {
   const hn::Full128<std::uint32_t> d;
   const hn::Full128<float> d_float;
-  HWY_ALIGN static constexpr float kParts[4] = {
-      kCodesOfM * kPartsOfStep, kCodesOfV * kPartsOfStep,  //
-      kCodesOfM * kPartsOfStep / 2, kCodesOfV * kPartsOfStep / 2};
+  HWY_ALIGN static constexpr float kParts[4] = {kPartsOfM, kPartsOfV, kPartsOfM / 2, kPartsOfV / 2};
   const auto m = largest_four(largest_m);
   const auto root = largest_four(largest_root);
   const auto of_two = hn::Max(hn::InterleaveLower(d, m, root), hn::InterleaveUpper(d, m, root));
@@ -160,7 +162,7 @@ HWY_INLINE void find_coding(V largest_m, V largest_root, BlockCoding& coding) {
   hn::Store(largest, d, both);
   for (const std::size_t place : {CodesOfM::kPlace, CodesOfRoot::kPlace}) {
     const BlockScale rare =
-        scale_for(both[place], place == CodesOfM::kPlace ? kCodesOfM : kCodesOfV);
+        scale_for(both[place], place == CodesOfM::kPlace ? kPartsOfM : kPartsOfV);
     coding.scale[place] = std::uint32_t{rare.bits} << 16;
     coding.inverse[place] = rare.inverse;
     coding.inverse[place + 2] = rare.inverse / 2;

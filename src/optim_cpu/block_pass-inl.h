@@ -8,7 +8,7 @@
 #define STRATA_OPTIM_CPU_BLOCK_PASS_INL_H_
 #endif
 
-#include <cstdint>
+#include <cstddef>
 
 #include "hwy/highway.h"
 #include "optim_cpu/block_moments-inl.h"
@@ -79,7 +79,7 @@ class BlockPass {
     advanced_ = free;
   }
 
-  /// Advances `block`, and retires the one that lies kDistance before it.
+  /// Advances the block that begins at `block`, and retires the one that lies kDistance before it.
   template <bool kAdvances, bool kRetires>
   HWY_INLINE void step(std::size_t block) {
     if constexpr (kAdvances && Rule::kHasM) m_.begin(block);
@@ -95,6 +95,7 @@ class BlockPass {
       if constexpr (kAdvances) advance({block, k + kLanes});
       if constexpr (kRetires) {
         const V second = retire({old, k + kLanes});
+        // As if there were no NaN; where there is one, retire_unusual does it again.
         masters_.template store<Nan::kNone>(d, first, second, {old, k}, dither_);
         sum = hn::Add(sum, hn::Add(first, second));
       }
@@ -176,6 +177,7 @@ class BlockPass {
     if constexpr (Rule::kHasM && Rule::kHasV) {
       HWY_NAMESPACE::find_coding(m_.largest(), root_.largest(), advanced_->coding);
     } else if constexpr (Rule::kHasM) {
+      // Of one moment for both: the other has no coding.
       HWY_NAMESPACE::find_coding(m_.largest(), m_.largest(), advanced_->coding);
     } else if constexpr (Rule::kHasV) {
       HWY_NAMESPACE::find_coding(root_.largest(), root_.largest(), advanced_->coding);

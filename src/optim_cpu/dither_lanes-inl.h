@@ -13,6 +13,7 @@
 
 #include "hwy/highway.h"
 #include "optim_cpu/dither.h"
+#include "optim_cpu/moment_block.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace strata::optim_cpu {
@@ -25,9 +26,10 @@ namespace hn = hwy::HWY_NAMESPACE;
 /// Vectors of at most a row of random numbers, which is also the coarse part of a block of moments:
 /// a vector is then all coarse or not at all.
 using UpdateTag = hn::CappedTag<float, kDitherColumns>;
+static_assert(kCoarseCodes % kDitherColumns == 0 && kBlock % kDitherBlock == 0);
 
-/// A vector's place in a span: the block that it is in, and the element of that. Apart, so that the
-/// compiler sees what the vectors of a block have in common.
+/// A vector's place in a span: the first element of its block, and the element of that. Apart, so
+/// that the compiler sees what the vectors of a block have in common.
 struct At {
   std::size_t block, element;
   [[nodiscard]] HWY_INLINE std::size_t index() const { return block + element; }

@@ -38,6 +38,11 @@ inline constexpr float kUnitOfV = 1.0f / kCodesOfV;
 inline constexpr float kPartsOfStep = 0x1p32f;
 inline constexpr float kToSteps = 0x1.8p23f * kPartsOfStep;
 
+/// Parts in a scale: a little fewer than its codes have, so that no dither, of at most half a step,
+/// takes the largest value of a block to the tie with a code that there is not.
+inline constexpr float kPartsOfM = kCodesOfM * kPartsOfStep * (1 - 0x1p-22f);
+inline constexpr float kPartsOfV = kCodesOfV * kPartsOfStep * (1 - 0x1p-22f);
+
 // ---- the scale's bits --------------------------------------------------------------------------
 
 static_assert(std::endian::native == std::endian::little, "the first code is the lowest byte");
@@ -82,12 +87,13 @@ struct BlockScale {
   bool finite;         ///< false: every code is 0, and the NaN in `bits` makes all values NaN
 };
 
-/// `largest`: the bits of the largest magnitude in the block. A block below 2^-80 becomes zero.
-[[nodiscard]] inline BlockScale scale_for(std::uint32_t largest, float codes) {
+/// `largest`: the bits of the largest magnitude in the block; `parts` of it in a scale. A block
+/// below 2^-80 becomes zero.
+[[nodiscard]] inline BlockScale scale_for(std::uint32_t largest, float parts) {
   if (largest < kNegligible) return {.bits = 0, .inverse = 0.0f, .finite = true};
   if (largest > kLargestScale) return {.bits = kQuietNan >> 16, .inverse = 0.0f, .finite = false};
   const auto bits = static_cast<std::uint16_t>((largest + 0xFFFF) >> 16);
-  return {.bits = bits, .inverse = codes * kPartsOfStep / from_bf16(bits), .finite = true};
+  return {.bits = bits, .inverse = parts / from_bf16(bits), .finite = true};
 }
 
 }  // namespace strata::optim_cpu

@@ -1,6 +1,6 @@
 /// \file
 /// Vectors of the moments m and v, loaded from and stored to the elementwise formats at rest. One
-/// copy per instruction set; update_reference.cpp does it one number at a time.
+/// copy per instruction set; moment_reference.cpp does it one number at a time.
 
 #if defined(STRATA_OPTIM_CPU_MOMENT_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef STRATA_OPTIM_CPU_MOMENT_LANES_INL_H_

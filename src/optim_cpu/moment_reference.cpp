@@ -43,11 +43,11 @@ void read_block_of_m(const std::uint8_t* codes, MomentValues& m) {
 
 void write_block_of_m(std::uint8_t* codes, const MomentValues& m, std::uint32_t key,
                       std::uint64_t first) {
-  const BlockScale scale = scale_for(largest_magnitude(m), kCodesOfM);
+  const BlockScale scale = scale_for(largest_magnitude(m), kPartsOfM);
   for (std::size_t i = 0; i < kBlock; ++i) {
     codes[i] = 0;
     if (!scale.finite) continue;
-    const std::uint32_t random = std::rotl(dither_bits(key, first + i), kHalf);
+    const std::uint32_t random = std::rotl(dither_bits(key, first + i), static_cast<int>(kHalf));
     codes[i] = code_of(dithered(m[i], scale, is_coarse(i), random), is_coarse(i));
   }
   set_scale_of_block(codes, scale.bits);
@@ -68,7 +68,7 @@ void write_block_of_v(std::uint8_t* codes, const MomentValues& v, std::uint32_t 
                       std::uint64_t first) {
   MomentValues roots;
   std::ranges::transform(v, roots.begin(), [](float value) { return std::sqrt(value); });
-  const BlockScale scale = scale_for(largest_magnitude(roots), kCodesOfV);
+  const BlockScale scale = scale_for(largest_magnitude(roots), kPartsOfV);
   for (std::size_t i = 0; i < kBlock; ++i) {
     codes[i] = 0;
     if (!scale.finite) continue;

@@ -9,7 +9,6 @@
 #define STRATA_OPTIM_CPU_NUMBER_LANES_INL_H_
 #endif
 
-#include <cstddef>
 #include <cstdint>
 
 #include "hwy/highway.h"
@@ -37,8 +36,8 @@ HWY_INLINE bool without_nan(V value, Vs... values) {
   return hn::AllFalse(hn::DFromV<V>(), hn::IsNaN(value));
 }
 
-/// What is known of values that are to be rounded. A NaN needs care, lest rounding makes a number
-/// of it; to look for one among many values at once is cheaper than to take care of each.
+/// Whether NaN is taken care of among values that are to be rounded, lest rounding makes a number
+/// of it. To look for one among many values at once is cheaper than to take care of each.
 enum class Nan { kNone, kPossible };
 
 template <Nan kNan, class V>
@@ -49,7 +48,7 @@ HWY_INLINE auto bits_of(V value) {
 }
 
 // ---- parts of 32-bit lanes ----------------------------------------------------------------------
-// Two vectors of consecutive elements fill a register.
+// Halves are stored two vectors at once, which are of consecutive elements and fill a register.
 
 /// The upper halves.
 template <class V>

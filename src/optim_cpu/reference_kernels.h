@@ -5,7 +5,8 @@
 
 /// \file
 /// Every kernel written one number after the other: the oracle of the tests, the kernels of a
-/// machine without fused multiply-adds, and what finishes a span that is no multiple of a vector.
+/// machine without fused multiply-adds, and what finishes a span that is no multiple of two
+/// vectors.
 
 namespace strata::optim_cpu::reference {
 

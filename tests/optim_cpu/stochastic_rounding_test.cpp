@@ -2,9 +2,11 @@
 
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <set>
+#include <vector>
 
 #include "optim_cpu/dither.h"
 #include "optim_cpu/moment_reference.h"
@@ -49,14 +51,21 @@ TEST(DitherBits, HaveTheMeanOfUniformNumbersInEveryHalfAndInEveryRow) {
 
 double centred(std::uint32_t bits) { return bits / 4294967296.0 - 0.5; }
 
-TEST(DitherBits, OfNeighboursInARowAndInAColumnAreNotCorrelated) {
-  constexpr std::uint64_t kCount = 1 << 16;
-  for (std::uint64_t distance = 1; distance <= kDitherBlock; ++distance) {
-    double product = 0;
-    for (std::uint64_t i = 0; i < kCount; ++i) {
-      product += centred(dither_bits(99, i)) * centred(dither_bits(99, i + distance));
+TEST(DitherBits, OfNoTwoElementsOfABlockAreCorrelated) {
+  constexpr std::size_t kBlocks = 1 << 14;
+  // Two rows that lie next to each other are turned by a byte: by 1/256.
+  const double tolerance = (1.0 / 256 + 5 / std::sqrt(kBlocks)) / 12;
+  std::vector<std::vector<double>> numbers(kDitherBlock, std::vector<double>(kBlocks));
+  for (std::size_t element = 0; element < kDitherBlock; ++element) {
+    for (std::size_t block = 0; block < kBlocks; ++block)
+      numbers[element][block] = centred(dither_bits(99, block * kDitherBlock + element));
+  }
+  for (std::size_t i = 0; i < kDitherBlock; ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      const double product =
+          std::inner_product(numbers[i].begin(), numbers[i].end(), numbers[j].begin(), 0.0);
+      EXPECT_NEAR(product / kBlocks, 0, tolerance) << "elements " << j << " and " << i;
     }
-    EXPECT_NEAR(product / kCount, 0, 5.0 / 12 / std::sqrt(kCount)) << "distance " << distance;
   }
 }
 
@@ -186,6 +195,21 @@ TEST_F(MomentBlock, KeepsItsValuesOnAverage) {
     const double step_of_root = steps * std::sqrt(largest(v_)) / kCodesOfV;
     if (std::sqrt(v_[i]) < step_of_root) continue;  // taken for more than it is, see below
     EXPECT_NEAR(root[i], std::sqrt(v_[i]), 4 * step_of_root / 2 / std::sqrt(kKeys)) << i;
+  }
+}
+
+TEST_F(MomentBlock, KeepsItsLargestValueUnderTheLargestRandomNumbers) {
+  constexpr std::uint32_t kKeyOfM = 0x7B05D66D;
+  constexpr std::uint32_t kKeyOfV = 0x94905F72;
+  ASSERT_GE(std::rotl(dither_bits(kKeyOfM, 0), static_cast<int>(kHalf)), 0x7FFFFF80u);
+  ASSERT_GE(dither_bits(kKeyOfV, 0), 0x7FFFFF80u);
+  m_ = v_ = {};
+  m_[0] = v_[0] = 1.0f;
+  for (const std::uint32_t key : {kKeyOfM, kKeyOfV}) {
+    write(key);
+    read();
+    EXPECT_NEAR(read_m_[0], 1.0f, 2 / kCodesOfM);
+    EXPECT_NEAR(std::sqrt(read_v_[0]), 1.0f, 2 / kCodesOfV);
   }
 }
 
