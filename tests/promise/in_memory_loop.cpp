@@ -1,5 +1,7 @@
 #include "promise/in_memory_loop.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -132,6 +134,16 @@ double InMemoryLoop::step() {
          .gradient = state.gradient.data()});
   }
   return sum / static_cast<double>(accumulation);
+}
+
+void expect_bits_of_in_memory_loop(const formats::DsConfig& config, const models::Gpt2Config& model,
+                                   int steps) {
+  EngineRun offloaded(config, model);
+  InMemoryLoop in_memory(config, model);
+  for (int step = 0; step < steps; ++step) {
+    EXPECT_EQ(offloaded.step(), in_memory.step()) << "loss of step " << step;
+  }
+  expect_equal_bits(offloaded.parameters(), parameters_of(in_memory.model()));
 }
 
 }  // namespace strata::promise

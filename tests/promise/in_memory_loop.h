@@ -47,4 +47,9 @@ class InMemoryLoop {
   std::int64_t steps_ = 0;
 };
 
+/// Promise 1: fails the running test at the first loss or parameter in which steps in an engine of
+/// that config differ from steps in memory.
+void expect_bits_of_in_memory_loop(const formats::DsConfig& config, const models::Gpt2Config& model,
+                                   int steps);
+
 }  // namespace strata::promise

@@ -31,27 +31,15 @@ class InMemoryBits : public testing::TestWithParam<Precision> {};
 
 TEST_P(InMemoryBits, EverythingOnNvmeEqualsTheInMemoryLoop) {
   ScratchDirectory scratch;
-  const formats::DsConfig config = nvme_config(scratch.path(), GetParam());
-  EngineRun offloaded(config, small_model());
-  InMemoryLoop in_memory(config, small_model());
-  for (int step = 0; step < kSteps; ++step) {
-    EXPECT_EQ(offloaded.step(), in_memory.step()) << "loss of step " << step;
-  }
-  expect_equal_bits(offloaded.parameters(), parameters_of(in_memory.model()));
+  expect_bits_of_in_memory_loop(nvme_config(scratch.path(), GetParam()), small_model(), kSteps);
 }
 
 TEST_P(InMemoryBits, AccumulationOverMicroBatchesIncluded) {
   ScratchDirectory scratch;
-  const formats::DsConfig config = nvme_config(scratch.path(), GetParam(), /*accumulation=*/3);
   // Untied: autograd adds the two uses of a tied weight before rounding, the engine adds each in
   // fp32.
-  const models::Gpt2Config model = small_model(/*tied=*/false);
-  EngineRun offloaded(config, model);
-  InMemoryLoop in_memory(config, model);
-  for (int step = 0; step < kSteps; ++step) {
-    EXPECT_EQ(offloaded.step(), in_memory.step()) << "loss of step " << step;
-  }
-  expect_equal_bits(offloaded.parameters(), parameters_of(in_memory.model()));
+  expect_bits_of_in_memory_loop(nvme_config(scratch.path(), GetParam(), /*accumulation=*/3),
+                                small_model(/*tied=*/false), kSteps);
 }
 
 INSTANTIATE_TEST_SUITE_P(Precisions, InMemoryBits,

@@ -57,13 +57,7 @@ class InMemoryBitsOfOptimizers : public testing::TestWithParam<Training> {};
 
 TEST_P(InMemoryBitsOfOptimizers, EverythingOnNvmeEqualsTheInMemoryLoop) {
   ScratchDirectory scratch;
-  const formats::DsConfig config = nvme_config(scratch.path(), GetParam());
-  EngineRun offloaded(config, small_model());
-  InMemoryLoop in_memory(config, small_model());
-  for (int step = 0; step < kSteps; ++step) {
-    EXPECT_EQ(offloaded.step(), in_memory.step()) << "loss of step " << step;
-  }
-  expect_equal_bits(offloaded.parameters(), parameters_of(in_memory.model()));
+  expect_bits_of_in_memory_loop(nvme_config(scratch.path(), GetParam()), small_model(), kSteps);
 }
 
 INSTANTIATE_TEST_SUITE_P(Optimizers, InMemoryBitsOfOptimizers,
