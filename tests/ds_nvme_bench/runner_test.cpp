@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <iostream>
 #include <sstream>
+#include <thread>
 
 #include "random_bytes.h"
 #include "strata/aio/backend.h"
@@ -245,6 +247,34 @@ TEST_F(Runner, GivesUpADiskThatDoesNotAnswerAndKeepsWhatItHas) {
     EXPECT_GT(result.read.errors, 0u);
     EXPECT_LT(result.seconds, 60);
   }
+}
+
+/// As libaio on a file system that is frozen: its system call takes the requests when it pleases.
+class HeldUpBackend final : public aio::Backend {
+ public:
+  [[nodiscard]] std::string_view name() const noexcept override { return "held up"; }
+  [[nodiscard]] std::uint32_t capacity() const noexcept override { return 4; }
+  [[nodiscard]] std::size_t enqueue(std::span<const aio::Request> /*requests*/) override {
+    while (true) std::this_thread::sleep_for(1h);
+  }
+  [[nodiscard]] std::size_t reap(std::span<aio::Completion> /*completions*/,
+                                 std::chrono::nanoseconds timeout) override {
+    std::this_thread::sleep_for(timeout);
+    return 0;
+  }
+  void wake() noexcept override {}
+};
+
+TEST_F(Runner, EndsTheProcessWhenTheKernelDoesNotGiveAThreadBack) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto measure = [&] {
+    Logger log(std::cerr);
+    const TargetFiles files({directory_.path()}, 4_MiB, true, {});
+    (void)run_point({.block_bytes = 64_KiB, .depth = 4},
+                    {.runtime = 100ms, .ramp = 0ms, .timeout = 100ms}, files, log, {},
+                    [] { return std::make_unique<HeldUpBackend>(); });
+  };
+  EXPECT_EXIT(measure(), testing::ExitedWithCode(1), "held up in a system call .* 0.100 s");
 }
 
 TEST_F(Runner, IsHeardWhileTheLastRequestsDoNotComeHome) {

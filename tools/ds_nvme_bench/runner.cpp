@@ -8,11 +8,13 @@
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
 
+#include "number_text.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
@@ -24,6 +26,9 @@ using std::chrono::duration;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kWindow{100};
+
+// What threads get beyond the time-out of their requests before they count as held up.
+constexpr milliseconds kGrace{2'000};
 
 // ---- before ------------------------------------------------------------------------------------
 
@@ -248,6 +253,17 @@ class Watch {
   Window total_;
 };
 
+/// A thread that the kernel does not give back can be neither joined nor left alone with what it
+/// works on: the process ends without taking anything down.
+[[noreturn]] void give_up(const Point& point, const Limits& limits, Logger& log) {
+  log.error("a measuring thread is held up in a system call (" +
+            std::string(name_of(point.engine)) + ") for more than " +
+            compact(duration<double>(limits.timeout).count()) +
+            " s: the file system is frozen or the disk stuck (see dmesg). Where the process cannot "
+            "end it waits for that in the kernel");
+  std::_Exit(EXIT_FAILURE);
+}
+
 void add(DirectionResult& sum, const DirectionResult& part) {
   sum.bytes += part.bytes;
   sum.requests += part.requests;
@@ -304,8 +320,10 @@ PointResult run_point(const Point& point, const Limits& limits, const TargetFile
     result.system_cpu_seconds = after.system - before.system;
   }
   crew.enter(Phase::kStopping);
+  const Clock::time_point patience_ends = Clock::now() + limits.timeout + kGrace;
   while (!crew.wait_for_end(Clock::now() + kWindow)) {
     if (on_window) (void)on_window({});
+    if (Clock::now() >= patience_ends) give_up(point, limits, log);
   }
   gather(result, crew.finish());
   return result;
