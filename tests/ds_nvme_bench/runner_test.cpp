@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <iostream>
 #include <sstream>
 #include <thread>
 
@@ -268,13 +267,13 @@ class HeldUpBackend final : public aio::Backend {
 TEST_F(Runner, EndsTheProcessWhenTheKernelDoesNotGiveAThreadBack) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto measure = [&] {
-    Logger log(std::cerr);
     const TargetFiles files({directory_.path()}, 4_MiB, true, {});
     (void)run_point({.block_bytes = 64_KiB, .depth = 4},
-                    {.runtime = 100ms, .ramp = 0ms, .timeout = 100ms}, files, log, {},
+                    {.runtime = 100ms, .ramp = 0ms, .timeout = 100ms}, files, log_, {},
                     [] { return std::make_unique<HeldUpBackend>(); });
   };
-  EXPECT_EXIT(measure(), testing::ExitedWithCode(1), "held up in a system call .* 0.100 s");
+  EXPECT_EXIT(measure(), testing::ExitedWithCode(1),
+              "held up in a system call for more than 0.100 s");
 }
 
 TEST_F(Runner, IsHeardWhileTheLastRequestsDoNotComeHome) {

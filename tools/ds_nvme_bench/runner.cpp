@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstdlib>
+#include <future>
+#include <iostream>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -89,14 +91,18 @@ class Crew {
       : tallies_(point.threads), results_(point.threads) {
     const std::uint64_t bytes_max = ceil_div(limits.bytes, point.threads);
     threads_.reserve(point.threads);
+    left_.reserve(point.threads);
     try {
       for (std::uint32_t i = 0; i < point.threads; ++i) {
-        threads_.emplace_back(
-            [this, &point, &files, &make_backend, &log, i, bytes_max, timeout = limits.timeout] {
-              measure(i, [&] {
-                return MeasuringThread(point, files, i, bytes_max, timeout, make_backend, log);
-              });
-            });
+        std::promise<void> left;
+        left_.push_back(left.get_future());
+        threads_.emplace_back([this, &point, &files, &make_backend, &log, i, bytes_max,
+                               timeout = limits.timeout, left = std::move(left)]() mutable {
+          measure(i, [&] {
+            return MeasuringThread(point, files, i, bytes_max, timeout, make_backend, log);
+          });
+          left.set_value();
+        });
       }
     } catch (const std::system_error& error) {
       join();
@@ -199,7 +205,15 @@ class Crew {
 
   void join() {
     enter(Phase::kStopping);
-    for (std::thread& thread : threads_) thread.join();
+    for (std::size_t i = 0; i < threads_.size(); ++i) {
+      left_[i].wait();
+      // The kernel does not let a thread end while a request of its own is stuck.
+      if (results_[i].unanswered.empty()) {
+        threads_[i].join();
+      } else {
+        threads_[i].detach();
+      }
+    }
     threads_.clear();
   }
 
@@ -212,6 +226,7 @@ class Crew {
   std::size_t ended_ = 0;
   bool lost_ = false;  // a thread's disk does not answer any more
   std::exception_ptr failure_;
+  std::vector<std::future<void>> left_;  // what the threads do here is done
   std::vector<std::thread> threads_;
 };
 
@@ -255,12 +270,14 @@ class Watch {
 
 /// A thread that the kernel does not give back can be neither joined nor left alone with what it
 /// works on: the process ends without taking anything down.
-[[noreturn]] void give_up(const Point& point, const Limits& limits, Logger& log) {
-  log.error("a measuring thread is held up in a system call (" +
-            std::string(name_of(point.engine)) + ") for more than " +
-            compact(duration<double>(limits.timeout).count()) +
-            " s: the file system is frozen or the disk stuck (see dmesg). Where the process cannot "
-            "end it waits for that in the kernel");
+[[noreturn]] void give_up(const Point& point, const Limits& limits) {
+  std::cerr
+      << "ds_nvme_bench: a measuring thread (" << name_of(point.engine)
+      << ") is held up in a system call for more than "
+      << compact(duration<double>(limits.timeout).count())
+      << " s; the file system is frozen or the disk stuck (see dmesg), and the process may have "
+         "to wait for it in the kernel\n"
+      << std::flush;
   std::_Exit(EXIT_FAILURE);
 }
 
@@ -323,7 +340,7 @@ PointResult run_point(const Point& point, const Limits& limits, const TargetFile
   const Clock::time_point patience_ends = Clock::now() + limits.timeout + kGrace;
   while (!crew.wait_for_end(Clock::now() + kWindow)) {
     if (on_window) (void)on_window({});
-    if (Clock::now() >= patience_ends) give_up(point, limits, log);
+    if (Clock::now() >= patience_ends) give_up(point, limits);
   }
   gather(result, crew.finish());
   return result;
