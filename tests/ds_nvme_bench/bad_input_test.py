@@ -47,6 +47,38 @@ class BadInput(program.ProgramTest):
         self.refused(USAGE, ["--format", "run"], "--format=json", "run", self.disk)
         self.refused(USAGE, ["DIR", "run"], self.disk, "run", self.disk)
 
+    def test_buffers_larger_than_memory(self) -> None:
+        big = ["run", self.disk, "--size=1GiB", "--bs=4M", "--iodepth=4096", "--threads=256"]
+        self.refused(USAGE, ["4096.0 GiB", "available"], *big)
+
+    def test_plans_that_mean_nothing(self) -> None:
+        speeds = ["--bandwidth-read=5", "--bandwidth-write=3"]
+        self.refused(USAGE, ["--params", "1e15"], "plan", "--params=1e30", *speeds)
+        self.refused(USAGE, ["--bandwidth-read"], "plan", "--params=7B", "--bandwidth-read=1e300", speeds[1])
+        self.refused(USAGE, ["--mu"], "plan", "--params=7B", *speeds, "--mu=nan")
+        self.refused(USAGE, ["--mu", "measured"], "plan", "--params=7B", self.disk, "--mu=0.5")
+        self.refused(USAGE, ["--drives"], "plan", "--params=7B", *speeds, "--drives=0")
+        self.refused(USAGE, ["/dev/zero", "device"], "plan", "--params=7B", "--from=/dev/zero")
+
+    def test_files_that_take_no_config(self) -> None:
+        fifo = self.space / "fifo"
+        os.mkfifo(fifo)
+        self.refused(USAGE, ["fifo", "regular"], "tune", self.disk, f"--write-config={fifo}")
+        read_only = self.space / "config.json"
+        read_only.write_text("{}")
+        read_only.chmod(0o444)
+        self.refused(FAILED, ["config.json", "read-only"], "tune", self.disk, f"--write-config={read_only}")
+        twice = self.space / "twice.json"
+        twice.write_text('{"\\u0061io": {}}')  # found out before anything is measured
+        self.refused(USAGE, ["twice.json", "aio"], "tune", self.disk, f"--write-config={twice}")
+
+    def test_a_result_beyond_the_limit_of_a_files_size(self) -> None:
+        plan = ["plan", "--params=7B", "--bandwidth-read=5", "--bandwidth-write=3", "--format=json"]
+        output = self.space / "plan.json"
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))  # noqa: E731
+        self.refused(FAILED, ["plan.json", "EFBIG"], *plan, f"--output={output}", preexec_fn=limit)
+        self.assertEqual([path.name for path in self.space.iterdir() if "plan" in path.name], [])
+
     def test_values(self) -> None:
         for words, argument in [
             (["--rw", "reed", "randread"], "--rw=reed"),
@@ -59,11 +91,13 @@ class BadInput(program.ProgramTest):
             (["--iodepth"], "--iodepth=0"),
             (["--iodepth", "4096"], "--iodepth=5000"),
             (["--iodepth", "many"], "--iodepth=many"),
+            (["--iodepth", "too large"], "--iodepth=99999999999"),
             (["--threads"], "--threads=0"),
             (["--threads", "--size"], "--threads=9"),
             (["--direct", "yes"], "--direct=yes"),
             (["--runtime", "soon"], "--runtime=soon"),
             (["--runtime"], "--runtime=0"),
+            (["--runtime"], "--runtime=0.3ms"),
             (["--ramp-time"], "--ramp-time=-1"),
             (["--size"], "--size=0"),
             (["--size"], "--size=-4G"),

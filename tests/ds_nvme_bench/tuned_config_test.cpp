@@ -80,6 +80,12 @@ TEST(TunedConfig, EverythingElseStaysAsItIsWritten) {
   EXPECT_EQ(config.strata.host_budget_bytes, 4_GiB);
 }
 
+TEST(TunedConfig, AByteOrderMarkStays) {
+  const std::string text = "\xEF\xBB\xBF{\"train_batch_size\": 4}";
+  const std::string changed = with_setting(text, "config", kSetting);
+  EXPECT_TRUE(changed.starts_with("\xEF\xBB\xBF{\"train_batch_size\": 4, \"aio\"")) << changed;
+}
+
 TEST(TunedConfig, WritingTwiceChangesNothingMore) {
   const std::string once = with_setting(kConfig, "test", kSetting);
   EXPECT_EQ(with_setting(once, "test", kSetting), once);

@@ -1,6 +1,7 @@
 #include "json_splice.h"
 
 #include <optional>
+#include <string_view>
 
 #include "strata/base/error.h"
 
@@ -59,7 +60,8 @@ struct Layout {
 
 Layout layout_of(std::string_view object, std::string_view key) {
   Layout layout;
-  layout.open = skip_space(object, 0);
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  layout.open = skip_space(object, object.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0);
   STRATA_CHECK(object[layout.open] == '{', "not a JSON object");
   std::size_t at = layout.first = skip_space(object, layout.open + 1);
   while (object[at] != '}') {

@@ -1,5 +1,8 @@
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
 #include <exception>
 #include <iostream>
 #include <vector>
@@ -26,7 +29,15 @@ void require_nothing_before(const CLI::App& app, const CLI::App& command) {
   }
 }
 
-ExitCode run(int argc, char** argv) {
+/// Files that are opened must not take the place of a standard stream that is closed.
+void open_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
+    (void)!open("/dev/null", O_RDWR);  // the lowest number that is free
+  }
+}
+
+ExitCode run(int argc, char** argv, const strata::tool::Interruption& interruption) {
   CLI::App app("Tells what disks give to a program that trains from them.", "ds_nvme_bench");
   app.set_version_flag("--version", "ds_nvme_bench " STRATA_VERSION);
   app.require_subcommand(0, 1);
@@ -43,7 +54,6 @@ ExitCode run(int argc, char** argv) {
     return app.exit(error) == 0 ? ExitCode::kDone : ExitCode::kUsage;
   }
 
-  const strata::tool::Interruption interruption;
   strata::Logger log(std::cerr);
   const strata::bench::Console console{.out = std::cout,
                                        .err = std::cerr,
@@ -61,9 +71,13 @@ ExitCode run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
+  (void)std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit of a file's size fails instead
   try {
-    const ExitCode code = run(argc, argv);
+    const strata::tool::Interruption interruption;  // until the result is written
+    const ExitCode code = run(argc, argv, interruption);
     if (!std::cout.flush()) throw strata::IoError("the result could not be written to stdout", 0);
+    interruption.check();  // else a signal that has come meanwhile would end the process now
     return static_cast<int>(code);
   } catch (const std::exception& error) {
     std::cerr << "ds_nvme_bench: " << error.what() << std::endl;

@@ -56,6 +56,10 @@ DiskSpeeds speeds_in_result(std::string_view text, const std::string& name) {
 }
 
 DiskSpeeds speeds_from_file(const std::filesystem::path& path) {
+  const auto type = std::filesystem::status(path).type();
+  if (type == std::filesystem::file_type::character || type == std::filesystem::file_type::block) {
+    throw ConfigError(path.string() + " is a device, not a result; measure a directory on it");
+  }
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   if (file) text << file.rdbuf();

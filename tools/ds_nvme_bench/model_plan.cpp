@@ -137,6 +137,8 @@ double parse_parameters(std::string_view text) {
   const std::string what = "a number of parameters; write for example 7e9, 7B or 124M";
   const double count = parse_scaled(text, kScales, what);
   if (count < 1) throw ConfigError("\"" + std::string(text) + "\" is not " + what);
+  if (count > 1e15)
+    throw ConfigError("\"" + std::string(text) + "\" is beyond any model; at most 1e15");
   return count;
 }
 

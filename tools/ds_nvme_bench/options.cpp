@@ -13,15 +13,6 @@ namespace {
 constexpr double kSecondsMax = 1e7;  // four months
 constexpr std::chrono::milliseconds kTimeoutMin{1};
 
-std::uint32_t parse_count(const std::string& text) {
-  std::uint32_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value == 0) {
-    throw ConfigError("\"" + text + "\" is not a whole number above 0");
-  }
-  return value;
-}
-
 }  // namespace
 
 CLI::Option* add_text(CLI::App& command, const std::string& name, const std::string& help,
@@ -36,6 +27,16 @@ CLI::Option* add_text(CLI::App& command, const std::string& name, const std::str
   return command.add_option_function<std::string>(name, named, help)
       ->type_name(type)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
+std::uint32_t parse_count(const std::string& text) {
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc::result_out_of_range) throw ConfigError("\"" + text + "\" is too large");
+  if (error != std::errc() || end != text.data() + text.size() || value == 0) {
+    throw ConfigError("\"" + text + "\" is not a whole number above 0");
+  }
+  return value;
 }
 
 std::chrono::nanoseconds parse_duration(std::string_view text) {
@@ -55,7 +56,9 @@ std::chrono::nanoseconds parse_duration(std::string_view text) {
 
 std::chrono::nanoseconds parse_runtime(std::string_view text) {
   const std::chrono::nanoseconds time = parse_duration(text);
-  if (time.count() == 0) throw ConfigError("nothing is measured in no time");
+  if (time < std::chrono::milliseconds(1)) {
+    throw ConfigError("nothing is measured in less than a millisecond");
+  }
   return time;
 }
 

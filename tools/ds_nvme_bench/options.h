@@ -46,6 +46,8 @@ CLI::Option* add_text(CLI::App& command, const std::string& name, const std::str
 [[nodiscard]] std::chrono::nanoseconds parse_duration(std::string_view text);
 
 /// As parse_duration; 0 is refused too.
+/// At least 1.
+[[nodiscard]] std::uint32_t parse_count(const std::string& text);
 [[nodiscard]] std::chrono::nanoseconds parse_runtime(std::string_view text);
 
 }  // namespace strata::bench

@@ -5,6 +5,7 @@
 #include <iomanip>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "measured_speeds.h"
 #include "model_plan.h"
@@ -38,7 +39,7 @@ struct PlanOptions {
   double parameters = 0;
   std::optional<double> read_speed;
   std::optional<double> write_speed;
-  double mu = 0;
+  std::optional<double> mu;
   std::optional<std::filesystem::path> from;
   std::vector<double> flops;
   bool recomputation = true;
@@ -53,12 +54,24 @@ struct Basis {
   std::vector<std::string> notes;
 };
 
-double parse_positive(const std::string& text) {
+/// In GB/s.
+double parse_speed(const std::string& text) {
+  constexpr double kSlowest = 1e-3;
+  constexpr double kFastest = 1e6;
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !(value > 0) ||
-      !std::isfinite(value)) {
-    throw ConfigError("\"" + text + "\" is not a number above 0");
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= kSlowest) ||
+      value > kFastest) {
+    throw ConfigError("\"" + text + "\" is not a speed in GB/s, from 0.001 to 1e6");
+  }
+  return value;
+}
+
+double parse_share(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= 0 && value <= 1)) {
+    throw ConfigError("\"" + text + "\" is not a number from 0 to 1");
   }
   return value;
 }
@@ -109,6 +122,10 @@ Basis basis_of(const PlanOptions& options, const Console& console) {
         "name the speeds of the disk in one way: a directory on it to measure, "
         "--from a result, or --bandwidth-read and --bandwidth-write");
   }
+  if (options.mu && !given) {
+    throw ConfigError(
+        "--mu belongs to --bandwidth-read and --bandwidth-write; here it is measured");
+  }
   Basis basis;
   basis.input.parameters = options.parameters;
   basis.input.recomputation = options.recomputation;
@@ -121,8 +138,8 @@ Basis basis_of(const PlanOptions& options, const Console& console) {
     if (!options.read_speed || !options.write_speed) {
       throw ConfigError("--bandwidth-read and --bandwidth-write belong together");
     }
-    basis.input.speeds =
-        DiskSpeeds::with_overlap(*options.read_speed * 1e9, *options.write_speed * 1e9, options.mu);
+    basis.input.speeds = DiskSpeeds::with_overlap(
+        *options.read_speed * 1e9, *options.write_speed * 1e9, options.mu.value_or(0));
     basis.source = "as given";
   } else if (options.from) {
     basis.input.speeds = speeds_from_file(*options.from);
@@ -258,23 +275,20 @@ void add_options(CLI::App& command, PlanOptions& o) {
            [&o](const std::string& text) { o.parameters = parse_parameters(text); });
   command
       .add_option("--from", o.from,
-                  "Result of tune, run or the overview (--format=json), or of fio")
+                  "Result of tune or of the overview (--format=json), or fio's of reads and writes")
       ->type_name("FILE")
       ->group(kDisk);
   add_text(command, "--bandwidth-read", "Of all drives together", "GB/s",
-           [&o](const std::string& text) { o.read_speed = parse_positive(text); })
+           [&o](const std::string& text) { o.read_speed = parse_speed(text); })
       ->group(kDisk);
   add_text(command, "--bandwidth-write", "Of all drives together", "GB/s",
-           [&o](const std::string& text) { o.write_speed = parse_positive(text); })
+           [&o](const std::string& text) { o.write_speed = parse_speed(text); })
       ->group(kDisk);
-  command.add_option("--mu", o.mu, "How far the two overlap, from 0 to 1 [0]")
-      ->check(CLI::Range(0.0, 1.0))
-      ->type_name("M")
+  add_text(command, "--mu", "How far the two overlap, from 0 to 1 [0]", "M",
+           [&o](const std::string& text) { o.mu = parse_share(text); })
       ->group(kDisk);
-  command
-      .add_option("--drives", o.drives,
-                  "That share the writes [those that the directories are on, else 1]")
-      ->type_name("N")
+  add_text(command, "--drives", "That share the writes [those that the directories are on, else 1]",
+           "N", [&o](const std::string& text) { o.drives = parse_count(text); })
       ->group(kDisk);
   add_text(command, "--tbw", "Rated endurance of a drive: 600, 1.2PB [from its counters]", "TB",
            [&o](const std::string& text) { o.rated_bytes = parse_tbw(text); })

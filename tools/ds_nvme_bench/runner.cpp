@@ -333,8 +333,9 @@ PointResult run_point(const Point& point, const Limits& limits, const TargetFile
     crew.enter(Phase::kMeasuring);
     watch.go_on_until(Clock::now() + limits.runtime, &result.windows);
     const CpuTime after = cpu_time();
-    result.user_cpu_seconds = after.user - before.user;
-    result.system_cpu_seconds = after.system - before.system;
+    // Counters of a process and of a thread are rounded apart.
+    result.user_cpu_seconds = std::max(0.0, after.user - before.user);
+    result.system_cpu_seconds = std::max(0.0, after.system - before.system);
   }
   crew.enter(Phase::kStopping);
   const Clock::time_point patience_ends = Clock::now() + limits.timeout + kGrace;

@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
 #include <utility>
 
 #include "number_text.h"
@@ -34,11 +38,35 @@ void check_directories(const std::vector<std::filesystem::path>& directories) {
   }
 }
 
+/// What buffers can be had from, with the huge pages that are set aside; 0: not known.
+std::uint64_t available_memory() {
+  std::map<std::string, std::uint64_t> values;
+  std::ifstream file("/proc/meminfo");
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string name;
+    std::uint64_t value = 0;
+    if (words >> name >> value) values[name] = value;
+  }
+  return (values["MemAvailable:"] + values["HugePages_Free:"] * values["Hugepagesize:"]) * 1_KiB;
+}
+
+/// Buffers that memory has no room for would end this program, or another one.
+void check_buffers(const Point& point) {
+  const auto wanted = static_cast<double>(point.block_bytes) * point.depth * point.threads;
+  const std::uint64_t available = available_memory();
+  if (available == 0 || wanted <= static_cast<double>(available)) return;
+  throw ConfigError("the buffers (--bs times --iodepth times --threads) take " +
+                    fixed(wanted / 1_GiB, 1) + " GiB, and " + format_bytes(available) +
+                    " of memory are available");
+}
+
 /// What a file there will take, and which engine, before a large one is written.
 void check_point(const Point& point, std::uint64_t bytes,
                  const std::vector<std::filesystem::path>& directories, Logger& log) {
   check(point);
   check_fits(point, bytes / directories.size(), directories.size());
+  check_buffers(point);
   for (const auto& directory : directories) {
     const std::uint32_t alignment = aio::IoFile::create_scratch(directory).alignment();
     if (point.block_bytes % alignment != 0) {

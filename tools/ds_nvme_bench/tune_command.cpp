@@ -222,7 +222,8 @@ Engine parse_tunable_engine(std::string_view text) {
   throw ConfigError("null moves nothing; there is nothing to tune");
 }
 
-/// Tunes to the end, or until a signal comes or the disk does not answer: why it ended then.
+/// Tunes to the end, or until a signal comes or the disk cannot be used any more: why it ended
+/// then.
 std::exception_ptr tune_as_far_as_possible(Tuner& tuner) {
   try {
     tuner.tune();
@@ -230,7 +231,7 @@ std::exception_ptr tune_as_far_as_possible(Tuner& tuner) {
   } catch (const tool::Interrupted& error) {
     tuner.end_with(error.what());
     return std::current_exception();
-  } catch (const DeadlineExceeded& error) {
+  } catch (const IoError& error) {
     tuner.end_with(error.what());
     return std::current_exception();
   }

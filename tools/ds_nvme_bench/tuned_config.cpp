@@ -13,6 +13,7 @@
 #include "json_splice.h"
 #include "output_file.h"
 #include "strata/base/error.h"
+#include "strata/base/units.h"
 
 namespace strata::bench {
 namespace {
@@ -179,12 +180,21 @@ std::string with_setting(std::string_view text, const std::string& name, const S
 }
 
 void check_config(const fs::path& path) {
+  constexpr Setting kAnySetting{
+      .engine = Engine::kIoUring, .block_bytes = 1_MiB, .depth = 1, .threads = 1};
   const fs::path target = behind_links(path);
   if (fs::is_directory(target)) {
     throw system_error("write", path.string(), EISDIR, "name a file");
   }
   if (fs::exists(target)) {
-    (void)formats::DsConfig::from_text(read_file(target), path.string());
+    const fs::file_status status = fs::status(target);
+    if (!fs::is_regular_file(status)) {
+      throw ConfigError(path.string() + " is not a regular file; name the config's file");
+    }
+    if ((status.permissions() & fs::perms::owner_write) == fs::perms::none) {
+      throw system_error("write", path.string(), EACCES, "it is read-only: chmod u+w");
+    }
+    (void)with_setting(read_file(target), path.string(), kAnySetting);
   }
   Replacement tried(target);
   tried.inherit();
