@@ -21,7 +21,7 @@ namespace HWY_NAMESPACE {
 #if HWY_TARGET != HWY_SCALAR
 
 // Each has
-//   kRounds                            whether it stores less than an fp32 number as such
+//   kRounds                            whether it rounds bits away, so that `nan` matters
 //   load(d, i)                         the masters of elements [i, i + lanes)
 //   store<nan>(d, a, b, at, dither)    the inverse, of two vectors; `dither` gives random bits to
 //                                      those that round by them
@@ -124,7 +124,7 @@ class HiLo24Master {
 /// An fp32 master and its rounded fp16 copy.
 class Fp16Master {
  public:
-  static constexpr bool kRounds = false;  // takes care of NaN itself
+  static constexpr bool kRounds = false;  // it converts, which takes care of NaN in any case
 
   explicit Fp16Master(const UpdateSpan& span)
       : half_(static_cast<std::uint16_t*>(span.weight)), full_(static_cast<float*>(span.master)) {}

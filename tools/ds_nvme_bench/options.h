@@ -45,9 +45,10 @@ CLI::Option* add_text(CLI::App& command, const std::string& name, const std::str
 /// "5", "5s", "500ms", "2m". Throws ConfigError for anything else.
 [[nodiscard]] std::chrono::nanoseconds parse_duration(std::string_view text);
 
-/// As parse_duration; 0 is refused too.
-/// At least 1.
-[[nodiscard]] std::uint32_t parse_count(const std::string& text);
+/// As parse_duration; less than a millisecond is refused too.
 [[nodiscard]] std::chrono::nanoseconds parse_runtime(std::string_view text);
+
+/// A whole number from 1. Throws ConfigError for anything else.
+[[nodiscard]] std::uint32_t parse_count(const std::string& text);
 
 }  // namespace strata::bench

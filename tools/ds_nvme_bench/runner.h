@@ -16,9 +16,9 @@ namespace strata::bench {
 /// with what it has.
 ///
 /// Failed requests are counted and the run goes on. When the engine itself is lost it ends with
-/// what it has; `unanswered` says so when a request did not come back within `Limits::timeout`. When
-/// it is a thread that does not come back from the kernel (`io_submit` on a frozen file system), the
-/// process says so and ends with code 1.
+/// what it has; `unanswered` says so when a request did not come back within `Limits::timeout`.
+/// When it is a thread that does not come back from the kernel (`io_submit` on a frozen file
+/// system), the process says so and ends with code 1.
 /// Throws ConfigError for a point that cannot be run (a block larger than a thread's part of the
 /// files), IoError when the engine cannot be had. With `make_backend` the point's engine does not
 /// apply.
