@@ -1,7 +1,6 @@
 #include "plan_command.h"
 
 #include <charconv>
-#include <cmath>
 #include <iomanip>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -54,26 +53,22 @@ struct Basis {
   std::vector<std::string> notes;
 };
 
-/// In GB/s.
-double parse_speed(const std::string& text) {
-  constexpr double kSlowest = 1e-3;
-  constexpr double kFastest = 1e6;
+double parse_between(double least, double most, const std::string& what, const std::string& text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !(value >= kSlowest) ||
-      value > kFastest) {
-    throw ConfigError("\"" + text + "\" is not a speed in GB/s, from 0.001 to 1e6");
+  const bool is_number = error == std::errc() && end == text.data() + text.size();
+  if (!is_number || !(value >= least && value <= most)) {
+    throw ConfigError("\"" + text + "\" is not " + what);
   }
   return value;
 }
 
+double parse_speed(const std::string& text) {
+  return parse_between(1e-3, 1e6, "a speed in GB/s, from 0.001 to 1e6", text);
+}
+
 double parse_share(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !(value >= 0 && value <= 1)) {
-    throw ConfigError("\"" + text + "\" is not a number from 0 to 1");
-  }
-  return value;
+  return parse_between(0, 1, "a number from 0 to 1", text);
 }
 
 DiskSpeeds measure_speeds(Session& session) {
