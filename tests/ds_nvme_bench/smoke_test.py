@@ -6,6 +6,7 @@ Usage: smoke_test.py PROGRAM
 import csv
 import io
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -71,6 +72,12 @@ class Smoke(program.ProgramTest):
         for style in ("table", "jsonl", "md"):
             self.assertIn("randrw", self.run_bench("run", self.disk, *QUICK, "--rw=randrw",
                                                    "--bs=4k", f"--format={style}"))
+
+    def test_what_a_closed_stderr_would_get_is_not_in_the_result(self) -> None:
+        result = self.bench("tune", self.disk, "--size=64M", "--runtime=400ms", "--format=json",
+                            "--output=result.json", preexec_fn=lambda: os.close(2))
+        self.assertEqual(result.returncode, DONE)
+        json.loads((self.space / "result.json").read_text())
 
     def test_several_directories_and_threads(self) -> None:
         other = self.space / "other"

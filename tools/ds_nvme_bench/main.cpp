@@ -1,14 +1,12 @@
-#include <fcntl.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <csignal>
 #include <exception>
 #include <iostream>
 #include <vector>
 
 #include "command.h"
 #include "plan_command.h"
+#include "process.h"
 #include "quick_command.h"
 #include "run_command.h"
 #include "strata/base/error.h"
@@ -26,14 +24,6 @@ void require_nothing_before(const CLI::App& app, const CLI::App& command) {
       throw strata::ConfigError(option->get_name() + " stands before \"" + command.get_name() +
                                 "\"; write it behind");
     }
-  }
-}
-
-/// Files that are opened must not take the place of a standard stream that is closed.
-void open_standard_streams() {
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
-    (void)!open("/dev/null", O_RDWR);  // the lowest number that is free
   }
 }
 
@@ -71,8 +61,7 @@ ExitCode run(int argc, char** argv, const strata::tool::Interruption& interrupti
 }  // namespace
 
 int main(int argc, char** argv) {
-  open_standard_streams();
-  (void)std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit of a file's size fails instead
+  strata::tool::prepare_process();
   try {
     const strata::tool::Interruption interruption;  // until the result is written
     const ExitCode code = run(argc, argv, interruption);

@@ -8,6 +8,7 @@
 #include "exit_code.h"
 #include "finetune.h"
 #include "finetune_options.h"
+#include "process.h"
 #include "strata/base/log.h"
 
 namespace {
@@ -40,6 +41,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  strata::tool::prepare_process();
   try {
     return run(argc, argv);
   } catch (const c10::Error& error) {  // LibTorch's, whose what() is mostly a stack trace
