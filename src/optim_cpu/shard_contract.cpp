@@ -1,5 +1,6 @@
 #include "optim_cpu/shard_contract.h"
 
+#include <algorithm>
 #include <string>
 
 #include "optim_cpu/window.h"
@@ -16,7 +17,7 @@ void check_home(const WindowPipeline::Options& options, const tiering::ShardStor
                 const ShardStates& shard, std::size_t index, StateKind kind) {
   const StateHome& home = home_of(shard, kind);
   const std::string name(name_of(kind));
-  const std::uint64_t bytes = shard.count * state_bytes(options.format, kind, shard.gradient_fp32);
+  const std::uint64_t bytes = shard.count * state_bytes(shard.format, kind, shard.gradient_fp32);
   if (home.extent && !home.memory.empty()) refuse(index, name + " rests in two places");
   const std::uint64_t held = home.extent ? home.extent->bytes : home.memory.size();
   if (held != bytes)
@@ -35,7 +36,7 @@ void check_segments(const ShardStates& shard, std::size_t index, std::size_t gro
       refuse(index, "the segment [" + std::to_string(segment.begin) + ", " +
                         std::to_string(segment.end) + ") does not continue at element " +
                         std::to_string(covered));
-    if (segment.group >= groups)
+    if (segment.group >= groups && segment.group != kNotUpdated)
       refuse(index, "group " + std::to_string(segment.group) + " of a segment does not exist");
     covered = segment.end;
   }
@@ -45,7 +46,8 @@ void check_segments(const ShardStates& shard, std::size_t index, std::size_t gro
 }
 
 /// What UpdateSpan asks for where rounding is random.
-void check_blocks(const StateFormat& format, const ShardStates& shard, std::size_t index) {
+void check_blocks(const ShardStates& shard, std::size_t index) {
+  const StateFormat& format = shard.format;
   const auto check = [&](std::uint64_t element, const std::string& what) {
     if (element % kMomentBlockElements == 0) return;
     refuse(index, what + " element " + std::to_string(element) + ", which is no multiple of " +
@@ -56,13 +58,35 @@ void check_blocks(const StateFormat& format, const ShardStates& shard, std::size
   if (format.moments == MomentFormat::kInt8) check(shard.count, "it ends at");
 }
 
-void check_groups(const StateFormat& format, std::span<const OptimizerOptions> groups) {
-  for (const OptimizerOptions& group : groups) {
-    if (group.index() != groups.front().index())
+void check_groups(const StateFormat& format, std::span<const UpdateGroup> groups) {
+  for (const UpdateGroup& group : groups) {
+    if (group.options.index() != groups.front().options.index())
       throw UsageError("optimizer step: the groups are of different optimizers");
-    if (optim::keeps_m(group) != format.has_m || optim::keeps_v(group) != format.has_v)
+    if (optim::keeps_m(group.options) != format.has_m ||
+        optim::keeps_v(group.options) != format.has_v)
       throw UsageError("optimizer step: the optimizer keeps other moments than the format has");
+    if (group.step.step < 1)
+      throw UsageError("optimizer step: a group is at step " + std::to_string(group.step.step) +
+                       "; steps count from 1");
   }
+}
+
+void check_formats(std::span<const StateFormat> formats) {
+  if (formats.empty())
+    throw ConfigError("optimizer windows: no state format is given; name those of all shards");
+  for (const StateFormat& format : formats)
+    if (format.has_m != formats.front().has_m || format.has_v != formats.front().has_v)
+      throw ConfigError(
+          "optimizer windows: the state formats have different moments; one optimizer keeps the "
+          "same ones for all shards");
+}
+
+/// Of all formats.
+std::uint64_t smallest_state_bytes_of(std::span<const StateFormat> formats) {
+  std::uint64_t smallest = smallest_state_bytes(formats.front());
+  for (const StateFormat& format : formats)
+    smallest = std::min(smallest, smallest_state_bytes(format));
+  return smallest;
 }
 
 }  // namespace
@@ -70,7 +94,8 @@ void check_groups(const StateFormat& format, std::span<const OptimizerOptions> g
 void check_options(const WindowPipeline::Options& options, const tiering::ShardStore* store) {
   if (options.windows == 0 || options.window_elements == 0)
     throw ConfigError("optimizer windows: at least one window of at least one element is needed");
-  const std::uint64_t smallest = smallest_state_bytes(options.format);
+  check_formats(options.formats);
+  const std::uint64_t smallest = smallest_state_bytes_of(options.formats);
   if (store != nullptr && options.window_elements * smallest % store->chunk_bytes() != 0)
     throw ConfigError("optimizer windows: " + std::to_string(options.window_elements) +
                       " elements of " + std::to_string(smallest) +
@@ -80,13 +105,15 @@ void check_options(const WindowPipeline::Options& options, const tiering::ShardS
 }
 
 void check_shards(const WindowPipeline::Options& options, const tiering::ShardStore* store,
-                  std::span<const ShardStates> shards, std::span<const OptimizerOptions> groups) {
-  check_groups(options.format, groups);
+                  std::span<const ShardStates> shards, std::span<const UpdateGroup> groups) {
+  check_groups(options.formats.front(), groups);
   for (std::size_t index = 0; index < shards.size(); ++index) {
+    if (std::ranges::find(options.formats, shards[index].format) == options.formats.end())
+      refuse(index, "its state format is none of those that the pipeline was made for");
     for (int kind = 0; kind < kStateKindCount; ++kind)
       check_home(options, store, shards[index], index, static_cast<StateKind>(kind));
     check_segments(shards[index], index, groups.size());
-    check_blocks(options.format, shards[index], index);
+    check_blocks(shards[index], index);
   }
 }
 

@@ -11,7 +11,6 @@ namespace strata::optim_cpu {
 
 /// What one optimizer step has in common for all parameters.
 struct StepContext {
-  StateFormat format;
   std::span<const RuleConstants> groups;
   const KernelTable& kernels;
 };

@@ -17,6 +17,19 @@ const StateHome& home_of(const ShardStates& shard, StateKind kind) {
   return shard.gradient;
 }
 
+std::vector<Segment>::const_iterator segment_at(const ShardStates& shard, std::uint64_t element) {
+  return std::ranges::partition_point(
+      shard.segments, [&](const Segment& segment) { return segment.end <= element; });
+}
+
+bool has_updates(const WindowRange& range) {
+  const std::vector<Segment>& segments = range.shard->segments;
+  for (auto segment = segment_at(*range.shard, range.begin);
+       segment != segments.end() && segment->begin < range.end; ++segment)
+    if (segment->group != kNotUpdated) return true;
+  return false;
+}
+
 void Window::begin(const WindowRange& range) {
   STRATA_CHECK(all_done() && !has_transfers(), "a window was reused while it was under way");
   range_ = range;
@@ -24,12 +37,11 @@ void Window::begin(const WindowRange& range) {
   next_ = 0;
   for (std::size_t i = 0; i < data_.size(); ++i) {
     const auto kind = static_cast<StateKind>(i);
-    const std::uint64_t bytes = state_bytes(format_, kind, range.shard->gradient_fp32);
     const std::span<std::byte> memory = home_of(*range.shard, kind).memory;
     if (on_nvme(kind))
       data_[i] = buffers_[i].data();
     else
-      data_[i] = memory.empty() ? nullptr : memory.data() + range.begin * bytes;
+      data_[i] = memory.empty() ? nullptr : memory.data() + range.begin * element_bytes(kind);
   }
 }
 
@@ -40,6 +52,10 @@ void Window::begin_flush() {
 
 bool Window::on_nvme(StateKind kind) const {
   return home_of(*range_.shard, kind).extent.has_value();
+}
+
+std::uint64_t Window::element_bytes(StateKind kind) const {
+  return state_bytes(range_.shard->format, kind, range_.shard->gradient_fp32);
 }
 
 bool Window::start_transfers(tiering::ShardStore* store) {
@@ -54,7 +70,7 @@ bool Window::start_transfers(tiering::ShardStore* store) {
 
 std::optional<tiering::Transfer> Window::start(tiering::ShardStore& store, StateKind kind) {
   const tiering::Extent extent = *home_of(*range_.shard, kind).extent;
-  const std::uint64_t bytes = state_bytes(format_, kind, range_.shard->gradient_fp32);
+  const std::uint64_t bytes = element_bytes(kind);
   const tiering::ByteRange range{range_.begin * bytes, (range_.end - range_.begin) * bytes};
   const std::span<std::byte> buffer =
       buffers_[index_of(kind)].first(store.buffer_bytes(range.bytes));

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "strata/base/counters.h"
 #include "strata/base/number_format.h"
@@ -29,6 +30,13 @@ struct WindowRange {
   std::uint64_t begin = 0, end = 0;
 };
 
+/// The segment that `element` of the shard lies in.
+[[nodiscard]] std::vector<Segment>::const_iterator segment_at(const ShardStates& shard,
+                                                              std::uint64_t element);
+
+/// Whether any element of the range is updated.
+[[nodiscard]] bool has_updates(const WindowRange& range);
+
 /// A window's place in the rotation: buffers for the states that rest on nvme, and the transfers
 /// that fill and empty them.
 ///
@@ -38,8 +46,7 @@ struct WindowRange {
 class Window {
  public:
   /// `buffers` are empty for states that are never fetched.
-  Window(const StateFormat& format, const PerState<std::span<std::byte>>& buffers)
-      : format_(format), buffers_(buffers) {}
+  explicit Window(const PerState<std::span<std::byte>>& buffers) : buffers_(buffers) {}
 
   /// Turns to `range`: all of its states on nvme are to be fetched.
   void begin(const WindowRange& range);
@@ -63,9 +70,9 @@ class Window {
 
  private:
   [[nodiscard]] bool on_nvme(StateKind kind) const;
+  [[nodiscard]] std::uint64_t element_bytes(StateKind kind) const;
   [[nodiscard]] std::optional<tiering::Transfer> start(tiering::ShardStore& store, StateKind kind);
 
-  StateFormat format_;
   PerState<std::span<std::byte>> buffers_;
   WindowRange range_;
   PerState<std::byte*> data_{};

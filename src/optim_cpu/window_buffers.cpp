@@ -1,5 +1,6 @@
 #include "optim_cpu/window_buffers.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "strata/base/units.h"
@@ -18,8 +19,10 @@ PerState<std::uint64_t> buffer_bytes_of_window(const WindowPipeline::Options& op
     const auto kind = static_cast<StateKind>(i);
     if (kind == StateKind::kGradient && !options.gradients_on_nvme) continue;
     constexpr bool kAccumulated = true;  // the larger of the two gradient formats
-    bytes[i] = round_up(options.window_elements * state_bytes(options.format, kind, kAccumulated),
-                        buffer_alignment);
+    std::uint64_t element_bytes = 0;
+    for (const StateFormat& format : options.formats)
+      element_bytes = std::max(element_bytes, state_bytes(format, kind, kAccumulated));
+    bytes[i] = round_up(options.window_elements * element_bytes, buffer_alignment);
   }
   return bytes;
 }
@@ -47,7 +50,7 @@ std::vector<Window> make_windows(const WindowPipeline::Options& options,
       buffers[i] = free.first(bytes[i]);
       free = free.subspan(bytes[i]);
     }
-    windows.emplace_back(options.format, buffers);
+    windows.emplace_back(buffers);
   }
   return windows;
 }

@@ -14,30 +14,39 @@
 namespace strata::optim_cpu {
 namespace {
 
-/// Goes through all shards window by window, one after the other.
+/// Goes through all shards window by window, one after the other, past those windows in which
+/// nothing is updated.
 class WindowCursor {
  public:
   WindowCursor(std::span<const ShardStates> shards, std::uint64_t window_elements)
       : shards_(shards), window_elements_(window_elements) {
-    skip_finished_shards();
+    skip_what_rests();
   }
 
   [[nodiscard]] bool at_end() const { return shards_.empty(); }
 
   WindowRange next() {
-    const ShardStates& shard = shards_.front();
-    const std::uint64_t begin = begin_;
-    begin_ = std::min(begin + window_elements_, shard.count);
-    const WindowRange range{&shard, begin, begin_};
-    skip_finished_shards();
+    const WindowRange range{&shards_.front(), begin_, end()};
+    begin_ = range.end;
+    skip_what_rests();
     return range;
   }
 
  private:
-  void skip_finished_shards() {
-    while (!shards_.empty() && begin_ == shards_.front().count) {
-      shards_ = shards_.subspan(1);
-      begin_ = 0;
+  [[nodiscard]] std::uint64_t end() const {
+    return std::min(begin_ + window_elements_, shards_.front().count);
+  }
+
+  void skip_what_rests() {
+    while (!shards_.empty()) {
+      if (begin_ == shards_.front().count) {
+        shards_ = shards_.subspan(1);
+        begin_ = 0;
+      } else if (!has_updates({&shards_.front(), begin_, end()})) {
+        begin_ = end();
+      } else {
+        return;
+      }
     }
   }
 
@@ -178,14 +187,13 @@ WindowPipeline::~WindowPipeline() = default;
 
 std::span<std::byte> WindowPipeline::memory() const noexcept { return impl_->memory; }
 
-void WindowPipeline::run(std::span<const ShardStates> shards,
-                         std::span<const OptimizerOptions> groups, const UpdateStep& step) {
+void WindowPipeline::run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups) {
   check_shards(impl_->options, impl_->store, shards, groups);
   std::vector<RuleConstants> constants;
-  for (const OptimizerOptions& group : groups) constants.push_back(constants_of(group, step));
+  for (const UpdateGroup& group : groups)
+    constants.push_back(constants_of(group.options, group.step));
   try {
-    impl_->run(WindowCursor(shards, impl_->options.window_elements),
-               {impl_->options.format, constants, chosen_kernels()});
+    impl_->run(WindowCursor(shards, impl_->options.window_elements), {constants, chosen_kernels()});
   } catch (...) {
     impl_->abandon();
     throw;

@@ -87,8 +87,13 @@ StepReport Engine::Impl::step() {
       if (!unit->gradient_empty) shards.push_back(unit->states);
     }
     parameters_->invalidate();
-    pipeline_->run(shards, zero3::optimizer_groups(config_.optimizer, report.lr),
-                   {.step = step_ + 1, .gradient_scale = static_cast<float>(scale)});
+    const optim_cpu::UpdateStep update{.step = step_ + 1,
+                                       .gradient_scale = static_cast<float>(scale)};
+    std::vector<optim_cpu::UpdateGroup> groups;
+    for (const auto& options : zero3::optimizer_groups(config_.optimizer, report.lr)) {
+      groups.push_back({options, update});
+    }
+    pipeline_->run(shards, groups);
     report.step = ++step_;
     report.updated = true;
   }

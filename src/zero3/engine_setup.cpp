@@ -203,6 +203,7 @@ void Engine::Impl::set_homes(Unit& unit) {
 
   optim_cpu::ShardStates& states = unit.states;
   states.count = count;
+  states.format = format_;
   states.stream = units_.size();
   states.gradient_fp32 = plan_input_.accumulate_fp32 || format_.precision == Precision::kFp32;
   states.weight = unit.trainable().weight;
@@ -255,7 +256,7 @@ void Engine::Impl::prepare() {
     gradients_ = std::make_unique<zero3::GradientCoordinator>(
         format_.precision, device_arena_->take(plan.bucket_bytes, "gradient bucket"),
         *gradient_slots_, store_.get(), threads_, counters_);
-    optim_cpu::WindowPipeline::Options options{.format = format_,
+    optim_cpu::WindowPipeline::Options options{.formats = {format_},
                                                .gradients_on_nvme = plan.gradients_on_nvme};
     if (plan.windows > 0) {
       options.windows = plan.windows;

@@ -158,7 +158,7 @@ Staging staging_of(const Facts& facts, const PlanInput& input, std::size_t level
     staging.windows = kLevels[level].windows;
     staging.window_elements = facts.window_elements(kLevels[level].window_multiple);
     staging.windows_total =
-        optim_cpu::WindowPipeline::arena_bytes({.format = input.format,
+        optim_cpu::WindowPipeline::arena_bytes({.formats = {input.format},
                                                 .window_elements = staging.window_elements,
                                                 .windows = staging.windows,
                                                 .gradients_on_nvme = gradients_on_nvme});

@@ -70,6 +70,14 @@ class TestStore {
   std::map<std::tuple<std::size_t, StateKind, std::uint64_t>, tiering::Extent> extents_;
 };
 
+/// Groups that all make the same step.
+inline std::vector<UpdateGroup> at_step(std::span<const OptimizerOptions> groups,
+                                        const UpdateStep& step = {}) {
+  std::vector<UpdateGroup> updates;
+  for (const OptimizerOptions& group : groups) updates.push_back({group, step});
+  return updates;
+}
+
 /// Shards longer than a window, of exactly two, and shorter than a chunk, with
 /// two groups of parameters in changing segments. Of whole blocks where rounding is random.
 class TestShards {
@@ -97,13 +105,23 @@ class TestShards {
             AdamOptions{.lr = 3e-3, .beta1 = 0.8, .weight_decay = 0.0}};
   }
 
+  /// Gives the segments of each shard these groups, over and over.
+  void set_groups_of_segments(std::span<const std::uint32_t> cycle) {
+    for (std::vector<Segment>& segments : segments_)
+      for (std::size_t i = 0; i < segments.size(); ++i) segments[i].group = cycle[i % cycle.size()];
+  }
+
+  /// Makes room for that many other shards in the same run.
+  void number_from(std::size_t first) { first_ = first; }
+
   /// What the pipeline is to do, done by the reference to each segment as a whole.
-  void step_by_reference(const UpdateStep& step) {
+  void step_by_reference(std::span<const UpdateGroup> groups) {
     for (std::size_t i = 0; i < arrays_.size(); ++i)
       for (const Segment& segment : segments_[i]) {
+        if (segment.group == kNotUpdated) continue;
         UpdateSpan span = arrays_[i].span();
-        span.stream = i;
-        update_reference(groups_[segment.group], step,
+        span.stream = first_ + i;
+        update_reference(groups[segment.group].options, groups[segment.group].step,
                          part_of(span, segment.begin, segment.end - segment.begin));
       }
   }
@@ -119,12 +137,13 @@ class TestShards {
     for (std::size_t i = 0; i < arrays_.size(); ++i) {
       ShardStates shard;
       shard.count = arrays_[i].count();
+      shard.format = arrays_[i].format();
       shard.gradient_fp32 = gradient_fp32_;
-      shard.stream = i;
+      shard.stream = first_ + i;
       const auto home = [&](StateKind kind) -> StateHome {
         const std::span<std::byte> bytes = arrays_[i].bytes(kind);
         if (!on_nvme.contains(kind) || bytes.empty()) return {.memory = bytes, .extent = {}};
-        const tiering::Extent extent = store->extent(i, kind, bytes.size());
+        const tiering::Extent extent = store->extent(first_ + i, kind, bytes.size());
         store->write(extent, bytes);
         return {.memory = {}, .extent = extent};
       };
@@ -165,6 +184,7 @@ class TestShards {
 
   bool gradient_fp32_;
   std::uint64_t grid_;
+  std::size_t first_ = 0;  // number of the first shard in a run
   std::vector<OptimizerOptions> groups_;
   std::vector<StateArrays> arrays_;
   std::vector<std::vector<Segment>> segments_;

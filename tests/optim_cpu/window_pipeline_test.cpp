@@ -35,20 +35,44 @@ class WindowPipelineTest : public ::testing::Test {
   void expect_bits_of_reference(const WindowPipeline::Options& options, int thread_count,
                                 bool gradient_fp32, const std::set<StateKind>& on_nvme,
                                 TestStore& store, const std::vector<OptimizerOptions>& groups) {
-    TestShards expected(options.format, gradient_fp32, groups);
-    TestShards actual(options.format, gradient_fp32, groups);
+    TestShards expected(options.formats.front(), gradient_fp32, groups);
+    TestShards actual(options.formats.front(), gradient_fp32, groups);
     tiering::HostArena arena(host_, 8_MiB, log_);
     ComputeThreads threads(thread_count);
     WindowPipeline pipeline(options, &store.store(), arena, threads, store.counters());
     for (std::int64_t step = 1; step <= 2; ++step) {
-      expected.step_by_reference({step, 0.5f});
+      expected.step_by_reference(at_step(groups, {step, 0.5f}));
       const std::vector<ShardStates> placed = actual.place(on_nvme, &store);
-      pipeline.run(placed, groups, {step, 0.5f});
+      pipeline.run(placed, at_step(groups, {step, 0.5f}));
       actual.collect(placed, store);
       ASSERT_TRUE(same_bits(expected, actual)) << "after step " << step;
       expected.set_gradients(static_cast<std::uint64_t>(step));
       actual.set_gradients(static_cast<std::uint64_t>(step));
     }
+  }
+
+  /// One step of shards whose segments take the groups of each cycle, with all states in memory and
+  /// with all on nvme.
+  void expect_bits_of_reference_everywhere(const StateFormat& format, bool gradient_fp32,
+                                           const std::vector<UpdateGroup>& updates,
+                                           const std::vector<std::vector<std::uint32_t>>& cycles) {
+    TestStore store({.backend = aio::BackendKind::kThreads});
+    tiering::HostArena arena(host_, 8_MiB, log_);
+    WindowPipeline pipeline(
+        {.formats = {format}, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
+        &store.store(), arena, threads_, store.counters());
+    for (const std::vector<std::uint32_t>& cycle : cycles)
+      for (const std::set<StateKind>& on_nvme : {std::set<StateKind>{}, everything()}) {
+        TestShards expected(format, gradient_fp32);
+        TestShards actual(format, gradient_fp32);
+        expected.set_groups_of_segments(cycle);
+        actual.set_groups_of_segments(cycle);
+        expected.step_by_reference(updates);
+        const std::vector<ShardStates> placed = actual.place(on_nvme, &store);
+        pipeline.run(placed, updates);
+        actual.collect(placed, store);
+        EXPECT_TRUE(same_bits(expected, actual));
+      }
   }
 
   std::ostringstream log_text_;
@@ -105,7 +129,7 @@ TEST_P(WindowPipelineFormats, GivesTheBitsOfTheReferenceWhereverTheStatesRest) {
   for (unsigned mask = 0; mask < 1u << kStateKindCount; ++mask)
     for (const std::size_t windows : {1u, 2u, 3u}) {
       SCOPED_TRACE("mask " + std::to_string(mask) + ", windows " + std::to_string(windows));
-      expect_bits_of_reference({.format = format,
+      expect_bits_of_reference({.formats = {format},
                                 .window_elements = kSmallestWindow,
                                 .windows = windows,
                                 .gradients_on_nvme = true},
@@ -128,7 +152,7 @@ TEST_P(WindowPipelineFormats, GivesTheSameBitsForEveryWindowThreadAndBackend) {
           SCOPED_TRACE("windows " + std::to_string(windows) + " of " + std::to_string(chunks) +
                        " chunks, threads " + std::to_string(threads) + ", operations_max " +
                        std::to_string(queue.operations_max));
-          expect_bits_of_reference({.format = format,
+          expect_bits_of_reference({.formats = {format},
                                     .window_elements = chunks * kSmallestWindow,
                                     .windows = windows,
                                     .gradients_on_nvme = true},
@@ -137,14 +161,60 @@ TEST_P(WindowPipelineFormats, GivesTheSameBitsForEveryWindowThreadAndBackend) {
   }
 }
 
+TEST_P(WindowPipelineFormats, UpdatesEverySegmentAtTheStepOfItsGroup) {
+  const auto& [name, format, gradient_fp32, groups] = GetParam();
+  const std::vector<UpdateGroup> updates = {{groups[0], {.step = 2001, .gradient_scale = 0.5f}},
+                                            {groups[1], {.step = 1, .gradient_scale = 0.25f}}};
+  expect_bits_of_reference_everywhere(format, gradient_fp32, updates, {{0, 1}});
+}
+
+TEST_P(WindowPipelineFormats, LeavesWhatIsNotUpdatedBitForBitAsItIs) {
+  const auto& [name, format, gradient_fp32, groups] = GetParam();
+  expect_bits_of_reference_everywhere(format, gradient_fp32, at_step(groups),
+                                      {{kNotUpdated, 0, 1},
+                                       {1, kNotUpdated},
+                                       {kNotUpdated, kNotUpdated, kNotUpdated, kNotUpdated, 0}});
+}
+
+TEST_F(WindowPipelineTest, UpdatesShardsOfSeveralFormatsInOneRun) {
+  StateFormat small = Precision::kBf16;
+  small.master = MasterFormat::k24Bit;
+  small.moments = MomentFormat::kInt8;
+  const std::vector<StateFormat> formats = {Precision::kBf16, Precision::kFp32, small};
+  TestStore store({.backend = aio::BackendKind::kThreads});
+  for (const std::set<StateKind>& on_nvme : {std::set<StateKind>{}, everything()}) {
+    std::vector<TestShards> expected;
+    std::vector<TestShards> actual;
+    std::vector<ShardStates> placed;
+    for (const StateFormat& format : formats) {
+      for (auto* shards : {&expected, &actual}) {
+        shards->emplace_back(format, format.precision == Precision::kFp32);
+        shards->back().number_from(placed.size());
+      }
+      expected.back().step_by_reference(at_step(TestShards::adam_groups()));
+      std::ranges::copy(actual.back().place(on_nvme, &store), std::back_inserter(placed));
+    }
+    tiering::HostArena arena(host_, 8_MiB, log_);
+    WindowPipeline pipeline(
+        {.formats = formats, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
+        &store.store(), arena, threads_, store.counters());
+    pipeline.run(placed, at_step(TestShards::adam_groups()));
+    const std::size_t each = placed.size() / formats.size();
+    for (std::size_t i = 0; i < formats.size(); ++i) {
+      actual[i].collect(std::span(placed).subspan(i * each, each), store);
+      EXPECT_TRUE(same_bits(expected[i], actual[i])) << "format " << i;
+    }
+  }
+}
+
 TEST_F(WindowPipelineTest, NeedsNeitherStoreNorArenaWhenAllRestsInMemory) {
   TestShards expected(Precision::kBf16, false);
   TestShards actual(Precision::kBf16, false);
   Counters counters;
   tiering::HostArena arena(host_, 1_MiB, log_);
-  WindowPipeline pipeline({.format = Precision::kBf16}, nullptr, arena, threads_, counters);
-  pipeline.run(actual.place({}, nullptr), actual.groups(), {});
-  expected.step_by_reference({});
+  WindowPipeline pipeline({.formats = {Precision::kBf16}}, nullptr, arena, threads_, counters);
+  pipeline.run(actual.place({}, nullptr), at_step(actual.groups()));
+  expected.step_by_reference(at_step(expected.groups()));
   EXPECT_TRUE(same_bits(expected, actual));
   EXPECT_EQ(arena.used(), 0u);
   EXPECT_GT(counters.read()[Hop::kStep].busy_ns, 0u);
@@ -155,7 +225,7 @@ TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
   TestStore store({.backend = aio::BackendKind::kThreads});
   for (const Formats& formats : all_formats())
     for (const bool gradients_on_nvme : {false, true}) {
-      const WindowPipeline::Options options{.format = formats.format,
+      const WindowPipeline::Options options{.formats = {formats.format},
                                             .window_elements = 3 * kSmallestWindow,
                                             .windows = 2,
                                             .gradients_on_nvme = gradients_on_nvme};
@@ -164,14 +234,18 @@ TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
       EXPECT_EQ(arena.used(), WindowPipeline::arena_bytes(options));
     }
   EXPECT_EQ(WindowPipeline::arena_bytes(
-                {.format = Precision::kBf16, .window_elements = 1u << 20, .windows = 3}),
+                {.formats = {Precision::kBf16}, .window_elements = 1u << 20, .windows = 3}),
             3 * (2 + 2 + 4 + 4) * 1_MiB);
   StateFormat smallest = Precision::kBf16;
   smallest.master = MasterFormat::k24Bit;
   smallest.moments = MomentFormat::kInt8;
-  EXPECT_EQ(
-      WindowPipeline::arena_bytes({.format = smallest, .window_elements = 1u << 20, .windows = 3}),
-      3 * (2 + 1 + 1 + 1) * 1_MiB);
+  EXPECT_EQ(WindowPipeline::arena_bytes(
+                {.formats = {smallest}, .window_elements = 1u << 20, .windows = 3}),
+            3 * (2 + 1 + 1 + 1) * 1_MiB);
+  EXPECT_EQ(WindowPipeline::arena_bytes({.formats = {Precision::kBf16, Precision::kFp32, smallest},
+                                         .window_elements = 1u << 20,
+                                         .windows = 3}),
+            3 * (4 + 2 + 4 + 4) * 1_MiB);
 }
 
 TEST_F(WindowPipelineTest, RefusesWindowsOffTheChunkGrid) {
@@ -179,7 +253,7 @@ TEST_F(WindowPipelineTest, RefusesWindowsOffTheChunkGrid) {
   tiering::HostArena arena(host_, 8_MiB, log_);
   StateFormat format;
   const auto make = [&](std::uint64_t window_elements, std::size_t windows) {
-    WindowPipeline({.format = format, .window_elements = window_elements, .windows = windows},
+    WindowPipeline({.formats = {format}, .window_elements = window_elements, .windows = windows},
                    &store.store(), arena, threads_, store.counters());
   };
   EXPECT_THROW(make(TestStore::kChunk / 2 + 1, 3), ConfigError);
@@ -191,18 +265,34 @@ TEST_F(WindowPipelineTest, RefusesWindowsOffTheChunkGrid) {
   EXPECT_EQ(arena.used(), 0u);
 }
 
+TEST_F(WindowPipelineTest, RefusesFormatsThatNoOneOptimizerHas) {
+  TestStore store({.backend = aio::BackendKind::kThreads});
+  tiering::HostArena arena(host_, 8_MiB, log_);
+  const auto make = [&](const std::vector<StateFormat>& formats, std::uint64_t window_elements) {
+    WindowPipeline({.formats = formats, .window_elements = window_elements}, &store.store(), arena,
+                   threads_, store.counters());
+  };
+  StateFormat small = Precision::kBf16;
+  small.moments = MomentFormat::kInt8;
+  make({Precision::kFp32, small}, TestStore::kChunk);
+  EXPECT_THROW(make({Precision::kFp32, small}, TestStore::kChunk / 2), ConfigError);
+  small.has_v = false;
+  EXPECT_THROW(make({Precision::kFp32, small}, TestStore::kChunk), ConfigError);
+  EXPECT_THROW(make({}, TestStore::kChunk), ConfigError);
+}
+
 TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem) {
   TestStore store({.backend = aio::BackendKind::kThreads});
   TestShards shards(Precision::kBf16, false);
   std::vector<OptimizerOptions> groups = shards.groups();
   tiering::HostArena arena(host_, 8_MiB, log_);
-  WindowPipeline pipeline({.format = Precision::kBf16, .window_elements = kSmallestWindow},
+  WindowPipeline pipeline({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow},
                           &store.store(), arena, threads_, store.counters());
   const auto expect_refused = [&](const std::string& word, auto&& spoil) {
     std::vector<ShardStates> placed = shards.place({}, nullptr);
     spoil(placed[2]);
     try {
-      pipeline.run(placed, groups, {});
+      pipeline.run(placed, at_step(groups));
       ADD_FAILURE() << "accepted: " << word;
     } catch (const UsageError& error) {
       EXPECT_THAT(error.what(), HasSubstr("shard 2"));
@@ -221,11 +311,14 @@ TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem)
   expect_refused("segments end", [](ShardStates& shard) { shard.segments.pop_back(); });
   expect_refused("does not continue", [](ShardStates& shard) { shard.segments[1].begin++; });
   expect_refused("group 7", [](ShardStates& shard) { shard.segments[1].group = 7; });
+  expect_refused("state format", [](ShardStates& shard) { shard.format = Precision::kFp16; });
+
+  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), at_step(groups, {.step = 0})), UsageError);
 
   groups[1] = LionOptions{};
-  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), groups, {}), UsageError);
+  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), at_step(groups)), UsageError);
   groups = {LionOptions{}, LionOptions{}};
-  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), groups, {}), UsageError);
+  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), at_step(groups)), UsageError);
 
   TestShards untouched(Precision::kBf16, false);
   EXPECT_TRUE(same_bits(untouched, shards));
@@ -237,12 +330,12 @@ TEST_F(WindowPipelineTest, RefusesShardsThatAreNoWholeBlocksWhereRoundingIsRando
   StateFormat format = Precision::kBf16;
   for (const MomentFormat moments : {MomentFormat::kBf16, MomentFormat::kInt8}) {
     format.moments = moments;
-    WindowPipeline pipeline({.format = format}, nullptr, arena, threads_, counters);
+    WindowPipeline pipeline({.formats = {format}}, nullptr, arena, threads_, counters);
     TestShards shards(format, false);
     std::vector<ShardStates> placed = shards.place({}, nullptr);
     placed[0].segments[0].end += 1;
     placed[0].segments[1].begin += 1;
-    EXPECT_THROW(pipeline.run(placed, shards.groups(), {}), UsageError) << name_of(moments);
+    EXPECT_THROW(pipeline.run(placed, at_step(shards.groups())), UsageError) << name_of(moments);
   }
 }
 
@@ -250,19 +343,20 @@ TEST_F(WindowPipelineTest, RefusesShardsThatAreNoWholeBlocksWhereRoundingIsRando
 
 class WindowPipelineOnFaultyDisk : public WindowPipelineTest {
  protected:
-  void run() { pipeline_.run(placed_, shards_.groups(), {}); }
+  void run() { pipeline_.run(placed_, at_step(shards_.groups())); }
 
   std::shared_ptr<tiering::DiskScript> disk_ = std::make_shared<tiering::DiskScript>();
   TestStore store_{std::make_unique<tiering::FaultyBackend>(disk_), 64};
   TestShards shards_{Precision::kBf16, false};
   std::vector<ShardStates> placed_ = shards_.place(everything(), &store_);
   tiering::HostArena arena_{host_, 8_MiB, log_};
-  WindowPipeline pipeline_{
-      {.format = Precision::kBf16, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
-      &store_.store(),
-      arena_,
-      threads_,
-      store_.counters()};
+  WindowPipeline pipeline_{{.formats = {Precision::kBf16},
+                            .window_elements = kSmallestWindow,
+                            .gradients_on_nvme = true},
+                           &store_.store(),
+                           arena_,
+                           threads_,
+                           store_.counters()};
 };
 
 TEST_F(WindowPipelineOnFaultyDisk, ReportsAReadThatFails) {
@@ -339,16 +433,43 @@ TEST_F(WindowPipelineTest, ReadsTheNextWindowsBeforeItWritesTheFirst) {
     const std::vector<ShardStates> placed = shards.place(on_nvme, &store);
     tiering::HostArena arena(host_, 8_MiB, log_);
     WindowPipeline pipeline(
-        {.format = Precision::kBf16, .window_elements = kSmallestWindow, .windows = kWindows},
+        {.formats = {Precision::kBf16}, .window_elements = kSmallestWindow, .windows = kWindows},
         &store.store(), arena, threads_, store.counters());
     const std::size_t placing = placed.size() * kReadsPerWindow;  // one write each
-    pipeline.run(placed, shards.groups(), {});
+    pipeline.run(placed, at_step(shards.groups()));
     requests.erase(requests.begin(), requests.begin() + static_cast<std::ptrdiff_t>(placing));
   }
   const auto first_write = std::ranges::find(requests, aio::OpKind::kWrite);
   EXPECT_GE(first_write - requests.begin(), std::ptrdiff_t{kWindows * kReadsPerWindow});
   EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kRead),
             std::ranges::count(requests, aio::OpKind::kWrite));
+}
+
+TEST_F(WindowPipelineTest, MovesNothingWhereNothingIsUpdated) {
+  std::vector<aio::OpKind> requests;
+  TestStore store(std::make_unique<RecordingBackend>(aio::make_threads_backend(32, 1), requests),
+                  64);
+  TestShards shards(Precision::kBf16, false);
+  auto on_nvme = everything();
+  on_nvme.erase(StateKind::kGradient);
+  std::vector<ShardStates> placed = shards.place(on_nvme, &store);
+  for (ShardStates& shard : placed) shard.segments = {{0, shard.count, kNotUpdated}};
+  tiering::HostArena arena(host_, 8_MiB, log_);
+  WindowPipeline pipeline({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow},
+                          &store.store(), arena, threads_, store.counters());
+  requests.clear();
+  pipeline.run(placed, {});
+  EXPECT_TRUE(requests.empty());
+
+  // Of a shard of two windows, only the second.
+  ShardStates& two_windows = placed[2];
+  ASSERT_EQ(two_windows.count, 2 * kSmallestWindow);
+  two_windows.segments = {{0, kSmallestWindow, kNotUpdated},
+                          {kSmallestWindow, two_windows.count, 0}};
+  pipeline.run(placed, at_step(shards.groups()));
+  constexpr std::ptrdiff_t kStates = 4;  // weight, master, m, v
+  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kRead), kStates);
+  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kWrite), kStates);
 }
 
 }  // namespace

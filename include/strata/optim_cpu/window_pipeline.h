@@ -24,16 +24,28 @@ struct StateHome {
   std::optional<tiering::Extent> extent;
 };
 
-/// A run of consecutive elements of a shard that share hyperparameters.
+/// What a run of elements is updated with in one step: hyperparameters, and a step count of its
+/// own. A parameter that had no gradient in some steps has made fewer than the others.
+struct UpdateGroup {
+  OptimizerOptions options;
+  UpdateStep step;
+};
+
+/// In place of a group: these elements rest in this step. Weight, master, m and v stay bit for bit
+/// as they are; their gradient is not looked at.
+inline constexpr std::uint32_t kNotUpdated = UINT32_MAX;
+
+/// A run of consecutive elements of a shard that are updated alike.
 struct Segment {
   std::uint64_t begin = 0, end = 0;  ///< elements
-  std::uint32_t group = 0;           ///< index into the groups given to `run`
+  std::uint32_t group = 0;           ///< index into the groups given to `run`, or kNotUpdated
 };
 
 /// One trainable shard as the optimizer sees it: numbers and where they rest, nothing of modules or
 /// ranks.
 struct ShardStates {
   std::uint64_t count = 0;  ///< elements, padding included
+  StateFormat format;       ///< one of those that the pipeline was made for
   /// The gradient home is fp32 (accumulated), else the weight's format.
   bool gradient_fp32 = false;
   std::uint64_t stream = 0;  ///< of random rounding: another one for each shard
@@ -52,8 +64,10 @@ struct ShardStates {
 class WindowPipeline {
  public:
   struct Options {
-    StateFormat format;
-    /// A multiple of the store's chunk bytes / smallest_state_bytes(format).
+    /// Of all shards, at least one; the buffers of a window hold any of them. They have the same
+    /// moments, as one optimizer keeps them.
+    std::vector<StateFormat> formats;
+    /// A multiple of the store's chunk bytes / smallest_state_bytes(format), for every format.
     std::uint64_t window_elements = 1u << 20;
     std::size_t windows = 3;         ///< buffers in rotation: read next, update this, write last
     bool gradients_on_nvme = false;  ///< windows then have room for an fp32 gradient
@@ -65,19 +79,19 @@ class WindowPipeline {
 
   /// `store` may be null when every state of every shard rests in memory (then no windows are
   /// allocated). `threads` must outlive the pipeline. Throws ConfigError for windows that do not
-  /// lie on the store's chunks.
+  /// lie on the store's chunks, for no format, and for formats with different moments.
   WindowPipeline(const Options& options, tiering::ShardStore* store, tiering::HostArena& arena,
                  ComputeThreads& threads, Counters& counters);
   ~WindowPipeline();
 
-  /// Updates every shard once and waits until all of it is back at rest. `groups[segment.group]`
-  /// are the hyperparameters; all groups are of one optimizer, the one whose moments the format
-  /// has. The time it stood
-  /// still for the disk is added to the wait of kFetch (arrivals) and kFlush (a free buffer, the
-  /// last writes); the arithmetic to the busy time of kStep. Throws what Transfer::wait throws; the
-  /// states are then partly updated and the run cannot go on.
-  void run(std::span<const ShardStates> shards, std::span<const OptimizerOptions> groups,
-           const UpdateStep& step);
+  /// Updates every shard once and waits until all of it is back at rest. A segment is updated with
+  /// `groups[segment.group]`, or left as it is (kNotUpdated); windows in which nothing is updated
+  /// are neither fetched nor flushed. All groups are of one optimizer, the one whose moments the
+  /// formats have. The time it stood still for the disk is added to the wait of kFetch (arrivals)
+  /// and kFlush (a free buffer, the last writes); the arithmetic to the busy time of kStep. Throws
+  /// UsageError, before anything is changed, for shards and groups that break these rules. Throws
+  /// what Transfer::wait throws; the states are then partly updated and the run cannot go on.
+  void run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups);
 
   /// All windows, for IoQueue::prepare; empty when there are none.
   [[nodiscard]] std::span<std::byte> memory() const noexcept;
