@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "formats/ds_config_reader.h"
-#include "formats/name_pattern.h"
 #include "formats/regular_file.h"
 #include "strata/base/error.h"
+#include "strata/formats/name_pattern.h"
 
 namespace strata::formats {
 namespace {
@@ -106,12 +106,7 @@ std::vector<std::string> DsConfig::nvme_directories() const {
 }
 
 bool DsConfig::decays(std::string_view parameter_name) const {
-  for (std::string_view rest = parameter_name;; rest.remove_prefix(rest.find('.') + 1)) {
-    for (const std::string& pattern : strata.no_decay) {
-      if (matches_pattern(pattern, rest)) return false;
-    }
-    if (rest.find('.') == std::string_view::npos) return true;
-  }
+  return !matches_any_pattern(strata.no_decay, parameter_name);
 }
 
 }  // namespace strata::formats

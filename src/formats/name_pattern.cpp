@@ -1,4 +1,4 @@
-#include "formats/name_pattern.h"
+#include "strata/formats/name_pattern.h"
 
 #include <cstddef>
 
@@ -24,6 +24,15 @@ bool matches_pattern(std::string_view pattern, std::string_view text) {
   }
   while (p < pattern.size() && pattern[p] == '*') ++p;
   return p == pattern.size();
+}
+
+bool matches_any_pattern(std::span<const std::string> patterns, std::string_view full_name) {
+  for (std::string_view rest = full_name;; rest.remove_prefix(rest.find('.') + 1)) {
+    for (const std::string& pattern : patterns) {
+      if (matches_pattern(pattern, rest)) return true;
+    }
+    if (rest.find('.') == std::string_view::npos) return false;
+  }
 }
 
 }  // namespace strata::formats

@@ -1,11 +1,9 @@
 #include "strata/zero3/engine.h"
 
-#include <cmath>
 #include <utility>
 
 #include "strata/base/error.h"
 #include "zero3/engine_impl.h"
-#include "zero3/optimizer_groups.h"
 
 namespace strata {
 
@@ -21,13 +19,49 @@ Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
-zero3::Unit& Engine::make_unit(torch::nn::Module& module, ShardOptions options) {
+void Engine::add_parameter_group(ParameterGroup group) {
+  impl_->add_parameter_group(std::move(group));
+}
+zero3::UnitHandle Engine::make_unit(torch::nn::Module& module, ShardOptions options) {
   return impl_->make_unit(module, std::move(options));
 }
-
 void Engine::prepare() { impl_->prepare(); }
+void Engine::before_each_unit(std::function<void()> hook) {
+  impl_->before_each_unit_ = std::move(hook);
+}
+
 void Engine::backward(const torch::Tensor& loss) { impl_->backward(loss); }
-StepReport Engine::step() { return impl_->step(); }
+StepReport Engine::step() { return impl_->step(/*now=*/false); }
+StepReport Engine::step_now() { return impl_->step(/*now=*/true); }
+void Engine::skip_micro_batch() { impl_->skip_micro_batch(); }
+void Engine::zero_grad() { impl_->zero_grad(); }
+
+double Engine::lr(std::string_view group) const {
+  return impl_->groups_.lr_of(group, impl_->base_lr());
+}
+
+void Engine::set_lr(double lr, std::string_view group) {
+  zero3::ParameterGroups::check_lr(lr);
+  if (group.empty()) {
+    impl_->lr_ = lr;
+  } else {
+    impl_->groups_.set_lr(group, lr);
+  }
+}
+
+void Engine::follow_schedule(std::string_view group) {
+  if (group.empty()) {
+    impl_->lr_.reset();
+  } else {
+    impl_->groups_.set_lr(group, std::nullopt);
+  }
+}
+
+void Engine::visit_gradients(const ParameterVisitor& visit) { impl_->visit_gradients(visit); }
+std::vector<UnitNorm> Engine::gradient_norms() const { return impl_->gradient_norms(); }
+void Engine::visit_masters(const ParameterVisitor& visit) { impl_->visit_masters(visit); }
+void Engine::edit_masters(const ParameterInitializer& edit) { impl_->edit_masters(edit); }
+
 const formats::DsConfig& Engine::config() const { return impl_->config_; }
 CounterReading Engine::counters() const { return impl_->counters_.read(); }
 const zero3::PlanInput& Engine::plan_input() const { return impl_->plan_input_; }
@@ -44,82 +78,6 @@ TierUse Engine::use(Tier tier) const {
 
 std::string Engine::io_description() const {
   return impl_->queue_ ? impl_->queue_->description() : "none";
-}
-
-void Engine::Impl::backward(const torch::Tensor& loss) {
-  if (!plan_) throw UsageError("backward() before any forward of a sharded module");
-  if (micro_steps_ == config_.gradient_accumulation_steps) {
-    throw UsageError("backward() was called " + std::to_string(micro_steps_ + 1) +
-                     " times for gradient_accumulation_steps = " + std::to_string(micro_steps_) +
-                     "; call step() after every backward()");
-  }
-  if (loss.numel() != 1) {
-    throw UsageError("backward() needs a loss of one element, not " + std::to_string(loss.numel()));
-  }
-  const double factor = scaler_.scale() / static_cast<double>(config_.gradient_accumulation_steps);
-  (factor == 1.0 ? loss : loss * factor).backward();
-  anchor_.mutable_grad().reset();
-  ++micro_steps_;
-  parameters_->end_cycle();
-  // The next micro-batch is the step's last one if it completes the accumulation.
-  parameters_->set_last_micro_batch(micro_steps_ + 1 >= config_.gradient_accumulation_steps);
-}
-
-StepReport Engine::Impl::step() {
-  if (micro_steps_ == 0) throw UsageError("step() without a backward() since the last step");
-  StepReport report{.step = step_, .lr = schedule_.at(step_ + 1), .loss_scale = scaler_.scale()};
-  if (micro_steps_ < config_.gradient_accumulation_steps) return report;
-
-  micro_steps_ = 0;
-  parameters_->set_last_micro_batch(config_.gradient_accumulation_steps == 1);
-  if (!gradients_) return report;
-  gradients_->settle();
-  const std::optional<double> norm = gradient_norm();
-  report.overflow = !norm;
-  if (norm) {
-    report.grad_norm = *norm;
-    double scale = 1.0 / scaler_.scale();
-    const double clip = config_.gradient_clipping;
-    // As torch.nn.utils.clip_grad_norm_ limits it.
-    if (clip > 0.0) scale *= std::min(1.0, clip / (*norm + 1e-6));
-    std::vector<optim_cpu::ShardStates> shards;
-    for (const auto& unit : units_) {
-      if (!unit->gradient_empty) shards.push_back(unit->states);
-    }
-    parameters_->invalidate();
-    const optim_cpu::UpdateStep update{.step = step_ + 1,
-                                       .gradient_scale = static_cast<float>(scale)};
-    std::vector<optim_cpu::UpdateGroup> groups;
-    for (const auto& options : zero3::optimizer_groups(config_.optimizer, report.lr)) {
-      groups.push_back({options, update});
-    }
-    pipeline_->run(shards, groups);
-    report.step = ++step_;
-    report.updated = true;
-  }
-  forget_gradients();
-  scaler_.update(report.overflow);
-  parameters_->prefetch_first();
-  return report;
-}
-
-std::optional<double> Engine::Impl::gradient_norm() {
-  double sum_of_squares = 0.0;
-  for (const auto& unit : units_) {
-    if (unit->gradient_empty) continue;
-    if (!unit->gradient_finite) {
-      log_.warning("step " + std::to_string(step_ + 1) + ": the gradient of unit '" + unit->name() +
-                   "' is not finite at loss scale " + std::to_string(scaler_.scale()) +
-                   "; the step is skipped");
-      return std::nullopt;
-    }
-    sum_of_squares += unit->gradient_sum_of_squares;
-  }
-  return std::sqrt(sum_of_squares) / scaler_.scale();
-}
-
-void Engine::Impl::forget_gradients() {
-  for (const auto& unit : units_) unit->gradient_empty = true;
 }
 
 }  // namespace strata

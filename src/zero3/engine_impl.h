@@ -3,8 +3,11 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "strata/aio/io_queue.h"
@@ -22,6 +25,8 @@
 #include "zero3/gradient_coordinator.h"
 #include "zero3/initial_placement.h"
 #include "zero3/parameter_coordinator.h"
+#include "zero3/parameter_groups.h"
+#include "zero3/state_access.h"
 #include "zero3/unit.h"
 #include "zero3/weight_stream.h"
 
@@ -30,17 +35,45 @@ namespace strata {
 /// Everything an engine owns, in the order in which it depends on one another.
 struct Engine::Impl {
   Impl(formats::DsConfig config, Logger* log);
+  ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
-  zero3::Unit& make_unit(torch::nn::Module& module, ShardOptions options);
+  // ---- for the user (engine.h) ----
+  [[nodiscard]] zero3::UnitHandle make_unit(torch::nn::Module& module, ShardOptions options);
+  void add_parameter_group(ParameterGroup group);
   /// Plans and takes memory, once.
   void prepare();
   void backward(const torch::Tensor& loss);
-  StepReport step();
+  /// `now`: whether or not the accumulation is full.
+  StepReport step(bool now);
+  void skip_micro_batch();
+  void zero_grad();
+  /// Of the next step, where no group says otherwise.
+  [[nodiscard]] double base_lr() const;
+  void visit_gradients(const ParameterVisitor& visit);
+  [[nodiscard]] std::vector<UnitNorm> gradient_norms() const;
+  void visit_masters(const ParameterVisitor& visit);
+  void edit_masters(const ParameterInitializer& edit);
 
+  // ---- for a unit's entries (unit_function.cpp) ----
+  /// Before anything of an entry happens.
+  void begin_entry();
   [[nodiscard]] zero3::ParameterCoordinator& parameters() { return *parameters_; }
-  [[nodiscard]] zero3::GradientCoordinator& gradients() { return *gradients_; }
   [[nodiscard]] bool recompute() const { return config_.strata.recompute; }
+  /// Whether floating inputs get a unit's compute format.
+  [[nodiscard]] bool casts_inputs() const { return true; }
   [[nodiscard]] const torch::Tensor& anchor() const { return anchor_; }
+  /// Whether the backward under way is this engine's own.
+  [[nodiscard]] bool counts_gradients() const { return in_backward_; }
+  /// One for each trainable parameter of `unit`, undefined where there is none.
+  void take_gradients(zero3::Unit& unit, torch::autograd::variable_list gradients);
+  /// Makes what a visitor has changed of `unit`, in use, its parameters. Throws as
+  /// Sharded::with_unsharded, and takes it back then.
+  void take_over_changes(zero3::Unit& unit, const std::vector<std::size_t>& changed);
+  void take_back_changes(zero3::Unit& unit, const std::vector<std::size_t>& changed);
+  /// The masters of units at rest. `what` asks for them.
+  [[nodiscard]] zero3::StateAccess& states_at_rest(const std::string& what);
   [[nodiscard]] tiering::Budget& budget(tiering::Tier tier);
 
   // Fixed when the engine is made.
@@ -59,8 +92,11 @@ struct Engine::Impl {
   torch::Tensor anchor_;  ///< requires a gradient, so that every unit's backward comes
 
   // Grows with every unit.
+  zero3::ParameterGroups groups_;
   zero3::PlanInput plan_input_;
-  std::vector<std::unique_ptr<zero3::Unit>> units_;
+  std::vector<std::shared_ptr<zero3::Unit>> units_;
+  std::unordered_set<std::string> parameter_names_;  ///< full ones
+  zero3::TakenMemory taken_;
   std::optional<zero3::InitialPlacement> placement_;
 
   // Made by prepare().
@@ -71,22 +107,36 @@ struct Engine::Impl {
   std::unique_ptr<zero3::ParameterCoordinator> parameters_;
   std::unique_ptr<zero3::GradientCoordinator> gradients_;
   std::unique_ptr<optim_cpu::WindowPipeline> pipeline_;
+  std::unique_ptr<zero3::StateAccess> state_access_;
   std::vector<aio::IoPreparation> prepared_;  ///< staging slots and windows
 
   // Where training stands.
+  std::function<void()> before_each_unit_;
   std::int64_t micro_steps_ = 0;  ///< backwards since the last optimizer step
   std::int64_t step_ = 0;         ///< optimizer steps taken
+  std::optional<double> lr_;      ///< in place of the schedule's
+  bool in_backward_ = false;
+  bool took_gradients_ = false;  ///< in the backward under way, or the last one
+  bool told_of_other_backward_ = false;
 
  private:
   /// Lets the I/O engine prepare the memory that all transfers pass through.
   void prepare_io_memory();
+  [[nodiscard]] std::string unit_name(const torch::nn::Module& module, std::string wished) const;
   void set_homes(zero3::Unit& unit);
   void set_gradient_home(zero3::Unit& unit, tiering::Tier tier);
   [[nodiscard]] optim_cpu::StateHome make_home(tiering::Tier tier, std::uint64_t count,
                                                std::uint64_t element_bytes,
                                                const std::string& what);
+  void check_room_for_micro_batch(const char* what) const;
+  void refuse_in_use(const std::string& what) const;
+  void end_micro_batch();
+  void forget_failed_micro_batch();
+  void note_other_backward();
+  void update(StepReport& report, double norm);
   /// Norm of all gradients of the step, unscaled; nullopt after an overflow, whose unit is logged.
   [[nodiscard]] std::optional<double> gradient_norm();
+  [[nodiscard]] bool has_gradients() const;
   void forget_gradients();
 };
 

@@ -1,3 +1,5 @@
+#include <malloc.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <span>
@@ -10,7 +12,8 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "zero3/engine_impl.h"
-#include "zero3/optimizer_groups.h"
+#include "zero3/inner_graph.h"
+#include "zero3/parameter_values.h"
 
 /// \file
 /// How an engine comes to be: config, units and their homes, plan, memory.
@@ -75,6 +78,14 @@ std::unique_ptr<tiering::HostArena> make_arena(Budget& budget, Logger& log, int 
                                               numa_node);
 }
 
+/// What modules held before they were sharded was freed in pieces that the allocator keeps: some 30
+/// MiB for each block of a large model.
+void return_freed_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+}
+
 }  // namespace
 
 zero3::PlanInput Engine::plan_input_from(const formats::DsConfig& config) {
@@ -117,10 +128,9 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
       schedule_(config_.scheduler, config_.optimizer.lr),
       scaler_(config_.fp16.enabled ? zero3::LossScaler(config_.fp16) : zero3::LossScaler()),
       anchor_(torch::zeros({}, torch::requires_grad())),
+      groups_(config_),
       plan_input_(Engine::plan_input_from(config_)) {
-  for (const auto& group : zero3::optimizer_groups(config_.optimizer, config_.optimizer.lr)) {
-    optim::check(group);
-  }
+  zero3::mark_as_anchor(anchor_);
   if (!config_.strata.simd.empty()) optim_cpu::force_kernel_target(config_.strata.simd);
   const std::vector<std::string> names = config_.nvme_directories();
   const std::vector<std::filesystem::path> directories(names.begin(), names.end());
@@ -148,7 +158,29 @@ Budget& Engine::Impl::budget(Tier tier) {
   return tier == Tier::kDevice ? device_ : tier == Tier::kHost ? host_ : nvme_;
 }
 
-Unit& Engine::Impl::make_unit(torch::nn::Module& module, ShardOptions options) {
+Engine::Impl::~Impl() {
+  for (const auto& unit : units_) unit->abandon_parameters();
+}
+
+void Engine::Impl::add_parameter_group(ParameterGroup group) { groups_.add(std::move(group)); }
+
+std::string Engine::Impl::unit_name(const torch::nn::Module& module, std::string wished) const {
+  const auto has_taken_name = [&](const std::string& unit) {
+    for (const auto& item : module.named_parameters()) {
+      if (parameter_names_.contains(unit.empty() ? item.key() : unit + "." + item.key())) {
+        return true;
+      }
+    }
+    return false;
+  };
+  if (!has_taken_name(wished)) return wished;
+  if (wished.empty()) return "unit." + std::to_string(units_.size());
+  throw UsageError("unit '" + wished +
+                   "' has a parameter of the same full name as a unit before it; give each unit a "
+                   "name of its own in ShardOptions::name");
+}
+
+zero3::UnitHandle Engine::Impl::make_unit(torch::nn::Module& module, ShardOptions options) {
   if (plan_) {
     throw UsageError(
         "a module was given to shard() after the first forward; shard all modules, "
@@ -166,19 +198,28 @@ Unit& Engine::Impl::make_unit(torch::nn::Module& module, ShardOptions options) {
       }
     }
   }
+  const std::string name = unit_name(module, std::move(options.name));
+  zero3::UnitIntake intake = zero3::take_in(name, module, taken_);
+  zero3::TakenMemory memory = intake.memory;
+  auto unit = std::make_shared<Unit>(*this, static_cast<zero3::UnitId>(units_.size()), name,
+                                     std::move(intake), format_, options.recompute,
+                                     std::move(options.generators));
+  if (!options.initializer) zero3::check_initial_values(*unit);  // before anything is taken for it
   if (!placement_) {
     const bool on_nvme =
         plan_input_.parameter_tier == Tier::kNvme || plan_input_.optimizer_tier == Tier::kNvme;
     placement_.emplace(format_, on_nvme ? store_.get() : nullptr, host_, log_);
   }
-  auto unit = std::make_unique<Unit>(*this, static_cast<zero3::UnitId>(units_.size()),
-                                     std::move(options.name), module, format_.precision);
   set_homes(*unit);
   placement_->place(*unit, options.initializer);
   unit->adopt_parameters();
+  taken_.add(std::move(memory));
+  for (const zero3::ParameterLayout& parameter : unit->layout().parameters) {
+    parameter_names_.insert(unit->layout().full_name(parameter));
+  }
   plan_input_.units.push_back(unit->layout());
   units_.push_back(std::move(unit));
-  return *units_.back();
+  return units_.back();
 }
 
 optim_cpu::StateHome Engine::Impl::make_home(Tier tier, std::uint64_t count,
@@ -192,7 +233,7 @@ optim_cpu::StateHome Engine::Impl::make_home(Tier tier, std::uint64_t count,
 
 void Engine::Impl::set_homes(Unit& unit) {
   const auto home = [&](Tier tier, StateKind kind, std::uint64_t count) {
-    return make_home(tier, count, state_bytes(format_, kind),
+    return make_home(tier, count, state_bytes(unit.format(), kind),
                      unit.name() + " " + std::string(name_of(kind)));
   };
   const Tier parameter_tier = plan_input_.parameter_tier;
@@ -204,26 +245,23 @@ void Engine::Impl::set_homes(Unit& unit) {
   optim_cpu::ShardStates& states = unit.states;
   states.count = count;
   states.format = format_;
+  states.format = unit.format();
   states.stream = units_.size();
-  states.gradient_fp32 = plan_input_.accumulate_fp32 || format_.precision == Precision::kFp32;
+  states.gradient_fp32 = plan_input_.accumulate_fp32 || unit.format().precision == Precision::kFp32;
   states.weight = unit.trainable().weight;
   states.master = home(optimizer_tier, StateKind::kMaster, count);
   states.m = home(optimizer_tier, StateKind::kM, count);
   states.v = home(optimizer_tier, StateKind::kV, count);
-  for (const zero3::ParameterLayout* parameter : unit.trainable_layouts()) {
-    const std::uint32_t group = config_.decays(unit.layout().full_name(*parameter))
-                                    ? zero3::kDecayGroup
-                                    : zero3::kNoDecayGroup;
-    if (!states.segments.empty() && states.segments.back().group == group) continue;
-    if (!states.segments.empty()) states.segments.back().end = parameter->offset;
-    states.segments.push_back({parameter->offset, count, group});
+  for (zero3::TrainableParameter& parameter : unit.trainables()) {
+    parameter.group =
+        groups_.group_of(unit.layout().full_name(*parameter.layout), parameter.layout->shape);
   }
 }
 
 void Engine::Impl::set_gradient_home(Unit& unit, Tier tier) {
   unit.states.gradient =
       make_home(tier, unit.states.count,
-                state_bytes(format_, StateKind::kGradient, unit.states.gradient_fp32),
+                state_bytes(unit.format(), StateKind::kGradient, unit.states.gradient_fp32),
                 unit.name() + " gradient");
 }
 
@@ -231,6 +269,7 @@ void Engine::Impl::prepare() {
   if (plan_) return;
   if (units_.empty()) throw UsageError("the engine has no units: give modules to shard() first");
   placement_.reset();  // its staging makes room for the plan's
+  return_freed_memory();
   plan_ = zero3::make_plan(plan_input_);
   const zero3::Plan& plan = *plan_;
 
@@ -254,8 +293,8 @@ void Engine::Impl::prepare() {
     gradient_slots_ =
         std::make_unique<tiering::PinnedSlots>(host, plan.gradient_slots, plan.slot_bytes);
     gradients_ = std::make_unique<zero3::GradientCoordinator>(
-        format_.precision, device_arena_->take(plan.bucket_bytes, "gradient bucket"),
-        *gradient_slots_, store_.get(), threads_, counters_);
+        device_arena_->take(plan.bucket_bytes, "gradient bucket"), *gradient_slots_, store_.get(),
+        threads_, counters_);
     optim_cpu::WindowPipeline::Options options{.formats = {format_},
                                                .gradients_on_nvme = plan.gradients_on_nvme};
     if (plan.windows > 0) {
@@ -265,6 +304,8 @@ void Engine::Impl::prepare() {
     pipeline_ = std::make_unique<optim_cpu::WindowPipeline>(
         options, plan.windows > 0 ? store_.get() : nullptr, host, threads_, counters_);
   }
+  state_access_ =
+      std::make_unique<zero3::StateAccess>(store_.get(), fetch_slots_.get(), gradient_slots_.get());
   if (queue_) prepare_io_memory();
   if (!gradients_) {
     log_.warning("no parameter is trainable: backward and step will change nothing");

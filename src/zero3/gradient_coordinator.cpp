@@ -21,9 +21,16 @@ void wait_for(tiering::Transfer& transfer, Hop hop, Counters& counters) {
 }  // namespace
 
 void GradientCoordinator::accumulate(Unit& unit, torch::autograd::variable_list gradients) {
+  bool any = false;
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    if (!gradients[i].defined()) continue;
+    unit.trainables()[i].has_gradient = true;
+    any = true;
+  }
+  if (!any) return;
   if (unit.states.gradient.extent) settle();  // the home may still be on its way from the last time
-  const std::uint64_t width = weight_bytes(precision_);
-  const std::uint64_t bucket_elements = bucket_.size() / width;
+  const std::uint64_t width = weight_bytes(unit.format().precision);
+  const std::uint64_t bucket_elements = slots_.slot_bytes() / sizeof(float);
   unit.gradient_sum_of_squares = 0.0;
   unit.gradient_finite = true;
   for (std::uint64_t begin = 0; begin < unit.states.count; begin += bucket_elements) {
@@ -46,14 +53,14 @@ void GradientCoordinator::add_piece(Unit& unit, std::uint64_t begin, std::uint64
     return;
   }
   const std::uint64_t width =
-      state_bytes(precision_, StateKind::kGradient, unit.states.gradient_fp32);
+      state_bytes(unit.format(), StateKind::kGradient, unit.states.gradient_fp32);
   add(unit, count, piece, home.memory.data() + begin * width);
 }
 
 void GradientCoordinator::add_piece_on_nvme(Unit& unit, std::uint64_t begin, std::uint64_t count,
                                             std::span<std::byte> piece) {
   const std::uint64_t width =
-      state_bytes(precision_, StateKind::kGradient, unit.states.gradient_fp32);
+      state_bytes(unit.format(), StateKind::kGradient, unit.states.gradient_fp32);
   const tiering::Extent extent = *unit.states.gradient.extent;
   const tiering::ByteRange range{begin * width, count * width};
   tiering::PinnedSlot home = acquire_slot();
@@ -72,8 +79,8 @@ void GradientCoordinator::add(Unit& unit, std::uint64_t count, std::span<std::by
                               std::byte* home) {
   ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy);
   const optim_cpu::GradientSums sums = optim_cpu::accumulate_gradient(
-      threads_, precision_, unit.states.gradient_fp32, unit.gradient_empty, count, piece.data(),
-      home, unit.gradient_sum_of_squares);
+      threads_, unit.format().precision, unit.states.gradient_fp32, unit.gradient_empty, count,
+      piece.data(), home, unit.gradient_sum_of_squares);
   unit.gradient_sum_of_squares = sums.sum_of_squares;
   unit.gradient_finite = unit.gradient_finite && sums.finite;
 }

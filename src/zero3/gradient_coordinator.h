@@ -24,19 +24,16 @@ namespace strata::zero3 {
 /// engine's.
 class GradientCoordinator {
  public:
-  /// `bucket`: device memory. `store` is null when no gradient rests on nvme.
-  GradientCoordinator(Precision precision, std::span<std::byte> bucket, tiering::PinnedSlots& slots,
+  /// `bucket`: device memory for as many gradients of any unit's format as a slot holds in fp32.
+  /// `store` is null when no gradient rests on nvme.
+  GradientCoordinator(std::span<std::byte> bucket, tiering::PinnedSlots& slots,
                       tiering::ShardStore* store, optim_cpu::ComputeThreads& threads,
                       Counters& counters)
-      : precision_(precision),
-        bucket_(bucket),
-        slots_(slots),
-        store_(store),
-        threads_(threads),
-        counters_(counters) {}
+      : bucket_(bucket), slots_(slots), store_(store), threads_(threads), counters_(counters) {}
 
   /// Adds `gradients` (see reduce.h; released as they are used) to the unit's gradient home and
-  /// leaves the home's sum of squares and finiteness in the unit. Throws IoError, DeadlineExceeded,
+  /// leaves the home's sum of squares and finiteness in the unit, and which parameters had one.
+  /// Nothing happens when none is defined. Throws IoError, DeadlineExceeded,
   /// CorruptData when the home is on nvme.
   void accumulate(Unit& unit, torch::autograd::variable_list gradients);
 
@@ -56,7 +53,6 @@ class GradientCoordinator {
   tiering::PinnedSlot acquire_slot();
   void wait_for_oldest();
 
-  Precision precision_;
   std::span<std::byte> bucket_;
   tiering::PinnedSlots& slots_;
   tiering::ShardStore* store_;

@@ -1,8 +1,5 @@
 #pragma once
 
-#include <torch/torch.h>
-
-#include <cstdint>
 #include <optional>
 
 #include "strata/base/log.h"
@@ -10,13 +7,17 @@
 #include "strata/tiering/budget.h"
 #include "strata/tiering/host_arena.h"
 #include "strata/tiering/shard_store.h"
+#include "zero3/state_stream.h"
 #include "zero3/unit.h"
 
 namespace strata::zero3 {
 
+/// Throws what `place` throws for the module's own values, without touching a home.
+void check_initial_values(const Unit& unit);
+
 /// Brings a new unit's values to their homes, parameter by parameter: from the module's own tensors
 /// or from an initializer, as fp32 masters split into weight and remainder. Memory: one parameter
-/// in fp32, and for homes on nvme a staging buffer of at most 3 chunks that is charged to the host
+/// in fp32, and for homes on nvme staging buffers of at most 4 chunks that are charged to the host
 /// budget as long as this object lives. Optimizer moments need nothing: homes start as zeros.
 class InitialPlacement {
  public:
@@ -25,18 +26,15 @@ class InitialPlacement {
                    Logger& log);
 
   /// The unit's homes are set; its parameters still hold their initial values (or none, on the meta
-  /// device). Throws UsageError for a parameter on the meta device without an initializer; what the
-  /// initializer throws; IoError.
+  /// device). Throws what checked_masters (parameter_values.h) throws, what the initializer throws,
+  /// IoError. The unit's homes then hold nothing of use.
   void place(Unit& unit, const ParameterInitializer& initializer);
 
  private:
-  class VectorWriter;
-
   StateFormat format_;
   tiering::ShardStore* store_;
-  std::uint64_t piece_elements_ = 0;
   std::optional<tiering::HostArena> arena_;
-  std::span<std::byte> weight_staging_, master_staging_;
+  StagingBuffers trainable_, frozen_;  // apart: parameters of both kinds come in turn
 };
 
 }  // namespace strata::zero3

@@ -24,7 +24,26 @@ void ParameterCoordinator::unshard(Unit& unit, Pass pass, bool evaluating) {
   prefetch(evaluating);
 }
 
-void ParameterCoordinator::reshard(Unit& unit) { unit.unpin(); }
+void ParameterCoordinator::reshard(Unit& unit) {
+  unit.unpin();
+  if (unit.spoiled && unit.residency() == Residency::kCached) evict(unit);
+}
+
+void ParameterCoordinator::invalidate(Unit& unit) {
+  if (unit.residency() == Residency::kCached) evict(unit);
+  if (unit.residency() == Residency::kUnsharded) unit.spoiled = true;
+}
+
+void ParameterCoordinator::drop_fetches() {
+  if (stream_ != nullptr) stream_->clear();
+}
+
+const Unit* ParameterCoordinator::unit_in_use() const {
+  for (const auto& unit : units_) {
+    if (unit->residency() == Residency::kUnsharded) return unit.get();
+  }
+  return nullptr;
+}
 
 void ParameterCoordinator::bring_in(Unit& unit, std::span<std::byte> region) {
   if (region.empty()) return;
@@ -79,7 +98,7 @@ void ParameterCoordinator::evict(Unit& unit) {
 }
 
 void ParameterCoordinator::invalidate() {
-  if (stream_ != nullptr) stream_->clear();
+  drop_fetches();
   for (const auto& unit : units_) {
     STRATA_CHECK(unit->residency() != Residency::kUnsharded, "unit in use: " + unit->name());
     if (unit->residency() == Residency::kCached) evict(*unit);

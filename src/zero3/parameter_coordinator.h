@@ -26,7 +26,7 @@ class ParameterCoordinator {
   };
 
   /// `regions` is null when the weights rest on the device, `stream` when they do not rest on nvme.
-  ParameterCoordinator(const Options& options, std::vector<std::unique_ptr<Unit>>& units,
+  ParameterCoordinator(const Options& options, std::vector<std::shared_ptr<Unit>>& units,
                        tiering::RegionAllocator* regions, WeightStream* stream, Counters& counters)
       : options_(options), units_(units), regions_(regions), stream_(stream), counters_(counters) {}
 
@@ -36,8 +36,19 @@ class ParameterCoordinator {
   /// room.
   void unshard(Unit& unit, Pass pass, bool evaluating);
 
-  /// Gives `unit` back. Its bytes stay on the device as long as there is room.
+  /// Gives `unit` back. Its bytes stay on the device as long as there is room, unless they are
+  /// spoiled.
   void reshard(Unit& unit);
+
+  /// The weights of `unit` at home have changed: what the device holds of them is not valid any
+  /// more, once it is not in use.
+  void invalidate(Unit& unit);
+
+  /// Lets go of all that is scheduled, and with it of the staging slots.
+  void drop_fetches();
+
+  /// The first unit in use, or null.
+  [[nodiscard]] const Unit* unit_in_use() const;
 
   /// Says whether a step follows the micro-batch under way. If so, nothing is prefetched beyond its
   /// end: the weights change in between.
@@ -61,7 +72,7 @@ class ParameterCoordinator {
   void bring_in(Unit& unit, std::span<std::byte> region);
 
   Options options_;
-  std::vector<std::unique_ptr<Unit>>& units_;
+  std::vector<std::shared_ptr<Unit>>& units_;
   tiering::RegionAllocator* regions_;
   WeightStream* stream_;
   Counters& counters_;

@@ -1,6 +1,7 @@
 #include "zero3/unit.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -11,17 +12,34 @@ namespace {
 
 constexpr std::uint64_t kPage = 4096;
 
-UnitLayout lay_out(const std::string& name, torch::nn::Module& module) {
+UnitLayout lay_out(std::string name, const std::vector<NamedTensor>& parameters) {
   UnitLayout layout;
-  layout.name = name;
-  for (const auto& item : module.named_parameters()) {
-    const torch::Tensor& tensor = item.value();
-    layout.add(item.key(), tensor.sizes().vec(), tensor.requires_grad());
-  }
-  if (layout.parameters.empty()) {
-    throw UsageError("unit '" + name + "' has no parameters: call its module as it is");
+  layout.name = std::move(name);
+  for (const NamedTensor& parameter : parameters) {
+    layout.add(parameter.name, parameter.tensor.sizes().vec(), parameter.tensor.requires_grad());
   }
   return layout;
+}
+
+c10::Storage storage_without_bytes(std::uint64_t bytes) {
+  return c10::Storage(c10::Storage::use_byte_size_t(), bytes, at::DataPtr(nullptr, torch::kCPU),
+                      /*allocator=*/nullptr, /*resizable=*/false);
+}
+
+/// Makes every read of `storage`, through whatever tensor, an error with these words.
+void refuse_reads(const c10::Storage& storage, const std::string& words) {
+  storage.unsafeGetStorageImpl()->release_data_and_set_meta_custom_data_ptr_error_msg_(words);
+}
+
+/// A tensor of this shape over `storage` from element `offset` on.
+torch::Tensor view_of(const c10::Storage& storage, torch::ScalarType type, std::uint64_t offset,
+                      const std::vector<std::int64_t>& shape) {
+  torch::Tensor view = torch::empty({0}, torch::dtype(type));
+  c10::TensorImpl& impl = *view.unsafeGetTensorImpl();
+  impl.set_storage_keep_dtype(storage);
+  impl.set_storage_offset(static_cast<std::int64_t>(offset));
+  impl.set_sizes_contiguous(shape);
+  return view;
 }
 
 }  // namespace
@@ -35,46 +53,92 @@ torch::ScalarType scalar_type(Precision precision) {
   return torch::kFloat32;
 }
 
-Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, torch::nn::Module& module,
-           Precision precision)
-    : engine_(engine), id_(id), precision_(precision), layout_(lay_out(name, module)) {
-  for (const auto& item : module.named_parameters()) parameters_.push_back(item.value());
+Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
+           const StateFormat& format, Recompute recompute, std::vector<at::Generator> generators)
+    : engine_(engine),
+      id_(id),
+      format_(format),
+      recompute_(recompute),
+      generators_(std::move(generators)),
+      layout_(lay_out(std::move(name), intake.parameters)),
+      buffers_(std::move(intake.buffers)) {
+  for (NamedTensor& parameter : intake.parameters) {
+    parameters_.push_back(std::move(parameter.tensor));
+  }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    if (!layout_.parameters[i].trainable) continue;
-    trainable_parameters_.push_back(parameters_[i]);
-    trainable_layouts_.push_back(&layout_.parameters[i]);
+    const ParameterLayout& parameter = layout_.parameters[i];
+    if (parameter.trainable && parameter.count > 0) {
+      trainables_.push_back({.tensor = parameters_[i], .layout = &parameter});
+    }
   }
   trainable().count = layout_.trainable_count;
   frozen().count = layout_.frozen_count;
   for (FlatVector& vector : vectors_) {
-    vector.bytes = vector.count * weight_bytes(precision);
+    vector.bytes = vector.count * weight_bytes(format.precision);
     vector.region_offset = region_bytes_;
     region_bytes_ += round_up(vector.bytes, kPage);
   }
 }
 
+bool Unit::is_training() const {
+  return std::any_of(trainables_.begin(), trainables_.end(),
+                     [](const TrainableParameter& p) { return p.tensor.requires_grad(); });
+}
+
 void Unit::adopt_parameters() {
   torch::NoGradGuard no_grad;
-  const auto storage_without_bytes = [](std::uint64_t bytes) {
-    return c10::Storage(c10::Storage::use_byte_size_t(), bytes, at::DataPtr(nullptr, torch::kCPU),
-                        /*allocator=*/nullptr, /*resizable=*/false);
-  };
   for (FlatVector& vector : vectors_) vector.storage = storage_without_bytes(vector.bytes);
   sharded_storage_ = storage_without_bytes(std::max(trainable().bytes, frozen().bytes));
-  sharded_storage_.unsafeGetStorageImpl()->release_data_and_set_meta_custom_data_ptr_error_msg_(
-      "A parameter of unit '" + name() +
-      "' was read while the unit is sharded. Use it inside the unit's run(), or look at it in "
-      "with_unsharded().");
+  refuse_reads(sharded_storage_,
+               "A parameter of unit '" + name() +
+                   "' was read while the unit is sharded. Use it inside the unit's run(), or look "
+                   "at it in with_unsharded().");
+  gradient_stubs_.resize(parameters_.size());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const ParameterLayout& parameter = layout_.parameters[i];
-    const torch::Tensor view = torch::empty({0}, torch::dtype(scalar_type(precision_)));
-    view.unsafeGetTensorImpl()->set_storage_keep_dtype(sharded_storage_);
-    view.unsafeGetTensorImpl()->set_storage_offset(static_cast<std::int64_t>(parameter.offset));
-    view.unsafeGetTensorImpl()->set_sizes_contiguous(parameter.shape);
-    // In place, so that every handle on the parameter sees it; set_data would refuse a change of
-    // device (modules of models larger than memory are built on the meta device).
-    parameters_[i].unsafeGetTensorImpl()->shallow_copy_from(view.getIntrusivePtr());
+    adopt(i);
+    if (layout_.parameters[i].trainable && layout_.parameters[i].count > 0) watch_gradient(i);
   }
+  if (format_.precision == Precision::kFp32) return;
+  for (const NamedTensor& buffer : buffers_) {
+    if (!buffer.tensor.is_floating_point()) continue;
+    torch::Tensor converted = buffer.tensor.to(scalar_type(format_.precision));
+    buffer.tensor.unsafeGetTensorImpl()->shallow_copy_from(converted.getIntrusivePtr());
+  }
+}
+
+void Unit::adopt(std::size_t parameter) {
+  const ParameterLayout& layout = layout_.parameters[parameter];
+  const torch::Tensor view = view_of(attached_ ? vector_of(parameter).storage : sharded_storage_,
+                                     scalar_type(format_.precision), layout.offset, layout.shape);
+  // In place, so that every handle on the parameter sees it; set_data would refuse a change of
+  // device (modules of models larger than memory are built on the meta device).
+  parameters_[parameter].unsafeGetTensorImpl()->shallow_copy_from(view.getIntrusivePtr());
+}
+
+/// Lets nobody read, or lose, a gradient of the parameter: those that count are at their home.
+void Unit::watch_gradient(std::size_t parameter) {
+  const ParameterLayout& layout = layout_.parameters[parameter];
+  const std::string full_name = layout_.full_name(layout);
+  const c10::Storage storage =
+      storage_without_bytes(layout.count * weight_bytes(format_.precision));
+  refuse_reads(storage,
+               "The gradient of parameter '" + full_name +
+                   "' was asked for at the parameter, but it lies with the engine, which also "
+                   "clips (gradient_clipping in the config) and updates: read it with "
+                   "Engine::visit_gradients, its norm with Engine::gradient_norms, and leave the "
+                   "parameter out of other optimizers.");
+  gradient_stubs_[parameter] =
+      view_of(storage, scalar_type(format_.precision), /*offset=*/0, layout.shape);
+  const torch::Tensor& tensor = parameters_[parameter];
+  tensor.mutable_grad() = gradient_stubs_[parameter];
+  tensor.register_hook([taking = taking_gradients_, full_name](const torch::Tensor& gradient) {
+    if (*taking) return gradient;
+    throw UsageError(
+        "a gradient reached parameter '" + full_name +
+        "' from outside of its unit's run, where it would be lost: a tensor that the unit made was "
+        "kept in a member (an auxiliary loss?) or the parameter was used outside; return that "
+        "tensor from forward as another output, and compute with parameters inside run()");
+  });
 }
 
 void Unit::attach(std::span<std::byte> region) {
@@ -84,18 +148,122 @@ void Unit::attach(std::span<std::byte> region) {
     vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(data, torch::kCPU));
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const FlatVector& vector = layout_.parameters[i].trainable ? trainable() : frozen();
-    parameters_[i].unsafeGetTensorImpl()->set_storage_keep_dtype(vector.storage);
+    parameters_[i].unsafeGetTensorImpl()->set_storage_keep_dtype(vector_of(i).storage);
   }
+  attached_ = true;
 }
 
 void Unit::detach() {
+  attached_ = false;
   for (const torch::Tensor& parameter : parameters_) {
     parameter.unsafeGetTensorImpl()->set_storage_keep_dtype(sharded_storage_);
   }
   for (FlatVector& vector : vectors_) {
     vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(nullptr, torch::kCPU));
+    // An inner graph reads its saved views again when the unit is back; nobody else may.
+    if (kept_graphs > 0 || vector.storage.use_count() == 1) continue;
+    refuse_reads(vector.storage,
+                 "A tensor that shares memory with a parameter of unit '" + name() +
+                     "' was read after the unit had given that memory back. clone() what is to "
+                     "be kept of a parameter beyond with_unsharded() or run().");
+    vector.storage = storage_without_bytes(vector.bytes);
   }
+}
+
+void Unit::abandon_parameters() {
+  kept_graphs = 0;
+  if (attached_) detach();
+  refuse_reads(sharded_storage_, "A parameter of unit '" + name() +
+                                     "' was read after its engine was gone, and with it the "
+                                     "parameter's values.");
+}
+
+const c10::Storage& Unit::storage_of(std::size_t parameter) const {
+  if (!attached_) return sharded_storage_;
+  return vectors_[layout_.parameters[parameter].trainable ? 0 : 1].storage;
+}
+
+bool Unit::is_in_place(std::size_t parameter) const {
+  const c10::TensorImpl& impl = *parameters_[parameter].unsafeGetTensorImpl();
+  const ParameterLayout& layout = layout_.parameters[parameter];
+  return impl.unsafe_storage().unsafeGetStorageImpl() ==
+             storage_of(parameter).unsafeGetStorageImpl() &&
+         impl.storage_offset() == static_cast<std::int64_t>(layout.offset) &&
+         impl.sizes() == at::IntArrayRef(layout.shape) && impl.is_contiguous() &&
+         parameters_[parameter].scalar_type() == scalar_type(format_.precision);
+}
+
+void Unit::put_in_place(std::size_t parameter) {
+  torch::NoGradGuard no_grad;
+  adopt(parameter);
+}
+
+void Unit::check_parameters() {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const ParameterLayout& layout = layout_.parameters[i];
+    const torch::Tensor& parameter = parameters_[i];
+    const auto refuse = [&](const std::string& why) {
+      throw UsageError("parameter '" + layout_.full_name(layout) + "' " + why);
+    };
+    if (!is_in_place(i)) {
+      put_in_place(i);
+      refuse(
+          "was given other data (set_data, torch::load, to) while its unit was sharded; that is "
+          "taken back. Do it inside with_unsharded(), or use load_state_dict()");
+    }
+    if (layout.count == 0) continue;
+    if (!layout.trainable) {
+      if (!parameter.requires_grad()) continue;
+      parameter.unsafeGetTensorImpl()->set_requires_grad(false);
+      refuse(
+          "was frozen when it was given to shard(), so it has no optimizer states and cannot be "
+          "trained now; shard it with requires_grad, and freeze it afterwards "
+          "(set_requires_grad(false)) for as long as it is to rest");
+    }
+    torch::Tensor& gradient = parameter.mutable_grad();
+    if (gradient.is_same(gradient_stubs_[i])) continue;
+    const bool given = gradient.defined();
+    gradient = gradient_stubs_[i];  // zero_grad() of a module takes it away
+    if (given) {
+      refuse(
+          "was given a gradient, which the engine does not look at; its gradients come from "
+          "Engine::backward");
+    }
+  }
+}
+
+std::vector<std::uint32_t> Unit::versions() const {
+  std::vector<std::uint32_t> versions;
+  versions.reserve(parameters_.size());
+  for (const torch::Tensor& parameter : parameters_) {
+    versions.push_back(static_cast<std::uint32_t>(parameter._version()));
+  }
+  return versions;
+}
+
+std::vector<std::size_t> Unit::changed_since(const std::vector<std::uint32_t>& versions) const {
+  std::vector<std::size_t> changed;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    if (static_cast<std::uint32_t>(parameters_[i]._version()) != versions[i] || !is_in_place(i)) {
+      changed.push_back(i);
+    }
+  }
+  return changed;
+}
+
+bool Unit::shares_memory(const torch::Tensor& tensor) const {
+  if (!tensor.defined() || !tensor.has_storage()) return false;
+  const c10::StorageImpl* const storage =
+      tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
+  return storage == vectors_[0].storage.unsafeGetStorageImpl() ||
+         storage == vectors_[1].storage.unsafeGetStorageImpl();
+}
+
+bool Unit::is_next_entry_watched() { return std::has_single_bit(++entries_); }
+
+void Unit::forget_gradients() {
+  gradient_empty = true;
+  for (TrainableParameter& parameter : trainables_) parameter.has_gradient = false;
 }
 
 void Unit::to_fetching() {
@@ -130,6 +298,7 @@ void Unit::to_sharded() {
                "unit " + name());
   residency_ = Residency::kSharded;
   region_ = {};
+  spoiled = false;
 }
 
 }  // namespace strata::zero3

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "strata/zero3/engine.h"
 #include "strata/zero3/unit_layout.h"
 #include "zero3/order_trace.h"
+#include "zero3/unit_intake.h"
 
 namespace strata::zero3 {
 
@@ -33,48 +35,117 @@ struct FlatVector {
   c10::Storage storage;
 };
 
+/// A parameter with optimizer states. Empty ones have none.
+struct TrainableParameter {
+  torch::Tensor tensor;
+  const ParameterLayout* layout;
+  std::uint32_t group = 0;    ///< of hyperparameters
+  std::int64_t steps = 0;     ///< optimizer steps that it took part in
+  bool has_gradient = false;  ///< in the step under way
+};
+
 /// The parameters that are gathered and released together.
 class Unit {
  public:
-  /// Lays out `module`'s parameters. Their values stay as they are until `adopt_parameters`.
-  Unit(Engine::Impl& engine, UnitId id, std::string name, torch::nn::Module& module,
-       Precision precision);
+  /// Lays out what was taken of a module. The parameters' values stay as they are until
+  /// `adopt_parameters`.
+  Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
+       const StateFormat& format, Recompute recompute, std::vector<at::Generator> generators);
 
   [[nodiscard]] Engine::Impl& engine() const noexcept { return engine_; }
   [[nodiscard]] UnitId id() const noexcept { return id_; }
   [[nodiscard]] const std::string& name() const noexcept { return layout_.name; }
   [[nodiscard]] const UnitLayout& layout() const noexcept { return layout_; }
+  [[nodiscard]] const StateFormat& format() const noexcept { return format_; }
   /// In the layout's order.
   [[nodiscard]] const std::vector<torch::Tensor>& parameters() const noexcept {
     return parameters_;
   }
-  /// The trainable ones, in the layout's order, and where each lies in the trainable vector.
-  [[nodiscard]] const std::vector<torch::Tensor>& trainable_parameters() const noexcept {
-    return trainable_parameters_;
+  /// Of its module, as named there.
+  [[nodiscard]] const std::vector<NamedTensor>& buffers() const noexcept { return buffers_; }
+  /// Random generators of the module's own, beside LibTorch's.
+  [[nodiscard]] const std::vector<at::Generator>& generators() const noexcept {
+    return generators_;
   }
-  [[nodiscard]] const std::vector<const ParameterLayout*>& trainable_layouts() const noexcept {
-    return trainable_layouts_;
+  /// Whether its entries recompute where the call does not say.
+  [[nodiscard]] Recompute recompute() const noexcept { return recompute_; }
+  /// In the layout's order.
+  [[nodiscard]] std::vector<TrainableParameter>& trainables() noexcept { return trainables_; }
+  [[nodiscard]] const std::vector<TrainableParameter>& trainables() const noexcept {
+    return trainables_;
   }
+  /// Whether a gradient of any of its parameters is wanted now: they can be frozen for a while.
+  [[nodiscard]] bool is_training() const;
   [[nodiscard]] FlatVector& trainable() noexcept { return vectors_[0]; }
   [[nodiscard]] FlatVector& frozen() noexcept { return vectors_[1]; }
   [[nodiscard]] std::array<FlatVector, 2>& vectors() noexcept { return vectors_; }
+  [[nodiscard]] const std::array<FlatVector, 2>& vectors() const noexcept { return vectors_; }
+  [[nodiscard]] FlatVector& vector_of(std::size_t parameter) {
+    return layout_.parameters[parameter].trainable ? trainable() : frozen();
+  }
 
+  // ---- what LibTorch sees ----
   /// Makes every parameter a view of its flat vector, in the compute format, without bytes so far.
-  /// What the module's own tensors held is released.
+  /// What the module's own tensors held is released. Floating buffers get the compute format.
   void adopt_parameters();
   /// Gives the flat vectors their bytes and the parameters their vectors: they can be read.
   /// `region` as for to_unsharded.
   void attach(std::span<std::byte> region);
-  /// The reverse: reading a parameter is an error that names the unit.
+  /// The reverse: reading a parameter, or a tensor that shares its memory, is an error that names
+  /// the unit.
   void detach();
+  /// The engine goes away: as detach, and says so.
+  void abandon_parameters();
+  /// Throws UsageError, after putting it right, when a parameter was given other data, another
+  /// type or a gradient behind the engine's back, or was frozen when it was taken and now wants a
+  /// gradient.
+  void check_parameters();
+  /// The version counters of all parameters.
+  [[nodiscard]] std::vector<std::uint32_t> versions() const;
+  /// The parameters, by index, that were written to in place or given other data since.
+  [[nodiscard]] std::vector<std::size_t> changed_since(
+      const std::vector<std::uint32_t>& versions) const;
+  /// Whether `parameter` is the view that the engine made of it.
+  [[nodiscard]] bool is_in_place(std::size_t parameter) const;
+  /// Makes it that view again, whatever it was given.
+  void put_in_place(std::size_t parameter);
+  /// Whether `tensor` shares memory with a parameter.
+  [[nodiscard]] bool shares_memory(const torch::Tensor& tensor) const;
+  /// Scope in which autograd may hand out this unit's gradients. Outside of it a gradient that
+  /// reaches a parameter is an error: it would be lost.
+  class GradientScope {
+   public:
+    explicit GradientScope(Unit& unit) : flag_(*unit.taking_gradients_), before_(flag_) {
+      flag_ = true;
+    }
+    ~GradientScope() { flag_ = before_; }
+    GradientScope(const GradientScope&) = delete;
+    GradientScope& operator=(const GradientScope&) = delete;
 
-  /// The optimizer's view of the trainable vector; homes are filled in by the engine.
+   private:
+    bool& flag_;
+    bool before_;
+  };
+
+  // ---- what its entries have shown ----
+  /// Entries whose gradients were wanted, counted by the call. True for those that are watched: the
+  /// first, second, fourth, ...
+  [[nodiscard]] bool is_next_entry_watched();
+  /// Whether its body enters other units that train.
+  bool contains_training_units = false;
+  /// Inner graphs between forward and backward, which hold views of the parameters.
+  int kept_graphs = 0;
+
+  // ---- what the optimizer sees ----
+  /// Its view of the trainable vector; homes are filled in by the engine.
   optim_cpu::ShardStates states;
   /// Its gradient home holds nothing of this step yet.
   bool gradient_empty = true;
   /// Of the gradient home, as of the last reduce.
   double gradient_sum_of_squares = 0.0;
   bool gradient_finite = true;
+  /// Nothing of the step under way counts any more.
+  void forget_gradients();
 
   // ---- residency ----
   [[nodiscard]] Residency residency() const noexcept { return residency_; }
@@ -89,17 +160,31 @@ class Unit {
   /// One use less; cached after the last.
   void unpin();
   void to_sharded();
+  /// The bytes on the device are not those at home: they are not kept after the last use.
+  bool spoiled = false;
 
  private:
+  void adopt(std::size_t parameter);
+  void watch_gradient(std::size_t parameter);
+  [[nodiscard]] const c10::Storage& storage_of(std::size_t parameter) const;
+
   Engine::Impl& engine_;
   UnitId id_;
-  Precision precision_;
+  StateFormat format_;
+  Recompute recompute_;
+  std::vector<at::Generator> generators_;
   UnitLayout layout_;
-  std::vector<torch::Tensor> parameters_, trainable_parameters_;
-  std::vector<const ParameterLayout*> trainable_layouts_;
+  std::vector<torch::Tensor> parameters_;
+  std::vector<NamedTensor> buffers_;
+  std::vector<TrainableParameter> trainables_;
   std::array<FlatVector, 2> vectors_;
-  c10::Storage
-      sharded_storage_;  // the parameters' storage while the unit is sharded; refuses reads
+  /// The parameters' storage while the unit is sharded; refuses reads.
+  c10::Storage sharded_storage_;
+  bool attached_ = false;
+  /// In the place of every trainable parameter's gradient; refuses reads.
+  std::vector<torch::Tensor> gradient_stubs_;
+  std::shared_ptr<bool> taking_gradients_ = std::make_shared<bool>(false);
+  std::uint64_t entries_ = 0;
   std::uint64_t region_bytes_ = 0;
 
   Residency residency_ = Residency::kSharded;

@@ -1,10 +1,17 @@
+#include <ATen/SequenceNumber.h>
+#include <torch/csrc/autograd/graph_task.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "strata/base/error.h"
 #include "strata/zero3/sharded.h"
+#include "zero3/body_surroundings.h"
 #include "zero3/engine_impl.h"
+#include "zero3/inner_graph.h"
 #include "zero3/unit.h"
 
 /// \file
@@ -19,22 +26,11 @@ using torch::autograd::variable_list;
 
 namespace {
 
-torch::Tensor random_state() {
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  std::lock_guard<std::mutex> lock(generator.mutex());
-  return generator.get_state();
-}
-
-void set_random_state(const torch::Tensor& state) {
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  std::lock_guard<std::mutex> lock(generator.mutex());
-  generator.set_state(state);
-}
-
 /// A unit in use, for the length of a scope.
 class UnshardedScope {
  public:
   UnshardedScope(Unit& unit, Pass pass, bool evaluating) : unit_(unit) {
+    unit.check_parameters();
     unit.engine().parameters().unshard(unit, pass, evaluating);
   }
   ~UnshardedScope() { unit_.engine().parameters().reshard(unit_); }
@@ -45,17 +41,44 @@ class UnshardedScope {
   Unit& unit_;
 };
 
+std::uint32_t version_of(const torch::Tensor& tensor) {
+  return tensor.defined() ? static_cast<std::uint32_t>(tensor._version()) : 0;
+}
+
+std::vector<std::uint32_t> versions_of(const variable_list& tensors) {
+  std::vector<std::uint32_t> versions;
+  versions.reserve(tensors.size());
+  for (const torch::Tensor& tensor : tensors) versions.push_back(version_of(tensor));
+  return versions;
+}
+
 /// What forward leaves for backward.
 struct EntryState : torch::CustomClassHolder {
-  Unit* unit = nullptr;
+  UnitHandle unit;
   EntryBody body;
   bool recompute = false;
-  torch::Tensor random_state;  // as it was before the body ran; recompute only
-  variable_list inputs;        // detached; the leaves of the inner graph
-  variable_list outputs;       // of the inner graph; empty until it exists
+  std::optional<BodySurroundings> surroundings;  // recompute only
+  OutputSample sample;                           // of watched entries that recompute
+  variable_list inputs;                          // detached; the leaves of the inner graph
+  std::vector<std::uint32_t> input_versions;
+  variable_list outputs;              // of the inner graph; empty until it exists
+  std::vector<bool> defined_outputs;  // those that are, in the body's order
+  bool keeps_graph = false;           // the inner graph waits for backward
+
+  ~EntryState() override { drop_graph(); }
+
+  void keep_graph() {
+    keeps_graph = true;
+    if (const auto held = unit.lock()) ++held->kept_graphs;
+  }
+  void drop_graph() {
+    outputs.clear();
+    if (!std::exchange(keeps_graph, false)) return;
+    if (const auto held = unit.lock(); held && held->kept_graphs > 0) --held->kept_graphs;
+  }
 };
 
-variable_list detach_all(at::TensorList inputs) {
+variable_list detach_all(const variable_list& inputs) {
   variable_list detached;
   for (const torch::Tensor& input : inputs) {
     if (!input.defined()) {
@@ -68,117 +91,357 @@ variable_list detach_all(at::TensorList inputs) {
   return detached;
 }
 
-/// Runs the body with gradients on, from the inputs of `state`, leaving the inner graph in it.
-void run_inner_graph(EntryState& state) {
-  torch::AutoGradMode with_gradients(true);
-  state.outputs = state.body(state.inputs);
+/// Runs the body once, with the parameters at hand. Throws UsageError when it changes one of them.
+variable_list run_body(Unit& unit, const EntryBody& body, const variable_list& inputs) {
+  const NoAutocastCache no_cache;
+  const std::vector<std::uint32_t> before = unit.versions();
+  variable_list outputs;
+  try {
+    outputs = body(inputs);
+  } catch (const c10::Error& error) {
+    constexpr std::string_view kInPlace = "leaf Variable that requires grad";
+    if (std::string_view(error.what()).find(kInPlace) == std::string_view::npos) throw;
+    throw UsageError("the body of unit '" + unit.name() +
+                     "' changes one of its inputs or parameters in place; change a clone() of it, "
+                     "or use the operation that returns a new tensor (relu for relu_)");
+  }
+  const std::vector<std::size_t> changed = unit.changed_since(before);
+  if (changed.empty()) return outputs;
+  unit.spoiled = true;
+  for (const std::size_t i : changed) {
+    if (!unit.is_in_place(i)) unit.put_in_place(i);
+  }
+  const ParameterLayout& parameter = unit.layout().parameters[changed.front()];
+  throw UsageError("the body of unit '" + unit.name() + "' changes its parameter '" +
+                   unit.layout().full_name(parameter) +
+                   "' (an embedding with max_norm does that in forward), and the next step would "
+                   "not know of it; change parameters inside with_unsharded(), between steps");
 }
 
-void recompute(EntryState& state) {
-  const torch::Tensor now = random_state();
-  set_random_state(state.random_state);
-  run_inner_graph(state);
-  set_random_state(now);
+/// Outputs for the world outside of the unit: what is a parameter, or a view of one, is copied, for
+/// its memory will be given to others.
+variable_list released(const Unit& unit, const variable_list& outputs) {
+  variable_list results;
+  for (const torch::Tensor& output : outputs) {
+    results.push_back(unit.shares_memory(output) ? output.clone() : output);
+  }
+  return results;
 }
+
+[[noreturn]] void refuse_changed_input(const Unit& unit, std::size_t input, const char* when) {
+  throw UsageError("input " + std::to_string(input) + " of unit '" + unit.name() +
+                   "' was changed in place " + when +
+                   ", and its values are needed for the backward of the unit; change a clone() of "
+                   "it, or use the operation that returns a new tensor");
+}
+
+/// Runs the body with gradients on, from the inputs of `state`, leaving the inner graph in it.
+void run_inner_graph(Unit& unit, EntryState& state) {
+  const torch::AutoGradMode with_gradients(true);
+  const std::uint64_t first = at::sequence_number::peek();
+  state.outputs = run_body(unit, state.body, state.inputs);
+  refuse_captured_tensors(unit, state.inputs, state.outputs, first);
+}
+
+/// Forward as backward will recompute it, with a graph that is dropped at once: whoever keeps a
+/// piece of it gets an error when a gradient comes through it.
+variable_list run_watched(Unit& unit, EntryState& state) {
+  const torch::AutoGradMode with_gradients(true);
+  const variable_list leaves = detach_all(state.inputs);
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    if (!leaves[i].defined() || !leaves[i].requires_grad()) continue;
+    leaves[i].register_hook([name = unit.name(), i](const torch::Tensor&) -> torch::Tensor {
+      throw UsageError("a gradient reached input " + std::to_string(i) + " of unit '" + name +
+                       "' through a tensor that the unit kept in a member (an auxiliary loss?), "
+                       "where the rest of it would be lost; return that tensor from forward as "
+                       "another output");
+    });
+  }
+  const std::uint64_t first = at::sequence_number::peek();
+  const variable_list outputs = run_body(unit, state.body, leaves);
+  refuse_captured_tensors(unit, leaves, outputs, first);
+  state.sample = OutputSample(outputs);
+  return outputs;
+}
+
+/// Gradients of the parameters (where `counts`), then of the inputs that are wanted.
+struct InnerGradients {
+  variable_list of_parameters, of_inputs;
+};
 
 class UnitFunction : public torch::autograd::Function<UnitFunction> {
  public:
   // `anchor` requires a gradient, so that backward comes even where no input does (token ids).
-  // `inputs` is a TensorList because that is the one list in which autograd looks for variables.
+  // `inputs`, the defined ones of the state's, are a TensorList because that is the one list in
+  // which autograd looks for variables.
   static variable_list forward(torch::autograd::AutogradContext* context,
-                               const torch::Tensor& /*anchor*/, at::TensorList inputs,
+                               const torch::Tensor& /*anchor*/, at::TensorList /*inputs*/,
                                const c10::intrusive_ptr<EntryState>& state) {
-    UnshardedScope scope(*state->unit, Pass::kForward, /*evaluating=*/false);
-    state->inputs = detach_all(inputs);
-    variable_list results;
+    Unit& unit = *unit_of(state->unit);
+    const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/false);
+    variable_list outputs;
     if (state->recompute) {
-      state->random_state = random_state();
-      results = state->body(state->inputs);
+      state->surroundings.emplace(unit);
+      outputs = unit.is_next_entry_watched() ? run_watched(unit, *state)
+                                             : run_body(unit, state->body, state->inputs);
+      state->surroundings->keep_what_changed();
     } else {
-      run_inner_graph(*state);
-      for (const torch::Tensor& output : state->outputs) results.push_back(output.detach());
+      run_inner_graph(unit, *state);
+      state->keep_graph();
+      outputs = state->outputs;
+    }
+    for (std::size_t i = 0; i < state->inputs.size(); ++i) {
+      if (version_of(state->inputs[i]) == state->input_versions[i]) continue;
+      if (state->recompute || state->inputs[i].requires_grad()) {
+        refuse_changed_input(unit, i, "by its body");
+      }
+    }
+    variable_list results;
+    for (const torch::Tensor& output : released(unit, outputs)) {
+      state->defined_outputs.push_back(output.defined());
+      // Not the tensor itself: it may be an input, which the state holds, which the graph holds.
+      if (output.defined()) results.push_back(output.detach());
     }
     context->saved_data["state"] = c10::IValue::make_capsule(state);
-    context->saved_data["inputs"] = static_cast<std::int64_t>(inputs.size());
     context->set_materialize_grads(false);
     return results;
   }
 
   static variable_list backward(torch::autograd::AutogradContext* context,
                                 variable_list output_gradients) {
-    auto state =
-        c10::static_intrusive_pointer_cast<EntryState>(context->saved_data["state"].toCapsule());
-    context->saved_data.erase("state");
-    Unit& unit = *state->unit;
-    UnshardedScope scope(unit, Pass::kBackward, /*evaluating=*/false);
-    if (state->recompute) recompute(*state);
-    variable_list gradients = inner_gradients(*state, output_gradients);
-    state->outputs.clear();
-
-    variable_list of_parameters(
-        std::make_move_iterator(gradients.begin()),
-        std::make_move_iterator(gradients.begin() +
-                                static_cast<std::ptrdiff_t>(unit.trainable_parameters().size())));
-    if (!of_parameters.empty()) {
-      unit.engine().gradients().accumulate(unit, std::move(of_parameters));
+    const c10::intrusive_ptr<EntryState> state = take_state(*context);
+    Unit& unit = *unit_of(state->unit);
+    if (torch::GradMode::is_enabled()) {
+      throw UsageError("a gradient of a gradient (create_graph) was asked for through unit '" +
+                       unit.name() +
+                       "', which does not exist: what a unit's backward computes is not recorded");
     }
-    // One gradient per argument of forward: the anchor, the inputs, the state.
+    const bool counts = unit.engine().counts_gradients();
+    std::vector<std::size_t> wanted = wanted_inputs(*context, *state);
+    InnerGradients gradients;
+    if (counts || !wanted.empty()) {
+      const UnshardedScope scope(unit, Pass::kBackward, /*evaluating=*/false);
+      gradients = state->recompute
+                      ? recompute(unit, *state, output_gradients, wanted, counts)
+                      : inner_gradients(unit, *state, output_gradients, wanted, counts);
+      if (!keeps_graph()) state->drop_graph();
+      if (counts) unit.engine().take_gradients(unit, std::move(gradients.of_parameters));
+    }
+    // One gradient per argument of forward: the anchor, the defined inputs, the state. The anchor's
+    // shows the engine that a backward came by that was not its own.
     variable_list result(1);
-    std::size_t next = unit.trainable_parameters().size();
-    for (const torch::Tensor& input : state->inputs) {
-      result.push_back(input.defined() && input.requires_grad() ? std::move(gradients[next++])
-                                                                : torch::Tensor());
+    if (!counts) result.front() = torch::zeros({});
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < state->inputs.size(); ++i) {
+      if (!state->inputs[i].defined()) continue;
+      const bool has_one = next < wanted.size() && wanted[next] == i;
+      result.push_back(has_one ? std::move(gradients.of_inputs[next++]) : torch::Tensor());
     }
     result.emplace_back();
     return result;
   }
 
  private:
-  /// Gradients of the trainable parameters, then of the inputs that want one.
-  static variable_list inner_gradients(const EntryState& state,
-                                       const variable_list& output_gradients) {
-    variable_list outputs, gradients;
+  static bool keeps_graph() { return torch::autograd::get_current_graph_task_keep_graph(); }
+
+  /// The state, which is gone from the graph afterwards unless the caller retains the graph: the
+  /// loss, and with it the graph, lives on until the next one is made.
+  static c10::intrusive_ptr<EntryState> take_state(torch::autograd::AutogradContext& context) {
+    const auto saved = context.saved_data.find("state");
+    if (saved == context.saved_data.end()) {
+      throw UsageError(
+          "backward goes through a unit a second time, but the first one has released what the "
+          "unit kept for it; call backward once for every forward, or pass retain_graph to the "
+          "first one (torch::autograd::grad)");
+    }
+    auto state = c10::static_intrusive_pointer_cast<EntryState>(saved->second.toCapsule());
+    if (!keeps_graph()) context.saved_data.erase(saved);
+    return state;
+  }
+
+  /// Indices of the inputs whose gradients autograd asks for.
+  static std::vector<std::size_t> wanted_inputs(const torch::autograd::AutogradContext& context,
+                                                const EntryState& state) {
+    std::vector<std::size_t> wanted;
+    std::size_t edge = 1;  // behind the anchor's
+    for (std::size_t i = 0; i < state.inputs.size(); ++i) {
+      const torch::Tensor& input = state.inputs[i];
+      if (!input.defined()) continue;
+      if (input.requires_grad() && context.needs_input_grad(edge)) wanted.push_back(i);
+      ++edge;
+    }
+    return wanted;
+  }
+
+  static InnerGradients recompute(Unit& unit, EntryState& state,
+                                  const variable_list& output_gradients,
+                                  const std::vector<std::size_t>& wanted, bool counts) {
+    for (std::size_t i = 0; i < state.inputs.size(); ++i) {
+      if (version_of(state.inputs[i]) == state.input_versions[i]) continue;
+      refuse_changed_input(unit, i, "between its forward and its backward");
+    }
+    const BodySurroundings::Restored restored(*state.surroundings);
+    run_inner_graph(unit, state);
+    if (state.outputs.size() != state.defined_outputs.size()) {
+      throw UsageError("unit '" + unit.name() + "' returned " +
+                       std::to_string(state.defined_outputs.size()) + " tensors in forward and " +
+                       std::to_string(state.outputs.size()) +
+                       " when it was run again for backward; return as many every time");
+    }
+    state.sample.compare(unit, state.outputs);
+    InnerGradients gradients = inner_gradients(unit, state, output_gradients, wanted, counts);
+    state.outputs.clear();
+    return gradients;
+  }
+
+  static InnerGradients inner_gradients(Unit& unit, const EntryState& state,
+                                        const variable_list& output_gradients,
+                                        const std::vector<std::size_t>& wanted_inputs,
+                                        bool counts) {
+    variable_list outputs, of_outputs;
+    std::size_t result = 0;
     for (std::size_t i = 0; i < state.outputs.size(); ++i) {
-      if (!output_gradients[i].defined() || !state.outputs[i].requires_grad()) continue;
+      if (!state.defined_outputs[i]) continue;
+      const torch::Tensor& gradient = output_gradients[result++];
+      if (!gradient.defined() || !state.outputs[i].requires_grad()) continue;
       outputs.push_back(state.outputs[i]);
-      gradients.push_back(output_gradients[i]);
+      of_outputs.push_back(gradient);
     }
-    variable_list wanted = state.unit->trainable_parameters();
-    for (const torch::Tensor& input : state.inputs) {
-      if (input.defined() && input.requires_grad()) wanted.push_back(input);
+    variable_list wanted;
+    std::vector<std::size_t> trained;
+    for (std::size_t i = 0; counts && i < unit.trainables().size(); ++i) {
+      if (!unit.trainables()[i].tensor.requires_grad()) continue;
+      trained.push_back(i);
+      wanted.push_back(unit.trainables()[i].tensor);
     }
-    if (outputs.empty() || wanted.empty()) return variable_list(wanted.size());
-    variable_list result = torch::autograd::grad(outputs, wanted, gradients, /*retain_graph=*/false,
-                                                 /*create_graph=*/false, /*allow_unused=*/true);
-    const std::size_t parameters = state.unit->trainable_parameters().size();
-    for (std::size_t i = 0; i < parameters; ++i) {
-      if (result[i].defined()) result[i] = result[i].contiguous();
+    for (const std::size_t i : wanted_inputs) wanted.push_back(state.inputs[i]);
+    // Units inside this one are reached through their anchor alone when their inputs need nothing.
+    if (counts) wanted.push_back(unit.engine().anchor());
+
+    InnerGradients gradients{variable_list(unit.trainables().size()),
+                             variable_list(wanted_inputs.size())};
+    if (outputs.empty() || wanted.empty()) return gradients;
+    const Unit::GradientScope scope(unit);
+    variable_list all = torch::autograd::grad(outputs, wanted, of_outputs,
+                                              /*retain_graph=*/!state.recompute && keeps_graph(),
+                                              /*create_graph=*/false, /*allow_unused=*/true);
+    for (std::size_t i = 0; i < trained.size(); ++i) {
+      gradients.of_parameters[trained[i]] = dense(unit, trained[i], std::move(all[i]));
     }
-    return result;
+    for (std::size_t i = 0; i < wanted_inputs.size(); ++i) {
+      gradients.of_inputs[i] = std::move(all[trained.size() + i]);
+    }
+    return gradients;
+  }
+
+  static torch::Tensor dense(const Unit& unit, std::size_t index, torch::Tensor gradient) {
+    if (!gradient.defined()) return gradient;
+    if (gradient.layout() == torch::kStrided) return gradient.contiguous();
+    throw UsageError("parameter '" + unit.layout().full_name(*unit.trainables()[index].layout) +
+                     "' has a sparse gradient, and its optimizer states are dense; build the "
+                     "embedding with sparse(false)");
   }
 };
 
-}  // namespace
-
-variable_list enter(Unit& unit, EntryBody body, variable_list inputs, Recompute recompute) {
-  Engine::Impl& engine = unit.engine();
-  engine.prepare();
-  if (!torch::GradMode::is_enabled()) {
-    UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/true);
-    return body(inputs);
-  }
-  auto state = c10::make_intrusive<EntryState>();
-  state->unit = &unit;
-  state->body = std::move(body);
-  state->recompute = recompute == Recompute::kConfig && engine.recompute();
-  return UnitFunction::apply(engine.anchor(), at::TensorList(inputs), state);
+/// Whether a body without anything to train of its own needs no backward: then it is run as it is.
+/// Nullopt when it turns out that units inside of it train; all is then as before.
+std::optional<variable_list> run_without_backward(Unit& unit, const EntryBody& body,
+                                                  const variable_list& inputs) {
+  const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/false);
+  const BodySurroundings surroundings(unit);
+  variable_list outputs = released(unit, run_body(unit, body, inputs));
+  const bool trains = std::any_of(outputs.begin(), outputs.end(), [](const torch::Tensor& output) {
+    return output.defined() && output.requires_grad();
+  });
+  if (!trains) return outputs;
+  surroundings.restore();
+  unit.contains_training_units = true;
+  return std::nullopt;
 }
 
-void with_unsharded(Unit& unit, const std::function<void()>& visit) {
+bool wants_recomputation(const Unit& unit, Recompute asked) {
+  if (asked == Recompute::kConfig) asked = unit.recompute();
+  return asked == Recompute::kConfig ? unit.engine().recompute() : asked == Recompute::kAlways;
+}
+
+/// Floating inputs in the compute format.
+variable_list cast_inputs(const Unit& unit, variable_list inputs) {
+  const Precision precision = unit.format().precision;
+  if (precision == Precision::kFp32 || !unit.engine().casts_inputs()) return inputs;
+  for (torch::Tensor& input : inputs) {
+    if (input.defined() && input.is_floating_point()) input = input.to(scalar_type(precision));
+  }
+  return inputs;
+}
+
+variable_list defined_ones(const variable_list& tensors) {
+  variable_list defined;
+  for (const torch::Tensor& tensor : tensors) {
+    if (tensor.defined()) defined.push_back(tensor);
+  }
+  return defined;
+}
+
+}  // namespace
+
+variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inputs,
+                    Recompute recompute) {
+  const std::shared_ptr<Unit> held = unit_of(handle);
+  Unit& unit = *held;
+  Engine::Impl& engine = unit.engine();
+  engine.begin_entry();
+  inputs = cast_inputs(unit, std::move(inputs));
+  if (!torch::GradMode::is_enabled()) {
+    const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/true);
+    return released(unit, run_body(unit, body, inputs));
+  }
+  const bool inputs_need_gradients = std::any_of(
+      inputs.begin(), inputs.end(),
+      [](const torch::Tensor& input) { return input.defined() && input.requires_grad(); });
+  if (!inputs_need_gradients && !unit.is_training() && !unit.contains_training_units) {
+    if (auto outputs = run_without_backward(unit, body, inputs)) return std::move(*outputs);
+  }
+  auto state = c10::make_intrusive<EntryState>();
+  state->unit = handle;
+  state->body = std::move(body);
+  state->recompute = wants_recomputation(unit, recompute);
+  state->inputs = detach_all(inputs);
+  state->input_versions = versions_of(state->inputs);
+  const variable_list defined = defined_ones(inputs);
+  const variable_list results =
+      UnitFunction::apply(engine.anchor(), at::TensorList(defined), state);
+  variable_list outputs;
+  std::size_t next = 0;
+  for (const bool is_defined : state->defined_outputs) {
+    outputs.push_back(is_defined ? results[next++] : torch::Tensor());
+  }
+  return outputs;
+}
+
+void with_unsharded(const UnitHandle& handle, const std::function<void()>& visit) {
+  const std::shared_ptr<Unit> held = unit_of(handle);
+  Unit& unit = *held;
   unit.engine().prepare();
-  torch::NoGradGuard no_grad;
-  UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/true);
-  visit();
+  const torch::NoGradGuard no_grad;
+  const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/true);
+  const std::vector<std::uint32_t> before = unit.versions();
+  try {
+    visit();
+  } catch (...) {
+    unit.engine().take_back_changes(unit, unit.changed_since(before));
+    throw;
+  }
+  unit.engine().take_over_changes(unit, unit.changed_since(before));
+}
+
+std::shared_ptr<Unit> unit_of(const UnitHandle& handle) {
+  std::shared_ptr<Unit> unit = handle.lock();
+  if (!unit) {
+    throw UsageError(
+        "a sharded module was used that has no unit: it was made by no shard(), or its engine is "
+        "gone; an engine outlives the modules it shards and the losses made with them");
+  }
+  return unit;
 }
 
 }  // namespace strata::zero3

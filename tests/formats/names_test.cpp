@@ -3,7 +3,7 @@
 #include <array>
 #include <string>
 
-#include "formats/name_pattern.h"
+#include "strata/formats/name_pattern.h"
 #include "formats/nearest_name.h"
 #include "formats/quote.h"
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "strata/base/error.h"
+#include "zero3/small_engine.h"
 
 namespace strata {
 namespace {
@@ -14,55 +15,13 @@ using formats::OffloadDevice;
 using testing::HasSubstr;
 using tiering::Tier;
 
-constexpr std::int64_t kWidth = 24;
-
-formats::DsConfig config_for(OffloadDevice device, Precision precision = Precision::kFp32) {
-  formats::DsConfig config;
-  config.name = "engine_test";
-  config.train_micro_batch_size_per_gpu = 1;
-  config.gradient_accumulation_steps = 1;
-  config.gradient_clipping = 0.0;
-  config.optimizer.lr = 1e-2;
-  config.bf16.enabled = precision == Precision::kBf16;
-  config.fp16.enabled = precision == Precision::kFp16;
-  config.zero.offload_param.device = device;
-  config.zero.offload_optimizer.device = device;
-  config.strata.nvme_directories = {"."};
-  config.strata.chunk_bytes = 4096;
-  return config;
-}
-
-torch::nn::Linear linear(std::uint64_t seed) {
-  torch::manual_seed(seed);
-  return torch::nn::Linear(kWidth, kWidth);
-}
-
-torch::Tensor input() {
-  torch::manual_seed(99);
-  return torch::randn({4, kWidth});
-}
-
-torch::Tensor weight_of(Sharded<torch::nn::Linear>& layer) {
-  torch::Tensor weight;
-  layer.with_unsharded([&] { weight = layer->weight.detach().to(torch::kFloat32).clone(); });
-  return weight;
-}
-
-void train_once(Engine& engine, const torch::Tensor& loss) {
-  engine.backward(loss);
-  engine.step();
-}
-
-template <class Exception, class Function>
-std::string message_of(Function function) {
-  try {
-    function();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
+using small::config_for;
+using small::input;
+using small::kWidth;
+using small::linear;
+using small::message_of;
+using small::train_once;
+using small::weight_of;
 
 TEST(Engine, KeepsTheValuesOfTheModulesItTakes) {
   for (const OffloadDevice device :

@@ -9,10 +9,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "strata/base/counters.h"
 #include "strata/base/log.h"
 #include "strata/formats/ds_config.h"
+#include "strata/zero3/parameter_group.h"
 #include "strata/zero3/plan.h"
 #include "strata/zero3/unit_layout.h"
 
@@ -20,21 +22,42 @@ namespace strata {
 
 namespace zero3 {
 class Unit;
-}
+/// Names a unit for as long as its engine exists.
+using UnitHandle = std::weak_ptr<Unit>;
+}  // namespace zero3
 template <class Module>
 class Sharded;
 
+/// Whether a unit's forward is run again in backward instead of keeping its activations.
+enum class Recompute {
+  kConfig,  ///< as ShardOptions::recompute says, or where that says no more, the config's
+            ///< "strata": {"recompute": ...}
+  kNever,   ///< for the last part of forward, whose backward comes at once, and for bodies that
+            ///< cannot be run twice
+  kAlways,
+};
+
 /// Fills one parameter of a unit: `value` is an fp32 tensor of the parameter's shape on the CPU.
+/// For edit_masters it holds what the parameter is.
 using ParameterInitializer = std::function<void(const std::string& name, torch::Tensor& value)>;
+
+/// Is shown one tensor after the other, each valid during the call.
+using ParameterVisitor = std::function<void(const std::string& name, const torch::Tensor& value)>;
 
 /// How a module becomes a unit.
 struct ShardOptions {
-  /// Prefix of the full names of its parameters in checkpoints ("transformer.h.3").
+  /// Prefix of the full names of its parameters in checkpoints ("transformer.h.3"); another one for
+  /// each unit. Empty: none, or "unit.<number>" where that would give two parameters one name.
   std::string name = {};
-  /// Where the initial values come from. Empty: from the module's own tensors. Needed when those
-  /// are on the meta device, which is how a model larger than memory is built: parameter by
-  /// parameter.
+  /// Where the initial values come from, in registration order. Empty: from the module's own
+  /// tensors. Needed when those are on the meta device, which is how a model larger than memory is
+  /// built: parameter by parameter.
   ParameterInitializer initializer = {};
+  /// For entries that do not say otherwise.
+  Recompute recompute = Recompute::kConfig;
+  /// Random generators other than LibTorch's own that the module draws from: recomputation draws
+  /// the same numbers from them.
+  std::vector<at::Generator> generators = {};
 };
 
 /// What a call of `Engine::step` did.
@@ -46,6 +69,12 @@ struct StepReport {
   double lr = 0.0;         ///< of this step
   double grad_norm = 0.0;  ///< global L2 norm before clipping
   double loss_scale = 1.0;
+};
+
+/// The norm of a unit's gradient.
+struct UnitNorm {
+  std::string unit;
+  double norm = 0.0;
 };
 
 /// A tier's bytes: held now, held at most so far, and allowed.
@@ -66,10 +95,11 @@ struct TierUse {
 ///
 /// Memory: everything is taken when it is set up (`shard`, and `prepare` or the first forward);
 /// later steps take nothing more. Peak bytes per tier equal `plan().total`. Thread: all methods and
-/// all forwards of sharded modules from one thread. Move-only; modules made by `shard` must not
-/// outlive it. Errors: ConfigError, BudgetError, IoError, CorruptData, UsageError (see
-/// base/error.h). After IoError or CorruptData from forward, backward or step the states are
-/// undefined: make a new engine.
+/// all forwards of sharded modules from one thread. Move-only; modules made by `shard` can be used
+/// no more when it is gone (UsageError). Errors: ConfigError, BudgetError, IoError, CorruptData,
+/// UsageError, DataError (see base/error.h). After a UsageError or DataError everything is as it
+/// was before the call, and the run can go on. After IoError or CorruptData from forward, backward
+/// or step the states are undefined: make a new engine.
 class Engine {
  public:
   /// Reads DeepSpeed's JSON. Warnings and choices (I/O backend, keys without effect) go to `log`,
@@ -81,12 +111,24 @@ class Engine {
   Engine& operator=(Engine&&) noexcept;
   ~Engine();
 
+  // ---- setting up ----------------------------------------------------------------------------
+
+  /// Gives parameters hyperparameters of their own. Applies to modules that are sharded later.
+  /// Throws UsageError for a name that is taken or a hyperparameter that the config's optimizer
+  /// does not have, ConfigError for one out of range.
+  void add_parameter_group(ParameterGroup group);
+
   /// Makes `module` a unit. Its parameters' values are moved to their home and their memory is
   /// released; while the unit is not in use a parameter has no data (LibTorch throws when it is
-  /// read). Buffers stay as they are. Parameters whose requires_grad is false are frozen: no
-  /// gradient, no optimizer state. Units are best made in the order in which forward uses them.
-  /// Throws UsageError after the first forward, or for a parameter that belongs to another unit
-  /// already (a tied weight belongs to one unit, whose `run` is called twice).
+  /// read). A parameter that is registered twice counts once. Floating buffers get the compute
+  /// format, the others stay as they are. Parameters whose requires_grad is false are frozen for
+  /// good: no gradient, no optimizer state; others can be frozen for a while later on
+  /// (set_requires_grad). Units are best made in the order in which forward uses them.
+  /// Throws, with the module as it was: UsageError after the first forward, for a parameter that
+  /// belongs to another unit already (a tied weight belongs to one unit, whose `run` is called
+  /// twice), is a view of another, is of a type that fp32 cannot hold, or on a device; for a name
+  /// that another unit has; DataError for a value that is not finite or beyond the compute format;
+  /// BudgetError and IoError when its states find no room.
   template <class Module>
   [[nodiscard]] Sharded<Module> shard(Module module, ShardOptions options = {});
 
@@ -94,13 +136,56 @@ class Engine {
   /// before. Throws BudgetError with the smallest budget that works.
   void prepare();
 
+  /// Calls `hook` whenever a unit is about to be entered by a forward. What it throws ends the
+  /// forward (an interruption, say); the engine can go on afterwards.
+  void before_each_unit(std::function<void()> hook);
+
+  // ---- training ------------------------------------------------------------------------------
+
   /// Computes the gradients of `loss` (divided by the accumulation steps, times the loss scale) and
-  /// adds them to their homes. `loss` is a scalar that depends on sharded modules.
+  /// adds them to their homes. `loss` is a scalar that depends on sharded modules. Only gradients
+  /// that come by while this runs count: another engine's backward, torch::autograd::grad and
+  /// loss.backward() give inputs their gradients, and parameters none.
+  /// When it throws, nothing of this micro-batch counts. If some of it had been added to earlier
+  /// micro-batches of the same step already, those cannot count either: the step starts anew, and
+  /// the log says so.
   void backward(const torch::Tensor& loss);
 
   /// Call after every `backward`. At an accumulation boundary: global norm, clipping, Adam,
-  /// write-back.
+  /// write-back. As in torch, a parameter that had no gradient in the step is left out of it: no
+  /// decay, no moments, and its own count of steps, which bias correction uses, stays.
   StepReport step();
+  /// The same before the accumulation is full: the last micro-batches of an epoch. The gradients
+  /// count as they are, each divided by gradient_accumulation_steps.
+  StepReport step_now();
+  /// In place of a forward and `backward`: counts a micro-batch without gradients. Call `step`
+  /// afterwards, as after `backward`.
+  void skip_micro_batch();
+  /// Drops the gradients of the step under way: the next backward is its first micro-batch.
+  void zero_grad();
+
+  /// The rate of the next step: of the parameters that are in no group, or of a group.
+  [[nodiscard]] double lr(std::string_view group = {}) const;
+  /// From the next step on: without a name in place of the schedule, for all groups that have no
+  /// rate of their own; with one, for that group. Throws UsageError for a group that there is not,
+  /// ConfigError for a rate that is negative or not finite.
+  void set_lr(double lr, std::string_view group = {});
+  /// Takes back what set_lr said.
+  void follow_schedule(std::string_view group = {});
+
+  // ---- looking at states ---------------------------------------------------------------------
+
+  /// visit(full name, fp32 gradient on the CPU) for every parameter that has one: the sum of the
+  /// micro-batches so far, without the loss scale, before clipping. Between `backward` and `step`;
+  /// afterwards there are none.
+  void visit_gradients(const ParameterVisitor& visit);
+  /// The norms of the same, for every unit that has gradients.
+  [[nodiscard]] std::vector<UnitNorm> gradient_norms() const;
+  /// visit(full name, fp32 master) for every parameter of every unit, one in memory at a time.
+  void visit_masters(const ParameterVisitor& visit);
+  /// Lets `edit` change every master; moments and step counts stay. Throws as
+  /// Sharded::with_unsharded, with the parameters before the one in question changed.
+  void edit_masters(const ParameterInitializer& edit);
 
   [[nodiscard]] const formats::DsConfig& config() const;
   /// Known after `prepare`.
@@ -119,7 +204,7 @@ class Engine {
   struct Impl;
 
  private:
-  zero3::Unit& make_unit(torch::nn::Module& module, ShardOptions options);
+  [[nodiscard]] zero3::UnitHandle make_unit(torch::nn::Module& module, ShardOptions options);
   std::unique_ptr<Impl> impl_;
 };
 

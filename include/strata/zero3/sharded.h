@@ -3,18 +3,18 @@
 #include <torch/torch.h>
 
 #include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include "strata/base/error.h"
 #include "strata/zero3/engine.h"
+#include "strata/zero3/tensor_tree.h"
 
 namespace strata {
-
-/// Whether a unit's forward is run again in backward instead of keeping its activations.
-enum class Recompute {
-  kConfig,  ///< as the config's "strata": {"recompute": ...} says
-  kNever,   ///< for the last part of forward, whose backward comes at once
-};
 
 namespace zero3 {
 
@@ -25,69 +25,131 @@ using EntryBody =
 /// Enters a unit: unshards it, runs `body`, reshards it. With gradients enabled, backward unshards
 /// it again, recomputes where asked (with the random state of the first time), and hands the
 /// parameters' gradients to the reduce hop. `inputs` are all tensors that gradients can flow into;
-/// what `body` captures is kept until backward and must not require gradients.
-[[nodiscard]] torch::autograd::variable_list enter(Unit& unit, EntryBody body,
+/// what `body` captures is kept until backward and must not require gradients. Undefined tensors
+/// pass in both directions.
+[[nodiscard]] torch::autograd::variable_list enter(const UnitHandle& unit, EntryBody body,
                                                    torch::autograd::variable_list inputs,
                                                    Recompute recompute);
 
-/// Runs `visit` while the unit's parameters can be read (not written) as ordinary tensors.
-void with_unsharded(Unit& unit, const std::function<void()>& visit);
+/// The unit of a handle. Throws UsageError when there is none any more.
+[[nodiscard]] std::shared_ptr<Unit> unit_of(const UnitHandle& unit);
+
+void with_unsharded(const UnitHandle& unit, const std::function<void()>& visit);
+void visit_masters(const UnitHandle& unit, const ParameterVisitor& visit);
+[[nodiscard]] torch::OrderedDict<std::string, torch::Tensor> state_dict(const UnitHandle& unit);
+void load_state_dict(const UnitHandle& unit,
+                     const torch::OrderedDict<std::string, torch::Tensor>& state, bool strict);
 
 }  // namespace zero3
 
 /// A module whose parameters the engine holds; called as the module was called before.
 ///
-/// `Module` is a LibTorch module holder (TORCH_MODULE). Copies name the same unit. Must not be used
-/// after the engine is gone.
+/// `Module` is a LibTorch module holder (TORCH_MODULE) or a shared_ptr to a module. Copies name the
+/// same unit. One made without arguments is empty until another is assigned to it. Calls throw
+/// UsageError when it is empty or its engine is gone. What a module may not do when it is called is
+/// listed in docs/api.md; all of it is refused by name.
 template <class Module>
 class Sharded {
  public:
-  Sharded(Module module, zero3::Unit& unit) : module_(std::move(module)), unit_(&unit) {}
+  Sharded() = default;
+  Sharded(Module module, zero3::UnitHandle unit)
+      : module_(std::move(module)), unit_(std::move(unit)) {}
 
-  /// module->forward(arguments...). Tensor arguments may require gradients; everything else is
-  /// captured.
+  /// module->forward(arguments...). Returns what forward returns. Every tensor in the arguments and
+  /// in the result (tensor_tree.h) may require a gradient; everything else is captured, by value.
   template <class... Arguments>
-  torch::Tensor operator()(Arguments... arguments) {
+  auto operator()(Arguments... arguments) {
+    check();
     return run([module = module_](auto&... a) mutable { return module->forward(a...); },
                Recompute::kConfig, std::move(arguments)...);
   }
 
-  /// Runs any function of tensors that uses this unit's parameters, e.g. the tied output head of an
-  /// embedding: `embedding.run([&](auto& x) { return embedding->logits(x); }, Recompute::kNever,
-  /// x)`.
-  template <class Function, class... Tensors>
-  torch::Tensor run(Function function, Recompute recompute, Tensors... tensors) {
-    static_assert((std::is_same_v<Tensors, torch::Tensor> && ...),
-                  "a unit's inputs are torch::Tensor; capture everything else");
-    auto body = [function =
-                     std::move(function)](const torch::autograd::variable_list& inputs) mutable
-        -> torch::autograd::variable_list {
-      return [&]<std::size_t... I>(std::index_sequence<I...>) {
-        return torch::autograd::variable_list{function(inputs[I]...)};
-      }
-      (std::index_sequence_for<Tensors...>{});
-    };
-    return zero3::enter(*unit_, std::move(body), {std::move(tensors)...}, recompute)[0];
+  /// Runs any function that uses this unit's parameters, e.g. the tied output head of an embedding:
+  /// `embedding.run([&](auto& x) { return embedding->logits(x); }, Recompute::kNever, x)`.
+  template <class Function, class... Arguments>
+  auto run(Function function, Recompute recompute, Arguments... arguments) {
+    using Result = std::decay_t<std::invoke_result_t<Function&, Arguments&...>>;
+    static_assert(TensorTree<Result>::kHasTensors,
+                  "a unit returns a tensor, or a type with tensors that tensor_tree.h knows");
+    using Call = Body<Function, Result, Arguments...>;
+    auto call = std::make_shared<Call>(
+        Call{std::move(function), std::tuple<Arguments...>(std::move(arguments)...), {}});
+    torch::autograd::variable_list inputs = take_tensors(call->arguments);
+    const auto outputs = zero3::enter(
+        unit_, [call](const auto& tensors) { return call->run(tensors); }, std::move(inputs),
+        recompute);
+    Result result = std::move(call->result.value());
+    put_tensors(result, outputs);
+    return result;
   }
 
-  /// Runs `visit` while the parameters can be read as ordinary tensors (to export or to look at
-  /// them).
-  void with_unsharded(const std::function<void()>& visit) { zero3::with_unsharded(*unit_, visit); }
+  /// Runs `visit` while the parameters can be read and written as ordinary tensors. What it changes
+  /// (copy_, torch::load, set_data with the same shape) is the parameter from then on, and of its
+  /// fp32 master what differs; moments and step counts stay. Tensors that share memory with a
+  /// parameter must not be kept: reading one later throws. Throws UsageError for a new shape or a
+  /// type that fp32 cannot hold, DataError for values that are not finite or that the format cannot
+  /// hold; nothing is changed then, and neither is it when `visit` throws.
+  void with_unsharded(const std::function<void()>& visit) { zero3::with_unsharded(unit_, visit); }
 
-  /// The module itself: its options, its submodules. Its parameters have no data outside of a run.
-  [[nodiscard]] auto* operator->() const { return module_.get(); }
+  /// visit(name within the module, fp32 master on the CPU) for every parameter, one after the
+  /// other: one is in memory at a time, valid during the call. For averages of weights, say.
+  void visit_masters(const ParameterVisitor& visit) { zero3::visit_masters(unit_, visit); }
+
+  /// The fp32 masters and the buffers by their names within the module, all at once in memory.
+  [[nodiscard]] torch::OrderedDict<std::string, torch::Tensor> state_dict() const {
+    return zero3::state_dict(unit_);
+  }
+  /// The reverse. `strict`: every parameter and buffer is there, and nothing else. Throws
+  /// UsageError and DataError as with_unsharded; nothing is changed then.
+  void load_state_dict(const torch::OrderedDict<std::string, torch::Tensor>& state,
+                       bool strict = true) {
+    zero3::load_state_dict(unit_, state, strict);
+  }
+
+  /// Whether it names a unit of an engine that still exists.
+  [[nodiscard]] explicit operator bool() const { return !unit_.expired(); }
+  /// The module itself: its options, its submodules, train() and eval(). Its parameters have no
+  /// data outside of a run.
+  [[nodiscard]] auto* operator->() const {
+    check();
+    if constexpr (requires { module_.ptr(); }) {
+      return module_.ptr().get();
+    } else {
+      return module_.get();
+    }
+  }
   [[nodiscard]] const Module& module() const { return module_; }
-  [[nodiscard]] zero3::Unit& unit() const { return *unit_; }
 
  private:
-  Module module_;
-  zero3::Unit* unit_;
+  /// A function with all that it is called with and has returned, but for the tensors.
+  template <class Function, class Result, class... Arguments>
+  struct Body {
+    Function function;
+    std::tuple<Arguments...> arguments;
+    std::optional<Result> result;
+
+    torch::autograd::variable_list run(const torch::autograd::variable_list& tensors) {
+      std::tuple<Arguments...> filled = arguments;
+      put_tensors(filled, tensors);
+      Result returned = std::apply(function, filled);
+      torch::autograd::variable_list outputs = take_tensors(returned);
+      result.emplace(std::move(returned));
+      return outputs;
+    }
+  };
+
+  void check() const {
+    if (!module_) throw UsageError("an empty Sharded was used; give it what shard() returns");
+  }
+
+  Module module_{nullptr};
+  zero3::UnitHandle unit_;
 };
 
 template <class Module>
 Sharded<Module> Engine::shard(Module module, ShardOptions options) {
-  zero3::Unit& unit = make_unit(*module, std::move(options));
-  return Sharded<Module>(std::move(module), unit);
+  zero3::UnitHandle unit = make_unit(*module, std::move(options));
+  return Sharded<Module>(std::move(module), std::move(unit));
 }
 
 }  // namespace strata

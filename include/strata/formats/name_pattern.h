@@ -1,5 +1,7 @@
 #pragma once
 
+#include <span>
+#include <string>
 #include <string_view>
 
 namespace strata::formats {
@@ -7,5 +9,9 @@ namespace strata::formats {
 /// Whether `pattern` matches all of `text`: * stands for any characters, also none, ? for one.
 /// Takes at most size-of-pattern times size-of-text steps.
 [[nodiscard]] bool matches_pattern(std::string_view pattern, std::string_view text);
+
+/// Whether one of the patterns matches a parameter's full name or what follows one of its dots.
+[[nodiscard]] bool matches_any_pattern(std::span<const std::string> patterns,
+                                       std::string_view full_name);
 
 }  // namespace strata::formats

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <ATen/autocast_mode.h>
+#include <torch/torch.h>
+
+#include <array>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "zero3/unit.h"
+
+namespace strata::zero3 {
+
+/// What a body sees beside its inputs and parameters, as it was when this was made: random
+/// generators (LibTorch's default one and those that the unit names), autocast, and the unit's
+/// buffers. Recomputation runs from it, so that it computes the same again and leaves no trace.
+///
+/// Buffers are kept as lazy clones: one that the body does not write to costs nothing.
+class BodySurroundings {
+ public:
+  explicit BodySurroundings(const Unit& unit);
+
+  /// Call when the body has run: drops what it left as it was.
+  void keep_what_changed();
+
+  /// Puts everything back as it was for as long as the scope lasts; afterwards it is again what it
+  /// was before the scope. The buffers' memory changes places, so their version counters tell
+  /// nothing of it. The inner graph's backward belongs into the scope: it may have saved buffers.
+  class Restored {
+   public:
+    explicit Restored(const BodySurroundings& earlier);
+    ~Restored();
+    Restored(const Restored&) = delete;
+    Restored& operator=(const Restored&) = delete;
+
+   private:
+    std::vector<std::pair<at::Generator, torch::Tensor>> generators_now_;
+    std::vector<std::pair<torch::Tensor, c10::Storage>> buffers_now_;
+    std::array<std::pair<bool, at::ScalarType>, 2> autocast_now_;
+  };
+
+  /// Puts everything back for good: the body is to run from the start once more.
+  void restore() const;
+
+ private:
+  struct Buffer {
+    torch::Tensor tensor;
+    c10::Storage earlier;
+  };
+  std::vector<std::pair<at::Generator, torch::Tensor>> generators_;
+  std::vector<Buffer> buffers_;
+  std::array<std::pair<bool, at::ScalarType>, 2> autocast_;
+};
+
+/// For the length of a scope autocast remembers no casts: it would remember those of parameters
+/// whose values change, and those made without gradients.
+class NoAutocastCache {
+ public:
+  NoAutocastCache() : before_(at::autocast::is_autocast_cache_enabled()) {
+    at::autocast::set_autocast_cache_enabled(false);
+  }
+  ~NoAutocastCache() { at::autocast::set_autocast_cache_enabled(before_); }
+  NoAutocastCache(const NoAutocastCache&) = delete;
+  NoAutocastCache& operator=(const NoAutocastCache&) = delete;
+
+ private:
+  bool before_;
+};
+
+}  // namespace strata::zero3

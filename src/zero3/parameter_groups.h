@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "strata/formats/ds_config.h"
+#include "strata/optim_cpu/optimizer_options.h"
+#include "strata/zero3/parameter_group.h"
+
+namespace strata::zero3 {
+
+/// The groups of parameters of a run and their hyperparameters: one of all that belong to no other,
+/// then those that were added. Every group is two of the optimizer's: its parameters that decay,
+/// and those that "strata.no_decay" exempts. No LibTorch.
+class ParameterGroups {
+ public:
+  /// Throws ConfigError for a hyperparameter out of range.
+  explicit ParameterGroups(const formats::DsConfig& config);
+
+  /// Throws UsageError for a name that is empty or taken, or a hyperparameter that the optimizer
+  /// does not have; ConfigError for one out of range.
+  void add(ParameterGroup group);
+
+  /// The optimizer's group of a parameter: an index into `options`.
+  [[nodiscard]] std::uint32_t group_of(const std::string& full_name,
+                                       const std::vector<std::int64_t>& shape) const;
+
+  /// The hyperparameters of a step at the base rate `lr`, by the optimizer's groups.
+  [[nodiscard]] std::vector<optim::OptimizerOptions> options(double lr) const;
+
+  /// The rate of a group, by its name, at the base rate `lr`. Throws UsageError for a name that
+  /// there is not.
+  [[nodiscard]] double lr_of(std::string_view name, double lr) const;
+  /// Gives a group a rate of its own, or takes it back. Throws as lr_of; ConfigError for a rate
+  /// that is negative or not finite.
+  void set_lr(std::string_view name, std::optional<double> lr);
+  /// Throws ConfigError for a rate that is negative or not finite.
+  static void check_lr(double lr);
+
+ private:
+  [[nodiscard]] std::size_t find(std::string_view name) const;
+  [[nodiscard]] optim::OptimizerOptions options_of(const ParameterGroup& group, double lr,
+                                                   bool exempt) const;
+
+  formats::DsConfig config_;
+  std::vector<ParameterGroup> groups_;  // the first: all that belong to no other
+};
+
+}  // namespace strata::zero3

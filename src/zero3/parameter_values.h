@@ -1,0 +1,24 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <string>
+
+#include "strata/base/number_format.h"
+#include "strata/zero3/unit_layout.h"
+
+namespace strata::zero3 {
+
+/// Checks values that a parameter is to take, and gives them as contiguous fp32 masters on the CPU.
+///
+/// Throws UsageError that names the parameter: for a tensor that is undefined, of another shape, on
+/// the meta device, or of a type that fp32 cannot hold exactly (double, integers, complex, bool);
+/// DataError for a value that is Inf or NaN, or that the weight's format cannot hold.
+[[nodiscard]] torch::Tensor checked_masters(const std::string& parameter,
+                                            const std::vector<std::int64_t>& shape,
+                                            const torch::Tensor& values, Precision precision);
+
+/// Throws UsageError for a type whose numbers fp32 cannot hold exactly.
+void check_scalar_type(const std::string& parameter, torch::ScalarType type);
+
+}  // namespace strata::zero3

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstddef>
+#include <functional>
+#include <vector>
+
+#include "strata/tiering/pinned_slots.h"
+#include "strata/tiering/shard_store.h"
+#include "zero3/state_stream.h"
+#include "zero3/unit.h"
+
+namespace strata::zero3 {
+
+/// Reads and writes what units have at rest, between the hops of training, parameter by parameter.
+/// What rests on nvme passes through the staging slots of training, which must be free: nothing is
+/// being prefetched, no gradient is on its way. Throws UsageError when they are not (one visitor
+/// inside another); IoError, DeadlineExceeded, CorruptData from the disk. Thread: the engine's.
+class StateAccess {
+ public:
+  /// A parameter's index in its unit's layout, and fp32 values of its shape.
+  using Visit = std::function<void(std::size_t parameter, torch::Tensor& values)>;
+
+  /// Either pool may be null, where nothing rests on nvme that would pass through it.
+  StateAccess(tiering::ShardStore* store, tiering::PinnedSlots* fetch_slots,
+              tiering::PinnedSlots* gradient_slots)
+      : store_(store), pools_{fetch_slots, gradient_slots} {}
+
+  /// Shows every master. One is in memory at a time.
+  void read_masters(Unit& unit, const Visit& visit);
+
+  /// Lets `edit` change the masters of the parameters of these indices, in ascending order, and
+  /// writes what it leaves.
+  void edit_masters(Unit& unit, const std::vector<std::size_t>& parameters, const Visit& edit);
+
+  /// What the compute weights of a parameter at rest come to.
+  [[nodiscard]] torch::Tensor weights(Unit& unit, std::size_t parameter);
+
+  /// Shows the gradients of the parameters that have one, as they are at their home.
+  void read_gradients(Unit& unit, const Visit& visit);
+
+ private:
+  struct Lease;
+  [[nodiscard]] Lease lease(const StateFormat& format, const optim_cpu::StateHome& weight,
+                            const optim_cpu::StateHome& master);
+
+  tiering::ShardStore* store_;
+  std::array<tiering::PinnedSlots*, 2> pools_;
+};
+
+}  // namespace strata::zero3

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "strata/base/number_format.h"
+#include "strata/optim_cpu/window_pipeline.h"
+#include "strata/tiering/shard_store.h"
+
+namespace strata::zero3 {
+
+/// Buffers through which the masters of one flat vector pass when they rest on nvme. They serve one
+/// vector at a time: two vectors that are read or written in turn need two of these.
+struct StagingBuffers {
+  std::span<std::byte> weight;  ///< MasterStream::weight_staging_bytes
+  std::span<std::byte> master;  ///< MasterStream::master_staging_bytes; empty for a frozen vector
+};
+
+/// The fp32 masters of one flat vector at rest: read and written range by range, in any order, best
+/// from the start to the end. One piece of the vector is in the buffers at a time; a piece that was
+/// written to goes home when another one is wanted, or with `flush`. Thread: the engine's.
+class MasterStream {
+ public:
+  enum class Start {
+    kZeros,   ///< nothing rests there yet: what is not written becomes zeros
+    kAtRest,  ///< pieces are fetched before they are changed
+  };
+
+  /// Bytes that the buffers need for homes on nvme in chunks of `chunk_bytes`: one or two chunks.
+  [[nodiscard]] static std::uint64_t weight_staging_bytes(const StateFormat& format,
+                                                          std::uint64_t chunk_bytes, bool frozen);
+  [[nodiscard]] static std::uint64_t master_staging_bytes(const StateFormat& format,
+                                                          std::uint64_t chunk_bytes);
+
+  /// Of `count` elements. `master` is empty where the weight is all there is: of frozen parameters
+  /// and in fp32. `store` is null when neither rests on nvme. The homes must outlive the stream.
+  MasterStream(const StateFormat& format, std::uint64_t count, const optim_cpu::StateHome& weight,
+               const optim_cpu::StateHome& master, tiering::ShardStore* store,
+               const StagingBuffers& staging, Start start);
+
+  /// Masters of elements [begin, begin + masters.size()). Throws IoError, DeadlineExceeded,
+  /// CorruptData.
+  void read(std::uint64_t begin, std::span<float> masters);
+  /// What the compute weight at rest comes to, without the rest of the master.
+  void read_weights(std::uint64_t begin, std::span<float> weights);
+  void write(std::uint64_t begin, std::span<const float> masters);
+  /// Sends home what was written.
+  void flush();
+
+ private:
+  struct Home {
+    const optim_cpu::StateHome* home;
+    std::uint64_t element_bytes;
+    std::span<std::byte> staging;
+    [[nodiscard]] bool exists() const { return home->extent || !home->memory.empty(); }
+  };
+
+  /// visit(elements begin, count, weight bytes, master bytes or null) for every piece of a range.
+  template <class Visit>
+  void for_each_piece(std::uint64_t begin, std::uint64_t count, const Visit& visit);
+  void turn_to(std::uint64_t piece);
+  void fetch(const Home& home) const;
+  void flush(const Home& home) const;
+  [[nodiscard]] std::byte* data(const Home& home, std::uint64_t element) const;
+  [[nodiscard]] std::uint64_t piece_end() const;
+
+  StateFormat format_;
+  std::uint64_t count_;
+  Home weight_, master_;
+  tiering::ShardStore* store_;
+  std::uint64_t piece_elements_;
+  Start start_;
+  std::uint64_t piece_begin_;  // of the piece in the buffers; count_ when there is none
+  bool changed_ = false;
+};
+
+}  // namespace strata::zero3
