@@ -1,7 +1,8 @@
 # Finds the LibTorch to build with and names its prefix in LIBTORCH_PREFIX.
 #
-# Order: -DLIBTORCH=DIR, $STRATA_TORCH, $LIBTORCH, Torch_DIR, CMAKE_PREFIX_PATH, the environment that
-# tools/setup.sh made in .deps, the torch package of the python3 on PATH, the system's own prefixes.
+# -DLIBTORCH=DIR, and no other where that is given. Or else the first of: $STRATA_TORCH, $LIBTORCH,
+# Torch_DIR, CMAKE_PREFIX_PATH, the environment that tools/setup.sh made in .deps, the torch package
+# of the python3 on PATH, the system's own prefixes.
 # A prefix is a directory that holds include/ and lib/: an unpacked LibTorch or the torch package.
 # A LibTorch older than LIBTORCH_VERSION_MIN is passed over, and LIBTORCH_PASSED_OVER says so.
 #
@@ -36,21 +37,47 @@ function(libtorch_of_python python result)
   endif()
 endfunction()
 
-function(libtorch_find)
+# The prefix of a LibTorch whose TorchConfig.cmake is in `torch_dir`, or "" where there is none.
+function(libtorch_of_torch_dir torch_dir result)
+  set(${result} "" PARENT_SCOPE)
+  foreach(up ../../.. ../../../..)  # of share/cmake/Torch, and of lib/<architecture>/cmake/Torch
+    get_filename_component(prefix "${torch_dir}/${up}" ABSOLUTE)
+    libtorch_version(${prefix} version)
+    if(version)
+      set(${result} ${prefix} PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+endfunction()
+
+# Where a LibTorch may be that nobody named with -DLIBTORCH, the likeliest first.
+function(libtorch_candidates result)
   get_filename_component(project "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/.." ABSOLUTE)
   libtorch_of_python(${project}/.deps/venv/bin/python of_deps)
   libtorch_of_python(python3 of_path)
   string(REPLACE ":" ";" env_prefixes "$ENV{CMAKE_PREFIX_PATH}")
   set(given)
-  foreach(dir ${Torch_DIR} $ENV{Torch_DIR})
-    list(APPEND given ${dir}/../../..)
+  foreach(dir "${Torch_DIR}" "$ENV{Torch_DIR}")
+    if(dir)
+      libtorch_of_torch_dir(${dir} prefix)
+      list(APPEND given ${prefix})
+    endif()
   endforeach()
   foreach(dir ${CMAKE_PREFIX_PATH} ${env_prefixes})
     list(APPEND given ${dir} ${dir}/../..)  # the second: torch.utils.cmake_prefix_path
   endforeach()
+  set(${result} $ENV{STRATA_TORCH} $ENV{LIBTORCH} ${given} ${of_deps} ${of_path}
+                /opt/libtorch /usr/local /usr PARENT_SCOPE)
+endfunction()
+
+function(libtorch_find)
+  if(LIBTORCH)
+    set(candidates ${LIBTORCH})
+  else()
+    libtorch_candidates(candidates)
+  endif()
   set(passed_over)
-  foreach(dir ${LIBTORCH} $ENV{STRATA_TORCH} $ENV{LIBTORCH} ${given} ${of_deps} ${of_path}
-              /opt/libtorch /usr/local /usr)
+  foreach(dir ${candidates})
     get_filename_component(prefix "${dir}" ABSOLUTE)
     libtorch_version(${prefix} version)
     if(version AND version VERSION_LESS LIBTORCH_VERSION_MIN)
@@ -59,18 +86,19 @@ function(libtorch_find)
       set(LIBTORCH_PREFIX ${prefix} PARENT_SCOPE)
       set(LIBTORCH_VERSION ${version} PARENT_SCOPE)
       break()
+    elseif(LIBTORCH)
+      list(APPEND passed_over "${prefix} (no LibTorch)")
     endif()
   endforeach()
   list(JOIN passed_over ", " passed_over)
   set(LIBTORCH_PASSED_OVER "${passed_over}" PARENT_SCOPE)
 endfunction()
 
-libtorch_find()
-
 if(CMAKE_SCRIPT_MODE_FILE STREQUAL CMAKE_CURRENT_LIST_FILE)
+  libtorch_find()
   if(NOT LIBTORCH_PREFIX)
     message(FATAL_ERROR "no LibTorch ${LIBTORCH_VERSION_MIN} or newer found; "
-                        "passed over as too old: [${LIBTORCH_PASSED_OVER}]")
+                        "passed over: [${LIBTORCH_PASSED_OVER}]")
   endif()
   execute_process(COMMAND ${CMAKE_COMMAND} -E echo "${LIBTORCH_PREFIX}")
 endif()

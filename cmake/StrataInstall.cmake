@@ -23,8 +23,9 @@ function(strata_install_package)
   install(EXPORT StrataCoreTargets NAMESPACE strata:: DESTINATION ${STRATA_CMAKE_DIR})
   if(TARGET strata_zero3)
     install(EXPORT StrataTorchTargets NAMESPACE strata:: DESTINATION ${STRATA_CMAKE_DIR})
-    install(FILES ${PROJECT_SOURCE_DIR}/cmake/StrataTorch.cmake
-                  ${PROJECT_SOURCE_DIR}/cmake/FindLibTorch.cmake DESTINATION ${STRATA_CMAKE_DIR})
+    install(FILES ${PROJECT_SOURCE_DIR}/cmake/StrataPackageTorch.cmake
+                  ${PROJECT_SOURCE_DIR}/cmake/FindLibTorch.cmake
+                  ${PROJECT_SOURCE_DIR}/cmake/LibTorchTarget.cmake DESTINATION ${STRATA_CMAKE_DIR})
   endif()
   configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/StrataConfig.cmake.in
     ${CMAKE_CURRENT_BINARY_DIR}/StrataConfig.cmake INSTALL_DESTINATION ${STRATA_CMAKE_DIR})
@@ -32,5 +33,7 @@ function(strata_install_package)
                                    COMPATIBILITY SameMinorVersion)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/StrataConfig.cmake
                 ${CMAKE_CURRENT_BINARY_DIR}/StrataConfigVersion.cmake
+                ${PROJECT_SOURCE_DIR}/cmake/StrataPackageSystem.cmake
+                ${PROJECT_SOURCE_DIR}/cmake/StrataPackageUse.cmake
           DESTINATION ${STRATA_CMAKE_DIR})
 endfunction()
