@@ -93,6 +93,33 @@ class Fio(program.ProgramTest):
                 self.assertGreater(job["read"]["total_ios"] + job["write"]["total_ios"], 0)
                 self.assertEqual(list(self.disk.iterdir()) + list(other.iterdir()), [])
 
+    def test_a_plan_takes_what_fio_writes(self) -> None:
+        """Two jobs that read at once, then one that writes; in each of fio's forms of output."""
+        jobs = self.space / "jobs.fio"
+        jobs.write_text(f"[global]\ndirectory={self.disk}\nsize=4M\nbs=64k\nunlink=1\n"
+                        "rw=read\nioengine=psync\niodepth=4\n"  # of which fio says a note
+                        "[reads]\nnumjobs=2\n[writes]\nstonewall\nrw=write\n")
+        for words in (["json"], ["json+"], ["normal,json"], ["json", "--group_reporting"]):
+            with self.subTest(words=words):
+                output = self.space / "fio.json"
+                with output.open("wb") as file:
+                    subprocess.run(["fio", f"--output-format={words[0]}", *words[1:], jobs],
+                                   stdout=file, stderr=file, timeout=120, check=True)
+                text = output.read_text()
+                found = json.JSONDecoder().raw_decode(text, text.index("\n{") + 1)[0]
+                read, write = (sum(job[direction]["bw_bytes"] for job in found["jobs"])
+                               for direction in ("read", "write"))
+                planned = self.bench("plan", "--params=7B", f"--from={output}", "--format=json")
+                self.assertEqual(planned.returncode, DONE, planned.stderr)
+                self.assertEqual(planned.stderr, "")
+                speeds = json.loads(planned.stdout)["speeds"]
+                self.assertAlmostEqual(speeds["read_bytes_per_second"], read, delta=1)
+                self.assertAlmostEqual(speeds["write_bytes_per_second"], write, delta=1)
+                output.write_text("fio: io_u error on file x: Input/output error\n" + text)
+                planned = self.bench("plan", "--params=7B", f"--from={output}")
+                self.assertEqual(planned.returncode, DONE)
+                self.assertIn("io_u error", planned.stderr)
+
 
 if __name__ == "__main__":
     if shutil.which("fio") is None:

@@ -61,7 +61,7 @@ TEST_F(TuneOutcomeTest, TheJsonHasTheSectionsAndIsWhatAPlanReads) {
   const auto json = nlohmann::json::parse(text);
   EXPECT_EQ(json["aio"]["block_size"], outcome_.search.best.setting.block_bytes);
   EXPECT_EQ(json["points"].size(), outcome_.search.points.size());
-  const DiskSpeeds speeds = speeds_in_result(text, "tune.json");
+  const DiskSpeeds speeds = speeds_in_result(text, "tune.json").speeds;
   EXPECT_DOUBLE_EQ(speeds.read, outcome_.search.best.speeds.read);
   EXPECT_NEAR(speeds.mu(), outcome_.search.best.speeds.mu(), 1e-9);
 }

@@ -161,14 +161,15 @@ Json strata_json(const Report& report) {
   return json;
 }
 
-Json job_json(const Report& report) {
+/// `group`: jobs that ran one after the other are of different groups.
+Json job_json(const Report& report, std::size_t group) {
   const PointResult& result = report.result;
   const std::uint64_t errors = result.read.errors + result.write.errors;
   const auto share = [&](double cpu) {
     return result.seconds > 0 ? 100 * cpu / result.seconds : 0;
   };
   return {{"jobname", name_of(result.point.workload)},
-          {"groupid", 0},
+          {"groupid", group},
           {"error", errors > 0 ? EIO : 0},
           {"eta", 0},
           {"elapsed", static_cast<std::uint64_t>(std::ceil(result.seconds))},
@@ -230,7 +231,10 @@ std::string to_json(std::span<const Report> reports, int indent) {
             {"time", date_text(std::chrono::system_clock::to_time_t(time))},
             {"global options", Json::object()}};
   json["jobs"] = Json::array();
-  for (const Report& report : reports) json["jobs"].push_back(job_json(report));
+  for (const Report& report : reports) {
+    const std::size_t group = json["jobs"].size();
+    json["jobs"].push_back(job_json(report, group));
+  }
   json["disk_util"] = disk_util_json(reports);
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }

@@ -1,11 +1,12 @@
 #include "measured_speeds.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "fio_speeds.h"
+#include "json_in_text.h"
 #include "strata/base/error.h"
 
 namespace strata::bench {
@@ -20,42 +21,54 @@ DiskSpeeds speeds_of_tune(const Json& chosen) {
           .mixed_write = chosen.at("mixed_write_bytes_per_second")};
 }
 
-DiskSpeeds speeds_of_jobs(const Json& jobs) {
-  DiskSpeeds speeds;
-  for (const Json& job : jobs) {
-    const std::string workload = job.at("job options").value("rw", "");
-    const double read = job.at("read").at("bw_bytes");
-    const double write = job.at("write").at("bw_bytes");
-    if (workload == "read") speeds.read = std::max(speeds.read, read);
-    if (workload == "write") speeds.write = std::max(speeds.write, write);
-    const bool is_mix = workload == "rw" || workload == "readwrite";
-    if (is_mix && read + write > speeds.mixed_read + speeds.mixed_write) {
-      speeds.mixed_read = read;
-      speeds.mixed_write = write;
-    }
+/// What fio complained about, the first times.
+std::vector<std::string> complaints(const JsonInText& text, const std::string& name) {
+  constexpr std::size_t kShown = 3;
+  std::vector<std::string> warnings;
+  std::size_t count = 0;
+  for (const std::string& line : text.lines) {
+    if (!is_complaint(line)) continue;
+    if (++count <= kShown) warnings.push_back(name + ": fio says: " + line);
   }
-  return speeds;
+  if (count > kShown) {
+    warnings.push_back(name + ": and " + std::to_string(count - kShown) + " more such lines");
+  }
+  return warnings;
 }
 
 }  // namespace
 
-DiskSpeeds speeds_in_result(std::string_view text, const std::string& name) {
-  DiskSpeeds speeds;
+MeasuredSpeeds speeds_in_result(std::string_view text, const std::string& name) {
+  const JsonInText found = find_json(text, name);
+  const Json& result = found.objects.back();
+  MeasuredSpeeds measured{.speeds = {}, .warnings = complaints(found, name)};
+  if (found.objects.size() > 1) {
+    measured.warnings.push_back(name + ": holds " + std::to_string(found.objects.size()) +
+                                " results one after the other; the last one is taken");
+  }
   try {
-    const Json json = Json::parse(text);
-    speeds =
-        json.contains("chosen") ? speeds_of_tune(json["chosen"]) : speeds_of_jobs(json.at("jobs"));
+    if (result.contains("chosen")) {
+      measured.speeds = speeds_of_tune(result["chosen"]);
+    } else {
+      measured.speeds = speeds_of_fio(result);
+      for (const std::string& failed : failed_jobs(result)) {
+        measured.warnings.push_back(name + ": " + failed);
+      }
+    }
   } catch (const Json::exception& error) {
     throw DataError(name +
                     ": not a result of ds_nvme_bench (--format=json) or fio: " + error.what());
   }
-  if (speeds.read > 0 && speeds.write > 0) return speeds;
-  throw DataError(name + ": has no sequential " + (speeds.read > 0 ? "write" : "read") +
-                  "; a plan needs both directions, as `ds_nvme_bench tune DIR --format=json` "
-                  "measures them");
+  const DiskSpeeds& speeds = measured.speeds;
+  if (speeds.read > 0 && speeds.write > 0) return measured;
+  std::string message = name + ": has no sequential " + (speeds.read > 0 ? "write" : "read") +
+                        "; a plan needs both directions, as `ds_nvme_bench tune DIR --format=json` "
+                        "measures them";
+  for (const std::string& warning : measured.warnings) message += "\n" + warning;
+  throw DataError(message);
 }
 
-DiskSpeeds speeds_from_file(const std::filesystem::path& path) {
+MeasuredSpeeds speeds_from_file(const std::filesystem::path& path) {
   const auto type = std::filesystem::status(path).type();
   if (type == std::filesystem::file_type::character || type == std::filesystem::file_type::block) {
     throw ConfigError(path.string() + " is a device, not a result; measure a directory on it");

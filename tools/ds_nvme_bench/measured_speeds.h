@@ -3,18 +3,27 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "disk_time.h"
 
 namespace strata::bench {
 
+/// What a result says.
+struct MeasuredSpeeds {
+  DiskSpeeds speeds;
+  std::vector<std::string> warnings;  ///< what speaks against trusting it, each with `name`
+};
+
 /// The speeds in a result of this program: what `tune --format=json` chose, or the fastest of each
-/// direction of `run` and of the overview in fio's format (theirs and fio's own). Without a mixed
-/// measurement the directions do not overlap. `name` is for messages.
-/// Throws DataError for anything else, or when a direction was not measured.
-[[nodiscard]] DiskSpeeds speeds_in_result(std::string_view json, const std::string& name);
+/// direction of `run` and of the overview in fio's format (theirs and fio's own, json+ too).
+/// Without a mixed measurement the directions do not overlap. Lines around the JSON are passed
+/// over, and errors among them are warnings. Of several results in a row (--status-interval) the
+/// last counts. `name` is for messages. Throws DataError for anything else, for a result that ends
+/// too early, or when a direction was not measured.
+[[nodiscard]] MeasuredSpeeds speeds_in_result(std::string_view text, const std::string& name);
 
 /// Of a file; throws IoError too.
-[[nodiscard]] DiskSpeeds speeds_from_file(const std::filesystem::path& path);
+[[nodiscard]] MeasuredSpeeds speeds_from_file(const std::filesystem::path& path);
 
 }  // namespace strata::bench

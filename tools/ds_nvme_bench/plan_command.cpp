@@ -137,7 +137,9 @@ Basis basis_of(const PlanOptions& options, const Console& console) {
         *options.read_speed * 1e9, *options.write_speed * 1e9, options.mu.value_or(0));
     basis.source = "as given";
   } else if (options.from) {
-    basis.input.speeds = speeds_from_file(*options.from);
+    const MeasuredSpeeds measured = speeds_from_file(*options.from);
+    for (const std::string& warning : measured.warnings) console.log.warning(warning);
+    basis.input.speeds = measured.speeds;
     basis.source = "from " + options.from->string();
   } else {
     Session session(options.target, {{.workload = Workload::kReadWrite}}, console);
