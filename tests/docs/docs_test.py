@@ -26,6 +26,12 @@ class Readme(unittest.TestCase):
             with self.subTest(path):
                 self.assertTrue((REPOSITORY / path).exists())
 
+    def test_lists_the_packages_that_find_package_names_when_they_are_missing(self):
+        named = set(re.findall(r"[\w.-]+-dev\b", text_of("cmake/StrataPackageSystem.cmake")))
+        (line,) = re.findall(r"apt-get install (pkg-config .*)", text_of("README.md"))
+        # The C library's comes with any compiler.
+        self.assertEqual(set(line.split()) - {"pkg-config"}, named - {"libc6-dev"})
+
 
 class Links(unittest.TestCase):
     def test_lead_to_files(self):
