@@ -42,7 +42,7 @@ DsConfig DsConfig::from_file(const std::filesystem::path& path) {
 DsConfig DsConfig::from_text(std::string_view text, std::string name) {
   DsConfig config;
   config.name = std::move(name);
-  DsConfigReader(config).read(JsonValue::parse(text, config.name, JsonRole::kConfig, kLimits));
+  DsConfigReader(config).read(JsonValue::parse(text, config.name, JsonRole::kHjsonConfig, kLimits));
   return config;
 }
 

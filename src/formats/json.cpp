@@ -58,8 +58,8 @@ std::string_view name_of(JsonType type) {
 }
 
 void detail::throw_json_error(JsonRole role, const std::string& message) {
-  if (role == JsonRole::kConfig) throw ConfigError(message);
-  throw DataError(message);
+  if (role == JsonRole::kData) throw DataError(message);
+  throw ConfigError(message);
 }
 
 JsonValue::JsonValue(std::shared_ptr<const detail::JsonDocument> document, const JsonNode* node)
@@ -70,7 +70,16 @@ JsonValue JsonValue::parse(std::string_view text, std::string name, JsonRole rol
   auto document = std::make_shared<detail::JsonDocument>();
   document->name = std::move(name);
   document->role = role;
-  detail::parse_json(text, limits, *document);
+  if (text.size() > limits.bytes_max) {
+    detail::throw_json_error(role, document->name + ": " + std::to_string(text.size()) +
+                                       " bytes of JSON, at most " +
+                                       std::to_string(limits.bytes_max) + " are read");
+  }
+  if (role == JsonRole::kHjsonConfig) {
+    detail::parse_hjson(text, limits, *document);
+  } else {
+    detail::parse_json(text, limits, *document);
+  }
   const JsonNode* const root = &document->nodes.front();
   return {std::move(document), root};
 }

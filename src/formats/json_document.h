@@ -34,7 +34,8 @@ struct JsonDocument {
 /// Throws the error type of `role`.
 [[noreturn]] void throw_json_error(JsonRole role, const std::string& message);
 
-/// Fills `document.nodes`; name and role are set.
+/// Fill `document.nodes`; name and role are set, and the text is no longer than the limits say.
 void parse_json(std::string_view text, const JsonLimits& limits, JsonDocument& document);
+void parse_hjson(std::string_view text, const JsonLimits& limits, JsonDocument& document);
 
 }  // namespace strata::formats::detail

@@ -1,26 +1,24 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <unordered_set>
 
 #include "formats/json_document.h"
-#include "formats/quote.h"
+#include "formats/json_tree.h"
 
 namespace strata::formats::detail {
 namespace {
 
 /// Place of the last character that the lexer has taken. After a number that is one too many, and
 /// it may be a line feed: a line feed counts to the line it ends.
-struct TextPosition {
-  std::uint32_t line = 1;
-  std::uint32_t column = 0;
+struct LexerPosition {
+  TextPosition text;
   bool line_ended = false;
 
   void take(char c) {
     if (line_ended) {
-      ++line;
-      column = 0;
+      ++text.line;
+      text.column = 0;
     }
-    ++column;
+    ++text.column;
     line_ended = c == '\n';
   }
 };
@@ -36,7 +34,7 @@ class CountingIterator {
   using reference = const char&;
   // NOLINTEND(readability-identifier-naming)
 
-  CountingIterator(const char* at, TextPosition* position) : at_(at), position_(position) {}
+  CountingIterator(const char* at, LexerPosition* position) : at_(at), position_(position) {}
   reference operator*() const { return *at_; }
   CountingIterator& operator++() {
     position_->take(*at_++);
@@ -47,17 +45,16 @@ class CountingIterator {
 
  private:
   const char* at_;
-  TextPosition* position_;
+  LexerPosition* position_;
 };
 
-/// Builds the nodes from the parser's events and refuses what the limits forbid before it is
-/// stored.
+/// Hands the parser's events to the tree.
 class TreeBuilder {
  public:
   using Json = nlohmann::json;
 
-  TreeBuilder(const JsonLimits& limits, const TextPosition& position, JsonDocument& document)
-      : limits_(limits), position_(position), document_(document) {}
+  TreeBuilder(const JsonLimits& limits, const LexerPosition& position, JsonDocument& document)
+      : tree_(limits, document), position_(position), document_(document) {}
 
   bool null() { return add(JsonType::kNull, std::monostate{}); }
   bool boolean(bool value) { return add(JsonType::kBoolean, value); }
@@ -78,9 +75,7 @@ class TreeBuilder {
   bool end_array() { return close(); }
 
   bool key(std::string& name) {
-    if (!open_.back().keys.insert(name).second) fail("the key " + quote(name) + " stands twice");
-    key_ = std::move(name);
-    key_line_ = position_.line;
+    tree_.key(std::move(name), position_.text);
     return true;
   }
 
@@ -103,68 +98,33 @@ class TreeBuilder {
  private:
   static constexpr std::size_t kMessageMax = 200;
 
-  /// An object or array that is not closed yet.
-  struct OpenValue {
-    JsonNode* node;
-    std::unordered_set<std::string> keys;
-  };
-
   template <class Value>
   bool add(JsonType type, Value&& value) {
-    if (document_.nodes.size() >= limits_.values_max) {
-      fail("more than " + std::to_string(limits_.values_max) + " values");
-    }
-    JsonNode& node = document_.nodes.emplace_back();
-    node.type = type;
-    node.value = std::forward<Value>(value);
-    node.line = position_.line;
-    if (open_.empty()) return true;
-    JsonNode* const parent = open_.back().node;
-    node.parent = parent;
-    if (parent->type == JsonType::kObject) {
-      node.key = std::move(key_);
-      node.line = key_line_;
-    }
-    std::get<JsonNode::Children>(parent->value).push_back(&node);
+    tree_.add(type, std::forward<Value>(value), position_.text);
     return true;
   }
 
   bool open(JsonType type) {
-    if (open_.size() >= limits_.depth_max) {
-      fail("nested deeper than " + std::to_string(limits_.depth_max) + " levels");
-    }
-    add(type, JsonNode::Children{});
-    open_.push_back({&document_.nodes.back(), {}});
+    tree_.open(type, position_.text);
     return true;
   }
 
   bool close() {
-    open_.pop_back();
+    tree_.close();
     return true;
   }
 
-  [[noreturn]] void fail(const std::string& why) const {
-    throw_json_error(document_.role, document_.name + ":" + std::to_string(position_.line) + ":" +
-                                         std::to_string(position_.column) + ": " + why);
-  }
+  [[noreturn]] void fail(const std::string& why) const { fail_at(document_, position_.text, why); }
 
-  const JsonLimits& limits_;
-  const TextPosition& position_;
+  JsonTree tree_;
+  const LexerPosition& position_;
   JsonDocument& document_;
-  std::vector<OpenValue> open_;
-  std::string key_;
-  std::uint32_t key_line_ = 0;
 };
 
 }  // namespace
 
 void parse_json(std::string_view text, const JsonLimits& limits, JsonDocument& document) {
-  if (text.size() > limits.bytes_max) {
-    throw_json_error(document.role, document.name + ": " + std::to_string(text.size()) +
-                                        " bytes of JSON, at most " +
-                                        std::to_string(limits.bytes_max) + " are read");
-  }
-  TextPosition position;
+  LexerPosition position;
   TreeBuilder builder(limits, position, document);
   nlohmann::json::sax_parse(CountingIterator(text.data(), &position),
                             CountingIterator(text.data() + text.size(), &position), &builder);

@@ -19,8 +19,10 @@ enum class JsonType { kNull, kBoolean, kInteger, kNumber, kString, kArray, kObje
 /// "a boolean", "an object", ...: for messages.
 [[nodiscard]] std::string_view name_of(JsonType type);
 
-/// What a text is, which decides the type of its errors: ConfigError or DataError.
-enum class JsonRole { kConfig, kData };
+/// What a text is, which decides the type of its errors (DataError of kData, else ConfigError) and
+/// how it is written: kHjsonConfig is Hjson (https://hjson.github.io), in which DeepSpeed reads its
+/// config; the others are strict JSON.
+enum class JsonRole { kConfig, kData, kHjsonConfig };
 
 /// Bounds that hold before memory is taken.
 struct JsonLimits {
@@ -46,6 +48,16 @@ class JsonValue {
   /// Parses the whole of `text`. `name` (a file's name) begins every message. Refuses what is not
   /// strict JSON in UTF-8 (comments, trailing commas, NaN), duplicate keys, and texts beyond the
   /// limits.
+  ///
+  /// Hjson is wider than JSON, every text of which means the same in it:
+  ///   - comments begin with # or // and end with their line, or stand between /* and */;
+  ///   - commas between values may be left out, and one may follow the last;
+  ///   - the braces of the outermost object may be left out;
+  ///   - keys without white space, comma, colon, brackets and braces need no quotes;
+  ///   - text may stand in single quotes, or over several lines in triple ones: '''text''';
+  ///   - text without quotes reaches to the end of its line, comma and comment included. A number,
+  ///     true, false or null is no text when a comma, bracket, brace or comment follows it.
+  /// A text without any value is refused, so that an empty file is not a config.
   [[nodiscard]] static JsonValue parse(std::string_view text, std::string name, JsonRole role,
                                        const JsonLimits& limits = {});
 
