@@ -11,6 +11,7 @@ namespace strata::formats {
 namespace {
 
 constexpr JsonLimits kLimits = {};
+constexpr std::int64_t kMicroBatch = 8;  // per_device_train_batch_size of transformers' Trainer
 
 using Wide = __int128;  // holds every product of three batch sizes
 
@@ -53,7 +54,7 @@ void DsConfig::resolve_batch(int world_size) {
   if (world_size < 1) throw UsageError("resolve_batch: a world of " + std::to_string(world_size));
 
   if (total == 0) {
-    if (micro == 0) micro = 1;
+    if (micro == 0) micro = kMicroBatch;
     if (steps == 0) steps = 1;
     const Wide product = Wide{micro} * steps * world_size;
     if (product > INT64_MAX) throw ConfigError(name + ": train_batch_size is beyond 2^63");

@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "formats/config_scalar.h"
 #include "strata/formats/json.h"
 
 namespace strata::formats {
@@ -36,12 +37,14 @@ constexpr std::uint32_t kObject = bit(JsonType::kObject);
 constexpr std::uint32_t kNull = bit(JsonType::kNull);
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kBelowOne = 1.0 - std::numeric_limits<double>::epsilon() / 2;
+constexpr std::int64_t kStepsMax = std::int64_t{1} << 53;  // exact in a double
 constexpr double kAboveZero = std::numeric_limits<double>::denorm_min();
 
 constexpr std::array<std::string_view, 5> kOptimizerTypes = {"Adam", "AdamW", "SGD", "Adagrad",
                                                              "Lion"};
-constexpr std::array<std::string_view, 4> kSchedulerTypes = {"", "WarmupLR", "WarmupDecayLR",
-                                                             "WarmupCosineLR"};
+constexpr std::array<std::string_view, 6> kSchedulerTypes = {
+    "", "WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest"};
 constexpr std::array<std::string_view, 2> kWarmupTypes = {"log", "linear"};
 constexpr std::array<std::string_view, 3> kDevices = {"none", "cpu", "nvme"};
 constexpr std::array<std::string_view, 4> kIoEngines = {"auto", "io_uring", "libaio", "threads"};
@@ -76,12 +79,60 @@ bool ending_schedule(const DsConfig& config) { return config.scheduler.ends(); }
 bool cosine_schedule(const DsConfig& config) {
   return config.scheduler.type == SchedulerType::kWarmupCosineLR;
 }
+bool one_cycle(const DsConfig& config) { return config.scheduler.type == SchedulerType::kOneCycle; }
+bool range_test(const DsConfig& config) {
+  return config.scheduler.type == SchedulerType::kLRRangeTest;
+}
+bool warmup_schedule(const DsConfig& config) {
+  return any_schedule(config) && !one_cycle(config) && !range_test(config);
+}
 bool rate_schedule(const DsConfig& config) {
-  return any_schedule(config) && !cosine_schedule(config);
+  return warmup_schedule(config) && !cosine_schedule(config);
+}
+
+// ---- sections that ask for nothing -------------------------------------------------------------
+
+std::optional<JsonValue> member(const JsonValue& value, std::string_view name) {
+  return value.is(JsonType::kObject) ? value.find(name) : std::nullopt;
+}
+
+/// The sections that are off until they say otherwise.
+bool is_not_enabled(const JsonValue& section) {
+  const auto enabled = member(section, "enabled");
+  return section.is(JsonType::kObject) && (!enabled || !bool_of(*enabled));
+}
+
+/// The sections that are on unless they say otherwise.
+bool is_disabled(const JsonValue& section) {
+  const auto enabled = member(section, "enabled");
+  return enabled && !bool_of(*enabled);
+}
+
+/// compression_training has a section for each method, each with settings that its groups share.
+bool compresses_nothing(const JsonValue& section) {
+  if (!section.is(JsonType::kObject)) return false;
+  for (const auto& [name, method] : section.members()) {
+    const auto shared = member(method, "shared_parameters");
+    if (!is_disabled(shared ? *shared : method)) return false;
+  }
+  return true;
+}
+
+bool is_one_way(const JsonValue& section) {
+  const auto ways = member(section, "autotp_size");
+  if (ways) return int64_of(*ways) <= 1;
+  return is_disabled(section) || (section.is(JsonType::kObject) && section.members().empty());
+}
+
+/// keep_in_fp32_modules: "auto" are lists of transformers' models, which no LibTorch module has.
+bool names_no_module(const JsonValue& value) {
+  if (value.is(JsonType::kArray)) return value.elements().empty();
+  return value.is(JsonType::kString) && value.as_string() == "auto";
 }
 
 constexpr NumberField not_negative(FieldOf<double> field) { return {field, 0, kInfinity}; }
 constexpr NumberField positive(FieldOf<double> field) { return {field, kAboveZero, kInfinity}; }
+constexpr NumberField below_one(FieldOf<double> field) { return {field, 0, kBelowOne}; }
 constexpr NumberField ratio(FieldOf<double> field) { return {field, 0, 1}; }
 constexpr IntegerField whole(FieldOf<std::int64_t> field, std::int64_t min,
                              std::int64_t max = INT64_MAX) {
@@ -105,8 +156,15 @@ constexpr ConfigKey unused(std::string_view path, std::uint32_t types) {
 constexpr ConfigKey only_false(std::string_view path, std::string_view advice) {
   return key(path, OnlyFalse{advice});
 }
-constexpr ConfigKey refused(std::string_view path, std::string_view advice) {
-  return key(path, Refused{advice});
+constexpr ConfigKey only_true(std::string_view path, std::string_view advice) {
+  return key(path, OnlyTrue{advice});
+}
+constexpr ConfigKey only(double value, std::string_view path, std::string_view advice) {
+  return key(path, OnlyNumber{value, advice});
+}
+constexpr ConfigKey refused(std::string_view path, std::string_view advice,
+                            bool (*is_off)(const JsonValue&) = nullptr) {
+  return key(path, Refused{advice, is_off});
 }
 
 using C = DsConfig;
@@ -120,12 +178,21 @@ using T = StrataConfig;
 
 constexpr ConfigKey kKeys[] = {
     // batch and progress
-    key("train_batch_size", size_or_auto(at<&C::train_batch_size>)).or_auto(),
+    key("train_batch_size", size_or_auto(at<&C::train_batch_size>)).or_auto().or_null(),
     key("train_micro_batch_size_per_gpu", size_or_auto(at<&C::train_micro_batch_size_per_gpu>))
-        .or_auto(),
-    key("gradient_accumulation_steps", size_or_auto(at<&C::gradient_accumulation_steps>)).or_auto(),
-    key("steps_per_print", size_or_auto(at<&C::steps_per_print>)).or_auto().or_null(),
-    key("gradient_clipping", not_negative(at<&C::gradient_clipping>)).or_auto(),
+        .or_auto()
+        .or_null(),
+    key("gradient_accumulation_steps", size_or_auto(at<&C::gradient_accumulation_steps>))
+        .or_auto()
+        .or_null(),
+    key("steps_per_print", IntegerField{.field = at<&C::steps_per_print>,
+                                        .min = 1,
+                                        .max = INT32_MAX,
+                                        .zero_is_auto = true,
+                                        .infinity_is_max = true})
+        .or_auto()
+        .or_null(),
+    key("gradient_clipping", not_negative(at<&C::gradient_clipping>)).or_auto().or_bool(),
 
     // optimizer
     key("optimizer.type", choice<&C::optimizer, &O::type>(kOptimizerTypes)),
@@ -148,11 +215,21 @@ constexpr ConfigKey kKeys[] = {
     key("optimizer.params.lr_decay", not_negative(at<&C::optimizer, &O::lr_decay>))
         .only_for(is_adagrad),
     key("optimizer.params.initial_accumulator_value",
-        OnlyZero{"the sums of squares begin at nothing"})
+        OnlyNumber{0, "the sums of squares begin at nothing"})
         .only_for(is_adagrad),
-    unused("optimizer.params.torch_adam", kBool),
-    unused("optimizer.params.fp32_optimizer_states", kBool),
+    // Of torch_adam the reader takes the default of weight_decay; the rest is the same arithmetic.
+    unused("optimizer.params.torch_adam", kBool).only_for(is_adam),
+    only_true("optimizer.params.fp32_optimizer_states",
+              "write \"strata\": {\"states\": {\"moments\": \"bf16\"}} at the top of the file for "
+              "moments of 16 bits")
+        .only_for(is_adam),
     only_false("optimizer.params.amsgrad", "AMSGrad is not implemented"),
+    only_false("optimizer.params.maximize", "the loss is minimized; change its sign"),
+    unused("optimizer.params.foreach", kBool | kNull),
+    unused("optimizer.params.fused", kBool | kNull),
+    unused("optimizer.params.capturable", kBool),
+    unused("optimizer.params.differentiable", kBool),
+    unused("optimizer.params.set_grad_none", kBool),
     refused("optimizer.params.max_grad_norm",
             "write gradient_clipping at the top of the file instead"),
     unused("optimizer.legacy_fusion", kBool),
@@ -169,9 +246,10 @@ constexpr ConfigKey kKeys[] = {
         .only_for(rate_schedule),
     key("scheduler.params.warmup_num_steps", whole(at<&C::scheduler, &S::warmup_num_steps>, 0))
         .or_auto([](C& c) { c.scheduler.warmup_num_steps = 0; })
-        .only_for(any_schedule),
+        .only_for(warmup_schedule),
     key("scheduler.params.warmup_type", choice<&C::scheduler, &S::warmup_type>(kWarmupTypes))
-        .only_for(any_schedule),
+        .or_auto()
+        .only_for(warmup_schedule),
     key("scheduler.params.total_num_steps", size_or_auto(at<&C::scheduler, &S::total_num_steps>))
         .or_auto()
         .only_for(ending_schedule),
@@ -181,7 +259,51 @@ constexpr ConfigKey kKeys[] = {
     key("scheduler.params.cos_min_ratio", ratio(at<&C::scheduler, &S::cos_min_ratio>))
         .or_auto()
         .only_for(cosine_schedule),
-    unused("scheduler.params.last_batch_iteration", kWhole),
+    key("scheduler.params.cycle_min_lr", not_negative(at<&C::scheduler, &S::cycle_min_lr>))
+        .only_for(one_cycle),
+    key("scheduler.params.cycle_max_lr", not_negative(at<&C::scheduler, &S::cycle_max_lr>))
+        .only_for(one_cycle),
+    key("scheduler.params.decay_lr_rate", not_negative(at<&C::scheduler, &S::decay_lr_rate>))
+        .only_for(one_cycle),
+    key("scheduler.params.cycle_first_step_size",
+        whole(at<&C::scheduler, &S::cycle_first_step_size>, 1, kStepsMax))
+        .only_for(one_cycle),
+    key("scheduler.params.cycle_second_step_size",
+        OptionalIntegerField{at<&C::scheduler, &S::cycle_second_step_size>, 0})
+        .or_null()
+        .only_for(one_cycle),
+    key("scheduler.params.cycle_first_stair_count",
+        whole(at<&C::scheduler, &S::cycle_first_stair_count>, 0))
+        .only_for(one_cycle),
+    key("scheduler.params.cycle_second_stair_count",
+        OptionalIntegerField{at<&C::scheduler, &S::cycle_second_stair_count>, 0})
+        .or_null()
+        .only_for(one_cycle),
+    key("scheduler.params.decay_step_size", whole(at<&C::scheduler, &S::decay_step_size>, 0))
+        .only_for(one_cycle),
+    key("scheduler.params.cycle_momentum", BoolField{at<&C::scheduler, &S::cycle_momentum>})
+        .only_for(one_cycle),
+    key("scheduler.params.cycle_min_mom", below_one(at<&C::scheduler, &S::cycle_min_mom>))
+        .only_for(one_cycle),
+    key("scheduler.params.cycle_max_mom", below_one(at<&C::scheduler, &S::cycle_max_mom>))
+        .only_for(one_cycle),
+    only(0, "scheduler.params.decay_mom_rate", "a momentum that grows without end passes 1")
+        .only_for(one_cycle),
+    key("scheduler.params.lr_range_test_min_lr",
+        not_negative(at<&C::scheduler, &S::lr_range_test_min_lr>))
+        .only_for(range_test),
+    key("scheduler.params.lr_range_test_step_size",
+        whole(at<&C::scheduler, &S::lr_range_test_step_size>, 1))
+        .only_for(range_test),
+    key("scheduler.params.lr_range_test_step_rate",
+        not_negative(at<&C::scheduler, &S::lr_range_test_step_rate>))
+        .only_for(range_test),
+    key("scheduler.params.lr_range_test_staircase",
+        BoolField{at<&C::scheduler, &S::lr_range_test_staircase>})
+        .only_for(range_test),
+    key("scheduler.params.last_batch_iteration",
+        whole(at<&C::scheduler, &S::last_batch_iteration>, -1, kStepsMax))
+        .only_for(any_schedule),
 
     // precision
     key("bf16.enabled", BoolField{at<&C::bf16, &Bf16Config::enabled>}).or_auto(),
@@ -198,11 +320,11 @@ constexpr ConfigKey kKeys[] = {
     key("fp16.enabled", BoolField{at<&C::fp16, &F::enabled>}).or_auto(),
     key("fp16.loss_scale", not_negative(at<&C::fp16, &F::loss_scale>)).or_auto(),
     key("fp16.initial_scale_power", whole(at<&C::fp16, &F::initial_scale_power>, 0, 126)).or_auto(),
-    key("fp16.loss_scale_window", whole(at<&C::fp16, &F::loss_scale_window>, 1)).or_auto(),
+    key("fp16.loss_scale_window", whole(at<&C::fp16, &F::loss_scale_window>, 0)).or_auto(),
     key("fp16.hysteresis", whole(at<&C::fp16, &F::hysteresis>, 1, INT32_MAX)).or_auto(),
     key("fp16.consecutive_hysteresis", BoolField{at<&C::fp16, &F::consecutive_hysteresis>}),
-    key("fp16.min_loss_scale", positive(at<&C::fp16, &F::min_loss_scale>)).or_auto(),
-    unused("fp16.auto_cast", kBool).or_auto(),
+    key("fp16.min_loss_scale", not_negative(at<&C::fp16, &F::min_loss_scale>)).or_auto(),
+    key("fp16.auto_cast", OptionalBoolField{at<&C::fp16, &F::auto_cast>}).or_auto(),
     only_false("fp16.fp16_master_weights_and_grads", "the master weights are always fp32"),
     only_false("amp.enabled", "apex is not there; use bf16 or fp16").or_auto(),
     unused("amp.opt_level", kText).or_auto(),
@@ -211,12 +333,12 @@ constexpr ConfigKey kKeys[] = {
     unused("torch_autocast.lower_precision_safe_modules", kList | kNull),
 
     // zero_optimization
-    key("zero_optimization.stage", whole(at<&C::zero, &Z::stage>, 0, 3)).or_auto(),
+    key("zero_optimization.stage", whole(at<&C::zero, &Z::stage>, 0, 3)).or_auto().or_bool(),
     key("zero_optimization.offload_param.device",
         choice<&C::zero, &Z::offload_param, &OffloadConfig::device>(kDevices))
         .or_auto(),
     key("zero_optimization.offload_param.nvme_path",
-        TextField{at<&C::zero, &Z::offload_param, &OffloadConfig::nvme_path>})
+        PathField{at<&C::zero, &Z::offload_param, &OffloadConfig::nvme_path>})
         .or_auto()
         .or_null(),
     unused("zero_optimization.offload_param.pin_memory", kBool),
@@ -227,7 +349,7 @@ constexpr ConfigKey kKeys[] = {
         choice<&C::zero, &Z::offload_optimizer, &OffloadConfig::device>(kDevices))
         .or_auto(),
     key("zero_optimization.offload_optimizer.nvme_path",
-        TextField{at<&C::zero, &Z::offload_optimizer, &OffloadConfig::nvme_path>})
+        PathField{at<&C::zero, &Z::offload_optimizer, &OffloadConfig::nvme_path>})
         .or_auto()
         .or_null(),
     unused("zero_optimization.offload_optimizer.pin_memory", kBool),
@@ -241,7 +363,7 @@ constexpr ConfigKey kKeys[] = {
     unused("zero_optimization.offload_optimizer.super_offload", kBool),
     unused("zero_optimization.offload_optimizer.cpuadam_cores_perc", kNumber),
     key("zero_optimization.sub_group_size",
-        elements(at<&C::zero, &Z::sub_group_elements>, 1, window_element_bytes))
+        elements(at<&C::zero, &Z::sub_group_elements>, 0, window_element_bytes))
         .or_auto(),
     key("zero_optimization.stage3_prefetch_bucket_size",
         elements(at<&C::zero, &Z::prefetch_elements>, 0, weight_element_bytes))
@@ -249,12 +371,6 @@ constexpr ConfigKey kKeys[] = {
     key("zero_optimization.stage3_max_live_parameters",
         elements(at<&C::zero, &Z::live_elements_max>, 0, weight_element_bytes))
         .or_auto(),
-    key("zero_optimization.prefetch_bucket_size", whole(at<&C::zero, &Z::prefetch_elements>, 0))
-        .or_auto()
-        .older_name_of("zero_optimization.stage3_prefetch_bucket_size"),
-    key("zero_optimization.max_live_parameters", whole(at<&C::zero, &Z::live_elements_max>, 0))
-        .or_auto()
-        .older_name_of("zero_optimization.stage3_max_live_parameters"),
     unused("zero_optimization.stage3_param_persistence_threshold", kWhole).or_auto(),
     unused("zero_optimization.stage3_model_persistence_threshold", kWhole).or_auto(),
     unused("zero_optimization.stage3_max_reuse_distance", kWhole).or_auto(),
@@ -282,7 +398,7 @@ constexpr ConfigKey kKeys[] = {
     only_false("zero_optimization.zero_quantized_nontrainable_weights",
                "parameters are gathered as they are"),
     only_false("zero_optimization.zero_quantized_gradients", "gradients are reduced as they are"),
-    unused("zero_optimization.zeropp_loco_param", kObject | kNull),
+    refused("zero_optimization.zeropp_loco_param", "gradients are reduced as they are; remove it"),
     unused("zero_optimization.mics_shard_size", kWhole),
     unused("zero_optimization.mics_hierarchical_params_gather", kBool),
     unused("zero_optimization.memory_efficient_linear", kBool),
@@ -291,17 +407,22 @@ constexpr ConfigKey kKeys[] = {
     unused("zero_optimization.log_trace_cache_warnings", kBool),
     unused("zero_optimization.enable_sanity_checks", kBool),
     unused("zero_optimization.save_muon_momentum_buffer_in_memory", kBool),
-    unused("zero_optimization.leaf_module", kObject),
-    unused("zero_optimization.zenflow", kObject | kNull),
-    only_false("zero_optimization.cpu_offload",
-               "write \"offload_optimizer\": {\"device\": \"cpu\"} instead")
-        .or_null(),
-    only_false("zero_optimization.cpu_offload_params",
-               "write \"offload_param\": {\"device\": \"cpu\"} instead")
-        .or_null(),
-    only_false("zero_optimization.cpu_offload_param",
-               "write \"offload_param\": {\"device\": \"cpu\"} instead")
-        .or_null(),
+    unused("zero_optimization.leaf_module", kObject | kNull),
+    refused("zero_optimization.zenflow",
+            "every gradient takes part in every step here, and ZenFlow applies most of them later; "
+            "remove the section"),
+    key("zero_optimization.cpu_offload",
+        CpuFlag{at<&C::zero, &Z::offload_optimizer, &OffloadConfig::device>})
+        .or_null()
+        .older_name_of("zero_optimization.offload_optimizer.device"),
+    key("zero_optimization.cpu_offload_param",
+        CpuFlag{at<&C::zero, &Z::offload_param, &OffloadConfig::device>})
+        .or_null()
+        .older_name_of("zero_optimization.offload_param.device"),
+    key("zero_optimization.cpu_offload_params",
+        CpuFlag{at<&C::zero, &Z::offload_param, &OffloadConfig::device>})
+        .or_null()
+        .older_name_of("zero_optimization.offload_param.device"),
     unused("zero_optimization.cpu_offload_use_pin_memory", kBool | kNull),
     unused("zero_allow_untested_optimizer", kBool),
     unused("zero_force_ds_cpu_optimizer", kBool),
@@ -336,7 +457,7 @@ constexpr ConfigKey kKeys[] = {
     key("strata.budget.device", OptionalBytesField{at<&C::strata, &T::device_budget_bytes>}),
     key("strata.budget.host", OptionalBytesField{at<&C::strata, &T::host_budget_bytes>}),
     key("strata.budget.nvme", OptionalBytesField{at<&C::strata, &T::nvme_budget_bytes>}),
-    key("strata.nvme", TextListField{at<&C::strata, &T::nvme_directories>}),
+    key("strata.nvme", PathListField{at<&C::strata, &T::nvme_directories>}),
     key("strata.io", choice<&C::strata, &T::io>(kIoEngines)),
     key("strata.no_decay", TextListField{at<&C::strata, &T::no_decay>}),
     key("strata.recompute", BoolField{at<&C::strata, &T::recompute>}),
@@ -351,14 +472,15 @@ constexpr ConfigKey kKeys[] = {
     key("strata.simd", TextField{at<&C::strata, &T::simd>}),
 
     // communication and the rest of the top level
-    unused("managed_gradient_accumulation", kBool),
+    unused("allgather_size", kWhole),
+    unused("managed_gradient_accumulation", kBool),  // refused with accumulation, by the reader
     unused("prescale_gradients", kBool),
     unused("gradient_predivide_factor", kNumber),
     unused("gradient_allreduce_op", kText),
     unused("sparse_gradients", kBool),
     unused("communication_data_type", kText | kNull),
     unused("seq_parallel_communication_data_type", kText | kNull),
-    unused("sequence_parallel_size", kWhole),
+    only(1, "sequence_parallel_size", "there is one rank"),
     unused("disable_allgather", kBool),
     unused("use_data_before_expert_parallelism", kBool),
     unused("dump_state", kBool),
@@ -374,10 +496,12 @@ constexpr ConfigKey kKeys[] = {
     unused("checkpoint.use_node_local_storage", kBool),
     unused("checkpoint.parallel_write.pipeline_stage", kBool),
     unused("checkpoint.writer", kObject | kNull),
-    unused("data_types.grad_accum_dtype", kText | kNull),
+    unused("data_types.grad_accum_dtype", kText | kNull),  // these three are judged by the reader
     unused("data_types.param_dtype", kText | kNull),
     unused("data_types.buffer_dtype", kText | kNull),
-    unused("data_types.keep_in_fp32_modules", kText | kList | kNull),
+    refused("data_types.keep_in_fp32_modules",
+            "buffers follow the parameters of their unit; remove it or leave it \"auto\"",
+            names_no_module),
 
     // logs and profiles
     unused("tensorboard.enabled", kBool),
@@ -421,16 +545,26 @@ constexpr ConfigKey kKeys[] = {
     unused("pipeline", kObject),
 
     // what would train something else
-    refused("elasticity", "elastic batch sizes are not there; name the batch sizes"),
-    refused("progressive_layer_drop", "layers cannot be dropped; remove the section"),
-    refused("curriculum_learning", "curriculum learning is not there; remove the section"),
+    refused("elasticity", "elastic batch sizes are not there; name the batch sizes",
+            is_not_enabled),
+    refused("progressive_layer_drop", "layers cannot be dropped; remove the section",
+            is_not_enabled),
+    refused("curriculum_learning", "curriculum learning is not there; remove the section",
+            is_not_enabled),
     refused("data_efficiency",
-            "curriculum learning and token dropping are not there; remove the section"),
-    refused("compression_training", "compression is not there; remove the section"),
-    refused("weight_quantization", "quantization is not there; remove the section"),
-    refused("sparse_attention", "attention belongs to the model; remove the section"),
-    refused("tensor_parallel", "tensor parallelism is not there; remove the section"),
-    refused("expert_parallel", "expert parallelism is not there; remove the section"),
+            "curriculum learning and token dropping are not there; remove the section",
+            is_not_enabled),
+    refused("compression_training", "compression is not there; remove the section",
+            compresses_nothing),
+    refused("quantize_training", "quantization is not there; remove the section", is_not_enabled),
+    refused("weight_quantization", "quantization is not there; remove the section", is_disabled),
+    refused("sparse_attention", "attention belongs to the model; remove the section", is_disabled),
+    refused("tensor_parallel",
+            "tensor parallelism is not there, and there is one rank; remove the "
+            "section",
+            is_one_way),
+    refused("expert_parallel", "expert parallelism is not there; remove the section",
+            is_not_enabled),
 };
 
 }  // namespace
@@ -438,10 +572,21 @@ constexpr ConfigKey kKeys[] = {
 std::span<const ConfigKey> config_keys() { return kKeys; }
 
 const ConfigKey* find_config_key(std::string_view path) {
-  const auto found =
-      std::find_if(std::begin(kKeys), std::end(kKeys),
-                   [path](const ConfigKey& candidate) { return candidate.path == path; });
+  constexpr std::string_view kSection = "zero_optimization.";
+  constexpr std::string_view kPrefix = "zero_optimization.stage3_";
+  const auto names = [=](const ConfigKey& key) {
+    return key.path == path || (key.path.starts_with(kPrefix) && path.starts_with(kSection) &&
+                                key.path.substr(kPrefix.size()) == path.substr(kSection.size()));
+  };
+  const auto found = std::find_if(std::begin(kKeys), std::end(kKeys), names);
   return found == std::end(kKeys) ? nullptr : &*found;
+}
+
+bool is_refused(const ConfigKey& key) {
+  return std::holds_alternative<OnlyFalse>(key.target) ||
+         std::holds_alternative<OnlyTrue>(key.target) ||
+         std::holds_alternative<OnlyNumber>(key.target) ||
+         std::holds_alternative<Refused>(key.target);
 }
 
 }  // namespace strata::formats

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "strata/formats/ds_config.h"
+#include "strata/formats/json.h"
 
 /// \file
 /// The one list of keys: what the configuration may say, of which type, and where it goes. Reading,
@@ -27,14 +28,26 @@ struct BoolField {
   FieldOf<bool> field;
 };
 
+/// A boolean that may be left open, which is not written.
+struct OptionalBoolField {
+  FieldOf<std::optional<bool>> field;
+};
+
 struct IntegerField {
   FieldOf<std::int64_t> field;
   std::int64_t min;
   std::int64_t max = INT64_MAX;
   std::int64_t multiple_of = 1;
-  bool zero_is_auto = false;  ///< 0 means "auto" and is written so
+  bool zero_is_auto = false;     ///< 0 means "auto" and is written so
+  bool infinity_is_max = false;  ///< Infinity, which Accelerate writes, means `max`
   /// For counts of elements: what one takes.
   std::uint64_t (*bytes_per_element)(const DsConfig&) = nullptr;
+};
+
+/// A whole number that may be left open, which is not written.
+struct OptionalIntegerField {
+  FieldOf<std::optional<std::int64_t>> field;
+  std::int64_t min;
 };
 
 struct NumberField {
@@ -52,6 +65,14 @@ struct OptionalNumberField {
 
 /// [beta1, beta2]
 struct BetasField {};
+
+struct PathField {
+  FieldOf<std::string> field;
+};
+
+struct PathListField {
+  FieldOf<std::vector<std::string>> field;
+};
 
 struct TextField {
   FieldOf<std::string> field;
@@ -78,29 +99,45 @@ struct ChoiceField {
   void (*set)(DsConfig&, std::size_t);
 };
 
-/// Accepted without effect. `types` are those of the JSON value, one bit each.
+/// An older key that means the device "cpu" when it is true.
+struct CpuFlag {
+  FieldOf<OffloadDevice> field;
+};
+
+/// Accepted without effect, because it does not change what is trained. `types` are those of the
+/// JSON value, one bit each.
 struct WithoutEffect {
   std::uint32_t types;
 };
 
-/// A feature that is not there and whose absence would change what is trained: only false passes.
+// What is not there and would change what is trained: nothing passes but the value that asks for
+// nothing.
+
 struct OnlyFalse {
   std::string_view advice;
 };
 
-/// A number whose other values would change what is trained: only 0 passes.
-struct OnlyZero {
+struct OnlyTrue {
   std::string_view advice;
 };
 
-/// Never passes.
+struct OnlyNumber {
+  double value;
+  std::string_view advice;
+};
+
+/// A feature. A section passes when it is null or false, or when `is_off` says that it asks for
+/// nothing.
 struct Refused {
   std::string_view advice;
+  bool (*is_off)(const JsonValue&) = nullptr;
 };
 
-using KeyTarget = std::variant<BoolField, IntegerField, NumberField, OptionalNumberField,
-                               BetasField, TextField, TextListField, BytesField, OptionalBytesField,
-                               ChoiceField, WithoutEffect, OnlyFalse, OnlyZero, Refused>;
+using KeyTarget =
+    std::variant<BoolField, OptionalBoolField, IntegerField, OptionalIntegerField, NumberField,
+                 OptionalNumberField, BetasField, PathField, PathListField, TextField,
+                 TextListField, BytesField, OptionalBytesField, ChoiceField, CpuFlag, WithoutEffect,
+                 OnlyFalse, OnlyTrue, OnlyNumber, Refused>;
 
 struct ConfigKey {
   std::string_view path;  ///< "zero_optimization.offload_param.device"
@@ -108,6 +145,7 @@ struct ConfigKey {
   bool accepts_auto = false;
   void (*on_auto)(DsConfig&) = nullptr;  ///< what "auto" does; null: it is as if absent
   bool accepts_null = false;             ///< as if absent
+  bool accepts_bool = false;             ///< false is the number 0 and true is 1
   std::string_view alias_of = {};        ///< the current name of an older key
   /// Whether the key means anything beside the others (a parameter of another scheduler does not).
   bool (*applies)(const DsConfig&) = nullptr;
@@ -125,6 +163,11 @@ struct ConfigKey {
     key.accepts_null = true;
     return key;
   }
+  [[nodiscard]] constexpr ConfigKey or_bool() const {
+    ConfigKey key = *this;
+    key.accepts_bool = true;
+    return key;
+  }
   [[nodiscard]] constexpr ConfigKey older_name_of(std::string_view current) const {
     ConfigKey key = *this;
     key.alias_of = current;
@@ -140,8 +183,12 @@ struct ConfigKey {
 /// Every key. The order is that of the resolved configuration.
 [[nodiscard]] std::span<const ConfigKey> config_keys();
 
-/// nullptr when there is none.
+/// nullptr when there is none. Keys of zero_optimization that begin with stage3_ are found without
+/// it as well, as DeepSpeed finds them.
 [[nodiscard]] const ConfigKey* find_config_key(std::string_view path);
+
+/// Whether what is not there is asked for with this key: neither obeyed nor without effect.
+[[nodiscard]] bool is_refused(const ConfigKey& key);
 
 /// Ends the name of the byte count that is written beside a count of elements.
 inline constexpr std::string_view kByteCountSuffix = "_bytes";

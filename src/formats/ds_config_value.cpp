@@ -5,6 +5,7 @@
 #include <limits>
 #include <sstream>
 
+#include "formats/config_scalar.h"
 #include "formats/nearest_name.h"
 #include "formats/quote.h"
 #include "strata/base/error.h"
@@ -26,7 +27,7 @@ std::string text_of(double number) {
 }
 
 double number_between(const JsonValue& value, double min, double max) {
-  const double number = value.as_double();
+  const double number = double_of(value);
   if (number <= 0 && min == std::numeric_limits<double>::denorm_min()) {
     value.fail(text_of(number) + " is too small; it must be above 0");
   }
@@ -44,15 +45,50 @@ std::uint64_t bytes_of(const JsonValue& value) {
   }
 }
 
+/// A directory, which no shell has looked at: what it would have expanded would become the name of
+/// a directory.
+const std::string& path_of(const JsonValue& value) {
+  const std::string& path = value.as_string();
+  if (path.starts_with('~') || path.starts_with('$')) {
+    value.fail(quote(path) + " is taken as it stands, and " + quote(path.substr(0, 1)) +
+               " is not expanded as a shell does; write the whole path");
+  }
+  return path;
+}
+
+constexpr std::uint32_t bit(JsonType type) { return 1u << static_cast<unsigned>(type); }
+
+/// Whether `value` is of one of the types, also as the text of a number or boolean, or as the
+/// number of a boolean.
+bool has_type(const JsonValue& value, std::uint32_t types) {
+  const bool takes_bool = (types & bit(JsonType::kBoolean)) != 0;
+  const bool takes_number = (types & bit(JsonType::kNumber)) != 0;
+  if ((types & bit(value.type())) != 0) return true;
+  if (value.is(JsonType::kString)) {
+    return (takes_bool && boolean_in(value.as_string())) ||
+           (takes_number && number_in(value.as_string()));
+  }
+  if (value.is(JsonType::kBoolean)) return takes_number;
+  return value.is(JsonType::kInteger) && takes_bool &&
+         (value.as_double() == 0 || value.as_double() == 1);
+}
+
 /// One overload for each kind of target.
 struct Storer {
   const JsonValue& value;
   DsConfig& config;
+  bool accepts_bool;
 
-  void operator()(const BoolField& target) const { target.field(config) = value.as_bool(); }
+  void operator()(const BoolField& target) const { target.field(config) = bool_of(value); }
+
+  void operator()(const OptionalBoolField& target) const { target.field(config) = bool_of(value); }
 
   void operator()(const IntegerField& target) const {
-    const std::int64_t number = value.as_int64();
+    if (target.infinity_is_max && says_infinity(value)) {
+      target.field(config) = target.max;
+      return;
+    }
+    const std::int64_t number = whole_number();
     if (number < target.min) {
       value.fail(std::to_string(number) + " is too small; at least " + std::to_string(target.min));
     }
@@ -66,7 +102,19 @@ struct Storer {
     target.field(config) = number;
   }
 
+  void operator()(const OptionalIntegerField& target) const {
+    const std::int64_t number = whole_number();
+    if (number < target.min) {
+      value.fail(std::to_string(number) + " is too small; at least " + std::to_string(target.min));
+    }
+    target.field(config) = number;
+  }
+
   void operator()(const NumberField& target) const {
+    if (accepts_bool && value.is(JsonType::kBoolean)) {
+      target.field(config) = value.as_bool() ? 1 : 0;
+      return;
+    }
     target.field(config) = number_between(value, target.min, target.max);
   }
 
@@ -82,8 +130,16 @@ struct Storer {
     for (const JsonValue& beta : betas) {
       if (number_between(beta, 0, 1) == 1) beta.fail("must be below 1");
     }
-    config.optimizer.beta1 = betas[0].as_double();
-    config.optimizer.beta2 = betas[1].as_double();
+    config.optimizer.beta1 = double_of(betas[0]);
+    config.optimizer.beta2 = double_of(betas[1]);
+  }
+
+  void operator()(const PathField& target) const { target.field(config) = path_of(value); }
+
+  void operator()(const PathListField& target) const {
+    std::vector<std::string> paths;
+    for (const JsonValue& element : value.elements()) paths.push_back(path_of(element));
+    target.field(config) = std::move(paths);
   }
 
   void operator()(const TextField& target) const { target.field(config) = value.as_string(); }
@@ -124,8 +180,12 @@ struct Storer {
                (nearest.empty() ? "" : "; did you mean " + quote(nearest) + "?"));
   }
 
+  void operator()(const CpuFlag& target) const {
+    if (bool_of(value)) target.field(config) = OffloadDevice::kCpu;
+  }
+
   void operator()(const WithoutEffect& target) const {
-    if ((target.types >> static_cast<unsigned>(value.type()) & 1) != 0) return;
+    if (has_type(value, target.types)) return;
     std::string expected;
     for (unsigned type = 0; type <= static_cast<unsigned>(JsonType::kObject); ++type) {
       if ((target.types >> type & 1) == 0) continue;
@@ -135,22 +195,36 @@ struct Storer {
   }
 
   void operator()(const OnlyFalse& target) const {
-    if (value.as_bool()) value.fail("only false is supported: " + std::string(target.advice));
+    if (bool_of(value)) value.fail("only false is supported: " + std::string(target.advice));
   }
 
-  void operator()(const OnlyZero& target) const {
-    if (value.as_double() != 0) value.fail("only 0 is supported: " + std::string(target.advice));
+  void operator()(const OnlyTrue& target) const {
+    if (!bool_of(value)) value.fail("only true is supported: " + std::string(target.advice));
+  }
+
+  void operator()(const OnlyNumber& target) const {
+    if (double_of(value) == target.value) return;
+    value.fail("only " + text_of(target.value) + " is supported: " + std::string(target.advice));
   }
 
   void operator()(const Refused& target) const {
+    const bool says_no =
+        value.is(JsonType::kNull) || (value.is(JsonType::kBoolean) && !value.as_bool());
+    if (says_no || (target.is_off != nullptr && target.is_off(value))) return;
     value.fail("not supported: " + std::string(target.advice));
+  }
+
+ private:
+  [[nodiscard]] std::int64_t whole_number() const {
+    if (accepts_bool && value.is(JsonType::kBoolean)) return value.as_bool() ? 1 : 0;
+    return int64_of(value);
   }
 };
 
 }  // namespace
 
-void store_value(const KeyTarget& target, const JsonValue& value, DsConfig& config) {
-  std::visit(Storer{value, config}, target);
+void store_value(const ConfigKey& key, const JsonValue& value, DsConfig& config) {
+  std::visit(Storer{value, config, key.accepts_bool}, key.target);
 }
 
 }  // namespace strata::formats

@@ -6,7 +6,8 @@
 
 namespace strata::formats {
 
-/// Stores `value` where `target` says, after checking its type and range. Throws ConfigError.
-void store_value(const KeyTarget& target, const JsonValue& value, DsConfig& config);
+/// Stores `value` where the key's target says, after checking its type and range. Throws
+/// ConfigError.
+void store_value(const ConfigKey& key, const JsonValue& value, DsConfig& config);
 
 }  // namespace strata::formats

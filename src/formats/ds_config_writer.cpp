@@ -14,6 +14,14 @@ struct Formatter {
   DsConfig& config;
 
   Json operator()(const BoolField& target) const { return target.field(config); }
+  Json operator()(const OptionalBoolField& target) const {
+    if (!target.field(config)) return nullptr;
+    return *target.field(config);
+  }
+  Json operator()(const OptionalIntegerField& target) const {
+    if (!target.field(config)) return nullptr;
+    return *target.field(config);
+  }
   Json operator()(const IntegerField& target) const {
     const std::int64_t number = target.field(config);
     if (number == 0 && target.zero_is_auto) return "auto";
@@ -27,10 +35,9 @@ struct Formatter {
   Json operator()(const BetasField&) const {
     return {config.optimizer.beta1, config.optimizer.beta2};
   }
-  Json operator()(const TextField& target) const {
-    if (target.field(config).empty()) return nullptr;
-    return target.field(config);
-  }
+  Json operator()(const PathField& target) const { return text(target.field(config)); }
+  Json operator()(const PathListField& target) const { return target.field(config); }
+  Json operator()(const TextField& target) const { return text(target.field(config)); }
   Json operator()(const TextListField& target) const { return target.field(config); }
   Json operator()(const BytesField& target) const { return target.field(config); }
   Json operator()(const OptionalBytesField& target) const {
@@ -42,10 +49,17 @@ struct Formatter {
     if (word.empty()) return nullptr;
     return word;
   }
+  Json operator()(const CpuFlag&) const { return nullptr; }
   Json operator()(const WithoutEffect&) const { return nullptr; }
   Json operator()(const OnlyFalse&) const { return nullptr; }
-  Json operator()(const OnlyZero&) const { return nullptr; }
+  Json operator()(const OnlyTrue&) const { return nullptr; }
+  Json operator()(const OnlyNumber&) const { return nullptr; }
   Json operator()(const Refused&) const { return nullptr; }
+
+  static Json text(const std::string& value) {
+    if (value.empty()) return nullptr;
+    return value;
+  }
 };
 
 /// The place of `path` in `root`; sections are made on the way.

@@ -25,13 +25,12 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
-}  // namespace
-
-std::string_view nearest_name(std::string_view name, std::span<const std::string_view> candidates) {
+/// The candidate nearest to `name`; empty when `least` or more of its letters are wrong.
+std::string_view nearest_within(std::size_t least, std::string_view name,
+                                std::span<const std::string_view> candidates) {
   constexpr std::size_t kLengthMax = 100;  // keeps a hostile key cheap; no key is so long
   if (name.size() > kLengthMax) return {};
   std::string_view nearest;
-  std::size_t least = name.size() / 2 + 1;  // more than half of the letters wrong is another word
   for (const std::string_view candidate : candidates) {
     const std::size_t distance = edit_distance(name, candidate);
     if (distance < least) {
@@ -40,6 +39,19 @@ std::string_view nearest_name(std::string_view name, std::span<const std::string
     }
   }
   return nearest;
+}
+
+}  // namespace
+
+std::string_view nearest_name(std::string_view name, std::span<const std::string_view> candidates) {
+  // More than half of the letters wrong is another word.
+  return nearest_within(name.size() / 2 + 1, name, candidates);
+}
+
+std::string_view misspelled_name(std::string_view name,
+                                 std::span<const std::string_view> candidates) {
+  const std::size_t wrong = name.size() < 3 ? 0 : std::max<std::size_t>(1, name.size() / 4);
+  return nearest_within(wrong + 1, name, candidates);
 }
 
 }  // namespace strata::formats

@@ -10,4 +10,9 @@ namespace strata::formats {
 [[nodiscard]] std::string_view nearest_name(std::string_view name,
                                             std::span<const std::string_view> candidates);
 
+/// The candidate that `name` is a slip of the pen away from, not just another word: a quarter of
+/// its letters wrong at most. Empty when there is none.
+[[nodiscard]] std::string_view misspelled_name(std::string_view name,
+                                               std::span<const std::string_view> candidates);
+
 }  // namespace strata::formats

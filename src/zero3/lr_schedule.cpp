@@ -6,6 +6,7 @@
 #include <string>
 
 #include "strata/base/error.h"
+#include "zero3/one_cycle.h"
 
 namespace strata::zero3 {
 namespace {
@@ -22,6 +23,8 @@ void require_rate(double rate, const char* key) {
   require(std::isfinite(rate) && rate >= 0, key, "must be a finite number, 0 or above");
 }
 
+bool is_momentum(double beta) { return beta >= 0 && beta < 1; }
+
 bool decays(const SchedulerConfig& config) {
   return config.type == SchedulerType::kWarmupDecayLR ||
          config.type == SchedulerType::kWarmupCosineLR;
@@ -33,6 +36,22 @@ void validate(const SchedulerConfig& config) {
   require(config.warmup_num_steps >= 0, "warmup_num_steps", "must be 0 or more");
   require_rate(config.warmup_min_ratio, "warmup_min_ratio");
   require_rate(config.cos_min_ratio, "cos_min_ratio");
+  require_rate(config.cycle_min_lr, "cycle_min_lr");
+  require_rate(config.cycle_max_lr, "cycle_max_lr");
+  require_rate(config.decay_lr_rate, "decay_lr_rate");
+  require(config.cycle_first_step_size > 0, "cycle_first_step_size", "must be 1 or more");
+  require(config.cycle_second_step_size.value_or(0) >= 0, "cycle_second_step_size",
+          "must be 0 or more");
+  require(config.cycle_first_stair_count >= 0, "cycle_first_stair_count", "must be 0 or more");
+  require(config.cycle_second_stair_count.value_or(0) >= 0, "cycle_second_stair_count",
+          "must be 0 or more");
+  require(config.decay_step_size >= 0, "decay_step_size", "must be 0 or more");
+  require(is_momentum(config.cycle_min_mom), "cycle_min_mom", "must be from 0 to below 1");
+  require(is_momentum(config.cycle_max_mom), "cycle_max_mom", "must be from 0 to below 1");
+  require_rate(config.lr_range_test_min_lr, "lr_range_test_min_lr");
+  require_rate(config.lr_range_test_step_rate, "lr_range_test_step_rate");
+  require(config.lr_range_test_step_size > 0, "lr_range_test_step_size", "must be 1 or more");
+  require(config.last_batch_iteration >= -1, "last_batch_iteration", "must be -1 or more");
   require(!decays(config) || config.total_num_steps > 0, "total_num_steps",
           "must be the number of optimizer steps of the run, 1 or more; where it is \"auto\", set "
           "it with DsConfig::set_total_steps before the engine is made");
@@ -82,6 +101,24 @@ double cosine_ratio(const SchedulerConfig& config, std::int64_t index) {
   return std::max(0.0, config.cos_min_ratio + (1.0 - config.cos_min_ratio) * cosine);
 }
 
+double range_test_rate(const SchedulerConfig& config, std::int64_t index) {
+  double intervals =
+      static_cast<double>(index + 1) / static_cast<double>(config.lr_range_test_step_size);
+  if (config.lr_range_test_staircase) intervals = std::floor(intervals);
+  return config.lr_range_test_min_lr * (1 + config.lr_range_test_step_rate * intervals);
+}
+
+/// The scheduler's own count in an optimizer step. It moves after the optimizer has stepped, so it
+/// stands at its beginning during the first step.
+std::int64_t index_of(const SchedulerConfig& config, std::int64_t step) {
+  return config.last_batch_iteration + step - 1;
+}
+
+/// A schedule that begins later than at its beginning sets nothing before the first step.
+bool is_untouched(const SchedulerConfig& config, std::int64_t step) {
+  return config.last_batch_iteration != SchedulerConfig{}.last_batch_iteration && step <= 1;
+}
+
 }  // namespace
 
 LrSchedule::LrSchedule(const SchedulerConfig& config, double base_lr)
@@ -90,16 +127,29 @@ LrSchedule::LrSchedule(const SchedulerConfig& config, double base_lr)
 }
 
 double LrSchedule::at(std::int64_t step) const {
-  // The scheduler moves after the optimizer has stepped: it stands at -1 during the first step.
-  const std::int64_t index = step - 2;
+  if (is_untouched(config_, step)) return base_lr_;
+  const std::int64_t index = index_of(config_, step);
   switch (config_.type) {
     case SchedulerType::kNone: break;
     case SchedulerType::kWarmupLR:
     case SchedulerType::kWarmupDecayLR:
       return warmup_rate(config_, config_.warmup_max_lr.value_or(base_lr_), index);
     case SchedulerType::kWarmupCosineLR: return base_lr_ * cosine_ratio(config_, index);
+    case SchedulerType::kOneCycle: return one_cycle_rate(config_, index);
+    case SchedulerType::kLRRangeTest: return range_test_rate(config_, index);
   }
   return base_lr_;
+}
+
+formats::OptimizerConfig LrSchedule::with_momentum(const formats::OptimizerConfig& optimizer,
+                                                   std::int64_t step) const {
+  formats::OptimizerConfig changed = optimizer;
+  const bool has_betas = optimizer.is_adam() || optimizer.type == formats::OptimizerType::kLion;
+  const bool cycles = config_.type == SchedulerType::kOneCycle && config_.cycle_momentum;
+  if (!cycles || !has_betas || is_untouched(config_, step)) return changed;
+  changed.beta1 = one_cycle_momentum(config_, index_of(config_, step));
+  changed.beta2 = kOneCycleBeta2;
+  return changed;
 }
 
 }  // namespace strata::zero3

@@ -84,16 +84,10 @@ double rate_of(const ParameterGroup& group, double lr) {
   return group.lr ? *group.lr : lr * group.lr_scale;
 }
 
-}  // namespace
-
-ParameterGroups::ParameterGroups(const formats::DsConfig& config) : config_(config) {
-  groups_.emplace_back();
-  for (const optim::OptimizerOptions& each : options(config.optimizer.lr)) optim::check(each);
-}
-
-optim::OptimizerOptions ParameterGroups::options_of(const ParameterGroup& group, double lr,
-                                                    bool exempt) const {
-  optim::OptimizerOptions options = options_of_config(config_.optimizer);
+optim::OptimizerOptions options_of(const ParameterGroup& group,
+                                   const formats::OptimizerConfig& optimizer, double lr,
+                                   bool exempt) {
+  optim::OptimizerOptions options = options_of_config(optimizer);
   std::visit(GroupSettings{group}, options);
   std::visit(
       [&](auto& each) {
@@ -102,6 +96,15 @@ optim::OptimizerOptions ParameterGroups::options_of(const ParameterGroup& group,
       },
       options);
   return options;
+}
+
+}  // namespace
+
+ParameterGroups::ParameterGroups(const formats::DsConfig& config) : config_(config) {
+  groups_.emplace_back();
+  for (const optim::OptimizerOptions& each : options(config.optimizer, config.optimizer.lr)) {
+    optim::check(each);
+  }
 }
 
 void ParameterGroups::add(ParameterGroup group) {
@@ -113,7 +116,7 @@ void ParameterGroups::add(ParameterGroup group) {
     throw ConfigError("parameter group '" + group.name +
                       "': lr_scale must be finite and not negative");
   }
-  optim::check(options_of(group, config_.optimizer.lr, /*exempt=*/false));
+  optim::check(options_of(group, config_.optimizer, config_.optimizer.lr, /*exempt=*/false));
   groups_.push_back(std::move(group));
 }
 
@@ -128,11 +131,12 @@ std::uint32_t ParameterGroups::group_of(const std::string& full_name,
   return static_cast<std::uint32_t>(2 * index + (config_.decays(full_name) ? 0 : 1));
 }
 
-std::vector<optim::OptimizerOptions> ParameterGroups::options(double lr) const {
+std::vector<optim::OptimizerOptions> ParameterGroups::options(
+    const formats::OptimizerConfig& optimizer, double lr) const {
   std::vector<optim::OptimizerOptions> all;
   for (const ParameterGroup& group : groups_) {
-    all.push_back(options_of(group, lr, /*exempt=*/false));
-    all.push_back(options_of(group, lr, /*exempt=*/true));
+    all.push_back(options_of(group, optimizer, lr, /*exempt=*/false));
+    all.push_back(options_of(group, optimizer, lr, /*exempt=*/true));
   }
   return all;
 }

@@ -28,8 +28,10 @@ class ParameterGroups {
   [[nodiscard]] std::uint32_t group_of(const std::string& full_name,
                                        const std::vector<std::int64_t>& shape) const;
 
-  /// The hyperparameters of a step at the base rate `lr`, by the optimizer's groups.
-  [[nodiscard]] std::vector<optim::OptimizerOptions> options(double lr) const;
+  /// The hyperparameters of a step, by the optimizer's groups: `optimizer`, the config's as it is in
+  /// that step, at the base rate `lr`, with what each group says.
+  [[nodiscard]] std::vector<optim::OptimizerOptions> options(
+      const formats::OptimizerConfig& optimizer, double lr) const;
 
   /// The rate of a group, by its name, at the base rate `lr`. Throws UsageError for a name that
   /// there is not.
@@ -42,8 +44,6 @@ class ParameterGroups {
 
  private:
   [[nodiscard]] std::size_t find(std::string_view name) const;
-  [[nodiscard]] optim::OptimizerOptions options_of(const ParameterGroup& group, double lr,
-                                                   bool exempt) const;
 
   formats::DsConfig config_;
   std::vector<ParameterGroup> groups_;  // the first: all that belong to no other

@@ -201,7 +201,9 @@ void Engine::Impl::update(StepReport& report, double norm) {
   const double clip = config_.gradient_clipping;
   // As torch.nn.utils.clip_grad_norm_ limits it.
   if (clip > 0.0) scale *= std::min(1.0, clip / (norm + 1e-6));
-  StepGroups groups(groups_.options(report.lr), static_cast<float>(scale));
+  StepGroups groups(
+      groups_.options(schedule_.with_momentum(config_.optimizer, step_ + 1), report.lr),
+      static_cast<float>(scale));
   std::vector<optim_cpu::ShardStates> shards;
   for (const auto& unit : units_) {
     if (unit->gradient_empty) continue;

@@ -25,7 +25,8 @@ TEST(DsConfig, AnEmptyFileMeansTheDocumentedDefaults) {
   const DsConfig config = parse("{}");
   EXPECT_EQ(config.precision(), Precision::kFp32);
   EXPECT_EQ(config.gradient_clipping, 1.0);
-  EXPECT_EQ(config.optimizer.lr, 1e-3);
+  EXPECT_EQ(config.optimizer.type, OptimizerType::kAdamW);
+  EXPECT_EQ(config.optimizer.lr, 5e-5);
   EXPECT_EQ(config.optimizer.weight_decay, 0.0);
   EXPECT_TRUE(config.optimizer.decoupled_weight_decay());
   EXPECT_EQ(config.scheduler.type, SchedulerType::kNone);
@@ -33,6 +34,7 @@ TEST(DsConfig, AnEmptyFileMeansTheDocumentedDefaults) {
   EXPECT_EQ(config.zero.prefetch_elements, 50'000'000);
   EXPECT_EQ(config.aio.block_bytes, 1 << 20);
   EXPECT_TRUE(config.strata.recompute);
+  EXPECT_EQ(config.fp16.auto_cast, std::nullopt);
   EXPECT_THAT(config.ignored_keys, IsEmpty());
   EXPECT_THAT(config.nvme_directories(), IsEmpty());
 }
@@ -197,15 +199,19 @@ TEST(DsConfig, EveryMistakeSaysWhereItIsAndWhatToWrite) {
        {"known as zero_optimization.stage3_prefetch_bucket_size"}},
       {R"({"optimizer": {"lr": 1e-3}})", {"known as optimizer.params.lr"}},
       {R"({"strata": {"host": "4GiB"}})", {"known as strata.budget.host"}},
-      {R"({"qqqqqqqqqq": 1})", {"unknown key \"qqqqqqqqqq\"", "DeepSpeed's keys"}},
       {R"({"optimizer.params.lr": 1})", {"unknown key"}},
-      {R"({"train_batch_size": "32"})", {"train_batch_size", "expected an integer", "(\"32\")"}},
+      {R"({"aio": {"qqqqqqqqqq": 1}})", {"unknown key \"qqqqqqqqqq\"", "DeepSpeed's keys"}},
+      {R"({"train_batch_size": "many"})", {"expected an integer", "(\"many\")"}},
+      {R"({"train_batch_size": "1.5"})", {"expected a whole number, found \"1.5\""}},
+      {R"({"optimizer": {"params": {"lr": "1e-4x"}}})", {"expected a number", "(\"1e-4x\")"}},
+      {R"({"optimizer": {"params": {"lr": "nan"}}})", {"expected a number"}},
+      {R"({"optimizer": {"params": {"lr": true}}})", {"expected a number, found a boolean"}},
+      {R"({"gradient_clipping": null})", {"expected a number, found null"}},
       {R"({"train_batch_size": 32.5})", {"whole number"}},
       {R"({"train_batch_size": 0})", {"0 is too small; at least 1"}},
       {R"({"train_batch_size": -4})", {"too small"}},
       {R"({"optimizer": {"params": {"eps": 0}}})", {"0 is too small; it must be above 0"}},
       {R"({"train_batch_size": 1e12})", {"too large"}},
-      {R"({"train_batch_size": null})", {"expected an integer, found null"}},
       {R"({"gradient_clipping": -1})", {"too small; at least 0"}},
       {R"({"optimizer": 3})", {"optimizer: expected an object, found an integer"}},
       {R"({"optimizer": {"type": "AdmaW"}})",
@@ -217,24 +223,45 @@ TEST(DsConfig, EveryMistakeSaysWhereItIsAndWhatToWrite) {
       {R"({"optimizer": {"params": {"eps": 0}}})", {"too small"}},
       {R"({"optimizer": {"params": {"max_grad_norm": 1}}})", {"gradient_clipping"}},
       {R"({"optimizer": {"params": {"amsgrad": true}}})", {"only false"}},
-      {R"({"scheduler": {"type": "OneCycle"}})", {"WarmupLR, WarmupDecayLR, WarmupCosineLR"}},
+      {R"({"scheduler": {"type": "OneCycle"}})",
+       {"scheduler.type: OneCycle needs params.cycle_min_lr"}},
+      {R"({"scheduler": {"type": "Cosine"}})",
+       {"WarmupLR, WarmupDecayLR, WarmupCosineLR, OneCycle, LRRangeTest"}},
+      {R"({"scheduler": {"type": "WarmupLR", "params": {"last_batch_iteration": -2}}})",
+       {"too small; at least -1"}},
+      {R"({"scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 0.1, "cycle_max_lr": 1,
+           "decay_mom_rate": 0.1}}})",
+       {"only 0 is supported", "passes 1"}},
+      {R"({"scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 0.1, "cycle_max_lr": 1,
+           "cycle_max_mom": 1}}})",
+       {"cycle_max_mom: 1 is too large"}},
       {R"({"scheduler": {"type": "WarmupDecayLR"}})", {"scheduler.type", "total_num_steps"}},
       {R"({"scheduler": {"type": "WarmupLR", "params": {"cos_min_ratio": 0.1}}})",
        {"scheduler.params.cos_min_ratio: is not a parameter of WarmupLR"}},
       {R"({"scheduler": {"params": {"warmup_num_steps": 3}}})", {"without scheduler.type"}},
       {R"({"scheduler": {"type": "WarmupLR", "params": {"warmup_type": "cubic"}}})",
        {"none of: log, linear"}},
+      {R"({"bf16": {"enabled": 2}})", {"expected a boolean, found an integer (2)"}},
+      {R"({"bf16": {"enabled": "maybe"}})", {"expected a boolean"}},
+      {R"({"fp16": {"enabled": true, "min_loss_scale": 0}})", {"it must be above 0"}},
+      {R"({"fp16": {"enabled": true, "loss_scale_window": 0}})", {"at least 1"}},
       {R"({"bf16": {"enabled": true}, "fp16": {"enabled": true}})", {"both enabled; choose one"}},
-      {R"({"bf16": {"enabled": 1}})", {"expected a boolean"}},
       {R"({"fp16": {"fp16_master_weights_and_grads": true}})", {"only false is supported"}},
       {R"({"fp16": {"enabled": true, "initial_scale_power": 2, "min_loss_scale": 8}})",
        {"begin below min_loss_scale"}},
-      {R"({"zero_optimization": {"stage": 2}})", {"stage 2 is not supported", "stage 3"}},
       {R"({"zero_optimization": {"stage": 5}})", {"too large"}},
-      {R"({"zero_optimization": {"cpu_offload": true}})", {"offload_optimizer"}},
+      {R"({"zero_optimization": {"stage": 3, "cpu_offload": true,
+                                 "offload_optimizer": {"device": "nvme"}}})",
+       {"means the same as zero_optimization.cpu_offload in line 1"}},
+      {R"({"zero_optimization": {"prefetch_bucket_size": 1, "stage3_prefetch_bucket_size": 1}})",
+       {"means the same as zero_optimization.prefetch_bucket_size"}},
+      {R"({"zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": "~/nv"}}})",
+       {"offload_param.nvme_path: \"~/nv\" is taken as it stands", "write the whole path"}},
+      {R"({"strata": {"nvme": ["/a", "$HOME/nv"]}})",
+       {"strata.nvme[1]: \"$HOME/nv\"", "\"$\" is not expanded"}},
       {R"({"zero_optimization": {"offload_param": {"device": "disk"}}})",
        {"none of: none, cpu, nvme"}},
-      {R"({"zero_optimization": {"overlap_comm": "yes"}})",
+      {R"({"zero_optimization": {"overlap_comm": "perhaps"}})",
        {"expected null or a boolean, found a string"}},
       {R"({"aio": {"block_size": 1000}})", {"too small; at least 4096"}},
       {R"({"aio": {"block_size": 1000000}})", {"not a multiple of 4096"}},
@@ -314,8 +341,8 @@ TEST(DsConfigBatch, AnyTwoSizesGiveTheThird) {
 TEST(DsConfigBatch, OneSizeOrNoneTakesTheDocumentedRest) {
   EXPECT_EQ(resolve({6, 0, 0}, 3), (Batch{6, 2, 1}));
   EXPECT_EQ(resolve({0, 5, 0}, 3), (Batch{15, 5, 1}));
-  EXPECT_EQ(resolve({0, 0, 4}, 3), (Batch{12, 1, 4}));
-  EXPECT_EQ(resolve({0, 0, 0}, 3), (Batch{3, 1, 1}));
+  EXPECT_EQ(resolve({0, 0, 4}, 3), (Batch{96, 8, 4}));
+  EXPECT_EQ(resolve({0, 0, 0}, 3), (Batch{24, 8, 1}));
 }
 
 TEST(DsConfigBatch, SizesThatDoNotMultiplyAreAnErrorStatingTheProduct) {
@@ -389,6 +416,14 @@ TEST(DsConfigResolved, IsReadBackToTheSameConfiguration) {
         R"({"fp16": {"enabled": true, "loss_scale": 128}, "aio": {"thread_count": 3}})",
         R"({"strata": {"budget": {"host": "1.5GiB", "nvme": 1}, "nvme": ["/a b", "/\"c\""],
             "io": "threads", "no_decay": ["*"], "chunk_bytes": 8192, "threads": 2}})",
+        R"({"zero_optimization": {"stage": 1, "cpu_offload": true, "sub_group_size": 0}})",
+        R"({"fp16": {"enabled": true, "auto_cast": false}, "steps_per_print": Infinity
+           })",
+        R"({"scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 1e-4, "cycle_max_lr": 1e-3,
+            "cycle_first_step_size": 7, "cycle_second_step_size": 0, "cycle_first_stair_count": 2,
+            "decay_step_size": 3, "decay_lr_rate": 0.5, "cycle_momentum": false}}})",
+        R"({"scheduler": {"type": "LRRangeTest", "params": {"lr_range_test_staircase": true}}})",
+        R"({"scheduler": {"type": "WarmupLR", "params": {"last_batch_iteration": 20}}})",
         R"({"optimizer": {"type": "adam", "params": {"lr": 0.1, "betas": [0.1, 0.3],
             "eps": 1e-300, "adam_w_mode": false}}, "train_batch_size": 8})"}) {
     expect_round_trip(parse(text));

@@ -40,6 +40,17 @@ TEST(NearestName, FindsMisspellingsAndNothingElse) {
   EXPECT_EQ(nearest_name(std::string(100'000, 'x'), kNames), "");
 }
 
+TEST(NearestName, AMisspelledNameIsNotJustAnotherWord) {
+  constexpr std::array<std::string_view, 4> kNames = {"aio", "comms_logger", "gradient_clipping",
+                                                      "bf16"};
+  EXPECT_EQ(misspelled_name("aoi", kNames), "aio");
+  EXPECT_EQ(misspelled_name("bfp16", kNames), "bf16");
+  EXPECT_EQ(misspelled_name("gradient_cliping", kNames), "gradient_clipping");
+  EXPECT_EQ(misspelled_name("comms_config", kNames), "");
+  EXPECT_EQ(misspelled_name("io", kNames), "");
+  EXPECT_EQ(misspelled_name("method", kNames), "");
+}
+
 TEST(Quote, MakesHostileTextFitForAMessage) {
   EXPECT_EQ(quote("plain"), "\"plain\"");
   EXPECT_EQ(quote("a\"b\\c"), "\"a\\\"b\\\\c\"");

@@ -110,6 +110,102 @@ TEST(LrSchedule, WarmupCosineLrWithLogarithmicWarmup) {
                 0.00250075, 0.0006708059937796987, 1e-6, 1e-6});
 }
 
+TEST(LrSchedule, OneCycleRisesFallsAndDecays) {
+  expect_rates({.type = SchedulerType::kOneCycle,
+                .cycle_min_lr = 0.004,
+                .cycle_max_lr = 0.015,
+                .cycle_first_step_size = 4,
+                .cycle_second_step_size = 3,
+                .decay_lr_rate = 0.5,
+                .decay_step_size = 2},
+               0.5,
+               {0.004, 0.006749999999999999, 0.009499999999999998, 0.01225, 0.015,
+                0.011333333333333329, 0.0076666666666666645, 0.004, 0.0032, 0.0026666666666666666,
+                0.002285714285714286, 0.002, 0.0017777777777777779, 0.0016});
+}
+
+TEST(LrSchedule, OneCycleInStairs) {
+  expect_rates({.type = SchedulerType::kOneCycle,
+                .cycle_min_lr = 0.004,
+                .cycle_max_lr = 0.015,
+                .cycle_first_step_size = 5,
+                .cycle_first_stair_count = 2,
+                .cycle_second_stair_count = 3},
+               0.5,
+               {0.004, 0.004, 0.004, 0.0095, 0.0095, 0.015, 0.011333333333333332,
+                0.007666666666666666, 0.007666666666666666, 0.004, 0.004, 0.004});
+}
+
+TEST(LrSchedule, OneCycleMovesTheMomentumTheOtherWay) {
+  const SchedulerConfig config = {.type = SchedulerType::kOneCycle,
+                                  .cycle_min_lr = 0.004,
+                                  .cycle_max_lr = 0.015,
+                                  .cycle_first_step_size = 4,
+                                  .cycle_second_step_size = 3};
+  const formats::OptimizerConfig adam = {.beta1 = 0.5, .beta2 = 0.6};
+  const std::vector<double> expected = {0.8,
+                                        0.875,
+                                        0.8500000000000001,
+                                        0.8250000000000001,
+                                        0.8,
+                                        0.8333333333333334,
+                                        0.8666666666666667,
+                                        0.9,
+                                        0.9};
+  const LrSchedule schedule(config, 0.5);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const auto moved = schedule.with_momentum(adam, static_cast<std::int64_t>(i) + 1);
+    EXPECT_DOUBLE_EQ(moved.beta1, expected[i]) << "optimizer step " << i + 1;
+    EXPECT_EQ(moved.beta2, 0.99);
+  }
+  SchedulerConfig still = config;
+  still.cycle_momentum = false;
+  EXPECT_EQ(LrSchedule(still, 0.5).with_momentum(adam, 3), adam);
+  EXPECT_EQ(LrSchedule({}, 0.5).with_momentum(adam, 3), adam);
+  const formats::OptimizerConfig sgd = {.type = formats::OptimizerType::kSgd, .momentum = 0.9};
+  EXPECT_EQ(schedule.with_momentum(sgd, 3), sgd);
+}
+
+TEST(LrSchedule, RangeTestGrowsInALineOrInStairs) {
+  SchedulerConfig config = {.type = SchedulerType::kLRRangeTest,
+                            .lr_range_test_min_lr = 0.01,
+                            .lr_range_test_step_size = 3,
+                            .lr_range_test_step_rate = 2.0};
+  expect_rates(config, 0.5,
+               {0.01, 0.016666666666666666, 0.02333333333333333, 0.03, 0.03666666666666667,
+                0.04333333333333334, 0.05});
+  config.lr_range_test_staircase = true;
+  expect_rates(config, 0.5, {0.01, 0.01, 0.01, 0.03, 0.03, 0.03, 0.05});
+}
+
+TEST(LrSchedule, BeginsWhereTheFileSaysAfterAStepAtTheOptimizersRate) {
+  expect_rates({.type = SchedulerType::kWarmupLR,
+                .warmup_min_lr = 0.001,
+                .warmup_max_lr = 0.01,
+                .warmup_num_steps = 4,
+                .warmup_type = WarmupType::kLinear,
+                .last_batch_iteration = 1},
+               0.5,
+               {0.5, 0.0055000000000000005, 0.007750000000000001, 0.010000000000000002,
+                0.010000000000000002});
+  expect_rates({.type = SchedulerType::kWarmupCosineLR,
+                .warmup_num_steps = 2,
+                .warmup_type = WarmupType::kLinear,
+                .total_num_steps = 8,
+                .last_batch_iteration = 3},
+               0.5, {0.5, 0.250025, 0.12503750000000005, 0.033540299688984934, 5e-05});
+  const SchedulerConfig cycle = {.type = SchedulerType::kOneCycle,
+                                 .cycle_min_lr = 0.1,
+                                 .cycle_max_lr = 0.2,
+                                 .cycle_first_step_size = 2,
+                                 .cycle_second_step_size = 0,
+                                 .last_batch_iteration = 1};
+  expect_rates(cycle, 0.5, {0.5, 0.1, 0.1});
+  const LrSchedule schedule(cycle, 0.5);
+  EXPECT_EQ(schedule.with_momentum({.beta1 = 0.5}, 1).beta1, 0.5);
+  EXPECT_EQ(schedule.with_momentum({.beta1 = 0.5}, 2).beta1, 0.9);
+}
+
 TEST(LrSchedule, RefusesAnUnknownLengthAndValuesOutOfRange) {
   const auto expect_refused = [](const SchedulerConfig& config) {
     EXPECT_THROW(LrSchedule(config, 0.01), ConfigError);
@@ -119,6 +215,11 @@ TEST(LrSchedule, RefusesAnUnknownLengthAndValuesOutOfRange) {
   expect_refused({.type = SchedulerType::kWarmupLR, .warmup_min_lr = -1e-3});
   expect_refused({.type = SchedulerType::kWarmupLR, .warmup_max_lr = -1e-3});
   expect_refused({.type = SchedulerType::kWarmupLR, .warmup_num_steps = -1});
+  expect_refused({.type = SchedulerType::kWarmupLR, .last_batch_iteration = -2});
+  expect_refused({.type = SchedulerType::kOneCycle, .cycle_max_lr = -1});
+  expect_refused({.type = SchedulerType::kOneCycle, .cycle_first_step_size = 0});
+  expect_refused({.type = SchedulerType::kOneCycle, .cycle_max_mom = 1.0});
+  expect_refused({.type = SchedulerType::kLRRangeTest, .lr_range_test_step_size = 0});
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ TEST(ParameterGroups, NoDecayExemptsInEveryGroupThatDoesNotSayOtherwise) {
   ParameterGroups groups(adamw());
   groups.add({.name = "slow", .patterns = {"h.*"}, .lr_scale = 0.5});
   groups.add({.name = "decaying", .patterns = {"x.*"}, .weight_decay = 0.3});
-  const auto options = groups.options(0.1);
+  const auto options = groups.options(adamw().optimizer, 0.1);
   EXPECT_EQ(adam(options, groups.group_of("a.weight", {})).weight_decay, 0.2);
   EXPECT_EQ(adam(options, groups.group_of("a.bias", {})).weight_decay, 0.0);
   EXPECT_EQ(adam(options, groups.group_of("h.weight", {})).lr, 0.05);
@@ -36,7 +36,7 @@ TEST(ParameterGroups, TheOneAddedLastWins) {
   ParameterGroups groups(adamw());
   groups.add({.name = "first", .patterns = {"*"}, .lr = 1.0});
   groups.add({.name = "second", .patterns = {"b.*"}, .lr = 2.0});
-  const auto options = groups.options(0.1);
+  const auto options = groups.options(adamw().optimizer, 0.1);
   EXPECT_EQ(adam(options, groups.group_of("a.weight", {})).lr, 1.0);
   EXPECT_EQ(adam(options, groups.group_of("b.weight", {})).lr, 2.0);
 }

@@ -10,12 +10,16 @@
 #include "strata/base/number_format.h"
 
 /// \file
-/// DeepSpeed's configuration file, read as it is.
+/// DeepSpeed's configuration file, read as it is: in Hjson (see JsonRole), numbers and booleans
+/// also in quotes.
 ///
 /// Every key that DeepSpeed 0.19 documents is known. Those that have an effect in Strata are the
-/// fields below; the others are accepted, checked for their type and listed in `ignored_keys`. An
-/// unknown key, a wrong type, or a value that would silently train something else than the file
-/// says is a ConfigError with file, line, key and what to write instead.
+/// fields below; those that do not change what is trained are accepted, checked for their type and
+/// listed in `ignored_keys`. What would silently train something else than the file says is a
+/// ConfigError with file, line, key and what to write instead; so is a wrong type, an unknown key
+/// in a section, and at the top of the file one that is nearly a known key or belongs elsewhere.
+/// All errors of a file are in one ConfigError. Other keys at the top are named in `notes`, as
+/// DeepSpeed does not read them either; keys that begin with _, # or // are comments.
 ///
 /// "auto" is accepted where Hugging Face's Trainer and Accelerate write it. It means the value of a
 /// key that is absent, except for
@@ -24,6 +28,7 @@
 ///   scheduler.params.warmup_max_lr     optimizer.params.lr
 ///   scheduler.params.total_num_steps   the length of the run, see `set_total_steps`
 ///   bf16.enabled                       true, unless fp16.enabled is true
+/// A file without the section optimizer means the Trainer's AdamW at 5e-5.
 /// What is our own stands under "strata"; see docs of `StrataConfig`.
 
 namespace strata::formats {
@@ -64,7 +69,14 @@ struct OptimizerConfig {
   bool operator==(const OptimizerConfig&) const = default;
 };
 
-enum class SchedulerType : std::uint8_t { kNone, kWarmupLR, kWarmupDecayLR, kWarmupCosineLR };
+enum class SchedulerType : std::uint8_t {
+  kNone,
+  kWarmupLR,
+  kWarmupDecayLR,
+  kWarmupCosineLR,
+  kOneCycle,
+  kLRRangeTest
+};
 enum class WarmupType : std::uint8_t { kLog, kLinear };
 
 /// "scheduler". Steps are optimizer steps.
@@ -78,6 +90,26 @@ struct SchedulerConfig {
   std::int64_t total_num_steps = 0;  ///< WarmupDecayLR, WarmupCosineLR; 0: "auto", not set yet
   double warmup_min_ratio = 0.0;     ///< WarmupCosineLR
   double cos_min_ratio = 1e-4;       ///< WarmupCosineLR
+  // OneCycle: up in the first steps, down in the second, then decay.
+  double cycle_min_lr = 0.0;
+  double cycle_max_lr = 0.0;
+  std::int64_t cycle_first_step_size = 2000;
+  std::optional<std::int64_t> cycle_second_step_size = std::nullopt;  ///< nullopt: as the first
+  std::int64_t cycle_first_stair_count = 0;                           ///< 0: no stairs
+  std::optional<std::int64_t> cycle_second_stair_count = std::nullopt;
+  double decay_lr_rate = 0.0;
+  std::int64_t decay_step_size = 0;
+  bool cycle_momentum = true;  ///< betas are (a rate that mirrors the learning rate's, 0.99)
+  double cycle_min_mom = 0.8;
+  double cycle_max_mom = 0.9;
+  // LRRangeTest
+  double lr_range_test_min_lr = 1e-3;
+  std::int64_t lr_range_test_step_size = 2000;
+  double lr_range_test_step_rate = 1.0;
+  bool lr_range_test_staircase = false;
+  /// Where the schedule begins; -1: at its beginning. As in DeepSpeed, a schedule that begins later
+  /// leaves the first optimizer step the optimizer's rate.
+  std::int64_t last_batch_iteration = -1;
 
   /// Whether the schedule depends on the length of the run.
   [[nodiscard]] bool ends() const {
@@ -101,6 +133,8 @@ struct Fp16Config {
   std::int64_t hysteresis = 2;            ///< overflows before the scale halves
   bool consecutive_hysteresis = false;
   double min_loss_scale = 1.0;
+  /// Whether a model's floating inputs are cast to fp16; nullopt: the file does not say.
+  std::optional<bool> auto_cast = std::nullopt;
 
   [[nodiscard]] bool dynamic_loss_scale() const { return loss_scale == 0.0; }
   bool operator==(const Fp16Config&) const = default;
@@ -117,10 +151,13 @@ struct OffloadConfig {
 
 /// "zero_optimization". Counts of elements, as in DeepSpeed: not bytes.
 struct ZeroConfig {
-  std::int64_t stage = 3;  ///< the only one there is; also when the file does not say
+  /// 3 when the file does not say. On one rank the stages train the same numbers, and what runs is
+  /// always 3.
+  std::int64_t stage = 3;
   OffloadConfig offload_param;
   OffloadConfig offload_optimizer;
-  std::int64_t sub_group_elements = 1'000'000'000;  ///< cap of the optimizer's window
+  std::int64_t sub_group_elements = 1'000'000'000;  ///< cap of the optimizer's window; a file's 0
+                                                    ///< is the default
   std::int64_t prefetch_elements = 50'000'000;      ///< fetched ahead of use
   std::int64_t live_elements_max = 1'000'000'000;   ///< kept unsharded on the device at most
   bool operator==(const ZeroConfig&) const = default;
@@ -175,6 +212,12 @@ struct StrataConfig {
   bool operator==(const StrataConfig&) const = default;
 };
 
+/// Lines about a file, for people: they are no part of what a configuration says, so any two are
+/// equal.
+struct ConfigNotes : std::vector<std::string> {
+  bool operator==(const ConfigNotes&) const { return true; }
+};
+
 /// A configuration, checked and resolved. An ordinary value: programs may change fields (a
 /// command-line flag, say) before they make an engine of it.
 struct DsConfig {
@@ -199,13 +242,17 @@ struct DsConfig {
 
   /// Keys of the file that have no effect here, in the order of the file.
   std::vector<std::string> ignored_keys;
+  /// What whoever runs the file should know: which defaults are taken for what it leaves out, and
+  /// which of its keys no one reads.
+  ConfigNotes notes;
 
-  /// Throws ConfigError; IoError when the file cannot be read.
+  /// Throws one ConfigError with all that is wrong in the file; IoError when it cannot be read.
   [[nodiscard]] static DsConfig from_file(const std::filesystem::path& path);
   [[nodiscard]] static DsConfig from_text(std::string_view text, std::string name);
 
   /// Works out the batch: train_batch_size = micro * accumulation * world_size. Any two give the
-  /// third; one alone assumes an accumulation of 1; none at all, a micro-batch of 1.
+  /// third; train_batch_size or the micro-batch alone assumes an accumulation of 1; without both,
+  /// the micro-batch is 8, as in the Trainer.
   /// Throws ConfigError, stating the product, when the three do not multiply.
   void resolve_batch(int world_size);
 

@@ -7,10 +7,11 @@
 
 namespace strata::zero3 {
 
-/// Learning rate of every optimizer step, as DeepSpeed's WarmupLR, WarmupDecayLR and WarmupCosineLR
-/// give it (deepspeed/runtime/lr_schedules.py), including that the first step is taken before the
-/// schedule has started. Without a scheduler the rate is the optimizer's. A pure function: nothing
-/// to save or restore.
+/// Learning rate of every optimizer step, as DeepSpeed's WarmupLR, WarmupDecayLR, WarmupCosineLR,
+/// OneCycle and LRRangeTest give it (deepspeed/runtime/lr_schedules.py), including that the first
+/// step is taken before the schedule has started, or with the optimizer's rate when the schedule
+/// begins later (last_batch_iteration). Without a scheduler the rate is the optimizer's. A pure
+/// function: nothing to save or restore.
 class LrSchedule {
  public:
   /// `base_lr` is the optimizer's rate. Throws ConfigError for parameters out of range.
@@ -18,6 +19,11 @@ class LrSchedule {
 
   /// The rate of optimizer step `step`, counted from 1.
   [[nodiscard]] double at(std::int64_t step) const;
+
+  /// `optimizer` with the betas of optimizer step `step`: OneCycle moves them unless cycle_momentum
+  /// is false; every other schedule leaves them as they are.
+  [[nodiscard]] formats::OptimizerConfig with_momentum(const formats::OptimizerConfig& optimizer,
+                                                       std::int64_t step) const;
 
  private:
   formats::SchedulerConfig config_;

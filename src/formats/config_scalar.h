@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "strata/formats/json.h"
+
+/// \file
+/// Numbers and booleans of a config, which may stand in quotes: "16", "1e-4", "false". DeepSpeed
+/// takes them so, and its own tuner prints them so.
+
+namespace strata::formats {
+
+/// The number that the whole of `text` is, in JSON's notation; nullopt: it is none.
+[[nodiscard]] std::optional<double> number_in(std::string_view text);
+
+/// true, yes, on, t, y and 1, their opposites, in any case; nullopt: neither.
+[[nodiscard]] std::optional<bool> boolean_in(std::string_view text);
+
+/// The value, or an error of `value` that says what was expected. A number counts as a boolean when
+/// it is 0 or 1.
+[[nodiscard]] bool bool_of(const JsonValue& value);
+[[nodiscard]] double double_of(const JsonValue& value);
+[[nodiscard]] std::int64_t int64_of(const JsonValue& value);
+
+/// Whether it says Infinity, which is a number to Python's JSON and text to Hjson.
+[[nodiscard]] bool says_infinity(const JsonValue& value);
+
+}  // namespace strata::formats
