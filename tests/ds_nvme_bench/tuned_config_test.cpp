@@ -101,6 +101,40 @@ TEST(TunedConfig, AddsTheSectionsWhereThereAreNone) {
   }
 }
 
+TEST(TunedConfig, CommentsAndLooseCommasOfAConfigStay) {
+  const std::string text =
+      "{\n  // before \"aio\": {\n  train_batch_size: 4, # {batch\n"
+      "  aio: { /* } */ queue_depth: 3 // deep\n  },\n"
+      "  'bf16': {\"enabled\": true,},\n  // the end }\n}\n// }\n";
+  const std::string changed = with_setting(text, "test", kSetting);
+  for (const char* kept : {"// before \"aio\": {", "# {batch", "'bf16': {\"enabled\": true,}",
+                           "// the end }\n}\n// }\n"}) {
+    EXPECT_THAT(changed, HasSubstr(kept));
+  }
+  const DsConfig config = DsConfig::from_text(changed, "test");
+  EXPECT_EQ(config.aio, aio_config(kSetting));
+  EXPECT_EQ(config.train_batch_size, 4);
+  EXPECT_EQ(with_setting(changed, "test", kSetting), changed);
+}
+
+TEST(TunedConfig, AddsTheSectionsToEveryKindOfHjson) {
+  for (const char* text :
+       {"{\n  // nothing yet\n}", "{\n  /* c */ steps_per_print: 1\n  # }\n}",
+        "{optimizer: {type: AdamW\n}}", "{\n strata: {io: auto\n}\n train_batch_size: 4\n}",
+        "{\r\n  \"train_batch_size\": 4,\r\n}\r\n",
+        "{\n  zero_optimization: {offload_param: {device: cpu\n nvme_path: '''/a'''}}\n"
+        "  _note: text, to the end }\n}"}) {
+    const std::string changed = with_setting(text, "test", kSetting);
+    const DsConfig config = DsConfig::from_text(changed, "test");
+    EXPECT_EQ(config.aio, aio_config(kSetting)) << changed;
+    EXPECT_EQ(config.strata.io, formats::IoEngine::kIoUring) << changed;
+  }
+}
+
+TEST(TunedConfig, AFileWithoutBracesIsNotWrittenTo) {
+  EXPECT_THROW((void)with_setting("train_batch_size: 4\n", "test", kSetting), ConfigError);
+}
+
 TEST(TunedConfig, RefusesAFileThatTheParserRefusesAndLeavesItAlone) {
   const TemporaryDirectory directory;
   const auto path = directory.write("config.json", R"({"aioo": {}})");

@@ -5,10 +5,11 @@
 
 namespace strata::bench {
 
-/// The JSON object `object` with its member `key` set to `value` (JSON text), replaced in place or
-/// added at the end. All other bytes stay: a file keeps the layout that its author gave it. An
-/// added member begins a line of its own, indented like the first one, where the object has lines.
-/// `object` must be a valid JSON object without duplicate keys, key and value need no escapes.
+/// The object `object`, JSON or Hjson, with its member `key` set to `value` (JSON text), replaced
+/// in place or added at the end. All other bytes stay: a file keeps the layout that its author gave
+/// it. An added member begins a line of its own, indented like the first one, where the object has
+/// lines. `object` must have been read by formats::JsonValue; key and value need no escapes. Throws
+/// ConfigError when it has no braces.
 [[nodiscard]] std::string with_member(std::string_view object, std::string_view key,
                                       std::string_view value);
 

@@ -14,6 +14,7 @@
 #include "output_file.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "strata/formats/json.h"
 
 namespace strata::bench {
 namespace {
@@ -40,9 +41,31 @@ Json io_section(const Setting& setting) {
   return section;
 }
 
+Json json_of(const formats::JsonValue& value) {
+  switch (value.type()) {
+    case formats::JsonType::kNull: return nullptr;
+    case formats::JsonType::kBoolean: return value.as_bool();
+    case formats::JsonType::kInteger: return value.as_int64();
+    case formats::JsonType::kNumber: return value.as_double();
+    case formats::JsonType::kString: return value.as_string();
+    case formats::JsonType::kArray: {
+      Json array = Json::array();
+      for (const formats::JsonValue& element : value.elements()) array.push_back(json_of(element));
+      return array;
+    }
+    case formats::JsonType::kObject: {
+      Json object = Json::object();
+      for (const auto& [key, member] : value.members()) object[std::string(key)] = json_of(member);
+      return object;
+    }
+  }
+  return nullptr;
+}
+
+/// A section as it is written, without its comments.
 Json section_or_empty(std::string_view text) {
-  const Json section = text.empty() ? Json() : Json::parse(text);
-  return section.is_null() ? Json::object() : section;
+  if (text.empty() || text == "null") return Json::object();
+  return json_of(formats::JsonValue::parse(text, "section", formats::JsonRole::kHjsonConfig));
 }
 
 /// `value` on lines of its own, as a member of an object whose members are indented by `indent`.
