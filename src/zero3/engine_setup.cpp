@@ -131,6 +131,7 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
       groups_(config_),
       plan_input_(Engine::plan_input_from(config_)) {
   zero3::mark_as_anchor(anchor_);
+  for (const std::string& note : config_.notes) log_.warning(config_.name + ": " + note);
   if (!config_.strata.simd.empty()) optim_cpu::force_kernel_target(config_.strata.simd);
   const std::vector<std::string> names = config_.nvme_directories();
   const std::vector<std::filesystem::path> directories(names.begin(), names.end());

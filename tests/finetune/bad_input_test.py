@@ -104,13 +104,15 @@ class BadInput(unittest.TestCase):
         self.refused(FAILED, ["missing.json", "No such file"], {"--config": "missing.json"})
         for words, config in [
             (["ds.json:1"], "{"),
-            (["ds.json:1"], "{'train_batch_size': 8}"),
+            (["ds.json:1", "more text"], '{"train_batch_size": 8}}'),
             (["ds.json:2", "train_batch_sise", "train_batch_size"], '{\n"train_batch_sise": 8}'),
             (["train_batch_size"], '{"train_batch_size": 8, "train_batch_size": 4}'),
             (["train_batch_size", "string"], config_with(train_batch_size="eight")),
             (["optimizer.params.lr"], config_with(
                 optimizer={"type": "AdamW", "params": {"lr": "fast"}})),
-            (["stage"], config_with(zero_optimization={"stage": 2})),
+            (["stage", "9"], config_with(zero_optimization={"stage": 9})),
+            (["2 errors", "ds.json:1: max_grad_norm", "gradient_clipping", "ds.json:1: aio.depth"],
+             config_with(max_grad_norm=1, aio={"depth": 8})),
             (["8", "4", "3", "12"], config_with(gradient_accumulation_steps=3)),
             (["8", "multiple", "3"], config_with(train_micro_batch_size_per_gpu=3)),
             (["memory", "train_micro_batch_size_per_gpu"], {
@@ -123,6 +125,17 @@ class BadInput(unittest.TestCase):
         self.refused(USAGE, ["nvme", "--nvme"], {"--nvme": None})
         self.refused(USAGE, ["no/such", "does not exist"], {"--nvme": "no/such"})
         self.refused(USAGE, ["text.txt", "not a directory"], {"--nvme": "text.txt"})
+        for path in ("~", "~/nvme", "$HOME/nvme"):
+            self.refused(USAGE, [path, "not expanded", "whole path"], {"--nvme": path})
+        self.assertFalse((self.space.path / "~").exists())
+
+    def test_a_directory_that_is_mounted_read_only(self) -> None:
+        read_only = next((mount.split()[1] for mount in open("/proc/mounts", encoding="utf-8")
+                          if mount.split()[3].split(",")[0] == "ro"
+                          and os.path.isdir(mount.split()[1])), None)
+        if read_only is None:
+            self.skipTest("nothing is mounted read-only")
+        self.refused(USAGE, [read_only, "mounted read-only"], {"--nvme": read_only})
 
     @unittest.skipIf(os.geteuid() == 0, "root may write anywhere")
     def test_unwritable_directories(self) -> None:

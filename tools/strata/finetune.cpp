@@ -73,6 +73,10 @@ zero3::Plan check_plan(const RunInput& run, Logger& log) {
   return plan;
 }
 
+void log_notes(const formats::DsConfig& config, Logger& log) {
+  for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
+}
+
 void log_run(const RunInput& run, Logger& log) {
   const formats::DsConfig& config = run.config;
   log.info("model " + run.model.name + ": " +
@@ -107,6 +111,7 @@ void log_run(const RunInput& run, Logger& log) {
                 ": the learning rate does not reach its full height; lower "
                 "scheduler.params.warmup_num_steps or raise --steps");
   }
+  log_notes(config, log);
   std::string ignored;
   for (const std::string& key : config.ignored_keys) ignored += (ignored.empty() ? "" : ", ") + key;
   if (!ignored.empty()) log.info("config keys without effect here: " + ignored);
@@ -204,7 +209,9 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
 
   torch::manual_seed(options.seed);
   return_freed_blocks_from(kReturnedWhileBuilding);
-  Engine engine(run.config, &log);
+  formats::DsConfig config = run.config;
+  config.notes.clear();  // log_run has shown them
+  Engine engine(std::move(config), &log);
   models::Gpt2 model(run.model.config, engine, [&](const std::string& name, torch::Tensor& value) {
     interruption.check();
     run.model.initializer(name, value);
@@ -240,6 +247,7 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
   if (options.print_config) {
     formats::DsConfig config = run_config(options);
     if (options.steps) config.set_total_steps(*options.steps);
+    log_notes(config, log);
     out << config.resolved_json();
     return;
   }

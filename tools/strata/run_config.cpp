@@ -22,8 +22,19 @@ bool uses_nvme(const formats::ZeroConfig& zero) {
          zero.offload_optimizer.device == formats::OffloadDevice::kNvme;
 }
 
-bool is_writable(const std::filesystem::path& directory) {
-  return ::access(directory.c_str(), W_OK | X_OK) == 0;
+/// What keeps the directory from being written to, and what to do; empty: nothing.
+std::string fault_of(const std::filesystem::path& directory) {
+  if (::access(directory.c_str(), W_OK | X_OK) == 0) return {};
+  if (errno == EROFS) return "is mounted read-only; remount it, or name another with --nvme";
+  return "cannot be written to (" + errno_name(errno) +
+         "); change its permissions or name another with --nvme";
+}
+
+// --nvme=~/x reaches the program as it is written, and so does an nvme_path.
+void check_is_no_shell_text(const std::string& directory) {
+  if (!directory.starts_with('~') && !directory.starts_with('$')) return;
+  throw ConfigError("nvme directory " + directory + ": " + directory.substr(0, 1) +
+                    " is not expanded as a shell does; write the whole path");
 }
 
 // The engine makes the last folder of the path, and only that one.
@@ -31,13 +42,19 @@ void check_parent(const std::filesystem::path& directory, const std::string& whe
   const std::filesystem::path absolute = std::filesystem::absolute(directory).lexically_normal();
   const std::filesystem::path parent =
       absolute.has_filename() ? absolute.parent_path() : absolute.parent_path().parent_path();
-  if (!std::filesystem::is_directory(parent) || !is_writable(parent)) {
+  if (!std::filesystem::is_directory(parent)) {
     throw ConfigError(where + "does not exist and cannot be made in " + parent.string() +
                       "; make it (mkdir -p) or name another with --nvme");
+  }
+  const std::string fault = fault_of(parent);
+  if (!fault.empty()) {
+    throw ConfigError(where + "does not exist and cannot be made in " + parent.string() +
+                      ", which " + fault);
   }
 }
 
 void check_directory(const std::filesystem::path& directory) {
+  check_is_no_shell_text(directory.string());
   const std::string where = "nvme directory " + directory.string() + ": ";
   std::error_code code;
   const auto status = std::filesystem::status(directory, code);
@@ -48,10 +65,8 @@ void check_directory(const std::filesystem::path& directory) {
   if (status.type() != std::filesystem::file_type::directory) {
     throw ConfigError(where + "is not a directory; name one with --nvme");
   }
-  if (!is_writable(directory)) {
-    throw ConfigError(where + "cannot be written to (" + errno_name(errno) +
-                      "); change its permissions or name another with --nvme");
-  }
+  const std::string fault = fault_of(directory);
+  if (!fault.empty()) throw ConfigError(where + fault);
 }
 
 }  // namespace

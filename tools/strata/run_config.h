@@ -12,7 +12,8 @@ namespace strata::tool {
 [[nodiscard]] formats::DsConfig run_config(const FinetuneOptions& options);
 
 /// Throws ConfigError when something is to live on NVMe and no directory is named for it, or when
-/// a named one is none, cannot be written to, is missing and cannot be made, or is named twice.
+/// a named one is none, cannot be written to, is missing and cannot be made, is named twice, or
+/// begins with ~ or $, which no shell has expanded.
 void check_nvme_directories(const formats::DsConfig& config);
 
 /// How many optimizer steps the run has: --steps, else the schedule's total_num_steps, else as many
