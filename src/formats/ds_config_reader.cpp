@@ -79,12 +79,13 @@ void DsConfigReader::attempt(Step step) {
 
 void DsConfigReader::throw_errors() const {
   if (errors_.empty()) return;
-  if (errors_.size() == 1) throw ConfigError(errors_.front());
-  std::string message = config_.name + ": " + std::to_string(errors_.size()) + " errors";
+  std::string message;
   for (std::size_t i = 0; i < std::min(errors_.size(), kErrorsShownMax); ++i) {
-    message += "\n  " + errors_[i];
+    message += (i == 0 ? "" : "\n") + errors_[i];
   }
-  if (errors_.size() > kErrorsShownMax) message += "\n  and more";
+  if (errors_.size() > kErrorsShownMax) {
+    message += "\nand " + std::to_string(errors_.size() - kErrorsShownMax) + " errors more";
+  }
   throw ConfigError(message);
 }
 

@@ -6,6 +6,7 @@ Each case changes one thing of a run that works. Usage: bad_input_test.py PROGRA
 import copy
 import json
 import os
+import pathlib
 import re
 import struct
 import subprocess
@@ -111,7 +112,7 @@ class BadInput(unittest.TestCase):
             (["optimizer.params.lr"], config_with(
                 optimizer={"type": "AdamW", "params": {"lr": "fast"}})),
             (["stage", "9"], config_with(zero_optimization={"stage": 9})),
-            (["2 errors", "ds.json:1: max_grad_norm", "gradient_clipping", "ds.json:1: aio.depth"],
+            (["ds.json:1: max_grad_norm", "gradient_clipping", "ds.json:1: aio.depth"],
              config_with(max_grad_norm=1, aio={"depth": 8})),
             (["8", "4", "3", "12"], config_with(gradient_accumulation_steps=3)),
             (["8", "multiple", "3"], config_with(train_micro_batch_size_per_gpu=3)),
@@ -130,9 +131,9 @@ class BadInput(unittest.TestCase):
         self.assertFalse((self.space.path / "~").exists())
 
     def test_a_directory_that_is_mounted_read_only(self) -> None:
-        read_only = next((mount.split()[1] for mount in open("/proc/mounts", encoding="utf-8")
-                          if mount.split()[3].split(",")[0] == "ro"
-                          and os.path.isdir(mount.split()[1])), None)
+        mounts = [mount.split() for mount in pathlib.Path("/proc/mounts").read_text().splitlines()]
+        read_only = next((mount[1] for mount in mounts
+                          if mount[3].split(",")[0] == "ro" and os.path.isdir(mount[1])), None)
         if read_only is None:
             self.skipTest("nothing is mounted read-only")
         self.refused(USAGE, [read_only, "mounted read-only"], {"--nvme": read_only})

@@ -243,13 +243,12 @@ TEST(DsConfigKinds, AllErrorsOfAFileAreNamedAtOnce) {
       "  \"bf16\": {\"enabled\": true},\n"
       "  \"fp16\": {\"enabled\": true}\n"
       "}");
-  EXPECT_THAT(message, StartsWith("ds.json: 6 errors\n"));
-  for (const char* line :
-       {"\n  ds.json:2: train_batch_sise: unknown key", "\n  ds.json:3: optimizer.type: \"Lamb\"",
-        "\n  ds.json:3: optimizer.params.lr: expected a number",
-        "\n  ds.json:4: zero_optimization.stage: 7 is too large",
-        "\n  ds.json:4: zero_optimization.zenflow: not supported",
-        "\n  ds.json:6: fp16.enabled: fp16 and bf16 are both enabled"}) {
+  EXPECT_THAT(message, StartsWith("ds.json:2: train_batch_sise: unknown key"));
+  for (const char* line : {"\nds.json:3: optimizer.type: \"Lamb\"",
+                           "\nds.json:3: optimizer.params.lr: expected a number",
+                           "\nds.json:4: zero_optimization.stage: 7 is too large",
+                           "\nds.json:4: zero_optimization.zenflow: not supported",
+                           "\nds.json:6: fp16.enabled: fp16 and bf16 are both enabled"}) {
     EXPECT_THAT(message, HasSubstr(line));
   }
   // Whose parameter momentum is no one knows as long as the type is wrong.
@@ -259,7 +258,7 @@ TEST(DsConfigKinds, AllErrorsOfAFileAreNamedAtOnce) {
 TEST(DsConfigKinds, ManyErrorsAreCutShort) {
   std::string text;
   for (int i = 0; i < 100; ++i) text += "train_batch_size" + std::to_string(i) + ": 1\n";
-  EXPECT_THAT(error_of(text), AllOf(StartsWith("ds.json: 100 errors"), HasSubstr("\n  and more")));
+  EXPECT_THAT(error_of(text), AllOf(StartsWith("ds.json:1: "), HasSubstr("\nand 80 errors more")));
   EXPECT_LT(error_of(text).size(), 3000u);
 }
 
