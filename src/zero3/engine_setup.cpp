@@ -10,6 +10,7 @@
 #include "strata/aio/disk.h"
 #include "strata/aio/path_trial.h"
 #include "strata/base/error.h"
+#include "strata/base/machine_memory.h"
 #include "strata/base/units.h"
 #include "zero3/engine_impl.h"
 #include "zero3/inner_graph.h"
@@ -271,7 +272,9 @@ void Engine::Impl::prepare() {
   if (units_.empty()) throw UsageError("the engine has no units: give modules to shard() first");
   placement_.reset();  // its staging makes room for the plan's
   return_freed_memory();
-  plan_ = zero3::make_plan(plan_input_);
+  zero3::Plan made = zero3::make_plan(plan_input_);
+  require_machine_memory(made.total.device + made.total.host);  // both are, without a GPU
+  plan_ = std::move(made);
   const zero3::Plan& plan = *plan_;
 
   for (std::size_t i = 0; i < units_.size(); ++i) {
