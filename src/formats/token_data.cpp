@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "formats/regular_file.h"
+#include "formats/text_check.h"
+#include "formats/token_layout.h"
 #include "strata/base/error.h"
 
 namespace strata::formats {
@@ -16,87 +18,12 @@ namespace {
 constexpr std::uint64_t kPieceBytes = 1u << 16;
 static_assert(std::endian::native == std::endian::little, "token files are read as they lie");
 
-std::uint64_t bytes_of(TokenEncoding encoding) {
-  switch (encoding) {
-    case TokenEncoding::kBytes: return 1;
-    case TokenEncoding::kUint16: return 2;
-    case TokenEncoding::kUint32: return 4;
-  }
-  return 1;
-}
-
-/// The header that llm.c writes: 256 int32, of which three say something.
-struct LlmcHeader {
-  static constexpr std::uint64_t kBytes = 1024;
-  static constexpr std::int32_t kMagicUint16 = 20240520;
-  static constexpr std::int32_t kMagicUint32 = 20240801;
-
-  std::int32_t magic, version, tokens;
-
-  [[nodiscard]] bool is_uint16() const { return magic == kMagicUint16 && version == 1; }
-  [[nodiscard]] bool is_uint32() const { return magic == kMagicUint32 && version == 7; }
-};
-
-std::optional<LlmcHeader> read_llmc_header(const RegularFile& file) {
-  if (file.size() < LlmcHeader::kBytes) return std::nullopt;
-  LlmcHeader header{};
-  file.read(0, std::as_writable_bytes(std::span(&header, 1)));
-  if (!header.is_uint16() && !header.is_uint32()) return std::nullopt;
-  return header;
-}
-
-struct Layout {
-  TokenEncoding encoding;
-  std::uint64_t first_byte;
-};
-
-Layout layout_of(const RegularFile& file, std::optional<TokenEncoding> encoding) {
-  const std::string name = file.path().filename().string();
-  if (!name.ends_with(".bin")) return {encoding.value_or(TokenEncoding::kBytes), 0};
-  if (encoding == TokenEncoding::kBytes) return {*encoding, 0};
-  const auto header = read_llmc_header(file);
-  if (!header) {
-    const bool wide = name.ends_with(".u32.bin");
-    return {encoding.value_or(wide ? TokenEncoding::kUint32 : TokenEncoding::kUint16), 0};
-  }
-  const auto written = header->is_uint16() ? TokenEncoding::kUint16 : TokenEncoding::kUint32;
-  const std::uint64_t tokens = (file.size() - LlmcHeader::kBytes) / bytes_of(written);
-  if (header->tokens < 0 || static_cast<std::uint64_t>(header->tokens) != tokens) {
-    throw DataError(file.path().string() + ": its header says " + std::to_string(header->tokens) +
-                    " tokens, the file holds " + std::to_string(tokens) +
-                    "; it is truncated or was written in part, make it again");
-  }
-  if (encoding && *encoding != written) {
-    throw DataError(file.path().string() + ": its header says " + std::string(name_of(written)) +
-                    ", asked for was " + std::string(name_of(*encoding)));
-  }
-  return {written, LlmcHeader::kBytes};
-}
-
-/// Read as uint16, uint32 ids are ids in the vocabulary with a zero (or the next few numbers)
-/// after each, and training on them would go on without a word.
-void refuse_wide_ids(const RegularFile& file, std::int64_t vocab_size) {
-  constexpr std::size_t kIdsMin = 32;
-  std::array<std::uint32_t, 4096> ids{};
-  const std::size_t count = std::min<std::size_t>(ids.size(), file.size() / sizeof(ids[0]));
-  if (count < kIdsMin) return;
-  const auto first = std::span(ids).first(count);
-  file.read(0, std::as_writable_bytes(first));
-  const auto in_vocabulary = [vocab_size](std::uint32_t id) { return id < vocab_size; };
-  if (!std::all_of(first.begin(), first.end(), in_vocabulary)) return;
-  if (std::all_of(first.begin(), first.end(), [](std::uint32_t id) { return id == 0; })) return;
-  throw DataError(
-      file.path().string() +
-      ": would be read as uint16, and holds uint32 token ids to all appearances; rename "
-      "it to end in .u32.bin");
-}
-
 template <class Token>
 void widen(std::span<const std::byte> bytes, std::span<std::int64_t> out) {
   for (std::size_t i = 0; i < out.size(); ++i) {
     Token token;
     std::memcpy(&token, bytes.data() + i * sizeof(Token), sizeof(Token));
-    out[i] = token;
+    out[i] = static_cast<std::int64_t>(token);
   }
 }
 
@@ -105,19 +32,25 @@ void widen(std::span<const std::byte> bytes, std::span<std::int64_t> out) {
 std::string_view name_of(TokenEncoding encoding) {
   switch (encoding) {
     case TokenEncoding::kBytes: return "bytes";
+    case TokenEncoding::kUint8: return "uint8";
     case TokenEncoding::kUint16: return "uint16";
     case TokenEncoding::kUint32: return "uint32";
+    case TokenEncoding::kUint64: return "uint64";
+    case TokenEncoding::kInt16: return "int16";
+    case TokenEncoding::kInt32: return "int32";
+    case TokenEncoding::kInt64: return "int64";
   }
   return "unknown";
 }
 
 TokenData::TokenData(std::unique_ptr<RegularFile> file, std::int64_t vocab_size,
-                     TokenEncoding encoding, std::uint64_t first_byte)
+                     TokenEncoding encoding, std::uint64_t first_byte, bool taken_for_text)
     : file_(std::move(file)),
       vocab_size_(vocab_size),
       encoding_(encoding),
       first_byte_(first_byte),
-      size_((file_->size() - first_byte) / bytes_of(encoding)) {}
+      size_((file_->size() - first_byte) / bytes_of(encoding)),
+      taken_for_text_(taken_for_text) {}
 
 TokenData::TokenData(TokenData&&) noexcept = default;
 TokenData& TokenData::operator=(TokenData&&) noexcept = default;
@@ -130,9 +63,7 @@ TokenData TokenData::from_file(const std::filesystem::path& path, std::int64_t v
                       " tokens");
   }
   auto file = std::make_unique<RegularFile>(path, RegularFile::Links::kFollow);
-  const Layout layout = layout_of(*file, encoding);
-  const bool guessed = !encoding && layout.first_byte == 0;
-  if (guessed && layout.encoding == TokenEncoding::kUint16) refuse_wide_ids(*file, vocab_size);
+  const TokenLayout layout = layout_of(*file, vocab_size, encoding);
   const std::uint64_t data_bytes = file->size() - layout.first_byte;
   if (data_bytes == 0) throw DataError(path.string() + ": is empty; there is nothing to train on");
   const std::uint64_t token_bytes = bytes_of(layout.encoding);
@@ -141,10 +72,15 @@ TokenData TokenData::from_file(const std::filesystem::path& path, std::int64_t v
                     " bytes are not a whole number of " + std::string(name_of(layout.encoding)) +
                     " tokens; it is truncated or of another encoding");
   }
-  return {std::move(file), vocab_size, layout.encoding, layout.first_byte};
+  const bool taken_for_text = !encoding && layout.encoding == TokenEncoding::kBytes;
+  return {std::move(file), vocab_size, layout.encoding, layout.first_byte, taken_for_text};
 }
 
 const std::filesystem::path& TokenData::path() const { return file_->path(); }
+
+void TokenData::read_bytes(std::uint64_t begin, std::span<std::byte> out) const {
+  file_->read(first_byte_ + begin * bytes_of(encoding_), out);
+}
 
 void TokenData::read(std::uint64_t begin, std::span<std::int64_t> out) const {
   if (begin > size_ || out.size() > size_ - begin) {
@@ -156,14 +92,18 @@ void TokenData::read(std::uint64_t begin, std::span<std::int64_t> out) const {
   while (!out.empty()) {
     const auto tokens = out.first(std::min<std::size_t>(out.size(), kPieceBytes / token_bytes));
     const auto bytes = std::span(piece).first(tokens.size() * token_bytes);
-    const std::uint64_t offset = first_byte_ + begin * token_bytes;
-    file_->read(offset, bytes);
+    read_bytes(begin, bytes);
     switch (encoding_) {
-      case TokenEncoding::kBytes: widen<std::uint8_t>(bytes, tokens); break;
+      case TokenEncoding::kBytes:
+      case TokenEncoding::kUint8: widen<std::uint8_t>(bytes, tokens); break;
       case TokenEncoding::kUint16: widen<std::uint16_t>(bytes, tokens); break;
       case TokenEncoding::kUint32: widen<std::uint32_t>(bytes, tokens); break;
+      case TokenEncoding::kUint64: widen<std::uint64_t>(bytes, tokens); break;
+      case TokenEncoding::kInt16: widen<std::int16_t>(bytes, tokens); break;
+      case TokenEncoding::kInt32: widen<std::int32_t>(bytes, tokens); break;
+      case TokenEncoding::kInt64: widen<std::int64_t>(bytes, tokens); break;
     }
-    check_vocabulary(tokens, offset);
+    check_vocabulary(tokens, first_byte_ + begin * token_bytes);
     begin += tokens.size();
     out = out.subspan(tokens.size());
   }
@@ -171,20 +111,37 @@ void TokenData::read(std::uint64_t begin, std::span<std::int64_t> out) const {
 
 void TokenData::check_vocabulary(std::span<const std::int64_t> tokens, std::uint64_t offset) const {
   const auto beyond = std::find_if(tokens.begin(), tokens.end(),
-                                   [this](std::int64_t id) { return id >= vocab_size_; });
+                                   [this](std::int64_t id) { return id < 0 || id >= vocab_size_; });
   if (beyond == tokens.end()) return;
   offset += static_cast<std::uint64_t>(beyond - tokens.begin()) * bytes_of(encoding_);
-  throw DataError(path().string() + ": token id " + std::to_string(*beyond) + " at byte " +
-                  std::to_string(offset) + " is beyond the vocabulary of " +
-                  std::to_string(vocab_size_) + " tokens; the data is read as " +
-                  std::string(name_of(encoding_)) + " and may be of another encoding or tokenizer");
+  throw DataError(
+      path().string() + ": token id " + std::to_string(*beyond) + " at byte " +
+      std::to_string(offset) + " is " + (*beyond < 0 ? "negative" : "beyond the vocabulary of ") +
+      (*beyond < 0 ? "" : std::to_string(vocab_size_) + " tokens") + "; the data is read as " +
+      std::string(name_of(encoding_)) + " and may be of another encoding or tokenizer");
 }
 
-void TokenData::check_all() const {
+void TokenData::check_all(const std::function<void()>& before_each_piece) const {
+  TextCheck text(path());
   std::array<std::int64_t, kPieceBytes> tokens;
+  std::array<std::byte, kPieceBytes> bytes;
   for (std::uint64_t begin = 0; begin < size_; begin += tokens.size()) {
-    read(begin, std::span(tokens).first(std::min<std::uint64_t>(tokens.size(), size_ - begin)));
+    if (before_each_piece) before_each_piece();
+    const auto count = std::min<std::uint64_t>(tokens.size(), size_ - begin);
+    read(begin, std::span(tokens).first(count));
+    if (!taken_for_text_) continue;
+    const auto piece = std::span(bytes).first(count);
+    read_bytes(begin, piece);
+    text.take(piece, begin);
   }
+}
+
+std::string_view TokenData::markup() const {
+  constexpr std::size_t kLooked = 256;
+  if (encoding_ != TokenEncoding::kBytes) return {};
+  std::string head(std::min<std::uint64_t>(kLooked, size_), '\0');
+  read_bytes(0, std::as_writable_bytes(std::span(head)));
+  return markup_of(head, path());
 }
 
 }  // namespace strata::formats

@@ -4,6 +4,7 @@ Each case changes one thing of a run that works. Usage: bad_input_test.py PROGRA
 """
 
 import copy
+import gzip
 import json
 import os
 import pathlib
@@ -189,10 +190,22 @@ class BadInput(unittest.TestCase):
             (["token id 70000"], "d.u32.bin", struct.pack("<100I", *([70000] * 100))),
             (["llmc.bin", "truncated"], "llmc.bin",
              struct.pack("<256i", 20240520, 1, 999, *([0] * 253)) + b"\0" * 64),
+            (["text.gz", "gzip"], "text.gz", gzip.compress(program.TEXT.encode())),
+            (["wide.txt", "UTF-16", "iconv"], "wide.txt", program.TEXT.encode("utf-16")),
+            (["ids.dat", "token ids"], "ids.dat", struct.pack("<100H", *([7] * 100))),
+            (["eval.bin", "llm.c", "20240522"], "eval.bin",
+             struct.pack("<256i", 20240522, 1, 10, *([0] * 253)) + b"\0" * 640),
         ]:
             with self.subTest(name=name):
                 self.space.write(name, content)
                 self.refused(FAILED, words, {"--data": name})
+        self.refused(FAILED, ["text.gz", "gzip"], {"--val-data": "text.gz"})
+
+    def test_text_with_keys_and_punctuation_of_a_format_is_named_in_a_warning(self) -> None:
+        self.space.write("data.jsonl", '{"text": "She sells sea shells"}\n' * 100)
+        result = self.space.finetune({"--data": "data.jsonl"})
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stderr, "warning: data.jsonl: is JSON")
 
     def test_held_out_data(self) -> None:
         self.space.write("short.txt", "x" * 32)

@@ -13,8 +13,8 @@ namespace {
 class BatchSamplerTest : public testing::Test {
  protected:
   TempDirectory directory_;
-  formats::TokenData file_ =
-      formats::TokenData::from_file(directory_.write("text", counting_bytes(200)), 256);
+  formats::TokenData file_ = formats::TokenData::from_file(
+      directory_.write("bytes", counting_bytes(200)), 256, formats::TokenEncoding::kBytes);
   TokenRange range_{.file = &file_, .begin = 100, .count = 50};
 };
 
@@ -79,11 +79,12 @@ TEST_F(BatchSamplerTest, ARangeOfOneWindowGivesThatWindow) {
 }
 
 TEST(DatasetTest, HoldsOutTheLastPart) {
+  const Interruption interruption;
   const TempDirectory directory;
   FinetuneOptions options;
-  options.data = directory.write("text", counting_bytes(200));
+  options.data = directory.write("text", std::string(200, 'a'));
   options.val_fraction = 0.1;
-  const Dataset data(options, 256, 8);
+  const Dataset data(options, 256, 8, interruption);
   EXPECT_EQ(data.train().count, 180u);
   ASSERT_TRUE(data.validation().has_value());
   EXPECT_EQ(data.validation()->begin, 180u);
@@ -92,22 +93,24 @@ TEST(DatasetTest, HoldsOutTheLastPart) {
 }
 
 TEST(DatasetTest, RefusesPartsShorterThanASequence) {
+  const Interruption interruption;
   const TempDirectory directory;
   FinetuneOptions options;
-  options.data = directory.write("text", counting_bytes(200));
-  EXPECT_NO_THROW(Dataset(options, 256, 199));
-  EXPECT_THROW(Dataset(options, 256, 200), DataError);
+  options.data = directory.write("text", std::string(200, 'a'));
+  EXPECT_NO_THROW(Dataset(options, 256, 199, interruption));
+  EXPECT_THROW(Dataset(options, 256, 200, interruption), DataError);
   options.val_fraction = 0.05;
-  EXPECT_NO_THROW(Dataset(options, 256, 9));
-  EXPECT_THROW(Dataset(options, 256, 10), DataError);
+  EXPECT_NO_THROW(Dataset(options, 256, 9, interruption));
+  EXPECT_THROW(Dataset(options, 256, 10, interruption), DataError);
 }
 
 TEST(DatasetTest, FindsATokenBeyondTheVocabularyAtOnce) {
+  const Interruption interruption;
   const TempDirectory directory;
   FinetuneOptions options;
-  options.data = directory.write("text", counting_bytes(200));
-  EXPECT_THROW(Dataset(options, 199, 8), DataError);
-  EXPECT_NO_THROW(Dataset(options, 200, 8));
+  options.data = directory.write("text", std::string(199, 'a') + 'z');
+  EXPECT_THROW(Dataset(options, 'z', 8, interruption), DataError);
+  EXPECT_NO_THROW(Dataset(options, 'z' + 1, 8, interruption));
 }
 
 }  // namespace

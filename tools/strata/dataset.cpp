@@ -1,6 +1,5 @@
 #include "dataset.h"
 
-#include <array>
 #include <cmath>
 #include <string>
 
@@ -9,10 +8,10 @@
 namespace strata::tool {
 namespace {
 
-std::unique_ptr<formats::TokenData> open(const std::filesystem::path& path,
-                                         std::int64_t vocab_size) {
+std::unique_ptr<formats::TokenData> open(const std::filesystem::path& path, std::int64_t vocab_size,
+                                         const Interruption& interruption) {
   auto file = std::make_unique<formats::TokenData>(formats::TokenData::from_file(path, vocab_size));
-  file->check_all();
+  file->check_all([&] { interruption.check(); });
   return file;
 }
 
@@ -32,11 +31,12 @@ void require_a_sequence(const TokenRange& range, std::int64_t seq_len, const cha
 
 }  // namespace
 
-Dataset::Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::int64_t seq_len)
-    : train_file_(open(*options.data, vocab_size)), train_(whole(*train_file_)) {
+Dataset::Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::int64_t seq_len,
+                 const Interruption& interruption)
+    : train_file_(open(*options.data, vocab_size, interruption)), train_(whole(*train_file_)) {
   const char* validation_remedy = "give more data, or a smaller --seq-len";
   if (options.val_data) {
-    validation_file_ = open(*options.val_data, vocab_size);
+    validation_file_ = open(*options.val_data, vocab_size, interruption);
     validation_ = whole(*validation_file_);
   } else if (options.val_fraction > 0) {
     const auto held_out = static_cast<std::uint64_t>(
@@ -49,14 +49,6 @@ Dataset::Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::i
   if (validation_) {
     require_a_sequence(*validation_, seq_len, "held-out data", validation_remedy);
   }
-}
-
-bool Dataset::is_utf16() const {
-  if (!is_text() || train_file_->size() < 2) return false;
-  std::array<std::int64_t, 2> mark{};
-  train_file_->read(0, mark);
-  return mark == std::array<std::int64_t, 2>{0xFF, 0xFE} ||
-         mark == std::array<std::int64_t, 2>{0xFE, 0xFF};
 }
 
 bool Dataset::is_text() const { return train_file_->encoding() == formats::TokenEncoding::kBytes; }

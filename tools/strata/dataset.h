@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "finetune_options.h"
+#include "interruption.h"
 #include "strata/formats/token_data.h"
 
 namespace strata::tool {
@@ -22,13 +23,13 @@ class Dataset {
   /// Opens --data and --val-data, or splits --data by --val-fraction: its last part is held out.
   /// Reads both files once, so that every token is known to be one of the vocabulary's.
   /// Throws DataError for a part shorter than a sequence and the token after it, and what TokenData
-  /// throws.
-  Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::int64_t seq_len);
+  /// throws; Interrupted.
+  Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::int64_t seq_len,
+          const Interruption& interruption);
 
   [[nodiscard]] const TokenRange& train() const { return train_; }
   [[nodiscard]] const std::optional<TokenRange>& validation() const { return validation_; }
   [[nodiscard]] bool is_text() const;
-  [[nodiscard]] bool is_utf16() const;  ///< text that begins with UTF-16's mark
 
  private:
   std::unique_ptr<formats::TokenData> train_file_;

@@ -52,13 +52,13 @@ std::uint64_t kept_bytes_per_token(const formats::DsConfig& config,
          weight_bytes(config.precision());
 }
 
-RunInput open_input(const FinetuneOptions& options) {
+RunInput open_input(const FinetuneOptions& options, const Interruption& interruption) {
   formats::DsConfig config = run_config(options);
   check_nvme_directories(config);
   ModelSource model = open_model(options);
   const std::int64_t seq_len = sequence_length(options, model.config.n_positions);
   check_micro_batch(config, seq_len, kept_bytes_per_token(config, model.config), memory_bytes());
-  Dataset data(options, model.config.vocab_size, seq_len);
+  Dataset data(options, model.config.vocab_size, seq_len, interruption);
   const std::int64_t steps = step_count(options, config, data.train().count, seq_len);
   config.set_total_steps(steps);
   return {std::move(config), std::move(model), seq_len, std::move(data), steps};
@@ -99,10 +99,10 @@ void log_run(const RunInput& run, Logger& log) {
         "the data is text, so its bytes are the tokens; the model may have been trained "
         "with a tokenizer: tools/prepare_tokens.py applies it");
   }
-  if (run.data.is_utf16()) {
-    log.warning(run.data.train().file->path().string() +
-                ": begins as UTF-16 does, and its bytes are the tokens; iconv -f UTF-16 -t UTF-8 "
-                "converts it");
+  if (const std::string_view markup = run.data.train().file->markup(); !markup.empty()) {
+    log.warning(run.data.train().file->path().string() + ": is " + std::string(markup) +
+                ", and is trained on as it stands, its punctuation and keys too; write the text "
+                "alone into a file if that is what the model is to learn");
   }
   if (config.scheduler.type != formats::SchedulerType::kNone &&
       config.scheduler.warmup_num_steps >= run.steps) {
@@ -252,7 +252,7 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
     return;
   }
   const Interruption interruption;
-  const RunInput run = open_input(options);
+  const RunInput run = open_input(options, interruption);
   log_run(run, log);
   check_plan(run, log);
   run_training(run, options, interruption, out, terminal, log);

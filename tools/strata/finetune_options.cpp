@@ -101,9 +101,10 @@ void add_model_options(CLI::App& command, FinetuneOptions& options) {
 void add_data_options(CLI::App& command, FinetuneOptions& options) {
   constexpr const char* kGroup = "Data";
   command
-      .add_option("--data", options.data,
-                  "Text (its bytes are the tokens), or *.bin with uint16 or *.u32.bin with uint32 "
-                  "token ids")
+      .add_option(
+          "--data", options.data,
+          "Text (its bytes are the tokens), or token ids: NumPy's .npy, llm.c's files, *.bin "
+          "with uint16 or *.u32.bin with uint32")
       ->type_name("FILE")
       ->check(path_name())
       ->group(kGroup);
