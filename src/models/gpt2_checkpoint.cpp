@@ -1,11 +1,16 @@
 #include "strata/models/gpt2_checkpoint.h"
 
+#include <algorithm>
+#include <array>
+#include <cstring>
 #include <map>
 #include <set>
 #include <span>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "models/checkpoint_names.h"
 #include "models/unit_names.h"
 #include "strata/base/error.h"
 
@@ -13,46 +18,71 @@ namespace strata::models {
 
 namespace {
 
-constexpr std::string_view kPrefix = "transformer.";
-constexpr std::size_t kProblemsShownMax = 12;
+constexpr std::string_view kEmbedding = "transformer.wte.weight";
+constexpr std::string_view kHead = "lm_head.weight";
+constexpr std::uint64_t kPieceElements = 1u << 20;
 
-/// What is wrong with a checkpoint, for one message.
+/// What is wrong with a checkpoint, for one message: some of every kind, and how many there are.
 class ProblemList {
  public:
-  void add(std::string problem) { problems_.push_back(std::move(problem)); }
+  enum Kind { kMissing, kUnfit, kUnexpected, kKinds };
+
+  void add(Kind kind, std::string problem) { problems_[kind].push_back(std::move(problem)); }
 
   void throw_if_any(const formats::ModelDirectory& directory) const {
-    if (problems_.empty()) return;
+    std::size_t count = 0;
+    for (const auto& problems : problems_) count += problems.size();
+    if (count == 0) return;
     std::string message = directory.path().string() +
                           ": the tensors do not make the model of its config.json (" +
-                          std::to_string(problems_.size()) + " of them):";
-    for (std::size_t i = 0; i < problems_.size() && i < kProblemsShownMax; ++i) {
-      message += "\n  " + problems_[i];
-    }
-    if (problems_.size() > kProblemsShownMax) message += "\n  ...";
-    throw DataError(message);
+                          std::to_string(count) + " of them):";
+    for (const auto kind : {kMissing, kUnfit, kUnexpected}) append(message, kind);
+    throw DataError(message + prefix_of_all(directory.names()));
   }
 
  private:
-  std::vector<std::string> problems_;
+  static constexpr std::size_t kShownMax = 5;
+  static constexpr std::array<const char*, kKinds> kWords = {"missing", "does not fit",
+                                                             "unexpected"};
+
+  void append(std::string& message, Kind kind) const {
+    const std::vector<std::string>& problems = problems_[kind];
+    for (std::size_t i = 0; i < problems.size() && i < kShownMax; ++i) {
+      message += std::string("\n  ") + kWords[kind] + ": " + problems[i];
+    }
+    if (problems.size() > kShownMax) {
+      message += std::string("\n  ") + kWords[kind] + ": " +
+                 std::to_string(problems.size() - kShownMax) + " more";
+    }
+  }
+
+  /// A line about the components that all names begin with, which no parameter here does.
+  static std::string prefix_of_all(const std::vector<std::string>& names) {
+    if (names.size() < 2) return {};
+    const std::string &first = names.front(), &last = names.back();  // sorted
+    const auto end = std::mismatch(first.begin(), first.end(), last.begin(), last.end()).first;
+    const std::string common(first.begin(), end);
+    const std::string prefix = common.substr(0, common.rfind('.') + 1);
+    if (prefix.empty() || prefix.starts_with("transformer.")) return {};
+    return "\n  all names in the files begin with \"" + prefix + "\"";
+  }
+
+  std::array<std::vector<std::string>, kKinds> problems_;
 };
 
-/// The name that `parameter` has in the directory's files: with the prefix, or, in files saved from
-/// a bare GPT2Model, without it. Empty: there is none.
-std::string name_in_files(const formats::ModelDirectory& directory, const std::string& parameter) {
-  if (directory.find(parameter) != nullptr) return parameter;
-  if (parameter.starts_with(kPrefix)) {
-    std::string bare = parameter.substr(kPrefix.size());
-    if (directory.find(bare) != nullptr) return bare;
-  }
-  return {};
-}
-
-/// Tensors that files carry and the model does not need: causal masks, which old versions of
-/// transformers stored as buffers, and the copy of a tied head.
-bool is_redundant(std::string_view name, const Gpt2Config& config) {
-  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
-         (config.tie_word_embeddings && name == "lm_head.weight");
+/// Causal masks, which old versions of transformers stored as buffers: the only tensors that files
+/// carry and no number of the model depends on.
+bool is_mask(std::string_view name, const formats::TensorInfo& tensor) {
+  constexpr std::string_view kBlock = "transformer.h.";
+  if (!name.starts_with(kBlock)) return false;
+  name.remove_prefix(kBlock.size());
+  const std::size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());
+  if (digits == 0) return false;
+  name.remove_prefix(digits);
+  const std::vector<std::int64_t>& shape = tensor.shape;
+  if (name == ".attn.masked_bias") return tensor.elements() == 1;
+  return name == ".attn.bias" && shape.size() >= 2 && shape.back() == shape[shape.size() - 2] &&
+         tensor.elements() == static_cast<std::uint64_t>(shape.back() * shape.back());
 }
 
 bool is_readable(formats::DType dtype) {
@@ -68,31 +98,88 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
   return "[" + text + "]";
 }
 
+void read_in_pieces(const formats::ModelDirectory& directory, const std::string& name,
+                    std::span<float> out, const BeforeEachPiece& before_each_piece) {
+  for (std::uint64_t begin = 0; begin < out.size(); begin += kPieceElements) {
+    if (before_each_piece) before_each_piece();
+    const auto count = std::min<std::uint64_t>(kPieceElements, out.size() - begin);
+    directory.read_f32(name, begin, out.subspan(begin, count));
+  }
+}
+
+/// Whether two tensors of one shape hold the same numbers, bit by bit as fp32.
+bool are_equal(const formats::ModelDirectory& directory, const std::string& a, const std::string& b,
+               const BeforeEachPiece& before_each_piece) {
+  const std::uint64_t elements = directory.find(a)->elements();
+  std::vector<float> of_a(std::min(kPieceElements, elements)), of_b(of_a.size());
+  for (std::uint64_t begin = 0; begin < elements; begin += of_a.size()) {
+    if (before_each_piece) before_each_piece();
+    const auto count = std::min<std::uint64_t>(of_a.size(), elements - begin);
+    directory.read_f32(a, begin, std::span(of_a).first(count));
+    directory.read_f32(b, begin, std::span(of_b).first(count));
+    if (std::memcmp(of_a.data(), of_b.data(), count * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
+/// Whether the files hold a head of its own: one that is not the token embedding.
+bool has_own_head(const formats::ModelDirectory& directory, const CheckpointNames& names,
+                  const BeforeEachPiece& before_each_piece) {
+  const std::string head = names.in_files(kHead), embedding = names.in_files(kEmbedding);
+  if (head.empty() || embedding.empty()) return false;
+  const formats::TensorInfo &of_head = *directory.find(head),
+                            &of_table = *directory.find(embedding);
+  if (of_head.shape != of_table.shape) return true;
+  if (!is_readable(of_head.dtype) || !is_readable(of_table.dtype)) return true;
+  return !are_equal(directory, head, embedding, before_each_piece);
+}
+
+/// The tensor that a parameter is read from. A tied head may be stored in the place of the
+/// embedding.
+std::string source_of(const std::string& parameter, const Gpt2Config& config,
+                      const CheckpointNames& names) {
+  std::string source = names.in_files(parameter);
+  if (source.empty() && parameter == kEmbedding && config.tie_word_embeddings) {
+    source = names.in_files(kHead);
+  }
+  return source;
+}
+
 /// Full name of every parameter -> name in the files.
 std::map<std::string, std::string> match(const Gpt2Config& config,
-                                         const formats::ModelDirectory& directory) {
+                                         const formats::ModelDirectory& directory,
+                                         const BeforeEachPiece& before_each_piece) {
+  const CheckpointNames names(directory);
   std::map<std::string, std::string> sources;
   std::set<std::string> used;
   ProblemList problems;
   for (const zero3::UnitLayout& unit : unit_layouts(config)) {
     for (const zero3::ParameterLayout& parameter : unit.parameters) {
       const std::string full_name = unit.full_name(parameter);
-      const std::string source = name_in_files(directory, checkpoint_name(full_name));
+      const std::string name = checkpoint_name(full_name);
+      const std::string source = source_of(name, config, names);
       if (source.empty()) {
-        problems.add("missing: " + checkpoint_name(full_name) + " " + shape_text(parameter.shape));
+        problems.add(ProblemList::kMissing, name + " " + shape_text(parameter.shape));
         continue;
       }
       const formats::TensorInfo& tensor = *directory.find(source);
       if (tensor.shape != parameter.shape || !is_readable(tensor.dtype)) {
-        problems.add("does not fit: " + source + " is " + tensor.description() +
-                     "; needed: F32, F16 or BF16 " + shape_text(parameter.shape));
+        problems.add(ProblemList::kUnfit, source + " is " + tensor.description() +
+                                              "; needed: F32, F16 or BF16 " +
+                                              shape_text(parameter.shape));
       }
       used.insert(source);
       sources.emplace(full_name, source);
     }
   }
-  for (const std::string& name : directory.names()) {
-    if (!used.contains(name) && !is_redundant(name, config)) problems.add("unexpected: " + name);
+  for (const auto& [name, stored] : names.all()) {
+    if (used.contains(stored) || is_mask(name, *directory.find(stored))) continue;
+    if (name != kHead || !config.tie_word_embeddings) {
+      problems.add(ProblemList::kUnexpected, stored);
+    } else if (has_own_head(directory, names, before_each_piece)) {
+      problems.add(ProblemList::kUnexpected,
+                   stored + ", which differs from the embedding that the config ties it to");
+    }
   }
   problems.throw_if_any(directory);
   return sources;
@@ -100,18 +187,36 @@ std::map<std::string, std::string> match(const Gpt2Config& config,
 
 }  // namespace
 
+Gpt2Config checkpoint_config(const formats::ModelDirectory& directory,
+                             const BeforeEachPiece& before_each_piece) {
+  if (directory.find_file("adapter_config.json")) {
+    throw DataError(directory.path().string() +
+                    ": has an adapter_config.json, whose adapter changes the model and is not read "
+                    "here; merge it into the weights (peft's merge_and_unload) or remove it");
+  }
+  Gpt2Config config =
+      Gpt2Config::from_json(directory.config_text(), directory.config_path().string());
+  if (config.tie_word_embeddings &&
+      has_own_head(directory, CheckpointNames(directory), before_each_piece)) {
+    config.tie_word_embeddings = false;
+  }
+  return config;
+}
+
 ParameterInitializer checkpoint_initializer(const Gpt2Config& config,
-                                            const formats::ModelDirectory& directory) {
-  return [sources = match(config, directory), &directory](const std::string& name,
-                                                          torch::Tensor& value) {
+                                            const formats::ModelDirectory& directory,
+                                            const BeforeEachPiece& before_each_piece) {
+  return [sources = match(config, directory, before_each_piece), &directory, before_each_piece](
+             const std::string& name, torch::Tensor& value) {
     const auto source = sources.find(name);
     if (source == sources.end()) {
       throw UsageError("the model has a parameter '" + name +
                        "' that the config given to checkpoint_initializer does not have");
     }
-    directory.read_f32(
-        source->second, /*begin=*/0,
-        std::span(value.mutable_data_ptr<float>(), static_cast<std::size_t>(value.numel())));
+    read_in_pieces(
+        directory, source->second,
+        std::span(value.mutable_data_ptr<float>(), static_cast<std::size_t>(value.numel())),
+        before_each_piece);
   };
 }
 

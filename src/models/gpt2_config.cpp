@@ -23,10 +23,15 @@ class KeyReader {
   /// The value at `key`, or at `alias`, another name that transformers takes for it.
   [[nodiscard]] std::optional<JsonValue> find(std::string_view key,
                                               std::string_view alias = {}) const {
-    std::optional<JsonValue> found = object_.find(key);
-    if (!found && !alias.empty()) found = object_.find(alias);
-    if (found && found->is(JsonType::kNull)) return std::nullopt;
-    return found;
+    std::optional<JsonValue> found = not_null(key);
+    if (alias.empty()) return found;
+    const std::optional<JsonValue> other = not_null(alias);
+    if (found && other && found->as_int64() != other->as_int64()) {
+      other->fail("is another name of \"" + std::string(key) + "\" and says " +
+                  std::to_string(other->as_int64()) + ", which says " +
+                  std::to_string(found->as_int64()) + "; leave the one that is meant");
+    }
+    return found ? found : other;
   }
 
   void read(std::int64_t& value, std::string_view key, std::string_view alias = {}) const {
@@ -34,6 +39,12 @@ class KeyReader {
   }
   void read(std::optional<std::int64_t>& value, std::string_view key) const {
     if (const auto found = find(key)) value = found->as_int64();
+  }
+  /// Of a key that changes nothing here: only where it is a whole number.
+  void read_if_integer(std::optional<std::int64_t>& value, std::string_view key) const {
+    if (const auto found = find(key); found && found->is(JsonType::kInteger)) {
+      value = found->as_int64();
+    }
   }
   void read(double& value, std::string_view key) const {
     if (const auto found = find(key)) value = found->as_double();
@@ -52,15 +63,26 @@ class KeyReader {
   }
 
  private:
+  [[nodiscard]] std::optional<JsonValue> not_null(std::string_view key) const {
+    std::optional<JsonValue> found = object_.find(key);
+    if (found && found->is(JsonType::kNull)) return std::nullopt;
+    return found;
+  }
+
   JsonValue object_;
 };
+
+std::optional<Gpt2Config::Activation> activation_named(std::string_view name) {
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Gpt2Config::Activation::kGeluTanh;
+  if (name == "gelu") return Gpt2Config::Activation::kGelu;
+  return std::nullopt;
+}
 
 Gpt2Config::Activation read_activation(const KeyReader& keys) {
   const auto found = keys.find("activation_function");
   if (!found) return Gpt2Config::Activation::kGeluTanh;
   const std::string& name = found->as_string();
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Gpt2Config::Activation::kGeluTanh;
-  if (name == "gelu") return Gpt2Config::Activation::kGelu;
+  if (const auto activation = activation_named(name)) return *activation;
   found->fail("\"" + name + "\" is not supported; supported: gelu_new, gelu_pytorch_tanh, gelu");
 }
 
@@ -77,10 +99,18 @@ void require_supported(const KeyReader& keys) {
   keys.require("scale_attn_by_inverse_layer_idx", false);
   keys.require("add_cross_attention", false);
   keys.require("is_encoder_decoder", false);
+  keys.require("is_causal", true);
+  if (const auto heads = keys.find("pruned_heads"); heads && !heads->members().empty()) {
+    heads->fail("pruned heads are not supported; only {} is");
+  }
   if (const auto quantization = keys.find("quantization_config")) {
     quantization->fail("quantized models are not supported; use the original weights");
   }
 }
+
+// Labels and other keys that are only carried along can be many.
+constexpr formats::JsonLimits kLimits = {
+    .bytes_max = 16u << 20, .depth_max = 64, .values_max = 1u << 20};
 
 struct Preset {
   std::string_view name;
@@ -98,6 +128,31 @@ constexpr std::array kPresets = {
     Preset{"gpt2-xl", 48, 1600, 25, 1024, kGpt2EndOfText + 1, 0.1},
 };
 
+/// A config.json in which only what differs is written anew, in its place.
+class ConfigWriter {
+ public:
+  using Json = nlohmann::ordered_json;
+
+  explicit ConfigWriter(std::string_view original) {
+    if (original.empty()) return;
+    json_ = Json::parse(original, nullptr, /*allow_exceptions=*/false);
+    if (!json_.is_object()) throw ConfigError("the original config.json is not a JSON object");
+  }
+
+  void set(const char* key, const Json& value) {
+    if (!has(key) || json_[key] != value) json_[key] = value;
+  }
+  [[nodiscard]] bool has(const char* key) const { return json_.contains(key); }
+  /// The text at `key`; empty where there is none.
+  [[nodiscard]] std::string text(const char* key) const {
+    return has(key) && json_[key].is_string() ? json_[key].get<std::string>() : std::string();
+  }
+  [[nodiscard]] std::string text() const { return json_.dump(2) + "\n"; }
+
+ private:
+  Json json_ = Json::object();
+};
+
 nlohmann::ordered_json json_of(const std::optional<std::int64_t>& value) {
   return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
 }
@@ -105,7 +160,8 @@ nlohmann::ordered_json json_of(const std::optional<std::int64_t>& value) {
 }  // namespace
 
 Gpt2Config Gpt2Config::from_json(std::string_view text, std::string_view where) {
-  const JsonValue json = JsonValue::parse(text, std::string(where), formats::JsonRole::kConfig);
+  const JsonValue json =
+      JsonValue::parse(text, std::string(where), formats::JsonRole::kConfig, kLimits);
   require_gpt2(json);
   const KeyReader keys(json);
   require_supported(keys);
@@ -127,8 +183,8 @@ Gpt2Config Gpt2Config::from_json(std::string_view text, std::string_view where) 
   keys.read(config.layer_norm_epsilon, "layer_norm_epsilon");
   keys.read(config.initializer_range, "initializer_range");
   keys.read(config.tie_word_embeddings, "tie_word_embeddings");
-  keys.read(config.bos_token_id, "bos_token_id");
-  keys.read(config.eos_token_id, "eos_token_id");
+  keys.read_if_integer(config.bos_token_id, "bos_token_id");
+  keys.read_if_integer(config.eos_token_id, "eos_token_id");
   config.validate(where);
   return config;
 }
@@ -193,28 +249,35 @@ std::vector<std::string_view> Gpt2Config::preset_names() {
   return names;
 }
 
-std::string Gpt2Config::to_json(std::string_view dtype) const {
-  nlohmann::ordered_json json;
-  json["architectures"] = {"GPT2LMHeadModel"};
-  json["model_type"] = "gpt2";
-  json["vocab_size"] = vocab_size;
-  json["n_positions"] = n_positions;
-  json["n_ctx"] = n_positions;
-  json["n_embd"] = n_embd;
-  json["n_layer"] = n_layer;
-  json["n_head"] = n_head;
-  json["n_inner"] = json_of(n_inner);
-  json["activation_function"] = activation == Activation::kGeluTanh ? "gelu_new" : "gelu";
-  json["resid_pdrop"] = resid_pdrop;
-  json["embd_pdrop"] = embd_pdrop;
-  json["attn_pdrop"] = attn_pdrop;
-  json["layer_norm_epsilon"] = layer_norm_epsilon;
-  json["initializer_range"] = initializer_range;
-  json["tie_word_embeddings"] = tie_word_embeddings;
-  json["bos_token_id"] = json_of(bos_token_id);
-  json["eos_token_id"] = json_of(eos_token_id);
-  json["torch_dtype"] = dtype;
-  return json.dump(2) + "\n";
+std::string Gpt2Config::to_json(std::string_view dtype, std::string_view original) const {
+  ConfigWriter out(original);
+  out.set("architectures", {"GPT2LMHeadModel"});
+  out.set("model_type", "gpt2");
+  out.set("vocab_size", vocab_size);
+  out.set("n_positions", n_positions);
+  if (original.empty()) out.set("n_ctx", n_positions);
+  out.set("n_embd", n_embd);
+  out.set("n_layer", n_layer);
+  out.set("n_head", n_head);
+  out.set("n_inner", json_of(n_inner));
+  if (activation_named(out.text("activation_function")) != activation) {
+    out.set("activation_function", activation == Activation::kGeluTanh ? "gelu_new" : "gelu");
+  }
+  out.set("resid_pdrop", resid_pdrop);
+  out.set("embd_pdrop", embd_pdrop);
+  out.set("attn_pdrop", attn_pdrop);
+  out.set("layer_norm_epsilon", layer_norm_epsilon);
+  out.set("initializer_range", initializer_range);
+  out.set("tie_word_embeddings", tie_word_embeddings);
+  if (original.empty()) {
+    out.set("bos_token_id", json_of(bos_token_id));
+    out.set("eos_token_id", json_of(eos_token_id));
+  }
+  // "dtype" is what transformers has called it since its version 5.
+  const bool is_new = out.has("dtype");
+  if (is_new) out.set("dtype", dtype);
+  if (!is_new || out.has("torch_dtype")) out.set("torch_dtype", dtype);
+  return out.text();
 }
 
 }  // namespace strata::models

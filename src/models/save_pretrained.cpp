@@ -100,6 +100,15 @@ class FileSequenceWriter {
   std::unique_ptr<formats::SafetensorsWriter> writer_;
 };
 
+/// A model that computes nothing but NaN is not worth its name.
+void require_finite(const std::string& name, const torch::Tensor& value, Precision precision) {
+  if (torch::isfinite(value).all().item<bool>()) return;
+  throw DataError("the parameter " + name + " holds values that are not finite in " +
+                  std::string(name_of(precision)) +
+                  ", so the model is not written; lower the learning rate, or train in a format "
+                  "with more range (bf16 for fp16)");
+}
+
 void write_text(const fs::path& path, const std::string& text) {
   errno = 0;
   std::ofstream out(path, std::ios::binary);
@@ -122,29 +131,22 @@ std::string index_text(const std::vector<SavedFile>& files) {
   return index.dump(2) + "\n";
 }
 
-/// The files by which transformers' AutoTokenizer makes a tokenizer of a directory.
-void copy_tokenizer(const formats::ModelDirectory& source, const fs::path& target) {
-  for (const std::string_view name :
-       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-        "vocab.json", "merges.txt"}) {
-    const auto file = source.find_file(name);
-    if (!file) continue;
-    std::error_code error;
-    fs::copy_file(*file, target / name, error);
-    if (error) throw system_error("copy to " + target.string(), file->string(), error.value());
-  }
-}
-
 }  // namespace
 
 void write_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions& options) {
   const std::vector<SavedFile> files = plan_files(model, options.file_bytes_max);
+  const std::string& original = options.original_config.empty() && options.source
+                                    ? options.source->config_text()
+                                    : options.original_config;
   write_text(directory / "config.json",
-             model.config().to_json(saved_format(model.precision()).config_name));
-  if (options.tokenizer_source) copy_tokenizer(*options.tokenizer_source, directory);
+             model.config().to_json(saved_format(model.precision()).config_name, original));
+  if (options.source) copy_model_files(*options.source, directory);
   FileSequenceWriter writer(directory, files);
-  model.visit_parameters(
-      [&](const std::string& name, const torch::Tensor& value) { writer.append(name, value); });
+  model.visit_parameters([&](const std::string& name, const torch::Tensor& value) {
+    if (options.before_each_piece) options.before_each_piece();
+    require_finite(name, value, model.precision());
+    writer.append(name, value);
+  });
   if (files.size() > 1) write_text(directory / "model.safetensors.index.json", index_text(files));
 }
 

@@ -97,12 +97,37 @@ class Smoke(unittest.TestCase):
         self.assertEqual(config["strata"]["nvme"], ["nvme"])
         self.assertFalse(self.space.output.exists())
 
-    def test_an_interrupted_run_leaves_nothing(self) -> None:
-        running = subprocess.Popen(
+    def test_what_a_model_directory_has_comes_out_again(self) -> None:
+        model = self.space.path / "model"
+        self.finetune({"--output": model})
+        config = {"z_mine": [1], **strict_json((model / "config.json").read_text()),
+                  "eos_token_id": [0, 1], "pad_token_id": 255}
+        self.space.write("model/config.json", config)
+        for name in ("generation_config.json", "chat_template.jinja", "tokenizer.json", "LICENSE"):
+            self.space.write(f"model/{name}", f"of {name}")
+        self.finetune({"--model-config": None, "--model": model})
+        written = strict_json((self.space.output / "config.json").read_text())
+        self.assertEqual(list(written), list(config))
+        self.assertEqual(written, config)
+        self.assertEqual((self.space.output / "chat_template.jinja").read_text(),
+                         "of chat_template.jinja")
+        self.assertTrue((self.space.output / "generation_config.json").exists())
+
+    def test_keys_of_a_model_config_come_out_again(self) -> None:
+        self.space.write("model.json", {**program.TINY_MODEL, "pad_token_id": 7})
+        self.finetune({})
+        written = strict_json((self.space.output / "config.json").read_text())
+        self.assertEqual(written["pad_token_id"], 7)
+
+    def start(self, *options: str) -> subprocess.Popen:
+        return subprocess.Popen(
             [PROGRAM, "finetune", "--model-config", "model.json", "--data", "text.txt", "--config",
-             "ds.json", "--output", "output", "--steps", "1000000", "--nvme", "nvme"],
+             "ds.json", "--output", "output", "--nvme", "nvme", *options],
             cwd=self.space.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=program.environment())
+
+    def test_an_interrupted_run_leaves_nothing(self) -> None:
+        running = self.start("--steps", "1000000")
         self.assertTrue(running.stdout.readline().startswith("step:"))
         started = time.monotonic()
         running.send_signal(signal.SIGINT)

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <limits>
 #include <map>
 
 #include "models/small_gpt2.h"
@@ -42,13 +43,14 @@ class Gpt2Checkpoint : public ::testing::Test {
 
   static Gpt2 load(const fs::path& path, Precision precision = Precision::kFp32) {
     const formats::ModelDirectory directory(path);
-    const auto config = Gpt2Config::from_json(directory.config_text(), "config.json");
+    const Gpt2Config config = checkpoint_config(directory);
     return Gpt2(config, precision, checkpoint_initializer(config, directory));
   }
 
   /// A directory that holds `weights` under their names, written by hand.
   fs::path write_directory(const Weights& weights) const {
     const fs::path path = root_ / "by_hand";
+    fs::remove_all(path);
     fs::create_directories(path);
     std::ofstream(path / "config.json") << config_.to_json("float32");
     std::vector<formats::TensorInfo> tensors;
@@ -119,22 +121,83 @@ TEST_F(Gpt2Checkpoint, IsSplitIntoFilesOfTheAskedSize) {
   expect_equal(std::move(model), load(root_ / "out"));
 }
 
-TEST_F(Gpt2Checkpoint, BringsTheTokenizerFilesAlong) {
+TEST_F(Gpt2Checkpoint, BringsAlongWhatBelongsToTheModel) {
   Gpt2 model = make();
   const fs::path source = root_ / "source";
   save_pretrained(model, source);
-  std::ofstream(source / "tokenizer.json") << "{}";
-  std::ofstream(source / "vocab.json") << "{}";
-  std::ofstream(source / "pytorch_model.bin") << "weights";
+  const std::vector<std::string> carried = {"tokenizer.json",
+                                            "vocab.json",
+                                            "spiece.model",
+                                            "added_tokens.json",
+                                            "chat_template.jinja",
+                                            "LICENSE",
+                                            "special_tokens_map.json",
+                                            "generation_config.json",
+                                            "modeling_extra.py"};
+  const std::vector<std::string> left = {
+      "pytorch_model.bin",  "optimizer.pt", "model.onnx",     "pytorch_model.bin.index.json",
+      "trainer_state.json", "README.md",    ".gitattributes", "metrics.jsonl"};
+  for (const std::string& name : carried) std::ofstream(source / name) << "of the model";
+  for (const std::string& name : left) std::ofstream(source / name) << "of another";
+  fs::create_directories(source / "additional_chat_templates");
+  std::ofstream(source / "additional_chat_templates" / "rag.jinja") << "{{ x }}";
+  fs::create_directories(source / "checkpoint-500");
   std::ofstream(root_ / "secret") << "not the model's";
   fs::create_symlink(root_ / "secret", source / "merges.txt");
 
   const formats::ModelDirectory directory(source);
-  save_pretrained(model, root_ / "out", {.tokenizer_source = &directory});
-  EXPECT_TRUE(fs::exists(root_ / "out" / "tokenizer.json"));
-  EXPECT_TRUE(fs::exists(root_ / "out" / "vocab.json"));
-  EXPECT_FALSE(fs::exists(root_ / "out" / "pytorch_model.bin"));
+  save_pretrained(model, root_ / "out", {.source = &directory});
+  for (const std::string& name : carried) EXPECT_TRUE(fs::exists(root_ / "out" / name)) << name;
+  for (const std::string& name : left) EXPECT_FALSE(fs::exists(root_ / "out" / name)) << name;
+  EXPECT_TRUE(fs::exists(root_ / "out" / "additional_chat_templates" / "rag.jinja"));
+  EXPECT_FALSE(fs::exists(root_ / "out" / "checkpoint-500"));
   EXPECT_FALSE(fs::exists(root_ / "out" / "merges.txt"));
+}
+
+TEST_F(Gpt2Checkpoint, KeepsTheKeysOfTheConfigThatItCameWith) {
+  Gpt2 model = make();
+  const fs::path source = root_ / "source";
+  save_pretrained(model, source);
+  std::ofstream(source / "config.json")
+      << R"({"custom_key": {"deep": [1, "a"]}, "pad_token_id": 3, )"
+      << config_.to_json("float32", R"({"eos_token_id": [0, 1]})").substr(1);
+  const formats::ModelDirectory directory(source);
+  Gpt2 loaded = load(source, Precision::kBf16);
+  save_pretrained(loaded, root_ / "out", {.source = &directory});
+  const std::string text = formats::ModelDirectory(root_ / "out").config_text();
+  EXPECT_LT(text.find("custom_key"), text.find("pad_token_id"));
+  EXPECT_LT(text.find("pad_token_id"), text.find("eos_token_id"));
+  EXPECT_LT(text.find("eos_token_id"), text.find("vocab_size"));
+  EXPECT_THAT(text, AllOf(HasSubstr("bfloat16"), Not(HasSubstr("float32"))));
+}
+
+TEST_F(Gpt2Checkpoint, AWeightThatIsNotFiniteIsNeverWritten) {
+  const auto initialize = [initial = random_initializer(config_, 9)](const std::string& name,
+                                                                     torch::Tensor& value) {
+    initial(name, value);
+    if (name == "transformer.h.1.ln_2.bias") value[3] = std::numeric_limits<float>::quiet_NaN();
+  };
+  Gpt2 model(config_, Precision::kFp32, initialize);
+  try {
+    save_pretrained(model, root_ / "out");
+    ADD_FAILURE() << "written";
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(),
+                AllOf(HasSubstr("transformer.h.1.ln_2.bias"), HasSubstr("not finite")));
+  }
+  EXPECT_TRUE(fs::is_empty(root_));
+}
+
+TEST_F(Gpt2Checkpoint, ReadingAndWritingCanBeEndedFromOutside) {
+  Gpt2 model = make();
+  struct Ended {};
+  const auto end = [] { throw Ended(); };
+  EXPECT_THROW(save_pretrained(model, root_ / "out", {.before_each_piece = end}), Ended);
+  EXPECT_TRUE(fs::is_empty(root_));
+  save_pretrained(model, root_ / "out");
+  const formats::ModelDirectory directory(root_ / "out");
+  const ParameterInitializer initializer = checkpoint_initializer(config_, directory, end);
+  EXPECT_THROW(Gpt2(config_, Precision::kFp32, initializer), Ended);
 }
 
 TEST_F(Gpt2Checkpoint, LeavesADirectoryThatExistsAlone) {
@@ -179,6 +242,98 @@ TEST_F(Gpt2Checkpoint, NeedsTheHeadWhenItIsNotTied) {
   const Weights weights = weights_of(model);
   config_.tie_word_embeddings = false;
   EXPECT_THAT(error_of(write_directory(weights)), HasSubstr("missing: lm_head.weight [37, 16]"));
+}
+
+TEST_F(Gpt2Checkpoint, AHeadThatDiffersFromTheEmbeddingIsAHeadOfItsOwn) {
+  Gpt2 model = make();
+  Weights weights = weights_of(model);
+  weights["lm_head.weight"] = weights["transformer.wte.weight"].clone();
+  ASSERT_TRUE(config_.tie_word_embeddings);
+  EXPECT_TRUE(load(write_directory(weights)).config().tie_word_embeddings);
+
+  weights["lm_head.weight"][5][2] += 1;
+  const fs::path path = write_directory(weights);
+  Gpt2 loaded = load(path);
+  EXPECT_FALSE(loaded.config().tie_word_embeddings);
+  EXPECT_TRUE(torch::equal(weights_of(loaded).at("lm_head.weight"), weights["lm_head.weight"]));
+
+  const formats::ModelDirectory directory(path);
+  save_pretrained(loaded, root_ / "out", {.source = &directory});
+  const Gpt2 again = load(root_ / "out");
+  EXPECT_FALSE(again.config().tie_word_embeddings);
+
+  try {  // whoever insists on the tie is told
+    (void)checkpoint_initializer(config_, directory);
+    ADD_FAILURE() << "the head is dropped";
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("unexpected: lm_head.weight, which differs"));
+  }
+}
+
+TEST_F(Gpt2Checkpoint, ATiedHeadMayBeStoredInThePlaceOfTheEmbedding) {
+  Gpt2 model = make();
+  Weights weights = weights_of(model);
+  weights["lm_head.weight"] = weights["transformer.wte.weight"];
+  weights.erase("transformer.wte.weight");
+  expect_equal(std::move(model), load(write_directory(weights)));
+}
+
+TEST_F(Gpt2Checkpoint, PassesOverMasksAndNothingThatIsCalledLikeThem) {
+  Gpt2 model = make();
+  for (const auto& [name, tensor] : std::vector<std::pair<std::string, torch::Tensor>>{
+           {"transformer.h.0.attn.bias", torch::ones({48})},
+           {"transformer.h.0.attn.bias", torch::ones({1, 2, 24, 24})},
+           {"transformer.h.0.attn.masked_bias", torch::ones({16})},
+           {"transformer.adapter.attn.bias", torch::ones({1, 1, 24, 24})},
+           {"transformer.h.0.attn.c_attn.lora_A", torch::ones({4, 4})}}) {
+    Weights weights = weights_of(model);
+    weights[name] = tensor;
+    EXPECT_THAT(error_of(write_directory(weights)), HasSubstr("unexpected: " + name)) << name;
+  }
+}
+
+TEST_F(Gpt2Checkpoint, IsReadWithWhatWrappersPutIntoNames) {
+  const std::vector<std::pair<std::string, std::string>> wrappings = {
+      {"", "_orig_mod."},
+      {"", "module."},
+      {"", "module._orig_mod."},
+      {"", "model."},
+      {"transformer.", "transformer._orig_mod."},
+      {"transformer.h.1.", "transformer.h.1._orig_mod."}};
+  for (const auto& [plain, wrapped] : wrappings) {
+    config_.tie_word_embeddings = plain.empty();
+    Gpt2 model = make();
+    Weights weights;
+    for (const auto& [name, value] : weights_of(model)) {
+      weights[name.starts_with(plain) ? wrapped + name.substr(plain.size()) : name] = value;
+    }
+    expect_equal(std::move(model), load(write_directory(weights)));
+  }
+}
+
+TEST_F(Gpt2Checkpoint, TwoTensorsForOneParameterAreRefused) {
+  Gpt2 model = make();
+  Weights weights = weights_of(model);
+  weights["module.transformer.wpe.weight"] = weights["transformer.wpe.weight"];
+  EXPECT_THAT(error_of(write_directory(weights)),
+              AllOf(HasSubstr("module.transformer.wpe.weight"), HasSubstr("are both")));
+}
+
+TEST_F(Gpt2Checkpoint, AMessageShowsSomeOfEveryKindAndWhatAllNamesBeginWith) {
+  Gpt2 model = make();
+  Weights weights;
+  for (const auto& [name, value] : weights_of(model)) weights["gpt.layers." + name + "_"] = value;
+  EXPECT_THAT(error_of(write_directory(weights)),
+              AllOf(HasSubstr("missing: transformer.wte.weight"), HasSubstr("more"),
+                    HasSubstr("unexpected: gpt.layers."),
+                    HasSubstr("all names in the files begin with \"gpt.layers.transformer.\"")));
+}
+
+TEST_F(Gpt2Checkpoint, AnAdapterBesideTheWeightsIsNotIgnored) {
+  Gpt2 model = make();
+  save_pretrained(model, root_ / "out");
+  std::ofstream(root_ / "out" / "adapter_config.json") << "{}";
+  EXPECT_THAT(error_of(root_ / "out"), AllOf(HasSubstr("adapter_config.json"), HasSubstr("merge")));
 }
 
 }  // namespace

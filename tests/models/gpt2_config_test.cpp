@@ -79,12 +79,62 @@ TEST(Gpt2Config, NamesTheFileAndTheKeyOfWhatItCannotUse) {
        "scale_attn_by_inverse_layer_idx"},
       {R"({"model_type": "gpt2", "add_cross_attention": true})", "add_cross_attention"},
       {R"({"model_type": "gpt2", "quantization_config": {"bits": 4}})", "quantization_config"},
+      {R"({"model_type": "gpt2", "is_causal": false})", "is_causal"},
+      {R"({"model_type": "gpt2", "pruned_heads": {"0": [1]}})", "pruned_heads"},
+      {R"({"model_type": "gpt2", "n_embd": 768, "hidden_size": 64})", "hidden_size"},
   };
   for (const auto& [text, key] : cases) {
     EXPECT_THAT(error_of(text), AllOf(HasSubstr("dir/config.json"), HasSubstr(key))) << text;
   }
   EXPECT_THAT(error_of("{"), HasSubstr("dir/config.json"));
   EXPECT_THAT(error_of("[]"), HasSubstr("dir/config.json"));
+}
+
+TEST(Gpt2Config, DoesNotJudgeKeysThatChangeNothingHere) {
+  std::string labels;  // more values than most configs have
+  for (int i = 0; i < 100'000; ++i)
+    labels += (i == 0 ? "\"" : ", \"") + std::to_string(i) + "\": \"x\"";
+  const std::string text = R"({"model_type": "gpt2", "eos_token_id": [0, 1], "bos_token_id": "<s>",
+      "pad_token_id": -1, "use_cache": "no", "pruned_heads": {}, "is_causal": true,
+      "task_specific_params": {"a": {"b": [null]}}, "id2label": {)" +
+                           labels + "}}";
+  const auto config = Gpt2Config::from_json(text, "config.json");
+  EXPECT_EQ(config.n_embd, 768);
+  EXPECT_EQ(config.eos_token_id, std::nullopt);
+}
+
+TEST(Gpt2Config, KeepsTheConfigThatTheModelCameWith) {
+  const std::string original = R"({
+  "z_custom": [1, 2.5, "x"],
+  "activation_function": "gelu_pytorch_tanh",
+  "architectures": [
+    "GPT2LMHeadModel"
+  ],
+  "dtype": "float32",
+  "eos_token_id": [
+    0,
+    1
+  ],
+  "hidden_size": 64,
+  "layer_norm_epsilon": 1e-05,
+  "model_type": "gpt2",
+  "n_head": 4,
+  "pad_token_id": 7
+})";
+  auto config = Gpt2Config::from_json(original, "config.json");
+  config.tie_word_embeddings = false;
+  const std::string written = config.to_json("bfloat16", original);
+  for (const char* kept :
+       {"z_custom", "2.5", "gelu_pytorch_tanh", "\"pad_token_id\": 7", "\"hidden_size\": 64",
+        "\"tie_word_embeddings\": false", "\"dtype\": \"bfloat16\""}) {
+    EXPECT_THAT(written, HasSubstr(kept));
+  }
+  EXPECT_THAT(written, testing::Not(HasSubstr("torch_dtype")));
+  EXPECT_LT(written.find("z_custom"), written.find("activation_function"));
+  EXPECT_LT(written.find("eos_token_id"), written.find("model_type"));
+  EXPECT_EQ(Gpt2Config::from_json(written, "config.json"), config);
+  EXPECT_EQ(config.to_json("bfloat16", written), written);
+  EXPECT_THROW((void)config.to_json("float32", "[]"), ConfigError);
 }
 
 TEST(Gpt2Config, ListsThePresetsWhenOneIsUnknown) {

@@ -1,6 +1,7 @@
 // Writes and reads model directories for pretrained_roundtrip.py.
 //
 //   pretrained_program save DIR tied|untied fp32|bf16|fp16 FILE_BYTES_MAX
+//   pretrained_program copy SOURCE DIR      loads a directory and saves it as finetune does
 //   pretrained_program logits DIR FILE      logits of fixed tokens as raw fp32, [2, n_positions, V]
 
 #include <fstream>
@@ -28,11 +29,22 @@ void save(const char* directory, const std::string& head, const std::string& pre
   models::save_pretrained(model, directory, {.file_bytes_max = std::stoull(file_bytes_max)});
 }
 
+models::Gpt2 load(const formats::ModelDirectory& directory) {
+  const models::Gpt2Config config = models::checkpoint_config(directory);
+  return {config, Precision::kFp32, models::checkpoint_initializer(config, directory)};
+}
+
+void copy(const char* source, const char* target) {
+  const formats::ModelDirectory directory(source);
+  models::Gpt2 model = load(directory);
+  models::save_pretrained(model, target, {.source = &directory});
+}
+
 void write_logits(const char* path, const char* file) {
   torch::NoGradGuard no_grad;
   const formats::ModelDirectory directory(path);
-  const auto config = models::Gpt2Config::from_json(directory.config_text(), "config.json");
-  models::Gpt2 model(config, Precision::kFp32, models::checkpoint_initializer(config, directory));
+  models::Gpt2 model = load(directory);
+  const models::Gpt2Config& config = model.config();
   model.eval();
   const torch::Tensor tokens =
       (torch::arange(2 * config.n_positions) * 7 % config.vocab_size).view({2, -1});
@@ -49,6 +61,8 @@ int main(int count, char** arguments) {
     const std::string command = count > 1 ? arguments[1] : "";
     if (command == "save" && count == 6) {
       save(arguments[2], arguments[3], arguments[4], arguments[5]);
+    } else if (command == "copy" && count == 4) {
+      copy(arguments[2], arguments[3]);
     } else if (command == "logits" && count == 4) {
       write_logits(arguments[2], arguments[3]);
     } else {

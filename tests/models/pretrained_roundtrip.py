@@ -12,6 +12,7 @@ import unittest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 try:
+    import safetensors.torch
     import torch
     import transformers
 except ImportError as error:
@@ -103,10 +104,72 @@ class WeLoadTransformers(Roundtrip):
             self.assertTrue((self.directory / "model.safetensors.index.json").exists())
             self.assert_equal_logits(model)
 
+    def rewrite_weights(self, change):
+        """Gives the tensors of the saved file to `change`, which puts others in their place."""
+        file = self.directory / "model.safetensors"
+        weights = safetensors.torch.load_file(file)
+        change(weights)
+        safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
+
+    def loaded_by_transformers(self):
+        return transformers.AutoModelForCausalLM.from_pretrained(self.directory, dtype=torch.float32)
+
+    def test_a_head_that_differs_from_the_embedding_to_which_it_is_tied(self):
+        transformers.GPT2LMHeadModel(self.config()).save_pretrained(self.directory)
+        self.rewrite_weights(lambda weights: weights.update(
+            {"lm_head.weight": weights["transformer.wte.weight"].flip(0).contiguous()}))
+        self.assert_equal_logits(self.loaded_by_transformers())
+
+    def test_a_head_in_the_place_of_the_embedding(self):
+        transformers.GPT2LMHeadModel(self.config()).save_pretrained(self.directory)
+        expected = self.loaded_by_transformers()
+        self.rewrite_weights(lambda weights: weights.update(
+            {"lm_head.weight": weights.pop("transformer.wte.weight")}))
+        self.assert_equal_logits(expected)
+
     def test_names_without_prefix(self):
         model = transformers.GPT2LMHeadModel(self.config())
         model.transformer.save_pretrained(self.directory)
         self.assert_equal_logits(model)
+
+
+class WhatWeDoNotKnowIsCarriedOver(Roundtrip):
+    def test_config_generation_config_and_chat_template(self):
+        config = transformers.GPT2Config(
+            vocab_size=41, n_positions=24, n_embd=16, n_layer=3, n_head=2, initializer_range=0.2,
+            bos_token_id=0, eos_token_id=[0, 1], pad_token_id=40, id2label={0: "A", 1: "B"},
+            task_specific_params={"text-generation": {"do_sample": True}}, custom_key={"deep": [1]})
+        model = transformers.GPT2LMHeadModel(config)
+        model.generation_config = transformers.GenerationConfig(
+            do_sample=True, top_k=7, eos_token_id=[0, 1], pad_token_id=40)
+        source = self.directory.parent / "source"
+        model.save_pretrained(source)
+        (source / "chat_template.jinja").write_text("{{ messages }}")
+        self.run_program("copy", source, self.directory)
+
+        again = transformers.AutoModelForCausalLM.from_pretrained(self.directory)
+        ours, theirs = again.config.to_dict(), transformers.AutoConfig.from_pretrained(source).to_dict()
+        for config in (ours, theirs):
+            config.pop("_name_or_path", None)
+        self.assertEqual(ours, theirs)
+        self.assertEqual(ours["custom_key"], {"deep": [1]})
+        self.assertEqual(again.generation_config.to_dict(), model.generation_config.to_dict())
+        self.assertEqual((self.directory / "chat_template.jinja").read_text(), "{{ messages }}")
+        self.assert_equal_logits(model)
+
+    def test_a_head_of_its_own_stays_one(self):
+        config = transformers.GPT2Config(
+            vocab_size=41, n_positions=24, n_embd=16, n_layer=1, n_head=2, initializer_range=0.2,
+            bos_token_id=0, eos_token_id=0)
+        source = self.directory.parent / "source"
+        transformers.GPT2LMHeadModel(config).save_pretrained(source)
+        weights = safetensors.torch.load_file(source / "model.safetensors")
+        weights["lm_head.weight"] = weights["transformer.wte.weight"].flip(0).contiguous()
+        safetensors.torch.save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+        self.run_program("copy", source, self.directory)
+        again = transformers.AutoModelForCausalLM.from_pretrained(self.directory)
+        self.assertTrue(torch.equal(again.lm_head.weight, weights["lm_head.weight"]))
+        self.assertFalse(again.config.tie_word_embeddings)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ std::uint64_t kept_bytes_per_token(const formats::DsConfig& config,
 RunInput open_input(const FinetuneOptions& options, const Interruption& interruption) {
   formats::DsConfig config = run_config(options);
   check_nvme_directories(config);
-  ModelSource model = open_model(options);
+  ModelSource model = open_model(options, interruption);
   const std::int64_t seq_len = sequence_length(options, model.config.n_positions);
   check_micro_batch(config, seq_len, kept_bytes_per_token(config, model.config), memory_bytes());
   Dataset data(options, model.config.vocab_size, seq_len, interruption);
@@ -83,6 +83,11 @@ void log_run(const RunInput& run, Logger& log) {
            with_separators(models::parameter_count(run.model.config)) + " parameters, " +
            std::string(name_of(config.precision())) +
            (run.model.directory ? "" : ", from random weights"));
+  if (run.model.has_own_head) {
+    log.info(
+        "the files hold a head (lm_head.weight) that differs from the embedding to which "
+        "config.json ties it: it is trained as one of its own");
+  }
   log.info("data " + run.data.train().file->path().string() + ": " +
            with_separators(run.data.train().count) + " tokens to train on" +
            (run.data.validation()
@@ -204,6 +209,7 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
                   const Interruption& interruption, std::ostream& out, bool terminal, Logger& log) {
   formats::OutputDirectory output(*options.output);
   write_text(output.path() / "ds_config.json", run.config.resolved_json());
+  if (run.model.directory) models::copy_model_files(*run.model.directory, output.path());
   MetricsFile metrics(output.path() / "metrics.jsonl");
   log.info("metrics while it runs: " + (output.path() / "metrics.jsonl").string());
 
@@ -229,9 +235,9 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
                   .output = output.final_path().string()};
   TrainingRun(run, options, trainer, progress, metrics).train(summary);
 
-  models::SaveOptions save;
-  save.tokenizer_source = run.model.directory.get();
-  models::write_pretrained(model, output.path(), save);
+  models::write_pretrained(model, output.path(),
+                           {.original_config = run.model.config_text,
+                            .before_each_piece = [&] { interruption.check(); }});
   if (options.sample > 0) log.info("generating " + std::to_string(options.sample) + " tokens");
   if (options.sample > 0) write_sample(model, run, options, interruption, out);
   summary.rss_peak_bytes = rss_peak_bytes();

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "finetune_options.h"
+#include "interruption.h"
 #include "strata/formats/model_directory.h"
 #include "strata/models/gpt2_config.h"
 #include "strata/zero3/engine.h"
@@ -15,12 +16,16 @@ namespace strata::tool {
 struct ModelSource {
   std::string name;  ///< for people: the preset's or the file's
   models::Gpt2Config config;
+  std::string config_text;    ///< of its config.json; empty for a preset
+  bool has_own_head = false;  ///< though its config.json ties the head to the embedding
   std::unique_ptr<formats::ModelDirectory> directory;  ///< null for random weights
   ParameterInitializer initializer;                    ///< must not outlive this object
 };
 
 /// Opens --model, --model-config or --preset and checks all there is to check before building.
-/// Throws ConfigError, DataError, IoError.
-[[nodiscard]] ModelSource open_model(const FinetuneOptions& options);
+/// `interruption` is looked at while weights are read, here and by the initializer.
+/// Throws ConfigError, DataError, IoError, Interrupted.
+[[nodiscard]] ModelSource open_model(const FinetuneOptions& options,
+                                     const Interruption& interruption);
 
 }  // namespace strata::tool

@@ -31,10 +31,11 @@ struct Gpt2Config {
   std::optional<std::int64_t> eos_token_id;
 
   /// Reads the text of a config.json; `where` (its path) begins every message. Keys that do not
-  /// change what the model computes are skipped. Throws ConfigError, naming the key, for text that
-  /// is not JSON, another model_type, a wrong type, a value out of range, and a feature of GPT-2
-  /// configs that is not supported here (scale_attn_by_inverse_layer_idx, add_cross_attention,
-  /// quantization_config, another activation, ...).
+  /// change what the model computes are skipped, whatever they hold (`to_json` keeps them). Throws
+  /// ConfigError, naming the key, for text that is not JSON, another model_type, a wrong type, a
+  /// value out of range, two names of one key that disagree, and a feature of GPT-2 configs that is
+  /// not supported here (scale_attn_by_inverse_layer_idx, add_cross_attention, is_causal false,
+  /// pruned_heads, quantization_config, another activation, ...).
   [[nodiscard]] static Gpt2Config from_json(std::string_view text, std::string_view where);
 
   /// A model by name. "gpt-lite": 12 layers, width 768, context 256, bytes as tokens;
@@ -45,8 +46,10 @@ struct Gpt2Config {
   [[nodiscard]] static std::vector<std::string_view> preset_names();
 
   /// The text of a config.json that `AutoModelForCausalLM.from_pretrained` loads. `dtype` is the
-  /// saved weights' ("float32", "bfloat16", "float16").
-  [[nodiscard]] std::string to_json(std::string_view dtype) const;
+  /// saved weights' ("float32", "bfloat16", "float16"). `original` is the text of the config.json
+  /// that the model came with, if it came with one: its keys stay as they are, in their order,
+  /// except for those that now have another value. Throws ConfigError when it is no JSON object.
+  [[nodiscard]] std::string to_json(std::string_view dtype, std::string_view original = {}) const;
 
   /// Throws ConfigError, naming the key, for sizes that make no model. Called by everything that
   /// builds one.

@@ -1,0 +1,71 @@
+#include "models/checkpoint_names.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "strata/base/error.h"
+
+namespace strata::models {
+
+namespace {
+
+constexpr std::string_view kPrefix = "transformer.";
+constexpr std::string_view kHead = "lm_head.weight";
+constexpr std::array<std::string_view, 4> kWrappers = {
+    "_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"};
+
+std::string without_wrappers(std::string_view name) {
+  std::string bare;
+  while (!name.empty()) {
+    const std::size_t length = std::min(name.find('.'), name.size());
+    const std::string_view component = name.substr(0, length);
+    name.remove_prefix(std::min(length + 1, name.size()));
+    if (std::find(kWrappers.begin(), kWrappers.end(), component) != kWrappers.end()) continue;
+    if (!bare.empty()) bare += '.';
+    bare += component;
+  }
+  return bare;
+}
+
+/// What stands before "transformer.wte.weight" or "wte.weight" where all names begin with it.
+std::string common_prefix(const std::vector<std::string>& names) {
+  for (const std::string_view known : {"wte.weight", "wpe.weight"}) {
+    for (const std::string& name : names) {
+      if (!name.ends_with(known)) continue;
+      std::string_view prefix = std::string_view(name).substr(0, name.size() - known.size());
+      if (prefix.ends_with(kPrefix)) prefix.remove_suffix(kPrefix.size());
+      const bool is_whole = prefix.empty() || prefix.ends_with('.');
+      const auto begins = [prefix](const std::string& other) { return other.starts_with(prefix); };
+      if (is_whole && std::all_of(names.begin(), names.end(), begins)) return std::string(prefix);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+CheckpointNames::CheckpointNames(const formats::ModelDirectory& directory) {
+  const std::vector<std::string> stored = directory.names();
+  std::vector<std::string> bare;
+  for (const std::string& name : stored) bare.push_back(without_wrappers(name));
+  const std::string prefix = common_prefix(bare);
+  for (std::size_t i = 0; i < stored.size(); ++i) {
+    std::string name = bare[i].substr(prefix.size());
+    if (name != kHead && !name.starts_with(kPrefix)) name = std::string(kPrefix) + name;
+    const auto [other, is_new] = names_.emplace(std::move(name), stored[i]);
+    if (!is_new) {
+      throw DataError(directory.path().string() + ": the tensors " + other->second + " and " +
+                      stored[i] + " are both " + other->first +
+                      "; leave the one that is meant in the files");
+    }
+  }
+}
+
+std::string CheckpointNames::in_files(std::string_view name) const {
+  const auto found = names_.find(name);
+  return found == names_.end() ? std::string() : found->second;
+}
+
+}  // namespace strata::models

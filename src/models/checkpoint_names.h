@@ -1,0 +1,34 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "strata/formats/model_directory.h"
+
+namespace strata::models {
+
+/// What the tensors of a directory are called there, by the names that transformers gives them.
+///
+/// What wrappers leave in names is passed over: the components "_orig_mod" (torch.compile),
+/// "module" (data parallelism), "_fsdp_wrapped_module" and "_checkpoint_wrapped_module", wherever
+/// they stand, and a prefix that all names begin with. Files of a bare GPT2Model have no
+/// "transformer.".
+class CheckpointNames {
+ public:
+  /// Throws DataError when two tensors of the files are the same parameter.
+  explicit CheckpointNames(const formats::ModelDirectory& directory);
+
+  /// The name in the files of `name` ("transformer.wte.weight"); empty: there is none.
+  [[nodiscard]] std::string in_files(std::string_view name) const;
+
+  /// Name in transformers -> name in the files, of all tensors.
+  [[nodiscard]] const std::map<std::string, std::string, std::less<>>& all() const {
+    return names_;
+  }
+
+ private:
+  std::map<std::string, std::string, std::less<>> names_;
+};
+
+}  // namespace strata::models
