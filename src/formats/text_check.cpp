@@ -53,6 +53,23 @@ std::string_view wide_encoding(std::span<const std::byte> bytes) {
   return {};
 }
 
+/// Whether all sequences are of UTF-8's form; the last one may be cut.
+bool is_utf8(std::span<const std::byte> bytes) {
+  int following = 0;
+  for (const std::byte byte : bytes) {
+    const auto c = std::to_integer<unsigned char>(byte);
+    const bool continues = (c & 0xc0) == 0x80;
+    if (continues != (following > 0)) return false;
+    if (continues) {
+      --following;
+    } else if (c >= 0x80) {
+      following = c < 0xc2 ? -1 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : -1;
+      if (following < 0) return false;
+    }
+  }
+  return true;
+}
+
 std::string lower_case(std::string_view text) {
   std::string lower(text);
   for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -101,6 +118,17 @@ void TextCheck::take(std::span<const std::byte> bytes, std::uint64_t offset) {
     fail("is no text: " + std::to_string(controls_) + " of its first " + std::to_string(bytes_) +
          " bytes are control characters; " + std::string(kIfIds));
   }
+}
+
+bool looks_like_text(std::span<const std::byte> head) {
+  constexpr std::size_t kOthersShare = 20;  // of Latin-1
+  std::size_t others = 0;
+  for (const std::byte byte : head) {
+    const auto c = std::to_integer<unsigned char>(byte);
+    if (is_control(c)) return false;
+    if (c >= 0x80) ++others;
+  }
+  return others * kOthersShare < head.size() || is_utf8(head);
 }
 
 std::string_view markup_of(std::string_view head, const std::filesystem::path& path) {

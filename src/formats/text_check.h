@@ -28,6 +28,10 @@ class TextCheck {
   std::uint64_t controls_ = 0, bytes_ = 0;
 };
 
+/// Whether the beginning of a file is text without a doubt, whatever its name: UTF-8, or mostly
+/// ASCII, and not a single byte that text does not have.
+[[nodiscard]] bool looks_like_text(std::span<const std::byte> head);
+
 /// What a text that begins with `head` is written in: "JSON", "CSV", "HTML"; empty for plain text.
 [[nodiscard]] std::string_view markup_of(std::string_view head, const std::filesystem::path& path);
 

@@ -120,14 +120,12 @@ void refuse_wider_ids(const RegularFile& file, std::span<const std::byte> head,
 /// Pairs of letters are ids in most vocabularies.
 void refuse_text_as_ids(const RegularFile& file, std::span<const std::byte> head) {
   constexpr std::size_t kBytesMin = 32;
-  if (head.size() < kBytesMin) return;
-  const bool printable = std::all_of(head.begin(), head.end(), [](std::byte byte) {
-    const auto c = std::to_integer<unsigned char>(byte);
-    return (c >= 0x20 && c < 0x7f) || c == '\n' || c == '\r' || c == '\t';
-  });
-  if (printable) {
-    fail(file, "is named as token ids are, and holds text; rename it to end in .txt");
+  if (head.size() < kBytesMin || !looks_like_text(head)) return;
+  const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
+  if (const auto kind = recognise_text(text)) {
+    fail(file, "is " + std::string(kind->name) + "; " + std::string(kind->remedy));
   }
+  fail(file, "is named as token ids are, and holds text; rename it to end in .txt");
 }
 
 bool ends_with(std::string_view name, std::string_view end) {

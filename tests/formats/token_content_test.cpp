@@ -206,6 +206,7 @@ TEST_F(TokenContent, FilesOfOtherKindsAreRefusedByName) {
        "7zXZ\0"s,
        "xz"},
       {"BZh91AY&SY", "bzip2"},
+      {"\x80\x02\x8a\nl\xfc\x9c", "PyTorch"},
       {"PAR1", "Parquet"},
       {"ARROW1\0\0"s, "Arrow"},
       {"%PDF-1.7\n", "PDF"},
@@ -280,10 +281,18 @@ TEST_F(TokenContent, TextInAnyEncodingOfSingleBytesIsText) {
 }
 
 TEST_F(TokenContent, TextUnderANameOfTokenIdsIsRefused) {
-  for (const char* name : {"book.bin", "book.u32.bin"}) {
-    EXPECT_THAT(error_of(name, kText + kText, 2'000'000'000),
-                AllOf(HasSubstr("holds text"), HasSubstr(".txt")));
+  std::string chinese;
+  for (int i = 0; i < 20; ++i) chinese += "\xe4\xbd\xa0\xe5\xa5\xbd";
+  for (const std::string& text :
+       {kText + kText, kText + "caf\xe9\n", kText + "\xe2\x80\x9cSo\xe2\x80\x9d", chinese}) {
+    for (const char* name : {"book.bin", "book.u32.bin"}) {
+      EXPECT_THAT(error_of(name, text, 2'000'000'000),
+                  AllOf(HasSubstr("holds text"), HasSubstr(".txt")));
+    }
   }
+  EXPECT_EQ(error_of("x.bin", many_ids<std::uint16_t>()), "accepted");
+  EXPECT_THAT(error_of("x.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:12\n"),
+              HasSubstr("Git LFS"));
 }
 
 TEST_F(TokenContent, IdsOfEightBytesUnderANameOfNarrowerOnesAreRefused) {
