@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -37,6 +38,13 @@ def tensor(begin: int, end: int, shape: list, dtype: str = "F32") -> dict:
 
 def index(**weight_map: str) -> dict:
     return {"metadata": {}, "weight_map": weight_map}
+
+
+def wide_model(state_bytes: int) -> dict:
+    """A model whose state in bf16, with Adam's, is about so many bytes."""
+    width = 1600
+    return {**program.TINY_MODEL, "n_embd": width, "n_head": 25,
+            "n_layer": state_bytes // (12 * width * width * 12) + 1}
 
 
 class BadInput(unittest.TestCase):
@@ -175,6 +183,21 @@ class BadInput(unittest.TestCase):
         import resource
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
         self.refused(FAILED, ["nvme"], {}, preexec_fn=limit)
+
+    # ---- memory and disks --------------------------------------------------------------------
+
+    def test_a_plan_beyond_the_memory_of_the_machine_is_refused(self) -> None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self.space.write("model.json", wide_model(2 * memory))
+        self.config_refused(BUDGET, ["the plan takes", "of host memory", "--budget", "nvme"],
+                            config_with(zero_optimization={
+                                "stage": 3, "offload_param": {"device": "cpu"},
+                                "offload_optimizer": {"device": "cpu"}}))
+
+    def test_a_plan_beyond_the_disk_is_refused_before_anything_is_written(self) -> None:
+        self.space.write("model.json", wide_model(2 * shutil.disk_usage(self.space.path).free))
+        self.refused(FAILED, ["nvme", "are free", "are missing", "--nvme"],
+                     {"--budget": "host=2GiB"})
 
     # ---- data --------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@
 
 #include "batch_sampler.h"
 #include "dataset.h"
+#include "disk_space.h"
 #include "heap.h"
 #include "interruption.h"
 #include "metrics.h"
@@ -15,6 +16,7 @@
 #include "progress.h"
 #include "readable_text.h"
 #include "run_config.h"
+#include "strata/base/machine_memory.h"
 #include "strata/base/number_format.h"
 #include "strata/base/units.h"
 #include "strata/formats/output_directory.h"
@@ -64,13 +66,23 @@ RunInput open_input(const FinetuneOptions& options, const Interruption& interrup
   return {std::move(config), std::move(model), seq_len, std::move(data), steps};
 }
 
+std::uint64_t model_bytes(const RunInput& run) {
+  return models::parameter_count(run.model.config) * weight_bytes(run.config.precision());
+}
+
 // The engine makes the same plan again once it is built; here it costs nothing when it fails.
-zero3::Plan check_plan(const RunInput& run, Logger& log) {
+void check_plan(const RunInput& run, const std::filesystem::path& output, Logger& log) {
   zero3::PlanInput input = Engine::plan_input_from(run.config);
   input.units = models::unit_layouts(run.model.config);
-  zero3::Plan plan = zero3::make_plan(input);
+  const zero3::Plan plan = zero3::make_plan(input);
   log.info("plan:\n" + zero3::describe(plan, input));
-  return plan;
+  require_machine_memory(plan.total.device +
+                         plan.total.host);  // without a GPU both are host memory
+  const std::vector<std::string> directories = run.config.nvme_directories();
+  require_disk_space({.nvme_bytes = plan.total.nvme,
+                      .nvme_directories = {directories.begin(), directories.end()},
+                      .output_bytes = model_bytes(run),
+                      .output = output});
 }
 
 void log_notes(const formats::DsConfig& config, Logger& log) {
@@ -223,8 +235,7 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
     run.model.initializer(name, value);
   });
   engine.prepare();  // takes its space on disk, which may be the output's disk
-  output.require_space(models::parameter_count(run.model.config) *
-                       weight_bytes(run.config.precision()));
+  output.require_space(model_bytes(run));
   return_freed_blocks_from(kReturnedInTraining);
 
   Trainer trainer(engine, model, trainer_data(run, options), interruption);
@@ -260,7 +271,7 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
   const Interruption interruption;
   const RunInput run = open_input(options, interruption);
   log_run(run, log);
-  check_plan(run, log);
+  check_plan(run, *options.output, log);
   run_training(run, options, interruption, out, terminal, log);
 }
 

@@ -28,7 +28,8 @@ OUTPUT is made at the end, by one rename: a Hugging Face directory with, beside 
 metrics.jsonl (a line per step and evaluation), train_results.json and ds_config.json (in effect).
 
 Exit codes: 0 done; 1 a failed read, write or step, or a malformed input file; 2 a command line or
-config that cannot be used; 3 a budget too small (the message names the smallest); 130 interrupted.)";
+config that cannot be used; 3 a budget (the message names the smallest), or the memory of the
+machine or cgroup, too small; 130 interrupted.)";
 
 template <class Number>
 bool reads_as(const std::string& text, Number& value) {
