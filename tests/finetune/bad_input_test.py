@@ -277,6 +277,19 @@ class BadInput(unittest.TestCase):
         self.model_refused(["wpe.weight", "wte.weight"], {
             "model.safetensors": safetensors({"wte.weight": tensor(0, 16, [2, 2])}, b"\0" * 16)})
 
+    def test_a_model_of_which_no_step_can_be_applied_is_not_published(self) -> None:
+        self.assertEqual(self.space.finetune({"--output": "model"}).returncode, 0)
+        weights = self.space.path / "model" / "model.safetensors"
+        content = bytearray(weights.read_bytes())
+        header = json.loads(content[8:8 + struct.unpack("<Q", content[:8])[0]])
+        begin, end = header["transformer.wte.weight"]["data_offsets"]
+        data = len(content) - max(
+            tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__")
+        content[data + begin:data + end] = struct.pack("<H", 0x7f00) * ((end - begin) // 2)  # 1.7e38
+        weights.write_bytes(content)
+        self.refused(FAILED, ["no step was applied", "25 steps"],
+                     {"--model-config": None, "--model": "model", "--steps": "25"})
+
     def test_hostile_index(self) -> None:
         secret = self.space.write("secret.safetensors", safetensors({}, b""))
         for name in ("../secret.safetensors", str(secret), "a/b.safetensors", "..", ""):

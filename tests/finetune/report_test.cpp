@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -18,6 +20,7 @@
 namespace strata::tool {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -112,7 +115,9 @@ TEST(Progress, NothingIsLeftOfTheBarWhenARunFails) {
 
 TEST(Metrics, EveryLineIsAnObjectWithHuggingFacesNames) {
   const TempDirectory directory;
-  MetricsFile metrics(directory / "metrics.jsonl");
+  std::ostringstream said;
+  Logger log(said);
+  MetricsFile metrics(directory / "metrics.jsonl", log);
   metrics.write(record(1));
   metrics.write(EvaluationRecord{.step = 1, .epoch = 0.5, .loss = 4.5, .seconds = 2});
   // Readable now, with the file still open.
@@ -133,18 +138,49 @@ TEST(Metrics, EveryLineIsAnObjectWithHuggingFacesNames) {
 
 TEST(Metrics, ANumberThatIsNotFiniteIsNull) {
   const TempDirectory directory;
-  MetricsFile metrics(directory / "metrics.jsonl");
+  std::ostringstream said;
+  Logger log(said);
+  MetricsFile metrics(directory / "metrics.jsonl", log);
   StepRecord diverged = record(1);
   diverged.loss = std::numeric_limits<double>::quiet_NaN();
   metrics.write(diverged);
   EXPECT_TRUE(nlohmann::json::parse(lines_of(directory / "metrics.jsonl")[0])["loss"].is_null());
 }
 
-TEST(Metrics, AFileThatCannotBeWrittenIsAnError) {
+TEST(Metrics, AFileThatCannotBeMadeIsAnError) {
   const TempDirectory directory;
-  EXPECT_THROW(MetricsFile(directory / "missing/metrics.jsonl"), IoError);
-  MetricsFile full("/dev/full");
-  EXPECT_THROW(full.write(record(1)), IoError);
+  Logger log;
+  EXPECT_THROW(MetricsFile(directory / "missing/metrics.jsonl", log), IoError);
+}
+
+TEST(Metrics, ALineThatCannotBeWrittenIsAWarningOnce) {
+  std::ostringstream said;
+  Logger log(said);
+  MetricsFile full("/dev/full", log);
+  EXPECT_NO_THROW(full.write(record(1)));
+  EXPECT_NO_THROW(full.write(record(2)));
+  const std::string text = said.str();
+  EXPECT_THAT(text, AllOf(HasSubstr("warning: "), HasSubstr("/dev/full"), HasSubstr("ENOSPC"),
+                          HasSubstr("the run goes on")));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
+}
+
+TEST(Metrics, AFileThatIsFullKeepsItsWholeLines) {
+  const TempDirectory directory;
+  std::ostringstream said;
+  Logger log(said);
+  MetricsFile metrics(directory / "metrics.jsonl", log);
+  (void)std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small{1000, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  for (int step = 1; step <= 10; ++step) metrics.write(record(step));
+  setrlimit(RLIMIT_FSIZE, &before);
+  const std::vector<std::string> lines = lines_of(directory / "metrics.jsonl");
+  ASSERT_FALSE(lines.empty());
+  for (const std::string& line : lines) EXPECT_TRUE(nlohmann::json::accept(line)) << line;
+  EXPECT_THAT(said.str(), HasSubstr("EFBIG"));
 }
 
 TEST(Summary, NamesLossSpeedPeaksBytesAndWaiting) {
@@ -164,6 +200,20 @@ TEST(Summary, NamesLossSpeedPeaksBytesAndWaiting) {
     EXPECT_THAT(out.str(), HasSubstr(part));
   }
   EXPECT_EQ(nlohmann::json::parse(to_json(summary))["eval_loss"], 2.25);
+}
+
+TEST(Summary, CountsTheStepsThatChangedNothing) {
+  Summary summary;
+  summary.steps = 10;
+  std::ostringstream none;
+  print(none, summary);
+  EXPECT_THAT(none.str(), Not(HasSubstr("skipped")));
+  EXPECT_EQ(nlohmann::json::parse(to_json(summary))["skipped_steps"], 0);
+  summary.skipped_steps = 3;
+  std::ostringstream out;
+  print(out, summary);
+  EXPECT_THAT(out.str(), HasSubstr("3 of these steps"));
+  EXPECT_EQ(nlohmann::json::parse(to_json(summary))["skipped_steps"], 3);
 }
 
 TEST(ReadableText, KeepsTextAndEscapesTheRest) {

@@ -4,6 +4,7 @@ Usage: smoke_test.py PROGRAM
 """
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -112,12 +113,46 @@ class Smoke(unittest.TestCase):
         self.assertEqual((self.space.output / "chat_template.jinja").read_text(),
                          "of chat_template.jinja")
         self.assertTrue((self.space.output / "generation_config.json").exists())
+        results = strict_json((self.space.output / "train_results.json").read_text())
+        self.assertEqual(results["skipped_steps"], 0)
 
     def test_keys_of_a_model_config_come_out_again(self) -> None:
         self.space.write("model.json", {**program.TINY_MODEL, "pad_token_id": 7})
         self.finetune({})
         written = strict_json((self.space.output / "config.json").read_text())
         self.assertEqual(written["pad_token_id"], 7)
+
+    def test_metrics_that_cannot_be_written_cost_neither_run_nor_model(self) -> None:
+        limit = 1 << 17  # the model is smaller, a line for each of the steps is more
+        self.space.write("ds.json", {**program.EVERYTHING_ON_NVME,
+                                     "train_batch_size": 1, "train_micro_batch_size_per_gpu": 1,
+                                     "zero_optimization": {"stage": 3}})
+        result = self.space.finetune(
+            {"--steps": 500},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stderr.count("warning: cannot write"), 1, result.stderr)
+        self.assertIn("metrics.jsonl", result.stderr)
+        self.assertLess(len(self.metrics("loss")), 500)
+        self.assertTrue((self.space.output / "model.safetensors").exists())
+
+    def test_a_reader_that_goes_away_does_not_end_the_run(self) -> None:
+        running = self.start("--steps", "30")
+        running.stdout.readline()
+        running.stdout.close()
+        log = running.stderr.read()
+        running.stderr.close()
+        self.assertEqual(running.wait(timeout=240), 0, log)
+        self.assertEqual(len(self.metrics("loss")), 30)
+
+    def test_a_sample_that_is_interrupted_does_not_cost_the_model(self) -> None:
+        running = self.start("--steps", "1", "--sample", "100000000")
+        while not running.stdout.readline().startswith("  output"):
+            pass
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+        self.assertEqual(running.returncode, 130)
+        self.assertTrue((self.space.output / "model.safetensors").exists())
 
     def start(self, *options: str) -> subprocess.Popen:
         return subprocess.Popen(

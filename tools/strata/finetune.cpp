@@ -2,7 +2,6 @@
 
 #include <cerrno>
 #include <fstream>
-#include <numeric>
 #include <ostream>
 #include <vector>
 
@@ -26,6 +25,7 @@
 #include "strata/zero3/engine.h"
 #include "summary.h"
 #include "trainer.h"
+#include "training_run.h"
 
 namespace strata::tool {
 namespace {
@@ -142,6 +142,17 @@ void write_text(const std::filesystem::path& path, const std::string& text) {
   if (!out) throw system_error("cannot write", path.string(), errno);
 }
 
+// A record that cannot be written is not worth the model.
+void write_results(const std::filesystem::path& path, const Summary& summary, Logger& log) {
+  try {
+    write_text(path, to_json(summary));
+  } catch (const IoError& error) {
+    std::error_code ignored;  // a piece of it may stay
+    std::filesystem::remove(path, ignored);
+    log.warning(std::string(error.what()) + "; the model is published without it");
+  }
+}
+
 Trainer::Data trainer_data(const RunInput& run, const FinetuneOptions& options) {
   const std::int64_t rows = run.config.train_micro_batch_size_per_gpu;
   Trainer::Data data{
@@ -155,55 +166,6 @@ Trainer::Data trainer_data(const RunInput& run, const FinetuneOptions& options) 
   }
   return data;
 }
-
-/// The run itself: steps and evaluations, shown and recorded as they come.
-class TrainingRun {
- public:
-  TrainingRun(const RunInput& run, const FinetuneOptions& options, Trainer& trainer,
-              Progress& progress, MetricsFile& metrics)
-      : run_(run), options_(options), trainer_(trainer), progress_(progress), metrics_(metrics) {}
-
-  /// Fills what it measures of `summary`.
-  void train(Summary& summary) {
-    summary.eval_loss_before = evaluate();
-    std::vector<double> losses;
-    for (std::int64_t step = 1; step <= run_.steps && !is_time_up(summary.training); ++step) {
-      if (step > 1 && options_.eval_every > 0 && (step - 1) % options_.eval_every == 0) evaluate();
-      const StepRecord record = trainer_.step();
-      metrics_.write(record);
-      progress_.step(record);
-      losses.push_back(record.loss);
-      summary.training += record.interval;
-      summary.memory = record.memory;
-    }
-    summary.steps = static_cast<std::int64_t>(losses.size());
-    summary.train_loss_first = losses.front();
-    const std::size_t tenth = std::max<std::size_t>(1, losses.size() / 10);
-    summary.train_loss_last =
-        std::reduce(losses.end() - static_cast<std::ptrdiff_t>(tenth), losses.end()) /
-        static_cast<double>(tenth);
-    summary.eval_loss_after = evaluate();
-  }
-
- private:
-  [[nodiscard]] bool is_time_up(const Interval& training) const {
-    return options_.max_minutes && training.seconds >= *options_.max_minutes * 60;
-  }
-
-  std::optional<double> evaluate() {
-    const std::optional<EvaluationRecord> record = trainer_.evaluate();
-    if (!record) return std::nullopt;
-    metrics_.write(*record);
-    progress_.evaluation(*record);
-    return record->loss;
-  }
-
-  const RunInput& run_;
-  const FinetuneOptions& options_;
-  Trainer& trainer_;
-  Progress& progress_;
-  MetricsFile& metrics_;
-};
 
 // Text starts after a line's end, as nanoGPT's does; token ids with the data's first one.
 void write_sample(models::Gpt2& model, const RunInput& run, const FinetuneOptions& options,
@@ -222,7 +184,7 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
   formats::OutputDirectory output(*options.output);
   write_text(output.path() / "ds_config.json", run.config.resolved_json());
   if (run.model.directory) models::copy_model_files(*run.model.directory, output.path());
-  MetricsFile metrics(output.path() / "metrics.jsonl");
+  MetricsFile metrics(output.path() / "metrics.jsonl", log);
   log.info("metrics while it runs: " + (output.path() / "metrics.jsonl").string());
 
   torch::manual_seed(options.seed);
@@ -244,17 +206,20 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
   Summary summary{.model = run.model.name,
                   .parameters = models::parameter_count(run.model.config),
                   .output = output.final_path().string()};
-  TrainingRun(run, options, trainer, progress, metrics).train(summary);
+  const RunOutcome outcome =
+      TrainingRun(run.steps, options, trainer, progress, metrics).train(summary);
+  for (const std::string& warning : outcome.warnings()) log.warning(warning);
 
   models::write_pretrained(model, output.path(),
                            {.original_config = run.model.config_text,
                             .before_each_piece = [&] { interruption.check(); }});
-  if (options.sample > 0) log.info("generating " + std::to_string(options.sample) + " tokens");
-  if (options.sample > 0) write_sample(model, run, options, interruption, out);
   summary.rss_peak_bytes = rss_peak_bytes();
-  write_text(output.path() / "train_results.json", to_json(summary));
+  write_results(output.path() / "train_results.json", summary, log);
   output.publish();
   print(out, summary);
+  if (options.sample == 0) return;
+  log.info("generating " + std::to_string(options.sample) + " tokens");
+  write_sample(model, run, options, interruption, out);
 }
 
 }  // namespace

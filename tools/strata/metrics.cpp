@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "strata/base/error.h"
 
@@ -19,7 +20,7 @@ void add_memory(nlohmann::ordered_json& line, const MemoryReading& memory) {
 
 }  // namespace
 
-MetricsFile::MetricsFile(const std::filesystem::path& path) : path_(path) {
+MetricsFile::MetricsFile(const std::filesystem::path& path, Logger& log) : path_(path), log_(log) {
   errno = 0;
   out_.open(path, std::ios::binary);
   if (!out_) throw system_error("cannot create", path.string(), errno);
@@ -53,10 +54,23 @@ void MetricsFile::write(const EvaluationRecord& record) {
 }
 
 void MetricsFile::write_line(const std::string& line) {
+  if (!out_.is_open()) return;
   errno = 0;
   const std::string whole = line + '\n';
   out_.write(whole.data(), static_cast<std::streamsize>(whole.size())).flush();
-  if (!out_) throw system_error("cannot write", path_.string(), errno);
+  if (out_) {
+    whole_bytes_ += whole.size();
+  } else {
+    give_up(errno);
+  }
+}
+
+void MetricsFile::give_up(int code) {
+  out_.close();
+  std::error_code ignored;  // a piece of a line may stay
+  std::filesystem::resize_file(path_, whole_bytes_, ignored);
+  log_.warning(std::string(system_error("cannot write", path_.string(), code).what()) +
+               "; the run goes on, and its metrics end here");
 }
 
 }  // namespace strata::tool

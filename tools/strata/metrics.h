@@ -1,9 +1,12 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <string>
 
 #include "step_record.h"
+#include "strata/base/log.h"
 
 namespace strata::tool {
 
@@ -16,20 +19,24 @@ namespace strata::tool {
 ///     {"step":1,"epoch":0.01,"eval_loss":5.51,"eval_runtime":1.2}
 ///
 /// A number that is not finite is null. Every line is handed to the operating system whole, at
-/// once: the file is valid at any moment, also after a kill.
+/// once: the file is valid at any moment, also after a kill. A line that cannot be written costs a
+/// warning and the lines from there on, never the run: the file then ends with the last whole line.
 class MetricsFile {
  public:
-  /// Makes the file. Throws IoError, as the others do when a line cannot be written.
-  explicit MetricsFile(const std::filesystem::path& path);
+  /// Makes the file. Throws IoError when that fails. `log` must outlive it.
+  MetricsFile(const std::filesystem::path& path, Logger& log);
 
   void write(const StepRecord& record);
   void write(const EvaluationRecord& record);
 
  private:
   void write_line(const std::string& line);
+  void give_up(int code);
 
   std::filesystem::path path_;
+  Logger& log_;
   std::ofstream out_;
+  std::uint64_t whole_bytes_ = 0;  ///< of all lines written so far
 };
 
 }  // namespace strata::tool

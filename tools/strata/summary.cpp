@@ -48,6 +48,11 @@ void print(std::ostream& out, const Summary& summary) {
   row(out, "trained",
       with_separators(static_cast<std::uint64_t>(summary.steps)) + " steps, " +
           with_separators(training.tokens) + " tokens in " + format_duration(training.seconds));
+  if (summary.skipped_steps > 0) {
+    row(out, "skipped",
+        with_separators(static_cast<std::uint64_t>(summary.skipped_steps)) +
+            " of these steps, whose gradients were not finite: they changed nothing");
+  }
   if (summary.eval_loss_before && summary.eval_loss_after) {
     row(out, "held-out loss",
         from_to(*summary.eval_loss_before, *summary.eval_loss_after) +
@@ -76,6 +81,7 @@ std::string to_json(const Summary& summary) {
   json["model"] = summary.model;
   json["parameters"] = summary.parameters;
   json["global_step"] = summary.steps;
+  json["skipped_steps"] = summary.skipped_steps;
   if (summary.eval_loss_before) json["eval_loss_before"] = *summary.eval_loss_before;
   if (summary.eval_loss_after) json["eval_loss"] = *summary.eval_loss_after;
   json["train_loss_first"] = summary.train_loss_first;

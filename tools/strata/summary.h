@@ -14,6 +14,7 @@ struct Summary {
   std::string model;  ///< "gpt-lite"
   std::uint64_t parameters = 0;
   std::int64_t steps = 0;
+  std::int64_t skipped_steps = 0;  ///< of them: a gradient was not finite, nothing was changed
   std::optional<double> eval_loss_before = {};  ///< on held-out data, when there is some
   std::optional<double> eval_loss_after = {};
   double train_loss_first = 0;  ///< of the first step

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "step_record.h"
+#include "summary.h"
+
+namespace strata::tool {
+
+/// What the steps of a run come to, and whether it may be called a success: a run that changed
+/// nothing is none.
+class RunOutcome {
+ public:
+  /// Throws Error when so many steps from the first one on were skipped that no later one will be
+  /// better: the weights are still those of the beginning.
+  void add(const StepRecord& record);
+
+  /// Throws Error when no step was applied. Fills what the steps say of `summary`.
+  void finish(Summary& summary) const;
+
+  /// What a person should know of a run that ended well: a learning rate of 0 or skipped steps for
+  /// more than half of it, gradients of 0 all along.
+  [[nodiscard]] std::vector<std::string> warnings() const;
+
+ private:
+  [[noreturn]] void fail() const;
+
+  std::vector<double> losses_;
+  std::int64_t skipped_ = 0;
+  std::int64_t without_rate_ = 0;
+  bool has_gradient_ = false;
+  Interval training_;
+  MemoryReading memory_;
+};
+
+}  // namespace strata::tool
