@@ -104,6 +104,21 @@ TEST(DatasetTest, RefusesPartsShorterThanASequence) {
   EXPECT_THROW(Dataset(options, 256, 10, interruption), DataError);
 }
 
+TEST(DatasetTest, RefusesTextBesideTokenIds) {
+  const Interruption interruption;
+  const TempDirectory directory;
+  FinetuneOptions options;
+  const auto text = directory.write("text", std::string(200, 'a'));
+  const auto ids = directory.write("ids.bin", std::string(200, '\1'));
+  options.data = text;
+  options.val_data = ids;
+  EXPECT_THROW(Dataset(options, 300, 8, interruption), DataError);
+  std::swap(options.data, options.val_data);
+  EXPECT_THROW(Dataset(options, 300, 8, interruption), DataError);
+  options.val_data = ids;
+  EXPECT_NO_THROW(Dataset(options, 300, 8, interruption));
+}
+
 TEST(DatasetTest, FindsATokenBeyondTheVocabularyAtOnce) {
   const Interruption interruption;
   const TempDirectory directory;

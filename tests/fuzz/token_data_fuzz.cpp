@@ -25,7 +25,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::array<std::int64_t, 16> piece{};
     const auto first = std::span(piece).first(std::min<std::uint64_t>(16, tokens.size()));
     tokens.read(0, first);
-    for (const std::int64_t id : first) STRATA_CHECK(id < kVocabulary, std::to_string(id));
+    for (const std::int64_t id : first) {
+      STRATA_CHECK(id >= 0 && id < kVocabulary, std::to_string(id));
+    }
     tokens.check_all();
   } catch (const strata::DataError&) {
   }

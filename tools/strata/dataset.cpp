@@ -29,6 +29,18 @@ void require_a_sequence(const TokenRange& range, std::int64_t seq_len, const cha
                   " and the token after it); " + remedy);
 }
 
+// A loss on bytes says nothing about a model of a tokenizer's ids, nor the other way round.
+void require_same_tokens(const formats::TokenData& train, const formats::TokenData& held_out) {
+  const auto is_text = [](const formats::TokenData& file) {
+    return file.encoding() == formats::TokenEncoding::kBytes;
+  };
+  if (is_text(train) == is_text(held_out)) return;
+  const std::string text = is_text(train) ? train.path().string() : held_out.path().string();
+  const std::string ids = is_text(train) ? held_out.path().string() : train.path().string();
+  throw DataError(text + " is text, whose bytes are the tokens, and " + ids +
+                  " holds token ids; give --data and --val-data of one kind");
+}
+
 }  // namespace
 
 Dataset::Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::int64_t seq_len,
@@ -38,6 +50,7 @@ Dataset::Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::i
   if (options.val_data) {
     validation_file_ = open(*options.val_data, vocab_size, interruption);
     validation_ = whole(*validation_file_);
+    require_same_tokens(*train_file_, *validation_file_);
   } else if (options.val_fraction > 0) {
     const auto held_out = static_cast<std::uint64_t>(
         std::llround(static_cast<double>(train_.count) * options.val_fraction));
