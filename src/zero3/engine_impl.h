@@ -59,10 +59,14 @@ struct Engine::Impl {
   // ---- for a unit's entries (unit_function.cpp) ----
   /// Before anything of an entry happens.
   void begin_entry();
+  /// Before a unit is entered, in either direction.
+  void call_hook() const {
+    if (before_each_unit_) before_each_unit_();
+  }
   [[nodiscard]] zero3::ParameterCoordinator& parameters() { return *parameters_; }
   [[nodiscard]] bool recompute() const { return config_.strata.recompute; }
   /// Whether floating inputs get a unit's compute format.
-  [[nodiscard]] bool casts_inputs() const { return true; }
+  [[nodiscard]] bool casts_inputs() const { return config_.fp16.auto_cast.value_or(true); }
   [[nodiscard]] const torch::Tensor& anchor() const { return anchor_; }
   /// Whether the backward under way is this engine's own.
   [[nodiscard]] bool counts_gradients() const { return in_backward_; }

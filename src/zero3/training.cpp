@@ -69,7 +69,7 @@ std::vector<optim_cpu::Segment> segments_of(const zero3::Unit& unit, StepGroups&
 
 void Engine::Impl::begin_entry() {
   prepare();
-  if (before_each_unit_) before_each_unit_();
+  call_hook();
 }
 
 // ---- backward --------------------------------------------------------------------------------

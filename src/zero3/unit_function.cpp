@@ -216,6 +216,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                        unit.name() +
                        "', which does not exist: what a unit's backward computes is not recorded");
     }
+    unit.engine().call_hook();
     const bool counts = unit.engine().counts_gradients();
     std::vector<std::size_t> wanted = wanted_inputs(*context, *state);
     InnerGradients gradients;

@@ -192,6 +192,7 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
   formats::DsConfig config = run.config;
   config.notes.clear();  // log_run has shown them
   Engine engine(std::move(config), &log);
+  engine.before_each_unit([&] { interruption.check(); });
   models::Gpt2 model(run.model.config, engine, [&](const std::string& name, torch::Tensor& value) {
     interruption.check();
     run.model.initializer(name, value);

@@ -133,11 +133,13 @@ class Engine {
   [[nodiscard]] Sharded<Module> shard(Module module, ShardOptions options = {});
 
   /// Makes the plan and takes all memory. Called by the first forward when it has not been called
-  /// before. Throws BudgetError with the smallest budget that works.
+  /// before. Throws BudgetError with the smallest budget that works, or when the plan asks for more
+  /// than the machine or its cgroup has.
   void prepare();
 
-  /// Calls `hook` whenever a unit is about to be entered by a forward. What it throws ends the
-  /// forward (an interruption, say); the engine can go on afterwards.
+  /// Calls `hook` whenever a unit is about to be entered, in forward or backward. What it throws
+  /// ends the forward, or the backward as any failure does (an interruption, say); the engine can
+  /// go on afterwards.
   void before_each_unit(std::function<void()> hook);
 
   // ---- training ------------------------------------------------------------------------------
