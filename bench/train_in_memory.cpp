@@ -55,8 +55,8 @@ class Run {
             models::random_initializer(models::Gpt2Config::preset(*options.preset), options.seed)),
         optimizer_(make_optimizer(model_, config_)),
         seq_len_(sequence_length(options, model_.config().n_positions)),
-        data_(options, model_.config().vocab_size, seq_len_),
-        metrics_(*options.output / "metrics.jsonl") {}
+        data_(options, model_.config().vocab_size, seq_len_, interruption_),
+        metrics_(*options.output / "metrics.jsonl", log_) {}
 
   void train() {
     const std::int64_t steps = step_count(options_, config_, data_.train().count, seq_len_);
@@ -119,6 +119,8 @@ class Run {
   models::Gpt2 model_;
   torch::optim::AdamW optimizer_;
   std::int64_t seq_len_;
+  Interruption interruption_;
+  Logger log_;
   Dataset data_;
   MetricsFile metrics_;
 };

@@ -100,7 +100,7 @@ void DsConfigReader::read_member(const std::string& path, std::string_view name,
                                  const std::string& prefix, const JsonValue& value) {
   // A dot in a name would let it pass for the path of another key.
   if (name.find('.') != std::string_view::npos) return refuse_unknown(value, name, prefix);
-  if (path == "optimizer" && value.is(JsonType::kObject)) has_optimizer_ = true;
+  if (path == "optimizer" && value.is(JsonType::kObject)) has_optimizer_ = !value.members().empty();
   if (path == "zero_optimization" && value.is(JsonType::kBoolean)) {
     return read_key(*find_config_key("zero_optimization.stage"), value);
   }

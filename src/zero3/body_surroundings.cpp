@@ -2,6 +2,7 @@
 
 #include <c10/core/impl/COW.h>
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <utility>
@@ -67,15 +68,25 @@ BodySurroundings::BodySurroundings(const Unit& unit) : autocast_(autocast_state(
   }
   const torch::NoGradGuard no_grad;
   for (const NamedTensor& buffer : unit.buffers()) {
-    if (buffer.tensor.numel() == 0) continue;
-    buffers_.push_back({buffer.tensor, clone_lazily(buffer.tensor.storage())});
+    if (buffer.tensor.numel() == 0 || !buffer.tensor.has_storage()) continue;  // a sparse one
+    const c10::Storage& storage = buffer.tensor.storage();
+    const auto same = [&](const Buffer& other) {
+      return other.tensors.front().storage().unsafeGetStorageImpl() ==
+             storage.unsafeGetStorageImpl();
+    };
+    const auto known = std::find_if(buffers_.begin(), buffers_.end(), same);
+    if (known == buffers_.end()) {
+      buffers_.push_back({{buffer.tensor}, clone_lazily(storage)});
+    } else {
+      known->tensors.push_back(buffer.tensor);
+    }
   }
 }
 
 void BodySurroundings::keep_what_changed() {
   // Version counters do not tell: batch norm's running statistics are written without a new one.
   std::erase_if(buffers_, [](const Buffer& buffer) {
-    return buffer.tensor.storage().data() == buffer.earlier.data();
+    return buffer.tensors.front().storage().data() == buffer.earlier.data();
   });
 }
 
@@ -86,7 +97,8 @@ void BodySurroundings::restore() const {
     set_state(handle, state);
   }
   for (const Buffer& buffer : buffers_) {
-    set_storage(buffer.tensor, clone_lazily(buffer.earlier));  // it may be wanted once more
+    const c10::Storage again = clone_lazily(buffer.earlier);  // it may be wanted once more
+    for (const torch::Tensor& tensor : buffer.tensors) set_storage(tensor, again);
   }
 }
 
@@ -97,7 +109,9 @@ BodySurroundings::Restored::Restored(const BodySurroundings& earlier)
     generators_now_.emplace_back(handle, state_of(handle));
   }
   for (const Buffer& buffer : earlier.buffers_) {
-    buffers_now_.emplace_back(buffer.tensor, buffer.tensor.storage());
+    for (const torch::Tensor& tensor : buffer.tensors) {
+      buffers_now_.emplace_back(tensor, tensor.storage());
+    }
   }
   earlier.restore();
 }

@@ -45,7 +45,7 @@ class BodySurroundings {
 
  private:
   struct Buffer {
-    torch::Tensor tensor;
+    std::vector<torch::Tensor> tensors;  // that share one storage
     c10::Storage earlier;
   };
   std::vector<std::pair<at::Generator, torch::Tensor>> generators_;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -74,8 +75,10 @@ struct Engine::Impl {
   void take_gradients(zero3::Unit& unit, torch::autograd::variable_list gradients);
   /// Makes what a visitor has changed of `unit`, in use, its parameters. Throws as
   /// Sharded::with_unsharded, and takes it back then.
-  void take_over_changes(zero3::Unit& unit, const std::vector<std::size_t>& changed);
-  void take_back_changes(zero3::Unit& unit, const std::vector<std::size_t>& changed);
+  void take_over_changes(zero3::Unit& unit);
+  void take_back_changes(zero3::Unit& unit);
+  /// Throws UsageError while states are being shown to a visitor: the staging buffers are his.
+  void refuse_inside_visitor(const std::string& what) const;
   /// The masters of units at rest. `what` asks for them.
   [[nodiscard]] zero3::StateAccess& states_at_rest(const std::string& what);
   [[nodiscard]] tiering::Budget& budget(tiering::Tier tier);
@@ -99,12 +102,14 @@ struct Engine::Impl {
   zero3::ParameterGroups groups_;
   zero3::PlanInput plan_input_;
   std::vector<std::shared_ptr<zero3::Unit>> units_;
-  std::unordered_set<std::string> parameter_names_;  ///< full ones
+  std::unordered_map<const c10::TensorImpl*, zero3::Unit*> owner_of_;  ///< every parameter's unit
+  std::unordered_set<std::string> parameter_names_;                    ///< full ones
   zero3::TakenMemory taken_;
   std::optional<zero3::InitialPlacement> placement_;
 
   // Made by prepare().
   std::optional<zero3::Plan> plan_;
+  bool prepared_ = false;
   std::unique_ptr<tiering::PinnedSlots> fetch_slots_, gradient_slots_;
   std::unique_ptr<tiering::RegionAllocator> regions_;
   std::unique_ptr<zero3::WeightStream> stream_;
@@ -112,7 +117,7 @@ struct Engine::Impl {
   std::unique_ptr<zero3::GradientCoordinator> gradients_;
   std::unique_ptr<optim_cpu::WindowPipeline> pipeline_;
   std::unique_ptr<zero3::StateAccess> state_access_;
-  std::vector<aio::IoPreparation> prepared_;  ///< staging slots and windows
+  std::vector<aio::IoPreparation> prepared_io_;  ///< staging slots and windows
 
   // Where training stands.
   std::function<void()> before_each_unit_;
@@ -132,10 +137,13 @@ struct Engine::Impl {
   [[nodiscard]] optim_cpu::StateHome make_home(tiering::Tier tier, std::uint64_t count,
                                                std::uint64_t element_bytes,
                                                const std::string& what);
+  void take_memory();
   void check_room_for_micro_batch(const char* what) const;
   void refuse_in_use(const std::string& what) const;
   void end_micro_batch();
   void forget_failed_micro_batch();
+  /// zero_grad, also while units are in use.
+  void drop_step();
   void note_other_backward();
   void update(StepReport& report, double norm);
   /// Norm of all gradients of the step, unscaled; nullopt after an overflow, whose unit is logged.

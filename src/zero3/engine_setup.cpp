@@ -189,16 +189,12 @@ zero3::UnitHandle Engine::Impl::make_unit(torch::nn::Module& module, ShardOption
         "then train");
   }
   for (const auto& parameter : module.parameters()) {
-    for (const auto& unit : units_) {
-      for (const auto& other : unit->parameters()) {
-        if (other.is_same(parameter)) {
-          throw UsageError("unit '" + options.name + "' shares a parameter with unit '" +
-                           unit->name() +
-                           "'; a tied weight belongs to one unit, whose run() is "
-                           "called for each of its uses");
-        }
-      }
-    }
+    const auto owner = owner_of_.find(parameter.unsafeGetTensorImpl());
+    if (owner == owner_of_.end()) continue;
+    throw UsageError("unit '" + options.name + "' shares a parameter with unit '" +
+                     owner->second->name() +
+                     "'; a tied weight belongs to one unit, whose run() is called for each of its "
+                     "uses");
   }
   const std::string name = unit_name(module, std::move(options.name));
   zero3::UnitIntake intake = zero3::take_in(name, module, taken_);
@@ -218,6 +214,9 @@ zero3::UnitHandle Engine::Impl::make_unit(torch::nn::Module& module, ShardOption
   taken_.add(std::move(memory));
   for (const zero3::ParameterLayout& parameter : unit->layout().parameters) {
     parameter_names_.insert(unit->layout().full_name(parameter));
+  }
+  for (const torch::Tensor& parameter : unit->parameters()) {
+    owner_of_.emplace(parameter.unsafeGetTensorImpl(), unit.get());
   }
   plan_input_.units.push_back(unit->layout());
   units_.push_back(std::move(unit));
@@ -268,15 +267,27 @@ void Engine::Impl::set_gradient_home(Unit& unit, Tier tier) {
 }
 
 void Engine::Impl::prepare() {
-  if (plan_) return;
+  if (prepared_) return;
   if (units_.empty()) throw UsageError("the engine has no units: give modules to shard() first");
+  if (plan_) {
+    throw UsageError(
+        "the engine could not take its memory or disk space before, and has a part of it; make a "
+        "new engine");
+  }
   placement_.reset();  // its staging makes room for the plan's
   return_freed_memory();
   zero3::Plan made = zero3::make_plan(plan_input_);
   require_machine_memory(made.total.device + made.total.host);  // both are, without a GPU
   plan_ = std::move(made);
-  const zero3::Plan& plan = *plan_;
+  take_memory();
+  prepared_ = true;
+  if (!gradients_) {
+    log_.warning("no parameter is trainable: backward and step will change nothing");
+  }
+}
 
+void Engine::Impl::take_memory() {
+  const zero3::Plan& plan = *plan_;
   for (std::size_t i = 0; i < units_.size(); ++i) {
     set_gradient_home(*units_[i], plan.gradient_tier[i]);
   }
@@ -311,9 +322,6 @@ void Engine::Impl::prepare() {
   state_access_ =
       std::make_unique<zero3::StateAccess>(store_.get(), fetch_slots_.get(), gradient_slots_.get());
   if (queue_) prepare_io_memory();
-  if (!gradients_) {
-    log_.warning("no parameter is trainable: backward and step will change nothing");
-  }
 }
 
 void Engine::Impl::prepare_io_memory() {
@@ -329,7 +337,7 @@ void Engine::Impl::prepare_io_memory() {
       log_.info("I/O buffers are not registered: " + prepared.refusal());
       return;
     }
-    prepared_.push_back(std::move(prepared));
+    prepared_io_.push_back(std::move(prepared));
   }
 }
 

@@ -1,3 +1,5 @@
+#include <ATen/MemoryOverlap.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -6,6 +8,7 @@
 #include "strata/optim_cpu/convert.h"
 #include "strata/zero3/sharded.h"
 #include "zero3/engine_impl.h"
+#include "zero3/parameter_record.h"
 #include "zero3/parameter_values.h"
 
 /// \file
@@ -91,9 +94,11 @@ void load_state_dict(const UnitHandle& handle,
   for (const NamedTensor& buffer : unit->buffers()) {
     const torch::Tensor* const value = find(buffer.name);
     if (value == nullptr) continue;
-    if (value->sizes() != buffer.tensor.sizes()) {
+    if (!value->defined() || value->sizes() != buffer.tensor.sizes() ||
+        at::has_internal_overlap(buffer.tensor) == at::MemOverlap::Yes) {
       throw UsageError("load_state_dict: buffer '" + buffer.name + "' of unit '" + unit->name() +
-                       "' has another shape than the state's");
+                       "' cannot take the state's value: it has another shape, or its elements "
+                       "share memory (clone() an expanded buffer)");
     }
     buffers.emplace_back(buffer.tensor, *value);
   }
@@ -113,6 +118,7 @@ void load_state_dict(const UnitHandle& handle,
   access.edit_masters(*unit, given,
                       [&](std::size_t i, torch::Tensor& value) { value.copy_(masters[i]); });
   for (const auto& [buffer, value] : buffers) buffer.copy_(value);
+  unit->weights_changed();
   unit->engine().parameters().invalidate(*unit);
 }
 
@@ -121,6 +127,7 @@ void load_state_dict(const UnitHandle& handle,
 zero3::StateAccess& Engine::Impl::states_at_rest(const std::string& what) {
   prepare();
   refuse_in_use(what);
+  refuse_inside_visitor(what);
   parameters_->drop_fetches();
   if (gradients_) gradients_->settle();
   return *state_access_;
@@ -138,6 +145,7 @@ void Engine::Impl::edit_masters(const ParameterInitializer& edit) {
   const torch::NoGradGuard no_grad;
   for (const auto& unit : units_) {
     zero3::StateAccess& access = states_at_rest("edit_masters()");
+    unit->weights_changed();
     parameters_->invalidate(*unit);
     access.edit_masters(*unit, zero3::all_parameters(*unit), [&](std::size_t i, auto& value) {
       edit(zero3::full_name(*unit, i), value);
@@ -157,45 +165,55 @@ void Engine::Impl::visit_gradients(const ParameterVisitor& visit) {
   }
 }
 
-void Engine::Impl::take_over_changes(zero3::Unit& unit, const std::vector<std::size_t>& changed) {
+void Engine::Impl::refuse_inside_visitor(const std::string& what) const {
+  if (!state_access_ || !state_access_->is_in_use()) return;
+  throw UsageError(what +
+                   " was called inside a visitor of masters or gradients, whose buffers it needs; "
+                   "do one after the other");
+}
+
+void Engine::Impl::take_over_changes(zero3::Unit& unit) {
+  const std::vector<std::size_t> changed = unit.visit->changed();
   if (changed.empty()) return;
   std::vector<torch::Tensor> masters(unit.parameters().size());
+  std::vector<bool> whole(unit.parameters().size());  // all of its elements are new
   try {
     for (const std::size_t i : changed) {
-      masters[i] = zero3::masters_for(unit, i, unit.parameters()[i]);
+      if (!unit.is_in_place(i)) {
+        zero3::check_bytes(zero3::full_name(unit, i), unit.parameters()[i]);
+      }
+      masters[i] = zero3::masters_for(unit, i, unit.parameters()[i]).clone();
+      whole[i] = unit.parameters()[i].scalar_type() != zero3::scalar_type(unit.format().precision);
     }
   } catch (...) {
-    take_back_changes(unit, changed);
+    take_back_changes(unit);
     throw;
+  }
+  for (const std::size_t i : changed) {
+    if (!unit.is_in_place(i)) unit.put_in_place(i);
+    unit.visit->restore(i);  // what differs from it is new
   }
   parameters_->drop_fetches();
   if (gradients_) gradients_->settle();
   const torch::NoGradGuard no_grad;
   for (const std::size_t i : changed) {
-    const bool in_compute_format =
-        unit.parameters()[i].scalar_type() == zero3::scalar_type(unit.format().precision);
-    // Where the weights are read at home, what they were is gone.
-    if (in_compute_format && !unit.region().empty()) {
-      const torch::Tensor before = state_access_->weights(unit, i);
-      state_access_->edit_masters(unit, {i}, [&](std::size_t, torch::Tensor& master) {
-        master.copy_(torch::where(masters[i] == before, master, masters[i]));
-        masters[i] = master.clone();
-      });
-    } else {
-      state_access_->edit_masters(
-          unit, {i}, [&](std::size_t, torch::Tensor& master) { master.copy_(masters[i]); });
-    }
-    if (!unit.is_in_place(i)) unit.put_in_place(i);
+    const torch::Tensor before = whole[i] ? torch::Tensor() : state_access_->weights(unit, i);
+    state_access_->edit_masters(unit, {i}, [&](std::size_t, torch::Tensor& master) {
+      if (!whole[i]) masters[i] = torch::where(masters[i] == before, master, masters[i]);
+      master.copy_(masters[i]);
+    });
     zero3::refresh_region(unit, i, masters[i]);
   }
+  unit.weights_changed();
+  *unit.visit = zero3::ParameterRecord(unit);
 }
 
-void Engine::Impl::take_back_changes(zero3::Unit& unit, const std::vector<std::size_t>& changed) {
-  if (changed.empty()) return;
-  for (const std::size_t i : changed) {
+void Engine::Impl::take_back_changes(zero3::Unit& unit) {
+  for (const std::size_t i : unit.visit->changed()) {
     if (!unit.is_in_place(i)) unit.put_in_place(i);
+    unit.visit->restore(i);
+    unit.spoiled = true;
   }
-  unit.spoiled = true;
 }
 
 }  // namespace strata

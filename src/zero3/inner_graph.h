@@ -26,6 +26,10 @@ void refuse_captured_tensors(const Unit& unit, const torch::autograd::variable_l
 /// Marks `anchor` as one, so that graphs may end in it.
 void mark_as_anchor(const torch::Tensor& anchor);
 
+/// Whether a graph over `leaves` or the unit's parameters still exists, though its outputs are
+/// gone: the module keeps a tensor of it.
+[[nodiscard]] bool is_graph_alive(const Unit& unit, const torch::autograd::variable_list& leaves);
+
 /// Some numbers of a forward's outputs, to be compared with those of its recomputation.
 class OutputSample {
  public:

@@ -97,14 +97,6 @@ void ParameterCoordinator::evict(Unit& unit) {
   unit.to_sharded();
 }
 
-void ParameterCoordinator::invalidate() {
-  drop_fetches();
-  for (const auto& unit : units_) {
-    STRATA_CHECK(unit->residency() != Residency::kUnsharded, "unit in use: " + unit->name());
-    if (unit->residency() == Residency::kCached) evict(*unit);
-  }
-}
-
 void ParameterCoordinator::prefetch(bool evaluating) {
   if (stream_ == nullptr) return;
   for (const UnitId id :

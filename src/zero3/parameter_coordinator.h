@@ -57,10 +57,6 @@ class ParameterCoordinator {
   /// A micro-batch is over.
   void end_cycle() { trace_.end_cycle(); }
 
-  /// The weights at home have changed: nothing on the device or on its way there is valid any more.
-  /// No unit may be in use.
-  void invalidate();
-
   /// Starts fetching what comes next, at the start of a training step.
   void prefetch_first() { prefetch(/*evaluating=*/false); }
 

@@ -85,13 +85,13 @@ double rate_of(const ParameterGroup& group, double lr) {
 }
 
 optim::OptimizerOptions options_of(const ParameterGroup& group,
-                                   const formats::OptimizerConfig& optimizer, double lr,
+                                   const formats::OptimizerConfig& optimizer, double rate,
                                    bool exempt) {
   optim::OptimizerOptions options = options_of_config(optimizer);
   std::visit(GroupSettings{group}, options);
   std::visit(
       [&](auto& each) {
-        each.lr = rate_of(group, lr);
+        each.lr = rate;
         each.weight_decay = group.weight_decay.value_or(exempt ? 0.0 : each.weight_decay);
       },
       options);
@@ -102,6 +102,7 @@ optim::OptimizerOptions options_of(const ParameterGroup& group,
 
 ParameterGroups::ParameterGroups(const formats::DsConfig& config) : config_(config) {
   groups_.emplace_back();
+  set_rates_.emplace_back();
   for (const optim::OptimizerOptions& each : options(config.optimizer, config.optimizer.lr)) {
     optim::check(each);
   }
@@ -116,8 +117,10 @@ void ParameterGroups::add(ParameterGroup group) {
     throw ConfigError("parameter group '" + group.name +
                       "': lr_scale must be finite and not negative");
   }
-  optim::check(options_of(group, config_.optimizer, config_.optimizer.lr, /*exempt=*/false));
+  optim::check(options_of(group, config_.optimizer, rate_of(group, config_.optimizer.lr),
+                          /*exempt=*/false));
   groups_.push_back(std::move(group));
+  set_rates_.emplace_back();
 }
 
 std::uint32_t ParameterGroups::group_of(const std::string& full_name,
@@ -134,9 +137,10 @@ std::uint32_t ParameterGroups::group_of(const std::string& full_name,
 std::vector<optim::OptimizerOptions> ParameterGroups::options(
     const formats::OptimizerConfig& optimizer, double lr) const {
   std::vector<optim::OptimizerOptions> all;
-  for (const ParameterGroup& group : groups_) {
-    all.push_back(options_of(group, optimizer, lr, /*exempt=*/false));
-    all.push_back(options_of(group, optimizer, lr, /*exempt=*/true));
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    const double rate = set_rates_[i].value_or(rate_of(groups_[i], lr));
+    all.push_back(options_of(groups_[i], optimizer, rate, /*exempt=*/false));
+    all.push_back(options_of(groups_[i], optimizer, rate, /*exempt=*/true));
   }
   return all;
 }
@@ -150,13 +154,14 @@ std::size_t ParameterGroups::find(std::string_view name) const {
 }
 
 double ParameterGroups::lr_of(std::string_view name, double lr) const {
-  return rate_of(groups_[find(name)], lr);
+  const std::size_t group = find(name);
+  return set_rates_[group].value_or(rate_of(groups_[group], lr));
 }
 
 void ParameterGroups::set_lr(std::string_view name, std::optional<double> lr) {
-  ParameterGroup& group = groups_[find(name)];
+  const std::size_t group = find(name);
   if (lr) check_lr(*lr);
-  group.lr = lr;
+  set_rates_[group] = lr;
 }
 
 void ParameterGroups::check_lr(double lr) {

@@ -28,8 +28,8 @@ class ParameterGroups {
   [[nodiscard]] std::uint32_t group_of(const std::string& full_name,
                                        const std::vector<std::int64_t>& shape) const;
 
-  /// The hyperparameters of a step, by the optimizer's groups: `optimizer`, the config's as it is in
-  /// that step, at the base rate `lr`, with what each group says.
+  /// The hyperparameters of a step, by the optimizer's groups: `optimizer`, the config's as it is
+  /// in that step, at the base rate `lr`, with what each group says.
   [[nodiscard]] std::vector<optim::OptimizerOptions> options(
       const formats::OptimizerConfig& optimizer, double lr) const;
 
@@ -46,7 +46,8 @@ class ParameterGroups {
   [[nodiscard]] std::size_t find(std::string_view name) const;
 
   formats::DsConfig config_;
-  std::vector<ParameterGroup> groups_;  // the first: all that belong to no other
+  std::vector<ParameterGroup> groups_;            // the first: all that belong to no other
+  std::vector<std::optional<double>> set_rates_;  // of the groups, in place of their own
 };
 
 }  // namespace strata::zero3

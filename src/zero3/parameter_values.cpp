@@ -47,7 +47,8 @@ void check_magnitudes(const std::string& parameter, std::span<const float> value
   }
 }
 
-/// torch::load of an fp32 archive into a 16-bit parameter gives it the bytes and not the type.
+}  // namespace
+
 void check_bytes(const std::string& parameter, const torch::Tensor& values) {
   const auto count = static_cast<std::size_t>(values.numel());
   if (values.element_size() != 2 || values.storage_offset() != 0 || count == 0 ||
@@ -60,6 +61,8 @@ void check_bytes(const std::string& parameter, const torch::Tensor& values) {
                    "archive into a module in fp32, and give that one's parameters to "
                    "load_state_dict()");
 }
+
+namespace {
 
 std::string shape_text(at::IntArrayRef shape) {
   std::ostringstream text;
@@ -91,7 +94,6 @@ torch::Tensor checked_masters(const std::string& parameter, const std::vector<st
                      "' is on the meta device; give ShardOptions::initializer to fill it");
   }
   check_scalar_type(parameter, values.scalar_type());
-  check_bytes(parameter, values);
   const torch::Tensor masters = values.detach().to(torch::kCPU, torch::kFloat32).contiguous();
   check_magnitudes(parameter,
                    {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())},

@@ -18,6 +18,10 @@ namespace strata::zero3 {
                                             const std::vector<std::int64_t>& shape,
                                             const torch::Tensor& values, Precision precision);
 
+/// Throws UsageError for data that a parameter was given with another type than its own:
+/// torch::load of an fp32 archive into a 16-bit parameter gives it the bytes and not the type.
+void check_bytes(const std::string& parameter, const torch::Tensor& values);
+
 /// Throws UsageError for a type whose numbers fp32 cannot hold exactly.
 void check_scalar_type(const std::string& parameter, torch::ScalarType type);
 

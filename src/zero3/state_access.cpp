@@ -28,6 +28,21 @@ struct StateAccess::Lease {
   StagingBuffers buffers;
 };
 
+/// A visitor at work.
+class StateAccess::UseScope {
+ public:
+  explicit UseScope(StateAccess& access) : access_(access), before_(access.in_use_) {
+    access.in_use_ = true;
+  }
+  ~UseScope() { access_.in_use_ = before_; }
+  UseScope(const UseScope&) = delete;
+  UseScope& operator=(const UseScope&) = delete;
+
+ private:
+  StateAccess& access_;
+  bool before_;
+};
+
 StateAccess::Lease StateAccess::lease(const StateFormat& format, const optim_cpu::StateHome& weight,
                                       const optim_cpu::StateHome& master) {
   Lease lease;
@@ -55,6 +70,7 @@ StateAccess::Lease StateAccess::lease(const StateFormat& format, const optim_cpu
 }
 
 void StateAccess::read_masters(Unit& unit, const Visit& visit) {
+  const UseScope in_use(*this);
   const auto stream_of = [&](FlatVector& vector, bool trainable, const Lease& lease) {
     return MasterStream(unit.format(), vector.count, vector.weight, master_home(unit, trainable),
                         store_, lease.buffers, MasterStream::Start::kAtRest);
@@ -74,6 +90,7 @@ void StateAccess::read_masters(Unit& unit, const Visit& visit) {
 
 void StateAccess::edit_masters(Unit& unit, const std::vector<std::size_t>& parameters,
                                const Visit& edit) {
+  const UseScope in_use(*this);
   for (const bool wanted : {true, false}) {
     FlatVector& vector = wanted ? unit.trainable() : unit.frozen();
     const optim_cpu::StateHome& master = master_home(unit, wanted);
@@ -85,7 +102,12 @@ void StateAccess::edit_masters(Unit& unit, const std::vector<std::size_t>& param
       if (parameter.trainable != wanted) continue;
       torch::Tensor values = torch::empty(parameter.shape, torch::kFloat32);
       stream.read(parameter.offset, numbers_of(values));
-      edit(i, values);
+      try {
+        edit(i, values);
+      } catch (...) {
+        stream.flush();
+        throw;
+      }
       stream.write(parameter.offset, numbers_of(values));
     }
     stream.flush();
@@ -105,6 +127,7 @@ torch::Tensor StateAccess::weights(Unit& unit, std::size_t parameter) {
 
 void StateAccess::read_gradients(Unit& unit, const Visit& visit) {
   if (unit.gradient_empty) return;
+  const UseScope in_use(*this);
   const StateFormat format = unit.states.gradient_fp32 ? Precision::kFp32 : unit.format().precision;
   const Lease lent = lease(format, unit.states.gradient, kNoHome);
   MasterStream stream(format, unit.states.count, unit.states.gradient, kNoHome, store_,

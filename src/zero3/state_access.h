@@ -27,11 +27,15 @@ class StateAccess {
               tiering::PinnedSlots* gradient_slots)
       : store_(store), pools_{fetch_slots, gradient_slots} {}
 
+  /// Whether a visitor or editor is at work.
+  [[nodiscard]] bool is_in_use() const noexcept { return in_use_; }
+
   /// Shows every master. One is in memory at a time.
   void read_masters(Unit& unit, const Visit& visit);
 
-  /// Lets `edit` change the masters of the parameters of these indices, in ascending order, and
-  /// writes what it leaves.
+  /// Lets `edit` change the masters of the parameters of these indices, the trainable ones first,
+  /// and writes what it leaves. When it throws, those before are written and the one in question is
+  /// as it was.
   void edit_masters(Unit& unit, const std::vector<std::size_t>& parameters, const Visit& edit);
 
   /// What the compute weights of a parameter at rest come to.
@@ -42,11 +46,13 @@ class StateAccess {
 
  private:
   struct Lease;
+  class UseScope;
   [[nodiscard]] Lease lease(const StateFormat& format, const optim_cpu::StateHome& weight,
                             const optim_cpu::StateHome& master);
 
   tiering::ShardStore* store_;
   std::array<tiering::PinnedSlots*, 2> pools_;
+  bool in_use_ = false;
 };
 
 }  // namespace strata::zero3

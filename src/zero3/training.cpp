@@ -69,6 +69,7 @@ std::vector<optim_cpu::Segment> segments_of(const zero3::Unit& unit, StepGroups&
 
 void Engine::Impl::begin_entry() {
   prepare();
+  refuse_inside_visitor("a unit");
   call_hook();
 }
 
@@ -141,11 +142,15 @@ void Engine::Impl::forget_failed_micro_batch() {
                  std::to_string(micro_steps_) +
                  " before it are forgotten as well, and the step starts anew");
   }
-  zero_grad();
+  drop_step();
 }
 
 void Engine::Impl::zero_grad() {
   refuse_in_use("zero_grad()");
+  drop_step();
+}
+
+void Engine::Impl::drop_step() {
   if (gradients_) gradients_->settle();
   forget_gradients();
   micro_steps_ = 0;
@@ -210,7 +215,12 @@ void Engine::Impl::update(StepReport& report, double norm) {
     unit->states.segments = segments_of(*unit, groups);
     shards.push_back(unit->states);
   }
-  parameters_->invalidate();
+  parameters_->drop_fetches();
+  for (const auto& unit : units_) {
+    if (unit->gradient_empty) continue;
+    unit->weights_changed();
+    parameters_->invalidate(*unit);
+  }
   pipeline_->run(shards, groups.groups());
   for (const auto& unit : units_) {
     for (zero3::TrainableParameter& parameter : unit->trainables()) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
+#include <string_view>
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -160,8 +162,15 @@ void Unit::detach() {
   }
   for (FlatVector& vector : vectors_) {
     vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(nullptr, torch::kCPU));
-    // An inner graph reads its saved views again when the unit is back; nobody else may.
-    if (kept_graphs > 0 || vector.storage.use_count() == 1) continue;
+  }
+  refuse_stale_views();
+}
+
+/// An inner graph reads its saved views again when the unit is back; nobody else may.
+void Unit::refuse_stale_views() {
+  if (attached_ || kept_graphs_ > 0) return;
+  for (FlatVector& vector : vectors_) {
+    if (vector.storage.use_count() == 1) continue;
     refuse_reads(vector.storage,
                  "A tensor that shares memory with a parameter of unit '" + name() +
                      "' was read after the unit had given that memory back. clone() what is to "
@@ -170,9 +179,21 @@ void Unit::detach() {
   }
 }
 
+void Unit::weights_changed() {
+  ++weights_epoch_;
+  kept_graphs_ = 0;
+  refuse_stale_views();
+}
+
+void Unit::drop_graph(std::uint64_t epoch) {
+  if (epoch != weights_epoch_) return;
+  --kept_graphs_;
+  refuse_stale_views();
+}
+
 void Unit::abandon_parameters() {
-  kept_graphs = 0;
   if (attached_) detach();
+  weights_changed();
   refuse_reads(sharded_storage_, "A parameter of unit '" + name() +
                                      "' was read after its engine was gone, and with it the "
                                      "parameter's values.");
@@ -249,6 +270,19 @@ std::vector<std::size_t> Unit::changed_since(const std::vector<std::uint32_t>& v
     }
   }
   return changed;
+}
+
+std::vector<std::size_t> Unit::hashes() const {
+  std::vector<std::size_t> hashes;
+  hashes.reserve(parameters_.size());
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    std::string_view bytes;  // what was given other data is found without
+    if (is_in_place(i)) {
+      bytes = {static_cast<const char*>(parameters_[i].const_data_ptr()), parameters_[i].nbytes()};
+    }
+    hashes.push_back(std::hash<std::string_view>{}(bytes));
+  }
+  return hashes;
 }
 
 bool Unit::shares_memory(const torch::Tensor& tensor) const {

@@ -44,6 +44,8 @@ struct TrainableParameter {
   bool has_gradient = false;  ///< in the step under way
 };
 
+class ParameterRecord;
+
 /// The parameters that are gathered and released together.
 class Unit {
  public:
@@ -102,9 +104,13 @@ class Unit {
   void check_parameters();
   /// The version counters of all parameters.
   [[nodiscard]] std::vector<std::uint32_t> versions() const;
-  /// The parameters, by index, that were written to in place or given other data since.
+  /// The parameters, by index, that were written to in place or given other data since. Version
+  /// counters tell, which data(), accessors and pointers go past.
   [[nodiscard]] std::vector<std::size_t> changed_since(
       const std::vector<std::uint32_t>& versions) const;
+  /// A hash of every parameter's bytes, for where that must not happen unseen. The unit is
+  /// attached.
+  [[nodiscard]] std::vector<std::size_t> hashes() const;
   /// Whether `parameter` is the view that the engine made of it.
   [[nodiscard]] bool is_in_place(std::size_t parameter) const;
   /// Makes it that view again, whatever it was given.
@@ -133,8 +139,17 @@ class Unit {
   [[nodiscard]] bool is_next_entry_watched();
   /// Whether its body enters other units that train.
   bool contains_training_units = false;
-  /// Inner graphs between forward and backward, which hold views of the parameters.
-  int kept_graphs = 0;
+  /// Whether its module keeps tensors of its forward beyond it: then every entry is watched.
+  bool keeps_tensors = false;
+  /// Counts how often the weights have changed. What forward left is of no use after a change.
+  [[nodiscard]] std::uint64_t weights_epoch() const noexcept { return weights_epoch_; }
+  void weights_changed();
+  /// Inner graphs of this epoch between forward and backward, which hold views of the parameters.
+  void keep_graph() { ++kept_graphs_; }
+  void drop_graph(std::uint64_t epoch);
+
+  /// While with_unsharded runs: how the parameters were.
+  ParameterRecord* visit = nullptr;
 
   // ---- what the optimizer sees ----
   /// Its view of the trainable vector; homes are filled in by the engine.
@@ -165,6 +180,7 @@ class Unit {
 
  private:
   void adopt(std::size_t parameter);
+  void refuse_stale_views();
   void watch_gradient(std::size_t parameter);
   [[nodiscard]] const c10::Storage& storage_of(std::size_t parameter) const;
 
@@ -185,6 +201,8 @@ class Unit {
   std::vector<torch::Tensor> gradient_stubs_;
   std::shared_ptr<bool> taking_gradients_ = std::make_shared<bool>(false);
   std::uint64_t entries_ = 0;
+  std::uint64_t weights_epoch_ = 0;
+  int kept_graphs_ = 0;
   std::uint64_t region_bytes_ = 0;
 
   Residency residency_ = Residency::kSharded;

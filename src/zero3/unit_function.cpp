@@ -12,6 +12,7 @@
 #include "zero3/body_surroundings.h"
 #include "zero3/engine_impl.h"
 #include "zero3/inner_graph.h"
+#include "zero3/parameter_record.h"
 #include "zero3/unit.h"
 
 /// \file
@@ -41,6 +42,21 @@ class UnshardedScope {
   Unit& unit_;
 };
 
+/// Lets the unit know how its parameters were, for the length of a scope.
+class VisitScope {
+ public:
+  explicit VisitScope(Unit& unit)
+      : unit_(unit), record_(unit), outer_(std::exchange(unit.visit, &record_)) {}
+  ~VisitScope() { unit_.visit = outer_; }
+  VisitScope(const VisitScope&) = delete;
+  VisitScope& operator=(const VisitScope&) = delete;
+
+ private:
+  Unit& unit_;
+  ParameterRecord record_;
+  ParameterRecord* outer_;
+};
+
 std::uint32_t version_of(const torch::Tensor& tensor) {
   return tensor.defined() ? static_cast<std::uint32_t>(tensor._version()) : 0;
 }
@@ -63,18 +79,19 @@ struct EntryState : torch::CustomClassHolder {
   std::vector<std::uint32_t> input_versions;
   variable_list outputs;              // of the inner graph; empty until it exists
   std::vector<bool> defined_outputs;  // those that are, in the body's order
+  std::uint64_t weights_epoch = 0;    // with which forward ran
   bool keeps_graph = false;           // the inner graph waits for backward
 
   ~EntryState() override { drop_graph(); }
 
-  void keep_graph() {
+  void keep_graph(Unit& of) {
     keeps_graph = true;
-    if (const auto held = unit.lock()) ++held->kept_graphs;
+    of.keep_graph();
   }
   void drop_graph() {
     outputs.clear();
     if (!std::exchange(keeps_graph, false)) return;
-    if (const auto held = unit.lock(); held && held->kept_graphs > 0) --held->kept_graphs;
+    if (const auto held = unit.lock()) held->drop_graph(weights_epoch);
   }
 };
 
@@ -91,26 +108,46 @@ variable_list detach_all(const variable_list& inputs) {
   return detached;
 }
 
-/// Runs the body once, with the parameters at hand. Throws UsageError when it changes one of them.
-variable_list run_body(Unit& unit, const EntryBody& body, const variable_list& inputs) {
+/// The parameters that a body has changed, which then hold nothing of use on the device.
+std::vector<std::size_t> changed_by_body(Unit& unit, const std::vector<std::uint32_t>& versions,
+                                         const std::vector<std::size_t>& hashes) {
+  std::vector<std::size_t> changed = unit.changed_since(versions);
+  if (!hashes.empty()) {
+    const std::vector<std::size_t> now = unit.hashes();
+    for (std::size_t i = 0; i < now.size(); ++i) {
+      if (now[i] != hashes[i]) changed.push_back(i);
+    }
+  }
+  for (const std::size_t i : changed) {
+    if (!unit.is_in_place(i)) unit.put_in_place(i);
+  }
+  unit.spoiled = unit.spoiled || !changed.empty();
+  return changed;
+}
+
+/// Runs the body once, with the parameters at hand. Throws UsageError when it changes one of them;
+/// `watched`: also past their version counters.
+variable_list run_body(Unit& unit, const EntryBody& body, const variable_list& inputs,
+                       bool watched = false) {
   const NoAutocastCache no_cache;
-  const std::vector<std::uint32_t> before = unit.versions();
+  const std::vector<std::uint32_t> versions = unit.versions();
+  const std::vector<std::size_t> hashes = watched ? unit.hashes() : std::vector<std::size_t>();
   variable_list outputs;
   try {
     outputs = body(inputs);
   } catch (const c10::Error& error) {
+    std::ignore = changed_by_body(unit, versions, hashes);
     constexpr std::string_view kInPlace = "leaf Variable that requires grad";
     if (std::string_view(error.what()).find(kInPlace) == std::string_view::npos) throw;
     throw UsageError("the body of unit '" + unit.name() +
                      "' changes one of its inputs or parameters in place; change a clone() of it, "
                      "or use the operation that returns a new tensor (relu for relu_)");
+  } catch (...) {
+    std::ignore = changed_by_body(unit, versions, hashes);
+    throw;
   }
-  const std::vector<std::size_t> changed = unit.changed_since(before);
+  const std::vector<std::size_t> changed = changed_by_body(unit, versions, hashes);
   if (changed.empty()) return outputs;
-  unit.spoiled = true;
-  for (const std::size_t i : changed) {
-    if (!unit.is_in_place(i)) unit.put_in_place(i);
-  }
   const ParameterLayout& parameter = unit.layout().parameters[changed.front()];
   throw UsageError("the body of unit '" + unit.name() + "' changes its parameter '" +
                    unit.layout().full_name(parameter) +
@@ -136,18 +173,17 @@ variable_list released(const Unit& unit, const variable_list& outputs) {
 }
 
 /// Runs the body with gradients on, from the inputs of `state`, leaving the inner graph in it.
-void run_inner_graph(Unit& unit, EntryState& state) {
+void run_inner_graph(Unit& unit, EntryState& state, bool watched = false) {
   const torch::AutoGradMode with_gradients(true);
   const std::uint64_t first = at::sequence_number::peek();
-  state.outputs = run_body(unit, state.body, state.inputs);
+  state.outputs = run_body(unit, state.body, state.inputs, watched);
   refuse_captured_tensors(unit, state.inputs, state.outputs, first);
 }
 
-/// Forward as backward will recompute it, with a graph that is dropped at once: whoever keeps a
-/// piece of it gets an error when a gradient comes through it.
-variable_list run_watched(Unit& unit, EntryState& state) {
+/// Forward as backward will recompute it, with a graph over `leaves` that is dropped at once: who
+/// keeps a piece of it gets an error when a gradient comes through it.
+variable_list run_watched(Unit& unit, EntryState& state, const variable_list& leaves) {
   const torch::AutoGradMode with_gradients(true);
-  const variable_list leaves = detach_all(state.inputs);
   for (std::size_t i = 0; i < leaves.size(); ++i) {
     if (!leaves[i].defined() || !leaves[i].requires_grad()) continue;
     leaves[i].register_hook([name = unit.name(), i](const torch::Tensor&) -> torch::Tensor {
@@ -158,7 +194,7 @@ variable_list run_watched(Unit& unit, EntryState& state) {
     });
   }
   const std::uint64_t first = at::sequence_number::peek();
-  const variable_list outputs = run_body(unit, state.body, leaves);
+  const variable_list outputs = run_body(unit, state.body, leaves, /*watched=*/true);
   refuse_captured_tensors(unit, leaves, outputs, first);
   state.sample = OutputSample(outputs);
   return outputs;
@@ -179,15 +215,18 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                                const c10::intrusive_ptr<EntryState>& state) {
     Unit& unit = *unit_of(state->unit);
     const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/false);
-    variable_list outputs;
+    state->weights_epoch = unit.weights_epoch();
+    const bool watched = unit.is_next_entry_watched() || unit.keeps_tensors;
+    variable_list outputs, leaves;
     if (state->recompute) {
       state->surroundings.emplace(unit);
-      outputs = unit.is_next_entry_watched() ? run_watched(unit, *state)
-                                             : run_body(unit, state->body, state->inputs);
+      if (watched) leaves = detach_all(state->inputs);
+      outputs =
+          watched ? run_watched(unit, *state, leaves) : run_body(unit, state->body, state->inputs);
       state->surroundings->keep_what_changed();
     } else {
-      run_inner_graph(unit, *state);
-      state->keep_graph();
+      run_inner_graph(unit, *state, watched);
+      state->keep_graph(unit);
       outputs = state->outputs;
     }
     for (std::size_t i = 0; i < state->inputs.size(); ++i) {
@@ -202,6 +241,8 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
       // Not the tensor itself: it may be an input, which the state holds, which the graph holds.
       if (output.defined()) results.push_back(output.detach());
     }
+    outputs.clear();
+    if (state->recompute && watched) note_kept_tensors(unit, leaves);
     context->saved_data["state"] = c10::IValue::make_capsule(state);
     context->set_materialize_grads(false);
     return results;
@@ -215,6 +256,12 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
       throw UsageError("a gradient of a gradient (create_graph) was asked for through unit '" +
                        unit.name() +
                        "', which does not exist: what a unit's backward computes is not recorded");
+    }
+    if (state->weights_epoch != unit.weights_epoch()) {
+      throw UsageError("the weights of unit '" + unit.name() +
+                       "' have changed between this forward and its backward (a step, a load, a "
+                       "change inside with_unsharded), so its gradients would be of another "
+                       "function; call backward before they change");
     }
     unit.engine().call_hook();
     const bool counts = unit.engine().counts_gradients();
@@ -243,6 +290,12 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
   }
 
  private:
+  /// Once a module keeps a tensor of its forward, every forward of it is one in which a gradient
+  /// that comes through that tensor is found.
+  static void note_kept_tensors(Unit& unit, const variable_list& leaves) {
+    unit.keeps_tensors = unit.keeps_tensors || is_graph_alive(unit, leaves);
+  }
+
   static bool keeps_graph() { return torch::autograd::get_current_graph_task_keep_graph(); }
 
   /// The state, which is gone from the graph afterwards unless the caller retains the graph: the
@@ -283,15 +336,19 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     }
     const BodySurroundings::Restored restored(*state.surroundings);
     run_inner_graph(unit, state);
-    if (state.outputs.size() != state.defined_outputs.size()) {
-      throw UsageError("unit '" + unit.name() + "' returned " +
-                       std::to_string(state.defined_outputs.size()) + " tensors in forward and " +
-                       std::to_string(state.outputs.size()) +
-                       " when it was run again for backward; return as many every time");
+    bool alike = state.outputs.size() == state.defined_outputs.size();
+    for (std::size_t i = 0; alike && i < state.outputs.size(); ++i) {
+      alike = state.outputs[i].defined() == state.defined_outputs[i];
+    }
+    if (!alike) {
+      throw UsageError("unit '" + unit.name() +
+                       "' returned other tensors in forward than when it was run again for "
+                       "backward; return as many every time, and the same ones undefined");
     }
     state.sample.compare(unit, state.outputs);
     InnerGradients gradients = inner_gradients(unit, state, output_gradients, wanted, counts);
     state.outputs.clear();
+    note_kept_tensors(unit, state.inputs);
     return gradients;
   }
 
@@ -391,6 +448,7 @@ variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inpu
   Unit& unit = *held;
   Engine::Impl& engine = unit.engine();
   engine.begin_entry();
+  if (unit.visit != nullptr) engine.take_over_changes(unit);
   inputs = cast_inputs(unit, std::move(inputs));
   if (!torch::GradMode::is_enabled()) {
     const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/true);
@@ -422,17 +480,20 @@ variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inpu
 void with_unsharded(const UnitHandle& handle, const std::function<void()>& visit) {
   const std::shared_ptr<Unit> held = unit_of(handle);
   Unit& unit = *held;
-  unit.engine().prepare();
+  Engine::Impl& engine = unit.engine();
+  engine.prepare();
+  engine.refuse_inside_visitor("with_unsharded()");
   const torch::NoGradGuard no_grad;
+  if (unit.visit != nullptr) engine.take_over_changes(unit);
   const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/true);
-  const std::vector<std::uint32_t> before = unit.versions();
+  const VisitScope record(unit);
   try {
     visit();
   } catch (...) {
-    unit.engine().take_back_changes(unit, unit.changed_since(before));
+    engine.take_back_changes(unit);
     throw;
   }
-  unit.engine().take_over_changes(unit, unit.changed_since(before));
+  engine.take_over_changes(unit);
 }
 
 std::shared_ptr<Unit> unit_of(const UnitHandle& handle) {

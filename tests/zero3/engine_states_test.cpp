@@ -173,7 +173,32 @@ TEST(EngineStates, AStateDictThatDoesNotFitChangesNothing) {
   EXPECT_EQ(small::weight_of(unit).abs().max().item<float>(), 0.0f);
 }
 
-TEST(EngineStates, VisitorsInsideVisitorsAreRefusedWhenTheBuffersAreUsedUp) {
+TEST(EngineStates, AnEditorThatThrowsLeavesWholeParameters) {
+  for (const OffloadDevice device : {OffloadDevice::kCpu, OffloadDevice::kNvme}) {
+    Engine engine(config_for(device));
+    Sharded unit = engine.shard(linear(1, 40, 40), {.name = "unit"});
+    const auto before = unit.state_dict();
+    EXPECT_THROW(engine.edit_masters([](const std::string& name, Tensor& value) {
+      value.fill_(7);
+      if (name == "unit.bias") throw std::runtime_error("stop");
+    }),
+                 std::runtime_error);
+    EXPECT_TRUE(torch::equal(unit.state_dict()["weight"], torch::full({40, 40}, 7.0f)));
+    EXPECT_TRUE(torch::equal(unit.state_dict()["bias"], before["bias"]));
+  }
+}
+
+TEST(EngineStates, AUnitIsNotEnteredInsideAVisitor) {
+  Engine engine(on_nvme());
+  Sharded a = engine.shard(linear(1), {.name = "a"}), b = engine.shard(linear(2), {.name = "b"});
+  const auto visit = [&] {
+    a.visit_masters([&](const std::string&, const Tensor&) { std::ignore = b(input()); });
+  };
+  EXPECT_THAT(message_of<UsageError>(visit), HasSubstr("one after the other"));
+  EXPECT_TRUE(train_once(engine, b(a(input())).sum()).updated);
+}
+
+TEST(EngineStates, VisitorsInsideVisitorsAreRefused) {
   Engine engine(on_nvme());
   Sharded unit = engine.shard(linear(1), {.name = "unit"});
   const std::function<void()> visit = [&] {
@@ -233,6 +258,8 @@ TEST(LearningRate, GroupsTrainAsTorchsParameterGroups) {
     optimizer.step();
   }
   EXPECT_EQ(engine.lr("head"), 1e-4);
+  engine.follow_schedule("head");
+  EXPECT_EQ(engine.lr("head"), 1e-3);
   EXPECT_EQ(engine.lr("vectors"), 0.5e-2);
   EXPECT_TRUE(torch::allclose(small::values_of(a)[0], plain_a->weight, 1e-5, 1e-6));
   EXPECT_TRUE(torch::allclose(small::values_of(a)[1], plain_a->bias, 1e-5, 1e-6));

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <sstream>
@@ -235,6 +236,77 @@ TEST(Changes, OfOneElementKeepTheOtherMasters) {
   EXPECT_TRUE(torch::equal(*unit.state_dict().find("weight"), expected));
 }
 
+TEST(Changes, ThroughDataAndAccessorsAreFoundToo) {
+  for (const OffloadDevice device : kDevices) {
+    for (const Precision precision : kPrecisions) {
+      Engine engine(config_for(device, precision));
+      // The weight is half of the flat vector.
+      torch::nn::Linear module = linear(1, 8, 8);
+      Sharded unit = engine.shard(module, {.name = "unit"});
+      const auto before = unit.state_dict();
+      unit.with_unsharded([&] { module->weight.data().view(-1)[0].fill_(5); });
+      unit.with_unsharded([&] { std::memset(module->bias.data_ptr(), 0, 2); });
+      unit.with_unsharded([&] { module->weight[1].fill_(0.5); });
+      Tensor expected = before["weight"].clone();
+      expected[0][0] = 5;
+      expected[1].fill_(0.5);
+      EXPECT_TRUE(torch::equal(unit.state_dict()["weight"], expected));
+      EXPECT_FALSE(torch::equal(unit.state_dict()["bias"], before["bias"]));
+    }
+  }
+}
+
+TEST(Changes, OfABodyThatThrowsAreNotKept) {
+  for (const OffloadDevice device : {OffloadDevice::kCpu, OffloadDevice::kNvme}) {
+    Engine engine(config_for(device));
+    torch::nn::Linear module = linear(1);
+    Sharded unit = engine.shard(module, {.name = "unit"});
+    const Tensor before = weight_of(unit);
+    const auto body = [&](const Tensor& x) -> Tensor {
+      torch::NoGradGuard no_grad;
+      module->weight.mul_(2);
+      throw std::runtime_error("stop");
+      return x;
+    };
+    EXPECT_THROW(std::ignore = unit.run(body, Recompute::kConfig, input()), std::runtime_error);
+    EXPECT_TRUE(torch::equal(weight_of(unit), before));
+  }
+}
+
+TEST(Changes, LoadedWeightsAreUsedInsideTheSameVisit) {
+  Engine engine(on_nvme());
+  torch::nn::Linear module = linear(1), file = linear(9);
+  Sharded unit = engine.shard(module, {.name = "unit"});
+  std::stringstream saved;
+  torch::save(file, saved);
+  unit.with_unsharded([&] {
+    torch::load(module, saved);
+    EXPECT_TRUE(torch::equal(unit(input()), file(input())));
+  });
+  EXPECT_TRUE(torch::equal(weight_of(unit), file->weight));
+}
+
+TEST(Changes, BetweenForwardAndBackwardAreRefused) {
+  for (const bool recompute : {true, false}) {
+    formats::DsConfig config = on_nvme();
+    config.strata.recompute = recompute;
+    Engine engine(config);
+    torch::nn::Linear module = linear(1);
+    Sharded unit = engine.shard(module, {.name = "unit"});
+    const auto loss = [&] { return torch::tanh(unit(input())).sum(); };
+    for (int entry = 0; entry < 3; ++entry) {
+      const Tensor first = loss(), second = loss();
+      train_once(engine, first);
+      EXPECT_THAT(message_of<UsageError>([&] { engine.backward(second); }),
+                  testing::AllOf(HasSubstr("'unit'"), HasSubstr("weights")));
+    }
+    const Tensor third = loss();
+    unit.with_unsharded([&] { module->weight.fill_(3); });
+    EXPECT_THAT(message_of<UsageError>([&] { engine.backward(third); }), HasSubstr("weights"));
+    EXPECT_TRUE(train_once(engine, loss()).updated);
+  }
+}
+
 TEST(Changes, OfFrozenParametersStay) {
   Engine engine(on_nvme());
   torch::nn::Linear module = linear(1);
@@ -245,8 +317,11 @@ TEST(Changes, OfFrozenParametersStay) {
   EXPECT_TRUE(torch::equal(values_of(unit)[0], torch::full({kWidth, kWidth}, 0.5f)));
 }
 
-TEST(Changes, ThatAreRefusedAreTakenBack) {
-  Engine engine(on_nvme());
+class RefusedChanges : public testing::TestWithParam<OffloadDevice> {};
+INSTANTIATE_TEST_SUITE_P(Tiers, RefusedChanges, testing::ValuesIn(kDevices));
+
+TEST_P(RefusedChanges, AreTakenBack) {
+  Engine engine(config_for(GetParam()));
   torch::nn::Linear module = linear(1);
   Sharded unit = engine.shard(module, {.name = "unit"});
   const Tensor before = weight_of(unit);
@@ -356,6 +431,20 @@ TEST(Aliases, OfParametersAreErrorsWhenTheirMemoryIsGone) {
                 testing::AllOf(HasSubstr("'unit'"), HasSubstr("clone()")));
     EXPECT_TRUE(train_once(engine, unit(input()).square().mean()).updated);
   }
+}
+
+TEST(Aliases, AreErrorsAlsoWhileAnOldGraphIsHeld) {
+  formats::DsConfig config = on_nvme();
+  config.strata.recompute = false;
+  Engine engine(config);
+  torch::nn::Linear module = linear(1);
+  Sharded unit = engine.shard(module, {.name = "unit"});
+  Tensor alias;
+  unit.with_unsharded([&] { alias = module->weight.t(); });
+  const Tensor held = unit(input());
+  for (int step = 0; step < 2; ++step) train_once(engine, unit(input()).sum());
+  EXPECT_THAT(message_of<c10::Error>([&] { std::ignore = alias.sum().item<float>(); }),
+              HasSubstr("clone()"));
 }
 
 TEST(Aliases, AReturnedParameterIsACopy) {

@@ -67,6 +67,51 @@ TEST(Recompute, ABufferThatForwardChangesIsThatOfItsForward) {
   EXPECT_EQ(module->scale.item<float>(), 4.0f);
 }
 
+struct SharedBuffersImpl : torch::nn::Module {
+  SharedBuffersImpl() : layer(register_module("layer", linear(1))) {
+    all = register_buffer("all", torch::ones({small::kWidth}));
+    first = register_buffer("first", all.slice(0, 0, 1));
+    sparse = register_buffer("sparse", torch::eye(small::kWidth).to_sparse());
+  }
+  Tensor forward(const Tensor& x) {
+    first.mul_(2);
+    return torch::matmul(sparse, layer(x * all).t());
+  }
+  torch::nn::Linear layer;
+  Tensor all, first, sparse;
+};
+TORCH_MODULE(SharedBuffers);
+
+TEST(Recompute, BuffersMayShareMemoryAndBeSparse) {
+  Engine engine(on_nvme());
+  SharedBuffers module, plain;
+  Sharded unit = engine.shard(module, {.name = "unit"});
+  for (int step = 0; step < 3; ++step) {
+    const double norm = train_once(engine, unit(input()).square().mean()).grad_norm;
+    plain->zero_grad();
+    plain(input()).square().mean().backward();
+    if (step == 0) {
+      EXPECT_NEAR(norm, norm_of(plain->parameters()), 1e-5 * norm);
+    }
+    EXPECT_TRUE(torch::equal(module->all, plain->all));
+  }
+}
+
+TEST(Recompute, AnOutputThatIsUndefinedTheSecondTimeIsRefused) {
+  Engine engine(on_nvme());
+  torch::nn::Linear module = linear(1);
+  Sharded unit = engine.shard(module, {.name = "unit"});
+  int runs = 0;
+  const auto [y, z] = unit.run(
+      [&](const Tensor& x) {
+        const Tensor each = module->forward(x);
+        return std::pair(each, runs++ == 0 ? each * 2 : Tensor());
+      },
+      Recompute::kConfig, input());
+  EXPECT_THAT(message_of<UsageError>([&] { engine.backward(y.sum() + z.sum()); }),
+              HasSubstr("other tensors"));
+}
+
 TEST(Recompute, AutocastIsAsItWasInForward) {
   Engine engine(on_nvme());
   torch::nn::Linear plain = linear(1);

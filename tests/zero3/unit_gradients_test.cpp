@@ -129,6 +129,21 @@ TEST_P(UnitGradients, AnAuxiliaryLossKeptInAMemberIsRefused) {
   EXPECT_TRUE(train_once(engine, unit(input()).mean()).updated);
 }
 
+TEST_P(UnitGradients, AnAuxiliaryLossThatIsUsedLaterIsRefusedToo) {
+  for (const int first_use : {1, 2, 4, 6}) {
+    Engine engine(config());
+    Aux module;
+    Sharded unit = engine.shard(module, {.name = "unit"});
+    for (int step = 0; step < first_use; ++step) {
+      const Tensor y = unit(input());
+      EXPECT_TRUE(train_once(engine, y.mean()).updated);
+    }
+    const Tensor y = unit(input());
+    EXPECT_THAT(message_of<UsageError>([&] { engine.backward(y.mean() + 100 * module->aux); }),
+                HasSubstr("output"));
+  }
+}
+
 TEST_P(UnitGradients, AnAuxiliaryLossThatIsReturnedCounts) {
   Engine engine(config());
   WithAux plain;

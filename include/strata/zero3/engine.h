@@ -128,7 +128,8 @@ class Engine {
   /// belongs to another unit already (a tied weight belongs to one unit, whose `run` is called
   /// twice), is a view of another, is of a type that fp32 cannot hold, or on a device; for a name
   /// that another unit has; DataError for a value that is not finite or beyond the compute format;
-  /// BudgetError and IoError when its states find no room.
+  /// BudgetError and IoError when its states find no room. Where an initializer throws, the room
+  /// taken for its unit stays taken.
   template <class Module>
   [[nodiscard]] Sharded<Module> shard(Module module, ShardOptions options = {});
 
@@ -172,7 +173,7 @@ class Engine {
   /// rate of their own; with one, for that group. Throws UsageError for a group that there is not,
   /// ConfigError for a rate that is negative or not finite.
   void set_lr(double lr, std::string_view group = {});
-  /// Takes back what set_lr said.
+  /// Takes back what set_lr said: the schedule's rate again, or the group's own.
   void follow_schedule(std::string_view group = {});
 
   // ---- looking at states ---------------------------------------------------------------------
@@ -185,8 +186,9 @@ class Engine {
   [[nodiscard]] std::vector<UnitNorm> gradient_norms() const;
   /// visit(full name, fp32 master) for every parameter of every unit, one in memory at a time.
   void visit_masters(const ParameterVisitor& visit);
-  /// Lets `edit` change every master; moments and step counts stay. Throws as
-  /// Sharded::with_unsharded, with the parameters before the one in question changed.
+  /// Lets `edit` change every master, of each unit the trainable ones first; moments and step
+  /// counts stay. Throws as Sharded::with_unsharded, with the parameters before the one in question
+  /// changed.
   void edit_masters(const ParameterInitializer& edit);
 
   [[nodiscard]] const formats::DsConfig& config() const;

@@ -84,8 +84,9 @@ class Sharded {
   }
 
   /// Runs `visit` while the parameters can be read and written as ordinary tensors. What it changes
-  /// (copy_, torch::load, set_data with the same shape) is the parameter from then on, and of its
-  /// fp32 master what differs; moments and step counts stay. Tensors that share memory with a
+  /// (copy_, data(), accessors, torch::load, set_data with the same shape) is the parameter from
+  /// then on, and of its fp32 master what differs; moments and step counts stay. A forward inside
+  /// `visit` runs with what was changed so far. Tensors that share memory with a
   /// parameter must not be kept: reading one later throws. Throws UsageError for a new shape or a
   /// type that fp32 cannot hold, DataError for values that are not finite or that the format cannot
   /// hold; nothing is changed then, and neither is it when `visit` throws.
