@@ -110,4 +110,9 @@ bool DsConfig::decays(std::string_view parameter_name) const {
   return !matches_any_pattern(strata.no_decay, parameter_name);
 }
 
+std::vector<std::string> DsConfig::fp32_patterns() const {
+  if (precision() == Precision::kFp32) return {};
+  return strata.keep_fp32;
+}
+
 }  // namespace strata::formats

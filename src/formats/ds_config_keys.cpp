@@ -460,6 +460,7 @@ constexpr ConfigKey kKeys[] = {
     key("strata.nvme", PathListField{at<&C::strata, &T::nvme_directories>}),
     key("strata.io", choice<&C::strata, &T::io>(kIoEngines)),
     key("strata.no_decay", TextListField{at<&C::strata, &T::no_decay>}),
+    key("strata.keep_fp32", TextListField{at<&C::strata, &T::keep_fp32>}),
     key("strata.recompute", BoolField{at<&C::strata, &T::recompute>}),
     key("strata.chunk_bytes", BytesField{at<&C::strata, &T::chunk_bytes>, 4096}),
     key("strata.window_elements",
@@ -500,7 +501,8 @@ constexpr ConfigKey kKeys[] = {
     unused("data_types.param_dtype", kText | kNull),
     unused("data_types.buffer_dtype", kText | kNull),
     refused("data_types.keep_in_fp32_modules",
-            "buffers follow the parameters of their unit; remove it or leave it \"auto\"",
+            "strata.keep_fp32 names what stays in fp32, by patterns of parameters and buffers; "
+            "use that, and remove this or leave it \"auto\"",
             names_no_module),
 
     // logs and profiles

@@ -7,6 +7,7 @@
 #include "models/model_part.h"
 #include "models/unit_names.h"
 #include "strata/base/error.h"
+#include "strata/formats/name_pattern.h"
 
 namespace strata::models {
 
@@ -33,11 +34,13 @@ std::string shape_of(const torch::Tensor& tensor) {
   return "[" + text + "]";
 }
 
-zero3::UnitLayout layout_of(std::string name, const torch::nn::Module& module) {
+zero3::UnitLayout layout_of(std::string name, const torch::nn::Module& module,
+                            const std::vector<std::string>& fp32_patterns) {
   zero3::UnitLayout layout;
   layout.name = std::move(name);
   for (const auto& item : module.named_parameters()) {
-    layout.add(item.key(), item.value().sizes().vec(), item.value().requires_grad());
+    layout.add(item.key(), item.value().sizes().vec(), item.value().requires_grad(),
+               formats::matches_any_pattern(fp32_patterns, layout.full_name(item.key())));
   }
   return layout;
 }
@@ -158,14 +161,14 @@ const Gpt2Config& Gpt2::config() const { return impl_->config; }
 
 Precision Gpt2::precision() const { return impl_->precision; }
 
-std::vector<zero3::UnitLayout> unit_layouts(const Gpt2Config& config) {
+std::vector<zero3::UnitLayout> unit_layouts(const Gpt2Config& config,
+                                            const std::vector<std::string>& fp32_patterns) {
   config.validate();
   std::vector<zero3::UnitLayout> layouts = {
-      layout_of(std::string(kOuterName), *Gpt2Outer(config, on_meta()))};
-  zero3::UnitLayout block = layout_of("", *Gpt2Block(config, on_meta()));
+      layout_of(std::string(kOuterName), *Gpt2Outer(config, on_meta()), fp32_patterns)};
+  const Gpt2Block block(config, on_meta());
   for (std::int64_t i = 0; i < config.n_layer; ++i) {
-    block.name = block_name(i);
-    layouts.push_back(block);
+    layouts.push_back(layout_of(block_name(i), *block, fp32_patterns));
   }
   return layouts;
 }

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "models/rounding.h"
 #include "models/unit_names.h"
 #include "strata/base/error.h"
 #include "strata/formats/output_directory.h"
@@ -142,8 +143,11 @@ void write_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions&
              model.config().to_json(saved_format(model.precision()).config_name, original));
   if (options.source) copy_model_files(*options.source, directory);
   FileSequenceWriter writer(directory, files);
-  model.visit_parameters([&](const std::string& name, const torch::Tensor& value) {
+  model.visit_parameters([&](const std::string& name, const torch::Tensor& parameter) {
     if (options.before_each_piece) options.before_each_piece();
+    // What a run of 16 bits keeps in fp32 is written in the format that the config.json names.
+    const bool is_fp32 = parameter.scalar_type() == torch::kFloat32;
+    const torch::Tensor value = is_fp32 ? rounded_weight(parameter, model.precision()) : parameter;
     require_finite(name, value, model.precision());
     writer.append(name, value);
   });

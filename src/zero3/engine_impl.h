@@ -67,7 +67,9 @@ struct Engine::Impl {
   [[nodiscard]] zero3::ParameterCoordinator& parameters() { return *parameters_; }
   [[nodiscard]] bool recompute() const { return config_.strata.recompute; }
   /// Whether floating inputs get a unit's compute format.
-  [[nodiscard]] bool casts_inputs() const { return config_.fp16.auto_cast.value_or(true); }
+  [[nodiscard]] bool casts_inputs() const {
+    return format_.precision != Precision::kFp32 && config_.fp16.auto_cast.value_or(true);
+  }
   [[nodiscard]] const torch::Tensor& anchor() const { return anchor_; }
   /// Whether the backward under way is this engine's own.
   [[nodiscard]] bool counts_gradients() const { return in_backward_; }
@@ -133,7 +135,7 @@ struct Engine::Impl {
   void prepare_io_memory();
   [[nodiscard]] std::string unit_name(const torch::nn::Module& module, std::string wished) const;
   void set_homes(zero3::Unit& unit);
-  void set_gradient_home(zero3::Unit& unit, tiering::Tier tier);
+  void set_gradient_homes(zero3::Unit& unit, tiering::Tier tier);
   [[nodiscard]] optim_cpu::StateHome make_home(tiering::Tier tier, std::uint64_t count,
                                                std::uint64_t element_bytes,
                                                const std::string& what);

@@ -32,6 +32,8 @@ namespace {
 constexpr std::uint32_t kOperationsMax = 1024;
 // Address space, not memory.
 constexpr std::uint64_t kAddressSpace = std::uint64_t{1} << 42;
+// Random streams of what units keep in fp32 follow those of all units.
+constexpr std::uint64_t kStreamsOfFp32 = std::uint64_t{1} << 32;
 
 Tier tier_of(formats::OffloadDevice device) {
   switch (device) {
@@ -199,14 +201,16 @@ zero3::UnitHandle Engine::Impl::make_unit(torch::nn::Module& module, ShardOption
   const std::string name = unit_name(module, std::move(options.name));
   zero3::UnitIntake intake = zero3::take_in(name, module, taken_);
   zero3::TakenMemory memory = intake.memory;
+  const std::vector<std::string> fp32_patterns = config_.fp32_patterns();
   auto unit = std::make_shared<Unit>(*this, static_cast<zero3::UnitId>(units_.size()), name,
-                                     std::move(intake), format_, options.recompute,
+                                     std::move(intake), format_, fp32_patterns, options.recompute,
                                      std::move(options.generators));
   if (!options.initializer) zero3::check_initial_values(*unit);  // before anything is taken for it
   if (!placement_) {
     const bool on_nvme =
         plan_input_.parameter_tier == Tier::kNvme || plan_input_.optimizer_tier == Tier::kNvme;
-    placement_.emplace(format_, on_nvme ? store_.get() : nullptr, host_, log_);
+    placement_.emplace(format_, !fp32_patterns.empty(), on_nvme ? store_.get() : nullptr, host_,
+                       log_);
   }
   set_homes(*unit);
   placement_->place(*unit, options.initializer);
@@ -233,37 +237,39 @@ optim_cpu::StateHome Engine::Impl::make_home(Tier tier, std::uint64_t count,
 }
 
 void Engine::Impl::set_homes(Unit& unit) {
-  const auto home = [&](Tier tier, StateKind kind, std::uint64_t count) {
-    return make_home(tier, count, state_bytes(unit.format(), kind),
-                     unit.name() + " " + std::string(name_of(kind)));
-  };
-  const Tier parameter_tier = plan_input_.parameter_tier;
-  const Tier optimizer_tier = plan_input_.optimizer_tier;
-  const std::uint64_t count = unit.layout().trainable_count;
-  unit.trainable().weight = home(parameter_tier, StateKind::kWeight, count);
-  unit.frozen().weight = home(parameter_tier, StateKind::kWeight, unit.layout().frozen_count);
-
-  optim_cpu::ShardStates& states = unit.states;
-  states.count = count;
-  states.format = format_;
-  states.format = unit.format();
-  states.stream = units_.size();
-  states.gradient_fp32 = plan_input_.accumulate_fp32 || unit.format().precision == Precision::kFp32;
-  states.weight = unit.trainable().weight;
-  states.master = home(optimizer_tier, StateKind::kMaster, count);
-  states.m = home(optimizer_tier, StateKind::kM, count);
-  states.v = home(optimizer_tier, StateKind::kV, count);
+  for (std::size_t i = 0; i < unit.vectors().size(); ++i) {
+    zero3::FlatVector& vector = unit.vectors()[i];
+    const auto home = [&](Tier tier, StateKind kind) {
+      return make_home(tier, vector.count, state_bytes(vector.format, kind),
+                       unit.name() + " " + std::string(name_of(kind)));
+    };
+    vector.weight = home(plan_input_.parameter_tier, StateKind::kWeight);
+    if (!vector.trains()) continue;
+    optim_cpu::ShardStates& states = vector.states;
+    states.count = vector.count;
+    states.format = vector.format;
+    states.stream = units_.size() + (i == 0 ? 0 : kStreamsOfFp32);
+    states.gradient_fp32 =
+        plan_input_.accumulate_fp32 || vector.format.precision == Precision::kFp32;
+    states.weight = vector.weight;
+    states.master = home(plan_input_.optimizer_tier, StateKind::kMaster);
+    states.m = home(plan_input_.optimizer_tier, StateKind::kM);
+    states.v = home(plan_input_.optimizer_tier, StateKind::kV);
+  }
   for (zero3::TrainableParameter& parameter : unit.trainables()) {
     parameter.group =
         groups_.group_of(unit.layout().full_name(*parameter.layout), parameter.layout->shape);
   }
 }
 
-void Engine::Impl::set_gradient_home(Unit& unit, Tier tier) {
-  unit.states.gradient =
-      make_home(tier, unit.states.count,
-                state_bytes(unit.format(), StateKind::kGradient, unit.states.gradient_fp32),
-                unit.name() + " gradient");
+void Engine::Impl::set_gradient_homes(Unit& unit, Tier tier) {
+  for (zero3::FlatVector& vector : unit.vectors()) {
+    if (!vector.trains()) continue;
+    vector.states.gradient =
+        make_home(tier, vector.count,
+                  state_bytes(vector.format, StateKind::kGradient, vector.states.gradient_fp32),
+                  unit.name() + " gradient");
+  }
 }
 
 void Engine::Impl::prepare() {
@@ -289,7 +295,7 @@ void Engine::Impl::prepare() {
 void Engine::Impl::take_memory() {
   const zero3::Plan& plan = *plan_;
   for (std::size_t i = 0; i < units_.size(); ++i) {
-    set_gradient_home(*units_[i], plan.gradient_tier[i]);
+    set_gradient_homes(*units_[i], plan.gradient_tier[i]);
   }
   tiering::HostArena& host = *host_arena_;
   if (plan.device_cache_bytes > 0) {
@@ -310,7 +316,7 @@ void Engine::Impl::take_memory() {
     gradients_ = std::make_unique<zero3::GradientCoordinator>(
         device_arena_->take(plan.bucket_bytes, "gradient bucket"), *gradient_slots_, store_.get(),
         threads_, counters_);
-    optim_cpu::WindowPipeline::Options options{.formats = {format_},
+    optim_cpu::WindowPipeline::Options options{.formats = plan.formats,
                                                .gradients_on_nvme = plan.gradients_on_nvme};
     if (plan.windows > 0) {
       options.windows = plan.windows;

@@ -32,17 +32,18 @@ std::vector<std::size_t> all_parameters(const Unit& unit) {
 
 torch::Tensor masters_for(const Unit& unit, std::size_t parameter, const torch::Tensor& values) {
   return checked_masters(full_name(unit, parameter), unit.layout().parameters[parameter].shape,
-                         values, unit.format().precision);
+                         values, unit.vector_of(parameter).format.precision);
 }
 
 /// Puts the compute weights of new masters where the unit in use reads them.
 void refresh_region(Unit& unit, std::size_t parameter, const torch::Tensor& masters) {
   if (unit.region().empty()) return;  // they are read at home
-  const std::uint64_t width = weight_bytes(unit.format().precision);
-  std::byte* const target = unit.region().data() + unit.vector_of(parameter).region_offset +
+  const FlatVector& vector = unit.vector_of(parameter);
+  const std::uint64_t width = weight_bytes(vector.format.precision);
+  std::byte* const target = unit.region().data() + vector.region_offset +
                             unit.layout().parameters[parameter].offset * width;
   optim_cpu::split_master(
-      unit.format(), {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())},
+      vector.format, {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())},
       target,
       /*master=*/nullptr);
 }
@@ -183,7 +184,8 @@ void Engine::Impl::take_over_changes(zero3::Unit& unit) {
         zero3::check_bytes(zero3::full_name(unit, i), unit.parameters()[i]);
       }
       masters[i] = zero3::masters_for(unit, i, unit.parameters()[i]).clone();
-      whole[i] = unit.parameters()[i].scalar_type() != zero3::scalar_type(unit.format().precision);
+      whole[i] = unit.parameters()[i].scalar_type() !=
+                 zero3::scalar_type(unit.vector_of(i).format.precision);
     }
   } catch (...) {
     take_back_changes(unit);

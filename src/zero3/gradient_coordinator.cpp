@@ -28,61 +28,68 @@ void GradientCoordinator::accumulate(Unit& unit, torch::autograd::variable_list 
     any = true;
   }
   if (!any) return;
-  if (unit.states.gradient.extent) settle();  // the home may still be on its way from the last time
-  const std::uint64_t width = weight_bytes(unit.format().precision);
-  const std::uint64_t bucket_elements = slots_.slot_bytes() / sizeof(float);
-  unit.gradient_sum_of_squares = 0.0;
-  unit.gradient_finite = true;
-  for (std::uint64_t begin = 0; begin < unit.states.count; begin += bucket_elements) {
-    const std::uint64_t count = std::min(bucket_elements, unit.states.count - begin);
-    const std::span<std::byte> bucket = bucket_.first(count * width);
-    reduce(unit, gradients, begin, bucket, counters_);
-    tiering::PinnedSlot slot = acquire_slot();
-    const std::span<std::byte> piece = slot.bytes().first(bucket.size());
-    tiering::drain(bucket, piece, counters_);
-    add_piece(unit, begin, count, piece);
+  for (FlatVector& vector : unit.vectors()) {
+    if (vector.trains()) accumulate(unit, vector, gradients);
   }
   unit.gradient_empty = false;
 }
 
-void GradientCoordinator::add_piece(Unit& unit, std::uint64_t begin, std::uint64_t count,
-                                    std::span<std::byte> piece) {
-  const optim_cpu::StateHome& home = unit.states.gradient;
+void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
+                                     torch::autograd::variable_list& gradients) {
+  if (vector.states.gradient.extent) settle();  // it may still be on its way from the last time
+  const std::uint64_t width = weight_bytes(vector.format.precision);
+  const std::uint64_t bucket_elements = slots_.slot_bytes() / sizeof(float);
+  vector.gradient_sum_of_squares = 0.0;
+  vector.gradient_finite = true;
+  for (std::uint64_t begin = 0; begin < vector.count; begin += bucket_elements) {
+    const std::uint64_t count = std::min(bucket_elements, vector.count - begin);
+    const std::span<std::byte> bucket = bucket_.first(count * width);
+    reduce(unit, vector, gradients, begin, bucket, counters_);
+    tiering::PinnedSlot slot = acquire_slot();
+    const std::span<std::byte> piece = slot.bytes().first(bucket.size());
+    tiering::drain(bucket, piece, counters_);
+    add_piece(vector, unit.gradient_empty, begin, count, piece);
+  }
+}
+
+void GradientCoordinator::add_piece(FlatVector& vector, bool is_first, std::uint64_t begin,
+                                    std::uint64_t count, std::span<std::byte> piece) {
+  const optim_cpu::StateHome& home = vector.states.gradient;
   if (home.extent) {
-    add_piece_on_nvme(unit, begin, count, piece);
+    add_piece_on_nvme(vector, is_first, begin, count, piece);
     return;
   }
   const std::uint64_t width =
-      state_bytes(unit.format(), StateKind::kGradient, unit.states.gradient_fp32);
-  add(unit, count, piece, home.memory.data() + begin * width);
+      state_bytes(vector.format, StateKind::kGradient, vector.states.gradient_fp32);
+  add(vector, is_first, count, piece, home.memory.data() + begin * width);
 }
 
-void GradientCoordinator::add_piece_on_nvme(Unit& unit, std::uint64_t begin, std::uint64_t count,
-                                            std::span<std::byte> piece) {
+void GradientCoordinator::add_piece_on_nvme(FlatVector& vector, bool is_first, std::uint64_t begin,
+                                            std::uint64_t count, std::span<std::byte> piece) {
   const std::uint64_t width =
-      state_bytes(unit.format(), StateKind::kGradient, unit.states.gradient_fp32);
-  const tiering::Extent extent = *unit.states.gradient.extent;
+      state_bytes(vector.format, StateKind::kGradient, vector.states.gradient_fp32);
+  const tiering::Extent extent = *vector.states.gradient.extent;
   const tiering::ByteRange range{begin * width, count * width};
   tiering::PinnedSlot home = acquire_slot();
-  if (!unit.gradient_empty) {
+  if (!is_first) {
     auto arriving = tiering::fetch(*store_, extent, range, home.bytes());
     STRATA_CHECK(arriving.has_value(), "the I/O queue has no room for a gradient");
     wait_for(*arriving, Hop::kFetch, counters_);
   }
-  add(unit, count, piece, home.bytes().data());
+  add(vector, is_first, count, piece, home.bytes().data());
   auto leaving = tiering::flush(*store_, extent, range, home.bytes());
   STRATA_CHECK(leaving.has_value(), "the I/O queue has no room for a gradient");
   writing_.push_back({std::move(home), std::move(*leaving)});
 }
 
-void GradientCoordinator::add(Unit& unit, std::uint64_t count, std::span<std::byte> piece,
-                              std::byte* home) {
+void GradientCoordinator::add(FlatVector& vector, bool is_first, std::uint64_t count,
+                              std::span<std::byte> piece, std::byte* home) {
   ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy);
   const optim_cpu::GradientSums sums = optim_cpu::accumulate_gradient(
-      threads_, unit.format().precision, unit.states.gradient_fp32, unit.gradient_empty, count,
-      piece.data(), home, unit.gradient_sum_of_squares);
-  unit.gradient_sum_of_squares = sums.sum_of_squares;
-  unit.gradient_finite = unit.gradient_finite && sums.finite;
+      threads_, vector.format.precision, vector.states.gradient_fp32, is_first, count, piece.data(),
+      home, vector.gradient_sum_of_squares);
+  vector.gradient_sum_of_squares = sums.sum_of_squares;
+  vector.gradient_finite = vector.gradient_finite && sums.finite;
 }
 
 tiering::PinnedSlot GradientCoordinator::acquire_slot() {

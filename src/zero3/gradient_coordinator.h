@@ -24,17 +24,17 @@ namespace strata::zero3 {
 /// engine's.
 class GradientCoordinator {
  public:
-  /// `bucket`: device memory for as many gradients of any unit's format as a slot holds in fp32.
+  /// `bucket`: device memory for as many gradients of any vector's format as a slot holds in fp32.
   /// `store` is null when no gradient rests on nvme.
   GradientCoordinator(std::span<std::byte> bucket, tiering::PinnedSlots& slots,
                       tiering::ShardStore* store, optim_cpu::ComputeThreads& threads,
                       Counters& counters)
       : bucket_(bucket), slots_(slots), store_(store), threads_(threads), counters_(counters) {}
 
-  /// Adds `gradients` (see reduce.h; released as they are used) to the unit's gradient home and
-  /// leaves the home's sum of squares and finiteness in the unit, and which parameters had one.
+  /// Adds `gradients` (see reduce.h; released as they are used) to the unit's gradient homes and
+  /// leaves their sums of squares and finiteness in its vectors, and which parameters had one.
   /// Nothing happens when none is defined. Throws IoError, DeadlineExceeded,
-  /// CorruptData when the home is on nvme.
+  /// CorruptData when a home is on nvme.
   void accumulate(Unit& unit, torch::autograd::variable_list gradients);
 
   /// Waits until every gradient is at home.
@@ -46,10 +46,14 @@ class GradientCoordinator {
     tiering::Transfer transfer;
   };
 
-  void add_piece(Unit& unit, std::uint64_t begin, std::uint64_t count, std::span<std::byte> piece);
-  void add_piece_on_nvme(Unit& unit, std::uint64_t begin, std::uint64_t count,
-                         std::span<std::byte> piece);
-  void add(Unit& unit, std::uint64_t count, std::span<std::byte> piece, std::byte* home);
+  void accumulate(const Unit& unit, FlatVector& vector, torch::autograd::variable_list& gradients);
+  /// `is_first`: the home holds nothing of this step yet.
+  void add_piece(FlatVector& vector, bool is_first, std::uint64_t begin, std::uint64_t count,
+                 std::span<std::byte> piece);
+  void add_piece_on_nvme(FlatVector& vector, bool is_first, std::uint64_t begin,
+                         std::uint64_t count, std::span<std::byte> piece);
+  void add(FlatVector& vector, bool is_first, std::uint64_t count, std::span<std::byte> piece,
+           std::byte* home);
   tiering::PinnedSlot acquire_slot();
   void wait_for_oldest();
 

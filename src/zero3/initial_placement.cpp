@@ -1,15 +1,13 @@
 #include "zero3/initial_placement.h"
 
 #include <limits>
-#include <span>
+#include <vector>
 
 #include "zero3/parameter_values.h"
 
 namespace strata::zero3 {
 
 namespace {
-
-const optim_cpu::StateHome kNoHome;
 
 torch::Tensor initial_values(const Unit& unit, std::size_t index,
                              const ParameterInitializer& initializer) {
@@ -27,43 +25,51 @@ void check_initial_values(const Unit& unit) {
   for (std::size_t i = 0; i < unit.parameters().size(); ++i) {
     const ParameterLayout& parameter = unit.layout().parameters[i];
     std::ignore = checked_masters(unit.layout().full_name(parameter), parameter.shape,
-                                  unit.parameters()[i], unit.format().precision);
+                                  unit.parameters()[i], unit.vector_of(i).format.precision);
   }
 }
 
-InitialPlacement::InitialPlacement(const StateFormat& format, tiering::ShardStore* store,
-                                   tiering::Budget& host, Logger& log)
-    : format_(format), store_(store) {
+InitialPlacement::InitialPlacement(const StateFormat& format, bool keeps_fp32,
+                                   tiering::ShardStore* store, tiering::Budget& host, Logger& log)
+    : store_(store) {
   if (store == nullptr) return;
   const std::uint64_t chunk = store->chunk_bytes();
-  const std::uint64_t weight = MasterStream::weight_staging_bytes(format, chunk, /*frozen=*/false);
+  const auto weight_bytes_of = [&](std::size_t i) {
+    return MasterStream::weight_staging_bytes(i < 2 ? format : kept_in_fp32(format), chunk,
+                                              /*frozen=*/i % 2 != 0);
+  };
+  const std::size_t vectors = keeps_fp32 ? staging_.size() : 2;
   const std::uint64_t master = MasterStream::master_staging_bytes(format, chunk);
-  const std::uint64_t frozen = MasterStream::weight_staging_bytes(format, chunk, /*frozen=*/true);
-  arena_.emplace(host, weight + master + frozen, log);
+  std::uint64_t bytes = master;
+  for (std::size_t i = 0; i < vectors; ++i) bytes += weight_bytes_of(i);
+  arena_.emplace(host, bytes, log);
   arena_->heed(store->lost_memory());
-  trainable_.weight = arena_->take(weight, "staging of initial weights");
-  if (master > 0) trainable_.master = arena_->take(master, "staging of initial masters");
-  frozen_.weight = arena_->take(frozen, "staging of initial frozen weights");
+  for (std::size_t i = 0; i < vectors; ++i) {
+    staging_[i].weight = arena_->take(weight_bytes_of(i), "staging of initial weights");
+  }
+  // Those in fp32 have no master beside the weight.
+  if (master > 0) staging_[0].master = arena_->take(master, "staging of initial masters");
 }
 
 void InitialPlacement::place(Unit& unit, const ParameterInitializer& initializer) {
   torch::NoGradGuard no_grad;
-  constexpr auto kZeros = MasterStream::Start::kZeros;
-  MasterStream trainable(format_, unit.trainable().count, unit.trainable().weight,
-                         unit.states.master, store_, trainable_, kZeros);
-  MasterStream frozen(format_, unit.frozen().count, unit.frozen().weight, kNoHome, store_, frozen_,
-                      kZeros);
+  std::vector<MasterStream> streams;
+  for (std::size_t i = 0; i < unit.vectors().size(); ++i) {
+    const FlatVector& vector = unit.vectors()[i];
+    streams.emplace_back(vector.format, vector.count, vector.weight, vector.states.master, store_,
+                         staging_[i], MasterStream::Start::kZeros);
+  }
   for (std::size_t i = 0; i < unit.layout().parameters.size(); ++i) {
     const ParameterLayout& parameter = unit.layout().parameters[i];
+    const FlatVector& vector = unit.vector_of(i);
     const torch::Tensor masters =
         checked_masters(unit.layout().full_name(parameter), parameter.shape,
-                        initial_values(unit, i, initializer), format_.precision);
-    (parameter.trainable ? trainable : frozen)
-        .write(parameter.offset,
-               {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())});
+                        initial_values(unit, i, initializer), vector.format.precision);
+    streams[static_cast<std::size_t>(&vector - unit.vectors().data())].write(
+        parameter.offset,
+        {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())});
   }
-  trainable.flush();
-  frozen.flush();
+  for (MasterStream& stream : streams) stream.flush();
 }
 
 }  // namespace strata::zero3

@@ -5,6 +5,7 @@
 #include <bit>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -37,15 +38,27 @@ std::uint64_t vector_bytes(std::uint64_t count, std::uint64_t element_bytes) {
   return round_up(count * element_bytes, kPage);
 }
 
+/// The formats of all trainable vectors: the run's, and fp32 where a unit keeps parameters in it.
+std::vector<StateFormat> trainable_formats(const PlanInput& input) {
+  std::vector<StateFormat> formats = {input.format};
+  const bool keeps_fp32 =
+      std::any_of(input.units.begin(), input.units.end(),
+                  [](const UnitLayout& unit) { return unit.fp32_trainable_count > 0; });
+  if (keeps_fp32) formats.push_back(kept_in_fp32(input.format));
+  return formats;
+}
+
 /// Everything about the input that does not depend on a choice.
 class Facts {
  public:
-  explicit Facts(const PlanInput& input) : input_(input) {
+  explicit Facts(const PlanInput& input) : input_(input), formats_(trainable_formats(input)) {
     for (const UnitLayout& unit : input.units) {
       largest_region_ = std::max(largest_region_, region_bytes(unit));
       all_regions_ += region_bytes(unit);
-      largest_trainable_ = std::max(largest_trainable_, unit.trainable_count);
-      largest_vector_ = std::max({largest_vector_, unit.trainable_count, unit.frozen_count});
+      largest_trainable_ =
+          std::max({largest_trainable_, unit.trainable_count, unit.fp32_trainable_count});
+      largest_vector_ = std::max(
+          {largest_vector_, largest_trainable_, unit.frozen_count, unit.fp32_frozen_count});
     }
     // Pieces of gradients must not cut a block of their sums, and a bucket of 2-byte gradients,
     // half a slot, must still lie on the chunk grid.
@@ -57,7 +70,10 @@ class Facts {
 
   [[nodiscard]] std::uint64_t region_bytes(const UnitLayout& unit) const {
     const std::uint64_t width = weight_bytes(input_.format.precision);
-    return vector_bytes(unit.trainable_count, width) + vector_bytes(unit.frozen_count, width);
+    const std::uint64_t fp32 = weight_bytes(Precision::kFp32);
+    return vector_bytes(unit.trainable_count, width) + vector_bytes(unit.frozen_count, width) +
+           vector_bytes(unit.fp32_trainable_count, fp32) +
+           vector_bytes(unit.fp32_frozen_count, fp32);
   }
 
   /// Bytes of a vector that rests in `tier`.
@@ -70,11 +86,15 @@ class Facts {
 
   /// Bytes of one state of all units that rests in `tier`.
   [[nodiscard]] std::uint64_t home_bytes(Tier tier, StateKind kind) const {
+    const std::uint64_t width = state_bytes(input_.format, kind);
+    const std::uint64_t fp32 = state_bytes(kept_in_fp32(input_.format), kind);
     std::uint64_t total = 0;
     for (const UnitLayout& unit : input_.units) {
-      total += resting_bytes(tier, unit.trainable_count, state_bytes(input_.format, kind));
+      total += resting_bytes(tier, unit.trainable_count, width) +
+               resting_bytes(tier, unit.fp32_trainable_count, fp32);
       if (kind == StateKind::kWeight) {
-        total += resting_bytes(tier, unit.frozen_count, weight_bytes(input_.format.precision));
+        total += resting_bytes(tier, unit.frozen_count, width) +
+                 resting_bytes(tier, unit.fp32_frozen_count, fp32);
       }
     }
     return total;
@@ -87,7 +107,9 @@ class Facts {
 
   [[nodiscard]] std::uint64_t gradient_bytes(Tier tier, const UnitLayout& unit) const {
     return resting_bytes(tier, unit.trainable_count,
-                         state_bytes(input_.format, StateKind::kGradient, input_.accumulate_fp32));
+                         state_bytes(input_.format, StateKind::kGradient, input_.accumulate_fp32)) +
+           resting_bytes(tier, unit.fp32_trainable_count,
+                         state_bytes(kept_in_fp32(input_.format), StateKind::kGradient));
   }
 
   /// Of all units, in host memory.
@@ -110,14 +132,23 @@ class Facts {
   [[nodiscard]] std::uint64_t largest_region() const { return largest_region_; }
   [[nodiscard]] std::uint64_t all_regions() const { return all_regions_; }
   [[nodiscard]] bool trainable() const { return largest_trainable_ > 0; }
+  [[nodiscard]] const std::vector<StateFormat>& formats() const { return formats_; }
 
   /// Packed gradients pass the device in pieces whose fp32 form fills a slot.
   [[nodiscard]] std::uint64_t bucket_bytes() const {
-    return trainable() ? slot_bytes_ / sizeof(float) * weight_bytes(input_.format.precision) : 0;
+    if (!trainable()) return 0;
+    std::uint64_t widest = 0;
+    for (const StateFormat& format : formats_) {
+      widest = std::max(widest, weight_bytes(format.precision));
+    }
+    return slot_bytes_ / sizeof(float) * widest;
   }
 
   [[nodiscard]] std::uint64_t window_elements(std::uint64_t multiple) const {
-    const std::uint64_t grid = input_.chunk_bytes / smallest_state_bytes(input_.format);
+    std::uint64_t grid = 0;  // powers of two: the largest is a multiple of all
+    for (const StateFormat& format : formats_) {
+      grid = std::max(grid, input_.chunk_bytes / smallest_state_bytes(format));
+    }
     const std::uint64_t whole = round_up(std::max<std::uint64_t>(largest_trainable_, 1), grid);
     std::uint64_t elements = std::min(grid * multiple, whole);
     if (input_.window_elements_max > 0) {
@@ -133,6 +164,7 @@ class Facts {
 
  private:
   const PlanInput& input_;
+  std::vector<StateFormat> formats_;
   std::uint64_t largest_region_ = 0, all_regions_ = 0;
   std::uint64_t largest_trainable_ = 0, largest_vector_ = 0;
   std::uint64_t slot_bytes_ = 0;
@@ -146,8 +178,7 @@ struct Staging {
   [[nodiscard]] std::uint64_t bytes() const { return slots_total + windows_total; }
 };
 
-Staging staging_of(const Facts& facts, const PlanInput& input, std::size_t level,
-                   bool gradients_on_nvme) {
+Staging staging_of(const Facts& facts, std::size_t level, bool gradients_on_nvme) {
   Staging staging;
   if (facts.weights_on_nvme()) {
     staging.fetch_slots = std::min(kLevels[level].fetch_slots, facts.fetch_slots_wished());
@@ -158,7 +189,7 @@ Staging staging_of(const Facts& facts, const PlanInput& input, std::size_t level
     staging.windows = kLevels[level].windows;
     staging.window_elements = facts.window_elements(kLevels[level].window_multiple);
     staging.windows_total =
-        optim_cpu::WindowPipeline::arena_bytes({.formats = {input.format},
+        optim_cpu::WindowPipeline::arena_bytes({.formats = facts.formats(),
                                                 .window_elements = staging.window_elements,
                                                 .windows = staging.windows,
                                                 .gradients_on_nvme = gradients_on_nvme});
@@ -208,19 +239,19 @@ std::optional<HostChoice> choose_host(const Facts& facts, const PlanInput& input
   // comfortable and the disk could take gradients instead.
   for (std::size_t level = kLevels.size(); level-- > 0;) {
     if (level < kComfortableLevel && input.nvme_available) break;
-    const Staging staging = staging_of(facts, input, level, false);
+    const Staging staging = staging_of(facts, level, false);
     if (fits(staging, all_gradients))
       return HostChoice{staging, place_gradients(facts, input, all_gradients)};
   }
   if (!input.nvme_available) return std::nullopt;
   for (std::size_t level = kComfortableLevel + 1; level-- > 0;) {
-    const Staging staging = staging_of(facts, input, level, true);
+    const Staging staging = staging_of(facts, level, true);
     if (fits(staging, 0)) {
       return HostChoice{staging, place_gradients(facts, input, budget - homes - staging.bytes())};
     }
     // The least staging with all gradients in memory may still be smaller than with some on the
     // disk.
-    const Staging without = staging_of(facts, input, level, false);
+    const Staging without = staging_of(facts, level, false);
     if (fits(without, all_gradients)) {
       return HostChoice{without, place_gradients(facts, input, all_gradients)};
     }
@@ -230,10 +261,9 @@ std::optional<HostChoice> choose_host(const Facts& facts, const PlanInput& input
 
 std::uint64_t smallest_host(const Facts& facts, const PlanInput& input) {
   const std::uint64_t homes = homes_in(Tier::kHost, facts, input);
-  const std::uint64_t in_memory =
-      staging_of(facts, input, 0, false).bytes() + facts.gradient_bytes();
+  const std::uint64_t in_memory = staging_of(facts, 0, false).bytes() + facts.gradient_bytes();
   if (!input.nvme_available) return homes + in_memory;
-  return homes + std::min(in_memory, staging_of(facts, input, 0, true).bytes());
+  return homes + std::min(in_memory, staging_of(facts, 0, true).bytes());
 }
 
 std::uint64_t smallest_device(const Facts& facts, const PlanInput& input) {
@@ -295,7 +325,7 @@ void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradi
   item("gradient bucket", Tier::kDevice, plan.bucket_bytes);
 }
 
-/// "a trainable parameter at rest: 5 bytes (weight 2, master 1, m 1, v 1)".
+/// "5 bytes (weight 2, master 1, m 1, v 1)".
 std::string parameter_at_rest(const StateFormat& format) {
   std::uint64_t total = 0;
   std::string parts;
@@ -307,7 +337,7 @@ std::string parameter_at_rest(const StateFormat& format) {
     parts.append(parts.empty() ? "" : ", ").append(name_of(kind)).append(" ");
     parts.append(std::to_string(bytes));
   }
-  return "a trainable parameter at rest: " + std::to_string(total) + " bytes (" + parts + ")";
+  return std::to_string(total) + " bytes (" + parts + ")";
 }
 
 }  // namespace
@@ -334,6 +364,7 @@ Plan make_plan(const PlanInput& input) {
 
   Plan plan;
   plan.gradient_tier = choice->gradients.tier;
+  plan.formats = facts.formats();
   plan.gradients_on_nvme = choice->gradients.nvme_bytes > 0;
   plan.slot_bytes = facts.slot_bytes();
   plan.fetch_slots = choice->staging.fetch_slots;
@@ -362,7 +393,11 @@ TierBytes smallest_budgets(const PlanInput& input) {
 
 std::string describe(const Plan& plan, const PlanInput& input) {
   std::ostringstream out;
-  out << "  " << parameter_at_rest(input.format) << "\n";
+  const char* of = "a trainable parameter at rest: ";
+  for (const StateFormat& format : plan.formats) {
+    out << "  " << std::exchange(of, "one that is kept in fp32: ") << parameter_at_rest(format)
+        << "\n";
+  }
   for (const PlanItem& item : plan.items) {
     out << "  " << name_of(item.tier) << std::string(8 - name_of(item.tier).size(), ' ')
         << format_bytes(item.bytes) << "  " << item.what << "\n";

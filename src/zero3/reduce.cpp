@@ -5,9 +5,9 @@
 
 namespace strata::zero3 {
 
-void reduce(const Unit& unit, torch::autograd::variable_list& gradients, std::uint64_t begin,
-            std::span<std::byte> bucket, Counters& counters) {
-  const std::uint64_t width = weight_bytes(unit.format().precision);
+void reduce(const Unit& unit, const FlatVector& vector, torch::autograd::variable_list& gradients,
+            std::uint64_t begin, std::span<std::byte> bucket, Counters& counters) {
+  const std::uint64_t width = weight_bytes(vector.format.precision);
   const std::uint64_t end = begin + bucket.size() / width;
   std::uint64_t packed = begin;
   const auto fill_zeros = [&](std::uint64_t up_to) {
@@ -17,6 +17,7 @@ void reduce(const Unit& unit, torch::autograd::variable_list& gradients, std::ui
   };
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     const ParameterLayout& parameter = *unit.trainables()[i].layout;
+    if (&unit.vector_of(parameter) != &vector) continue;
     const std::uint64_t first = std::max(begin, parameter.offset);
     const std::uint64_t last = std::min(end, parameter.offset + parameter.count);
     if (first >= last) continue;

@@ -10,13 +10,13 @@
 
 namespace strata::zero3 {
 
-/// Packs elements [begin, begin + bucket elements) of a unit's flat gradient into `bucket` (hop 5,
-/// reduce). With one rank the sum over ranks is the gradient itself.
+/// Packs elements [begin, begin + bucket elements) of the flat gradient of `vector`, one of the
+/// unit's, into `bucket` (hop 5, reduce). With one rank the sum over ranks is the gradient itself.
 ///
-/// `gradients` are autograd's, one for each trainable parameter in the layout's order, in the
-/// weight's format and contiguous; an undefined one counts as zero, as does the padding. Gradients
-/// that end in this bucket are released.
-void reduce(const Unit& unit, torch::autograd::variable_list& gradients, std::uint64_t begin,
-            std::span<std::byte> bucket, Counters& counters);
+/// `gradients` are autograd's, one for each trainable parameter of the unit in the layout's order,
+/// in the weight's format and contiguous; an undefined one counts as zero, as does the padding.
+/// Gradients that end in this bucket are released.
+void reduce(const Unit& unit, const FlatVector& vector, torch::autograd::variable_list& gradients,
+            std::uint64_t begin, std::span<std::byte> bucket, Counters& counters);
 
 }  // namespace strata::zero3

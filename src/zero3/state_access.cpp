@@ -1,7 +1,6 @@
 #include "zero3/state_access.h"
 
-#include <numeric>
-#include <optional>
+#include <tuple>
 #include <utility>
 
 #include "strata/base/error.h"
@@ -16,13 +15,9 @@ std::span<float> numbers_of(torch::Tensor& values) {
   return {values.mutable_data_ptr<float>(), static_cast<std::size_t>(values.numel())};
 }
 
-const optim_cpu::StateHome& master_home(const Unit& unit, bool trainable) {
-  return trainable ? unit.states.master : kNoHome;
-}
-
 }  // namespace
 
-/// Buffers for one stream, for the length of a scope.
+/// Buffers for one stream.
 struct StateAccess::Lease {
   std::vector<tiering::PinnedSlot> slots;
   StagingBuffers buffers;
@@ -43,47 +38,95 @@ class StateAccess::UseScope {
   bool before_;
 };
 
-StateAccess::Lease StateAccess::lease(const StateFormat& format, const optim_cpu::StateHome& weight,
-                                      const optim_cpu::StateHome& master) {
+std::optional<StateAccess::Lease> StateAccess::lease(const StateFormat& format,
+                                                     const optim_cpu::StateHome& weight,
+                                                     const optim_cpu::StateHome& master) {
   Lease lease;
-  const auto take = [&](std::uint64_t bytes) {
+  const auto take = [&](std::span<std::byte>& buffer, std::uint64_t bytes) {
     for (tiering::PinnedSlots* const pool : pools_) {
       if (pool == nullptr) continue;
       if (auto slot = pool->try_acquire()) {
         lease.slots.push_back(std::move(*slot));
-        return lease.slots.back().bytes().first(bytes);
+        buffer = lease.slots.back().bytes().first(bytes);
+        return true;
       }
     }
-    throw UsageError(
-        "states cannot be read or written here: the staging buffers are in use (by a visitor of "
-        "states around this one); do one after the other");
+    return false;
   };
   const bool frozen = !master.extent && master.memory.empty();
-  if (weight.extent) {
-    lease.buffers.weight =
-        take(MasterStream::weight_staging_bytes(format, store_->chunk_bytes(), frozen));
+  if (weight.extent && !take(lease.buffers.weight, MasterStream::weight_staging_bytes(
+                                                       format, store_->chunk_bytes(), frozen))) {
+    return std::nullopt;
   }
-  if (master.extent) {
-    lease.buffers.master = take(MasterStream::master_staging_bytes(format, store_->chunk_bytes()));
+  if (master.extent && !take(lease.buffers.master,
+                             MasterStream::master_staging_bytes(format, store_->chunk_bytes()))) {
+    return std::nullopt;
   }
   return lease;
 }
 
+/// The streams of a unit's vectors, each opened when it is first wanted. As many stay open as the
+/// slots allow: parameters of several vectors come in turn.
+class StateAccess::Streams {
+ public:
+  /// What is read of a vector.
+  enum class Of { kMasters, kWeights, kGradients };
+
+  Streams(StateAccess& access, const Unit& unit, Of of) : access_(access), unit_(unit), of_(of) {}
+
+  /// Of the vector that a parameter lies in. Valid until the next call.
+  MasterStream& of(std::size_t parameter) {
+    const FlatVector& vector = unit_.vector_of(parameter);
+    std::optional<Open>& open = open_[static_cast<std::size_t>(&vector - unit_.vectors().data())];
+    if (open) return open->stream;
+    const optim_cpu::StateHome& home =
+        of_ == Of::kGradients ? vector.states.gradient : vector.weight;
+    const optim_cpu::StateHome& master = of_ == Of::kMasters ? vector.states.master : kNoHome;
+    const StateFormat format = of_ == Of::kGradients && vector.states.gradient_fp32
+                                   ? kept_in_fp32(vector.format)
+                                   : vector.format;
+    std::optional<Lease> lease = access_.lease(format, home, master);
+    if (!lease) {
+      close();
+      lease = access_.lease(format, home, master);
+    }
+    if (!lease) {
+      throw UsageError(
+          "states cannot be read or written here: the staging buffers are in use (by a visitor of "
+          "states around this one); do one after the other");
+    }
+    MasterStream stream(format, vector.count, home, master, access_.store_, lease->buffers,
+                        MasterStream::Start::kAtRest);
+    return open.emplace(Open{std::move(*lease), std::move(stream)}).stream;
+  }
+
+  /// Sends home what was written.
+  void close() {
+    for (std::optional<Open>& open : open_) {
+      if (open) open->stream.flush();
+      open.reset();
+    }
+  }
+
+ private:
+  struct Open {
+    Lease lease;
+    MasterStream stream;
+  };
+
+  StateAccess& access_;
+  const Unit& unit_;
+  Of of_;
+  std::array<std::optional<Open>, std::tuple_size_v<FlatVectors>> open_;
+};
+
 void StateAccess::read_masters(Unit& unit, const Visit& visit) {
   const UseScope in_use(*this);
-  const auto stream_of = [&](FlatVector& vector, bool trainable, const Lease& lease) {
-    return MasterStream(unit.format(), vector.count, vector.weight, master_home(unit, trainable),
-                        store_, lease.buffers, MasterStream::Start::kAtRest);
-  };
-  const Lease for_trainable =
-      lease(unit.format(), unit.trainable().weight, master_home(unit, true));
-  const Lease for_frozen = lease(unit.format(), unit.frozen().weight, kNoHome);
-  MasterStream trainable = stream_of(unit.trainable(), true, for_trainable);
-  MasterStream frozen = stream_of(unit.frozen(), false, for_frozen);
+  Streams streams(*this, unit, Streams::Of::kMasters);
   for (std::size_t i = 0; i < unit.parameters().size(); ++i) {
     const ParameterLayout& parameter = unit.layout().parameters[i];
     torch::Tensor values = torch::empty(parameter.shape, torch::kFloat32);
-    (parameter.trainable ? trainable : frozen).read(parameter.offset, numbers_of(values));
+    streams.of(i).read(parameter.offset, numbers_of(values));
     visit(i, values);
   }
 }
@@ -91,52 +134,40 @@ void StateAccess::read_masters(Unit& unit, const Visit& visit) {
 void StateAccess::edit_masters(Unit& unit, const std::vector<std::size_t>& parameters,
                                const Visit& edit) {
   const UseScope in_use(*this);
-  for (const bool wanted : {true, false}) {
-    FlatVector& vector = wanted ? unit.trainable() : unit.frozen();
-    const optim_cpu::StateHome& master = master_home(unit, wanted);
-    const Lease lent = lease(unit.format(), vector.weight, master);
-    MasterStream stream(unit.format(), vector.count, vector.weight, master, store_, lent.buffers,
-                        MasterStream::Start::kAtRest);
-    for (const std::size_t i : parameters) {
-      const ParameterLayout& parameter = unit.layout().parameters[i];
-      if (parameter.trainable != wanted) continue;
-      torch::Tensor values = torch::empty(parameter.shape, torch::kFloat32);
-      stream.read(parameter.offset, numbers_of(values));
-      try {
-        edit(i, values);
-      } catch (...) {
-        stream.flush();
-        throw;
-      }
-      stream.write(parameter.offset, numbers_of(values));
+  Streams streams(*this, unit, Streams::Of::kMasters);
+  for (const std::size_t i : parameters) {
+    const ParameterLayout& parameter = unit.layout().parameters[i];
+    torch::Tensor values = torch::empty(parameter.shape, torch::kFloat32);
+    streams.of(i).read(parameter.offset, numbers_of(values));
+    try {
+      edit(i, values);
+    } catch (...) {
+      streams.close();
+      throw;
     }
-    stream.flush();
+    streams.of(i).write(parameter.offset, numbers_of(values));
   }
+  streams.close();
 }
 
 torch::Tensor StateAccess::weights(Unit& unit, std::size_t parameter) {
   const ParameterLayout& layout = unit.layout().parameters[parameter];
-  FlatVector& vector = unit.vector_of(parameter);
-  const Lease lent = lease(unit.format(), vector.weight, kNoHome);
-  MasterStream stream(unit.format(), vector.count, vector.weight, kNoHome, store_, lent.buffers,
-                      MasterStream::Start::kAtRest);
   torch::Tensor values = torch::empty(layout.shape, torch::kFloat32);
-  stream.read_weights(layout.offset, numbers_of(values));
+  Streams streams(*this, unit, Streams::Of::kWeights);
+  streams.of(parameter).read_weights(layout.offset, numbers_of(values));
   return values;
 }
 
 void StateAccess::read_gradients(Unit& unit, const Visit& visit) {
   if (unit.gradient_empty) return;
   const UseScope in_use(*this);
-  const StateFormat format = unit.states.gradient_fp32 ? Precision::kFp32 : unit.format().precision;
-  const Lease lent = lease(format, unit.states.gradient, kNoHome);
-  MasterStream stream(format, unit.states.count, unit.states.gradient, kNoHome, store_,
-                      lent.buffers, MasterStream::Start::kAtRest);
+  Streams streams(*this, unit, Streams::Of::kGradients);
   for (const TrainableParameter& parameter : unit.trainables()) {
     if (!parameter.has_gradient) continue;
+    const auto index = static_cast<std::size_t>(parameter.layout - unit.layout().parameters.data());
     torch::Tensor values = torch::empty(parameter.layout->shape, torch::kFloat32);
-    stream.read_weights(parameter.layout->offset, numbers_of(values));
-    visit(static_cast<std::size_t>(parameter.layout - unit.layout().parameters.data()), values);
+    streams.of(index).read_weights(parameter.layout->offset, numbers_of(values));
+    visit(index, values);
   }
 }
 

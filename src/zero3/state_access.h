@@ -2,8 +2,10 @@
 
 #include <torch/torch.h>
 
+#include <array>
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "strata/tiering/pinned_slots.h"
@@ -30,12 +32,11 @@ class StateAccess {
   /// Whether a visitor or editor is at work.
   [[nodiscard]] bool is_in_use() const noexcept { return in_use_; }
 
-  /// Shows every master. One is in memory at a time.
+  /// Shows every master, in the layout's order. One is in memory at a time.
   void read_masters(Unit& unit, const Visit& visit);
 
-  /// Lets `edit` change the masters of the parameters of these indices, the trainable ones first,
-  /// and writes what it leaves. When it throws, those before are written and the one in question is
-  /// as it was.
+  /// Lets `edit` change the masters of the parameters of these indices, in their order, and writes
+  /// what it leaves. When it throws, those before are written and the one in question is as it was.
   void edit_masters(Unit& unit, const std::vector<std::size_t>& parameters, const Visit& edit);
 
   /// What the compute weights of a parameter at rest come to.
@@ -47,8 +48,11 @@ class StateAccess {
  private:
   struct Lease;
   class UseScope;
-  [[nodiscard]] Lease lease(const StateFormat& format, const optim_cpu::StateHome& weight,
-                            const optim_cpu::StateHome& master);
+  class Streams;
+  /// Nullopt when the slots do not suffice.
+  [[nodiscard]] std::optional<Lease> lease(const StateFormat& format,
+                                           const optim_cpu::StateHome& weight,
+                                           const optim_cpu::StateHome& master);
 
   tiering::ShardStore* store_;
   std::array<tiering::PinnedSlots*, 2> pools_;

@@ -53,14 +53,16 @@ class StepGroups {
 };
 
 /// What is updated with what, in order; padding goes with the parameter before it.
-std::vector<optim_cpu::Segment> segments_of(const zero3::Unit& unit, StepGroups& groups) {
+std::vector<optim_cpu::Segment> segments_of(const zero3::Unit& unit,
+                                            const zero3::FlatVector& vector, StepGroups& groups) {
   std::vector<optim_cpu::Segment> segments;
   for (const zero3::TrainableParameter& parameter : unit.trainables()) {
+    if (&unit.vector_of(*parameter.layout) != &vector) continue;
     const std::uint32_t group = groups.index_of(parameter);
     if (!segments.empty() && segments.back().group == group) continue;
     const std::uint64_t begin = segments.empty() ? 0 : parameter.layout->offset;
     if (!segments.empty()) segments.back().end = begin;
-    segments.push_back({begin, unit.states.count, group});
+    segments.push_back({begin, vector.count, group});
   }
   return segments;
 }
@@ -212,8 +214,11 @@ void Engine::Impl::update(StepReport& report, double norm) {
   std::vector<optim_cpu::ShardStates> shards;
   for (const auto& unit : units_) {
     if (unit->gradient_empty) continue;
-    unit->states.segments = segments_of(*unit, groups);
-    shards.push_back(unit->states);
+    for (zero3::FlatVector& vector : unit->vectors()) {
+      if (!vector.trains()) continue;
+      vector.states.segments = segments_of(*unit, vector, groups);
+      shards.push_back(vector.states);
+    }
   }
   parameters_->drop_fetches();
   for (const auto& unit : units_) {
@@ -235,13 +240,13 @@ std::optional<double> Engine::Impl::gradient_norm() {
   double sum_of_squares = 0.0;
   for (const auto& unit : units_) {
     if (unit->gradient_empty) continue;
-    if (!unit->gradient_finite) {
+    if (!unit->gradient_finite()) {
       log_.warning("step " + std::to_string(step_ + 1) + ": the gradient of unit '" + unit->name() +
                    "' is not finite at loss scale " + std::to_string(scaler_.scale()) +
                    "; the step is skipped");
       return std::nullopt;
     }
-    sum_of_squares += unit->gradient_sum_of_squares;
+    sum_of_squares += unit->gradient_sum_of_squares();
   }
   return std::sqrt(sum_of_squares) / scaler_.scale();
 }
@@ -250,7 +255,7 @@ std::vector<UnitNorm> Engine::Impl::gradient_norms() const {
   std::vector<UnitNorm> norms;
   for (const auto& unit : units_) {
     if (unit->gradient_empty) continue;
-    norms.push_back({unit->name(), std::sqrt(unit->gradient_sum_of_squares) / scaler_.scale()});
+    norms.push_back({unit->name(), std::sqrt(unit->gradient_sum_of_squares()) / scaler_.scale()});
   }
   return norms;
 }

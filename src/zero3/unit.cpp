@@ -7,6 +7,7 @@
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "strata/formats/name_pattern.h"
 
 namespace strata::zero3 {
 
@@ -14,11 +15,13 @@ namespace {
 
 constexpr std::uint64_t kPage = 4096;
 
-UnitLayout lay_out(std::string name, const std::vector<NamedTensor>& parameters) {
+UnitLayout lay_out(std::string name, const std::vector<NamedTensor>& parameters,
+                   const std::vector<std::string>& fp32_patterns) {
   UnitLayout layout;
   layout.name = std::move(name);
   for (const NamedTensor& parameter : parameters) {
-    layout.add(parameter.name, parameter.tensor.sizes().vec(), parameter.tensor.requires_grad());
+    layout.add(parameter.name, parameter.tensor.sizes().vec(), parameter.tensor.requires_grad(),
+               formats::matches_any_pattern(fp32_patterns, layout.full_name(parameter.name)));
   }
   return layout;
 }
@@ -56,13 +59,14 @@ torch::ScalarType scalar_type(Precision precision) {
 }
 
 Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
-           const StateFormat& format, Recompute recompute, std::vector<at::Generator> generators)
+           const StateFormat& format, const std::vector<std::string>& fp32_patterns,
+           Recompute recompute, std::vector<at::Generator> generators)
     : engine_(engine),
       id_(id),
-      format_(format),
+      precision_(format.precision),
       recompute_(recompute),
       generators_(std::move(generators)),
-      layout_(lay_out(std::move(name), intake.parameters)),
+      layout_(lay_out(std::move(name), intake.parameters, fp32_patterns)),
       buffers_(std::move(intake.buffers)) {
   for (NamedTensor& parameter : intake.parameters) {
     parameters_.push_back(std::move(parameter.tensor));
@@ -73,13 +77,25 @@ Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
       trainables_.push_back({.tensor = parameters_[i], .layout = &parameter});
     }
   }
-  trainable().count = layout_.trainable_count;
-  frozen().count = layout_.frozen_count;
-  for (FlatVector& vector : vectors_) {
-    vector.bytes = vector.count * weight_bytes(format.precision);
+  for (const NamedTensor& buffer : buffers_) {
+    fp32_buffers_.push_back(
+        formats::matches_any_pattern(fp32_patterns, layout_.full_name(buffer.name)));
+  }
+  const std::array counts = {layout_.trainable_count, layout_.frozen_count,
+                             layout_.fp32_trainable_count, layout_.fp32_frozen_count};
+  for (std::size_t i = 0; i < vectors_.size(); ++i) {
+    FlatVector& vector = vectors_[i];
+    vector.trainable = i % 2 == 0;
+    vector.format = i < 2 ? format : kept_in_fp32(format);
+    vector.count = counts[i];
+    vector.bytes = vector.count * weight_bytes(vector.format.precision);
     vector.region_offset = region_bytes_;
     region_bytes_ += round_up(vector.bytes, kPage);
   }
+}
+
+Precision Unit::compute_precision() const noexcept {
+  return layout_.trainable_count + layout_.frozen_count == 0 ? Precision::kFp32 : precision_;
 }
 
 bool Unit::is_training() const {
@@ -89,8 +105,12 @@ bool Unit::is_training() const {
 
 void Unit::adopt_parameters() {
   torch::NoGradGuard no_grad;
-  for (FlatVector& vector : vectors_) vector.storage = storage_without_bytes(vector.bytes);
-  sharded_storage_ = storage_without_bytes(std::max(trainable().bytes, frozen().bytes));
+  std::uint64_t most_bytes = 0;
+  for (FlatVector& vector : vectors_) {
+    vector.storage = storage_without_bytes(vector.bytes);
+    most_bytes = std::max(most_bytes, vector.bytes);
+  }
+  sharded_storage_ = storage_without_bytes(most_bytes);
   refuse_reads(sharded_storage_,
                "A parameter of unit '" + name() +
                    "' was read while the unit is sharded. Use it inside the unit's run(), or look "
@@ -100,18 +120,21 @@ void Unit::adopt_parameters() {
     adopt(i);
     if (layout_.parameters[i].trainable && layout_.parameters[i].count > 0) watch_gradient(i);
   }
-  if (format_.precision == Precision::kFp32) return;
-  for (const NamedTensor& buffer : buffers_) {
+  if (precision_ == Precision::kFp32) return;
+  for (std::size_t i = 0; i < buffers_.size(); ++i) {
+    const NamedTensor& buffer = buffers_[i];
     if (!buffer.tensor.is_floating_point()) continue;
-    torch::Tensor converted = buffer.tensor.to(scalar_type(format_.precision));
+    const Precision wanted = fp32_buffers_[i] ? Precision::kFp32 : compute_precision();
+    torch::Tensor converted = buffer.tensor.to(scalar_type(wanted));
     buffer.tensor.unsafeGetTensorImpl()->shallow_copy_from(converted.getIntrusivePtr());
   }
 }
 
 void Unit::adopt(std::size_t parameter) {
   const ParameterLayout& layout = layout_.parameters[parameter];
-  const torch::Tensor view = view_of(attached_ ? vector_of(parameter).storage : sharded_storage_,
-                                     scalar_type(format_.precision), layout.offset, layout.shape);
+  const torch::Tensor view =
+      view_of(storage_of(parameter), scalar_type(vector_of(parameter).format.precision),
+              layout.offset, layout.shape);
   // In place, so that every handle on the parameter sees it; set_data would refuse a change of
   // device (modules of models larger than memory are built on the meta device).
   parameters_[parameter].unsafeGetTensorImpl()->shallow_copy_from(view.getIntrusivePtr());
@@ -121,16 +144,15 @@ void Unit::adopt(std::size_t parameter) {
 void Unit::watch_gradient(std::size_t parameter) {
   const ParameterLayout& layout = layout_.parameters[parameter];
   const std::string full_name = layout_.full_name(layout);
-  const c10::Storage storage =
-      storage_without_bytes(layout.count * weight_bytes(format_.precision));
+  const Precision precision = vector_of(parameter).format.precision;
+  const c10::Storage storage = storage_without_bytes(layout.count * weight_bytes(precision));
   refuse_reads(storage,
                "The gradient of parameter '" + full_name +
                    "' was asked for at the parameter, but it lies with the engine, which also "
                    "clips (gradient_clipping in the config) and updates: read it with "
                    "Engine::visit_gradients, its norm with Engine::gradient_norms, and leave the "
                    "parameter out of other optimizers.");
-  gradient_stubs_[parameter] =
-      view_of(storage, scalar_type(format_.precision), /*offset=*/0, layout.shape);
+  gradient_stubs_[parameter] = view_of(storage, scalar_type(precision), /*offset=*/0, layout.shape);
   const torch::Tensor& tensor = parameters_[parameter];
   tensor.mutable_grad() = gradient_stubs_[parameter];
   tensor.register_hook([taking = taking_gradients_, full_name](const torch::Tensor& gradient) {
@@ -200,8 +222,7 @@ void Unit::abandon_parameters() {
 }
 
 const c10::Storage& Unit::storage_of(std::size_t parameter) const {
-  if (!attached_) return sharded_storage_;
-  return vectors_[layout_.parameters[parameter].trainable ? 0 : 1].storage;
+  return attached_ ? vector_of(parameter).storage : sharded_storage_;
 }
 
 bool Unit::is_in_place(std::size_t parameter) const {
@@ -211,7 +232,7 @@ bool Unit::is_in_place(std::size_t parameter) const {
              storage_of(parameter).unsafeGetStorageImpl() &&
          impl.storage_offset() == static_cast<std::int64_t>(layout.offset) &&
          impl.sizes() == at::IntArrayRef(layout.shape) && impl.is_contiguous() &&
-         parameters_[parameter].scalar_type() == scalar_type(format_.precision);
+         parameters_[parameter].scalar_type() == scalar_type(vector_of(parameter).format.precision);
 }
 
 void Unit::put_in_place(std::size_t parameter) {
@@ -289,11 +310,23 @@ bool Unit::shares_memory(const torch::Tensor& tensor) const {
   if (!tensor.defined() || !tensor.has_storage()) return false;
   const c10::StorageImpl* const storage =
       tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
-  return storage == vectors_[0].storage.unsafeGetStorageImpl() ||
-         storage == vectors_[1].storage.unsafeGetStorageImpl();
+  return std::any_of(vectors_.begin(), vectors_.end(), [&](const FlatVector& vector) {
+    return storage == vector.storage.unsafeGetStorageImpl();
+  });
 }
 
 bool Unit::is_next_entry_watched() { return std::has_single_bit(++entries_); }
+
+double Unit::gradient_sum_of_squares() const {
+  double sum = 0.0;
+  for (const FlatVector& vector : vectors_) sum += vector.gradient_sum_of_squares;
+  return sum;
+}
+
+bool Unit::gradient_finite() const {
+  return std::all_of(vectors_.begin(), vectors_.end(),
+                     [](const FlatVector& vector) { return vector.gradient_finite; });
+}
 
 void Unit::forget_gradients() {
   gradient_empty = true;

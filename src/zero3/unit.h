@@ -25,15 +25,28 @@ enum class Residency : std::uint8_t {
   kCached,  ///< on the device, not in use: valid until evicted or until a step changes the weights
 };
 
-/// One of a unit's two flat vectors. Its storage is what LibTorch sees: the parameters are views of
-/// it, it has bytes while the unit is on the device and none otherwise.
+/// One of a unit's flat vectors. Its storage is what LibTorch sees: the parameters are views of it,
+/// it has bytes while the unit is on the device and none otherwise.
 struct FlatVector {
-  std::uint64_t count = 0;          ///< elements, padding included
+  bool trainable = false;
+  StateFormat format;               ///< the run's, or fp32 in its place
+  std::uint64_t count = 0;          ///< elements, padding included; often 0
   std::uint64_t bytes = 0;          ///< in the weight's format
   std::uint64_t region_offset = 0;  ///< bytes, within the unit's device region
   optim_cpu::StateHome weight;
   c10::Storage storage;
+
+  // Of a trainable vector.
+  /// As the optimizer sees it; homes are filled in by the engine.
+  optim_cpu::ShardStates states;
+  /// Of the gradient home, as of the last reduce.
+  double gradient_sum_of_squares = 0.0;
+  bool gradient_finite = true;
+
+  [[nodiscard]] bool trains() const noexcept { return trainable && count > 0; }
 };
+
+using FlatVectors = std::array<FlatVector, 4>;
 
 /// A parameter with optimizer states. Empty ones have none.
 struct TrainableParameter {
@@ -49,16 +62,20 @@ class ParameterRecord;
 /// The parameters that are gathered and released together.
 class Unit {
  public:
-  /// Lays out what was taken of a module. The parameters' values stay as they are until
+  /// Lays out what was taken of a module; parameters and buffers whose full names match a pattern
+  /// of `fp32_patterns` are kept in fp32. The parameters' values stay as they are until
   /// `adopt_parameters`.
   Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
-       const StateFormat& format, Recompute recompute, std::vector<at::Generator> generators);
+       const StateFormat& format, const std::vector<std::string>& fp32_patterns,
+       Recompute recompute, std::vector<at::Generator> generators);
 
   [[nodiscard]] Engine::Impl& engine() const noexcept { return engine_; }
   [[nodiscard]] UnitId id() const noexcept { return id_; }
   [[nodiscard]] const std::string& name() const noexcept { return layout_.name; }
   [[nodiscard]] const UnitLayout& layout() const noexcept { return layout_; }
-  [[nodiscard]] const StateFormat& format() const noexcept { return format_; }
+  /// What its body computes in where nothing says otherwise: the run's precision, or fp32 when all
+  /// of its parameters are kept in that.
+  [[nodiscard]] Precision compute_precision() const noexcept;
   /// In the layout's order.
   [[nodiscard]] const std::vector<torch::Tensor>& parameters() const noexcept {
     return parameters_;
@@ -78,17 +95,20 @@ class Unit {
   }
   /// Whether a gradient of any of its parameters is wanted now: they can be frozen for a while.
   [[nodiscard]] bool is_training() const;
-  [[nodiscard]] FlatVector& trainable() noexcept { return vectors_[0]; }
-  [[nodiscard]] FlatVector& frozen() noexcept { return vectors_[1]; }
-  [[nodiscard]] std::array<FlatVector, 2>& vectors() noexcept { return vectors_; }
-  [[nodiscard]] const std::array<FlatVector, 2>& vectors() const noexcept { return vectors_; }
-  [[nodiscard]] FlatVector& vector_of(std::size_t parameter) {
-    return layout_.parameters[parameter].trainable ? trainable() : frozen();
+  /// Trainable and frozen in the run's format, then in fp32; those without elements too.
+  [[nodiscard]] FlatVectors& vectors() noexcept { return vectors_; }
+  [[nodiscard]] const FlatVectors& vectors() const noexcept { return vectors_; }
+  [[nodiscard]] const FlatVector& vector_of(const ParameterLayout& parameter) const {
+    return vectors_[(parameter.fp32 ? 2 : 0) + (parameter.trainable ? 0 : 1)];
+  }
+  [[nodiscard]] const FlatVector& vector_of(std::size_t parameter) const {
+    return vector_of(layout_.parameters[parameter]);
   }
 
   // ---- what LibTorch sees ----
   /// Makes every parameter a view of its flat vector, in the compute format, without bytes so far.
-  /// What the module's own tensors held is released. Floating buffers get the compute format.
+  /// What the module's own tensors held is released. Floating buffers get the compute format, or
+  /// fp32 where they are kept in that.
   void adopt_parameters();
   /// Gives the flat vectors their bytes and the parameters their vectors: they can be read.
   /// `region` as for to_unsharded.
@@ -151,14 +171,12 @@ class Unit {
   /// While with_unsharded runs: how the parameters were.
   ParameterRecord* visit = nullptr;
 
-  // ---- what the optimizer sees ----
-  /// Its view of the trainable vector; homes are filled in by the engine.
-  optim_cpu::ShardStates states;
-  /// Its gradient home holds nothing of this step yet.
+  // ---- what the optimizer sees (and the trainable vectors) ----
+  /// Its gradient homes hold nothing of this step yet.
   bool gradient_empty = true;
-  /// Of the gradient home, as of the last reduce.
-  double gradient_sum_of_squares = 0.0;
-  bool gradient_finite = true;
+  /// Of all its gradients, as of the last reduce.
+  [[nodiscard]] double gradient_sum_of_squares() const;
+  [[nodiscard]] bool gradient_finite() const;
   /// Nothing of the step under way counts any more.
   void forget_gradients();
 
@@ -186,14 +204,15 @@ class Unit {
 
   Engine::Impl& engine_;
   UnitId id_;
-  StateFormat format_;
+  Precision precision_;  // the run's
   Recompute recompute_;
   std::vector<at::Generator> generators_;
   UnitLayout layout_;
   std::vector<torch::Tensor> parameters_;
   std::vector<NamedTensor> buffers_;
+  std::vector<bool> fp32_buffers_;  // kept in fp32
   std::vector<TrainableParameter> trainables_;
-  std::array<FlatVector, 2> vectors_;
+  FlatVectors vectors_;
   /// The parameters' storage while the unit is sharded; refuses reads.
   c10::Storage sharded_storage_;
   bool attached_ = false;

@@ -422,12 +422,15 @@ bool wants_recomputation(const Unit& unit, Recompute asked) {
   return asked == Recompute::kConfig ? unit.engine().recompute() : asked == Recompute::kAlways;
 }
 
-/// Floating inputs in the compute format.
+/// Floating inputs in the compute format. A unit that is kept in fp32 gets what others made in 16
+/// bits as that.
 variable_list cast_inputs(const Unit& unit, variable_list inputs) {
-  const Precision precision = unit.format().precision;
-  if (precision == Precision::kFp32 || !unit.engine().casts_inputs()) return inputs;
+  if (!unit.engine().casts_inputs()) return inputs;
+  const Precision precision = unit.compute_precision();
   for (torch::Tensor& input : inputs) {
-    if (input.defined() && input.is_floating_point()) input = input.to(scalar_type(precision));
+    if (!input.defined() || !input.is_floating_point()) continue;
+    if (precision == Precision::kFp32 && input.element_size() != 2) continue;
+    input = input.to(scalar_type(precision));
   }
   return inputs;
 }

@@ -10,7 +10,11 @@ namespace strata::zero3 {
 
 namespace {
 
-std::uint64_t elements_of(Unit& unit) { return unit.trainable().count + unit.frozen().count; }
+std::uint64_t elements_of(const Unit& unit) {
+  std::uint64_t elements = 0;
+  for (const FlatVector& vector : unit.vectors()) elements += vector.count;
+  return elements;
+}
 
 }  // namespace
 

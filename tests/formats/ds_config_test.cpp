@@ -54,7 +54,7 @@ TEST(DsConfig, ReadsEverySectionWithAnEffect) {
       "sub_group_size": 1e6, "stage3_prefetch_bucket_size": 2e6, "stage3_max_live_parameters": 3e6},
     "aio": {"block_size": 262144, "queue_depth": 16, "intra_op_parallelism": 2},
     "strata": {"budget": {"host": "4GiB", "device": 1000000, "nvme": "60GiB"}, "io": "io_uring",
-               "no_decay": ["*.bias"], "recompute": false, "chunk_bytes": "2MiB",
+               "no_decay": ["*.bias"], "keep_fp32": ["ln_*"], "recompute": false, "chunk_bytes": "2MiB",
                "window_elements": 4096, "threads": 3}
   })");
   EXPECT_EQ(config.train_batch_size, 32);
@@ -90,8 +90,14 @@ TEST(DsConfig, ReadsEverySectionWithAnEffect) {
   EXPECT_EQ(config.strata.window_elements, 4096);
   EXPECT_EQ(config.strata.threads, 3);
   EXPECT_FALSE(config.strata.recompute);
+  EXPECT_THAT(config.strata.keep_fp32, ElementsAre("ln_*"));
+  EXPECT_THAT(config.fp32_patterns(), ElementsAre("ln_*"));
   EXPECT_THAT(config.nvme_directories(), ElementsAre("/a", "/b"));
   EXPECT_THAT(config.ignored_keys, IsEmpty());
+}
+
+TEST(DsConfig, NothingIsKeptInFp32BesideFp32) {
+  EXPECT_THAT(parse(R"({"strata": {"keep_fp32": ["*"]}})").fp32_patterns(), IsEmpty());
 }
 
 TEST(DsConfig, AdamIsAdamWUnlessTheFileOptsOut) {
@@ -415,7 +421,7 @@ TEST(DsConfigResolved, IsReadBackToTheSameConfiguration) {
             "warmup_min_ratio": 0.25}}, "gradient_clipping": 0})",
         R"({"fp16": {"enabled": true, "loss_scale": 128}, "aio": {"thread_count": 3}})",
         R"({"strata": {"budget": {"host": "1.5GiB", "nvme": 1}, "nvme": ["/a b", "/\"c\""],
-            "io": "threads", "no_decay": ["*"], "chunk_bytes": 8192, "threads": 2}})",
+            "io": "threads", "no_decay": ["*"], "keep_fp32": ["?"], "chunk_bytes": 8192, "threads": 2}})",
         R"({"zero_optimization": {"stage": 1, "cpu_offload": true, "sub_group_size": 0}})",
         R"({"fp16": {"enabled": true, "auto_cast": false}, "steps_per_print": Infinity
            })",

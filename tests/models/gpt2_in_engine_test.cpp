@@ -39,8 +39,8 @@ class Gpt2InEngine : public ::testing::TestWithParam<Case> {
   }
   ~Gpt2InEngine() override { fs::remove_all(root_); }
 
-  /// Everything on NVMe, activations recomputed, no clipping.
-  Engine make_engine() const {
+  /// Everything on NVMe, activations recomputed, no clipping. `keep_fp32` as JSON.
+  Engine make_engine(const std::string& keep_fp32 = "[]") const {
     const Precision precision = GetParam().precision;
     const std::string format = precision == Precision::kBf16   ? R"("bf16": {"enabled": true},)"
                                : precision == Precision::kFp16 ? R"("fp16": {"enabled": true},)"
@@ -50,7 +50,7 @@ class Gpt2InEngine : public ::testing::TestWithParam<Case> {
         "zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"},
                               "offload_optimizer": {"device": "nvme"}},
         "strata": {"nvme": [")" +
-                             root_.string() + R"("]}})";
+                             root_.string() + R"("], "keep_fp32": )" + keep_fp32 + "}}";
     return Engine(formats::DsConfig::from_text(text, "ds_config.json"));
   }
 
@@ -68,15 +68,18 @@ class Gpt2InEngine : public ::testing::TestWithParam<Case> {
 };
 
 TEST_P(Gpt2InEngine, HasTheUnitsThatWereLaidOutWithoutIt) {
-  Engine engine = make_engine();
+  Engine engine = make_engine(R"(["ln_*", "h.1.mlp.*"])");
   const Gpt2 model = in_engine(engine);
-  const std::vector<zero3::UnitLayout> expected = unit_layouts(config_);
+  const std::vector<zero3::UnitLayout> expected =
+      unit_layouts(config_, engine.config().fp32_patterns());
   const std::vector<zero3::UnitLayout>& units = engine.plan_input().units;
   ASSERT_EQ(units.size(), expected.size());
   for (std::size_t i = 0; i < units.size(); ++i) {
     EXPECT_EQ(units[i].name, expected[i].name);
     EXPECT_EQ(units[i].trainable_count, expected[i].trainable_count);
     EXPECT_EQ(units[i].frozen_count, expected[i].frozen_count);
+    EXPECT_EQ(units[i].fp32_trainable_count, expected[i].fp32_trainable_count);
+    EXPECT_EQ(units[i].fp32_trainable_count > 0, GetParam().precision != Precision::kFp32);
     ASSERT_EQ(units[i].parameters.size(), expected[i].parameters.size());
     for (std::size_t p = 0; p < units[i].parameters.size(); ++p) {
       EXPECT_EQ(units[i].parameters[p].name, expected[i].parameters[p].name);
@@ -124,9 +127,10 @@ TEST_P(Gpt2InEngine, HasTheGradientsThatItHasInMemory) {
 }
 
 TEST_P(Gpt2InEngine, IsSavedAsTheSameFiles) {
-  Engine engine = make_engine();
-  Gpt2 model = in_engine(engine), reference = in_memory();
+  Engine engine = make_engine(), keeping = make_engine(R"(["ln_*", "wpe.*"])");
+  Gpt2 model = in_engine(engine), kept = in_engine(keeping), reference = in_memory();
   save_pretrained(model, root_ / "engine");
+  save_pretrained(kept, root_ / "kept");
   save_pretrained(reference, root_ / "memory");
   for (const char* name : {"config.json", "model.safetensors"}) {
     const auto bytes_of = [&](const char* directory) {
@@ -135,7 +139,22 @@ TEST_P(Gpt2InEngine, IsSavedAsTheSameFiles) {
     };
     EXPECT_FALSE(bytes_of("memory").empty());
     EXPECT_TRUE(bytes_of("engine") == bytes_of("memory")) << name;
+    EXPECT_TRUE(bytes_of("kept") == bytes_of("memory")) << name;
   }
+}
+
+TEST_P(Gpt2InEngine, TrainsWithNormsInFp32) {
+  Engine engine = make_engine(R"(["ln_*"])");
+  Gpt2 model = in_engine(engine);
+  double first = 0.0, last = 0.0;
+  for (int step = 0; step < 8; ++step) {
+    const torch::Tensor loss = model.loss(tokens_, targets_);
+    engine.backward(loss);
+    engine.step();
+    last = loss.item<double>();
+    if (step == 0) first = last;
+  }
+  EXPECT_LT(last, first);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -62,6 +62,35 @@ std::uint64_t optimizer_bytes(const StateFormat& format) {
          state_bytes(format, StateKind::kV);
 }
 
+TEST(Plan, WhatIsKeptInFp32TakesTheBytesOfThat) {
+  for (const StateFormat& format : all_formats()) {
+    if (format.precision == Precision::kFp32) continue;
+    PlanInput input = gpt2_like();
+    input.format = format;
+    input.parameter_tier = Tier::kHost;
+    input.optimizer_tier = Tier::kHost;
+    const Plan before = make_plan(input);
+    constexpr std::uint64_t kCount = 8192;
+    input.units[3].add("norm", {kCount}, true, /*keep_fp32=*/true);
+    input.units[5].add("frozen_norm", {kCount}, false, /*keep_fp32=*/true);
+    const Plan plan = make_plan(input);
+    const StateFormat fp32 = kept_in_fp32(format);
+    EXPECT_EQ(plan.total.host - before.total.host,
+              kCount * (2 * 4 + optimizer_bytes(fp32) + /*gradient*/ 4));
+    EXPECT_EQ(plan.device_cache_bytes - before.device_cache_bytes, 2 * kCount * 4);
+    EXPECT_EQ(plan.bucket_bytes, 2 * before.bucket_bytes);  // pieces of fp32 gradients
+    EXPECT_EQ(plan.formats, (std::vector{format, fp32}));
+    EXPECT_THAT(describe(plan, input), HasSubstr("one that is kept in fp32: "));
+
+    input.parameter_tier = Tier::kNvme;
+    input.optimizer_tier = Tier::kNvme;
+    const std::uint64_t grid = make_plan(input).window_elements;
+    for (const StateFormat& each : plan.formats) {
+      EXPECT_EQ(grid % (input.chunk_bytes / smallest_state_bytes(each)), 0u);
+    }
+  }
+}
+
 TEST(Plan, EveryFormatTakesTheBytesOfItsStates) {
   for (const StateFormat& format : all_formats()) {
     PlanInput input = gpt2_like();

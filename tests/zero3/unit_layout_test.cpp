@@ -21,6 +21,25 @@ TEST(UnitLayout, AlignsEveryParameterAndSeparatesTheFrozen) {
   EXPECT_EQ(unit.full_name(unit.parameters[2]), "h.0.bias");
 }
 
+TEST(UnitLayout, WhatIsKeptInFp32LiesApart) {
+  UnitLayout unit;
+  unit.add("weight", {3, 5}, true);
+  unit.add("norm", {70}, true, /*keep_fp32=*/true);
+  unit.add("table", {7}, false, /*keep_fp32=*/true);
+  unit.add("bias", {5}, true);
+  unit.add("shift", {1}, true, /*keep_fp32=*/true);
+  EXPECT_EQ(unit.parameters[1].offset, 0u);
+  EXPECT_TRUE(unit.parameters[1].fp32);
+  EXPECT_EQ(unit.parameters[2].offset, 0u);
+  EXPECT_FALSE(unit.parameters[3].fp32);
+  EXPECT_EQ(unit.parameters[3].offset, 64u);
+  EXPECT_EQ(unit.parameters[4].offset, 128u);
+  EXPECT_EQ(unit.trainable_count, 128u);
+  EXPECT_EQ(unit.frozen_count, 0u);
+  EXPECT_EQ(unit.fp32_trainable_count, 192u);
+  EXPECT_EQ(unit.fp32_frozen_count, 64u);
+}
+
 TEST(UnitLayout, KeepsScalarsAndEmptyParameters) {
   UnitLayout unit;
   unit.add("scale", {}, true);

@@ -187,6 +187,7 @@ struct StatesConfig {
 ///       "nvme": ["/mnt/disk0/strata", "/mnt/disk1/strata"],
 ///       "io": "auto" | "io_uring" | "libaio" | "threads",
 ///       "no_decay": ["*.bias", "ln_*"],
+///       "keep_fp32": ["ln_*"],
 ///       "recompute": true,
 ///       "chunk_bytes": "1MiB",
 ///       "window_elements": 16777216,
@@ -201,6 +202,7 @@ struct StrataConfig {
   std::vector<std::string> nvme_directories;
   IoEngine io = IoEngine::kAuto;
   std::vector<std::string> no_decay;     ///< patterns, see DsConfig::decays
+  std::vector<std::string> keep_fp32;    ///< patterns, see DsConfig::fp32_patterns
   bool recompute = true;                 ///< recompute activations in backward
   std::uint64_t chunk_bytes = 1u << 20;  ///< of the shard store
   std::int64_t window_elements = 0;      ///< of the optimizer's window; 0: the plan decides
@@ -271,6 +273,10 @@ struct DsConfig {
   /// Whether weight decay applies to a parameter: no pattern of strata.no_decay matches its full
   /// name or what follows one of its dots. In a pattern, * stands for any characters, ? for one.
   [[nodiscard]] bool decays(std::string_view parameter_name) const;
+
+  /// Patterns, as those of strata.no_decay, of the parameters and floating buffers that are kept
+  /// and computed in fp32 in a run of 16 bits: strata.keep_fp32. Empty in fp32, where all are.
+  [[nodiscard]] std::vector<std::string> fp32_patterns() const;
 
   /// The configuration in effect as JSON that `from_text` reads back to the same values. Beside
   /// every count of elements stands "<key>_bytes" with what it comes to; these are for people and

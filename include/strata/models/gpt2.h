@@ -74,8 +74,10 @@ class Gpt2 {
 };
 
 /// The units that a `Gpt2` of this config has, in the order in which they are made: "transformer",
-/// then the blocks. Takes no memory for values; for plans before anything is built.
-[[nodiscard]] std::vector<zero3::UnitLayout> unit_layouts(const Gpt2Config& config);
+/// then the blocks. `fp32_patterns` are those of the engine's config (DsConfig::fp32_patterns).
+/// Takes no memory for values; for plans before anything is built.
+[[nodiscard]] std::vector<zero3::UnitLayout> unit_layouts(
+    const Gpt2Config& config, const std::vector<std::string>& fp32_patterns = {});
 
 /// Number of parameters; a tied weight counts once.
 [[nodiscard]] std::uint64_t parameter_count(const Gpt2Config& config);

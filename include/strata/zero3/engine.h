@@ -121,8 +121,9 @@ class Engine {
   /// Makes `module` a unit. Its parameters' values are moved to their home and their memory is
   /// released; while the unit is not in use a parameter has no data (LibTorch throws when it is
   /// read). A parameter that is registered twice counts once. Floating buffers get the compute
-  /// format, the others stay as they are. Parameters whose requires_grad is false are frozen for
-  /// good: no gradient, no optimizer state; others can be frozen for a while later on
+  /// format, the others stay as they are. In a run of 16 bits, parameters and floating buffers
+  /// whose full names match strata.keep_fp32 are fp32. Parameters whose requires_grad is false are
+  /// frozen for good: no gradient, no optimizer state; others can be frozen for a while later on
   /// (set_requires_grad). Units are best made in the order in which forward uses them.
   /// Throws, with the module as it was: UsageError after the first forward, for a parameter that
   /// belongs to another unit already (a tied weight belongs to one unit, whose `run` is called

@@ -51,6 +51,7 @@ struct Plan {
   TierBytes total;
   std::vector<PlanItem> items;
   std::vector<tiering::Tier> gradient_tier;  ///< of each unit: host, or nvme where host has no room
+  std::vector<StateFormat> formats;  ///< of the trainable vectors: the run's, and fp32 beside it
 
   std::uint64_t slot_bytes = 0;          ///< of a pinned staging buffer
   std::size_t fetch_slots = 0;           ///< weights on their way to the device
