@@ -32,7 +32,7 @@ int main(int count, char** arguments) {
     auto x = torch::randn({32, 64}), target = x.sin();
     auto y = x;
     for (auto& block : blocks) y = block(y);
-    auto loss = torch::mse_loss(y, target);
+    auto loss = torch::mse_loss(y.to(torch::kFloat32), target);  // y may be bf16 or fp16
     engine.backward(loss);
     engine.step();
     std::printf("step %d loss %.8f\n", step, loss.item<double>());

@@ -35,7 +35,8 @@ void check_magnitudes(const std::string& parameter, std::span<const float> value
     if (std::isfinite(values[i])) {
       message << ", which is beyond " << name_of(precision)
               << (precision == Precision::kFp16
-                      ? " (65504); train in bf16 or fp32, or keep this parameter in fp32"
+                      ? " (65504); train in bf16 or fp32, or keep this parameter in fp32 "
+                        "(strata.keep_fp32)"
                       : "; train in fp32");
     } else {
       message

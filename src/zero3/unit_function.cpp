@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <string_view>
 #include <utility>
 
 #include "strata/base/error.h"
@@ -14,6 +13,7 @@
 #include "zero3/inner_graph.h"
 #include "zero3/parameter_record.h"
 #include "zero3/unit.h"
+#include "zero3/unit_body.h"
 
 /// \file
 /// How LibTorch's autograd meets the engine. A unit runs inside one torch::autograd::Function:
@@ -106,63 +106,6 @@ variable_list detach_all(const variable_list& inputs) {
     detached.back().set_requires_grad(input.requires_grad());
   }
   return detached;
-}
-
-/// The parameters that a body has changed, which then hold nothing of use on the device.
-std::vector<std::size_t> changed_by_body(Unit& unit, const std::vector<std::uint32_t>& versions,
-                                         const std::vector<std::size_t>& hashes) {
-  std::vector<std::size_t> changed = unit.changed_since(versions);
-  if (!hashes.empty()) {
-    const std::vector<std::size_t> now = unit.hashes();
-    for (std::size_t i = 0; i < now.size(); ++i) {
-      if (now[i] != hashes[i]) changed.push_back(i);
-    }
-  }
-  for (const std::size_t i : changed) {
-    if (!unit.is_in_place(i)) unit.put_in_place(i);
-  }
-  unit.spoiled = unit.spoiled || !changed.empty();
-  return changed;
-}
-
-/// Runs the body once, with the parameters at hand. Throws UsageError when it changes one of them;
-/// `watched`: also past their version counters.
-variable_list run_body(Unit& unit, const EntryBody& body, const variable_list& inputs,
-                       bool watched = false) {
-  const NoAutocastCache no_cache;
-  const std::vector<std::uint32_t> versions = unit.versions();
-  const std::vector<std::size_t> hashes = watched ? unit.hashes() : std::vector<std::size_t>();
-  variable_list outputs;
-  try {
-    outputs = body(inputs);
-  } catch (const c10::Error& error) {
-    std::ignore = changed_by_body(unit, versions, hashes);
-    constexpr std::string_view kInPlace = "leaf Variable that requires grad";
-    if (std::string_view(error.what()).find(kInPlace) == std::string_view::npos) throw;
-    throw UsageError("the body of unit '" + unit.name() +
-                     "' changes one of its inputs or parameters in place; change a clone() of it, "
-                     "or use the operation that returns a new tensor (relu for relu_)");
-  } catch (...) {
-    std::ignore = changed_by_body(unit, versions, hashes);
-    throw;
-  }
-  const std::vector<std::size_t> changed = changed_by_body(unit, versions, hashes);
-  if (changed.empty()) return outputs;
-  const ParameterLayout& parameter = unit.layout().parameters[changed.front()];
-  throw UsageError("the body of unit '" + unit.name() + "' changes its parameter '" +
-                   unit.layout().full_name(parameter) +
-                   "' (an embedding with max_norm does that in forward), and the next step would "
-                   "not know of it; change parameters inside with_unsharded(), between steps");
-}
-
-/// Outputs for the world outside of the unit: what is a parameter, or a view of one, is copied, for
-/// its memory will be given to others.
-variable_list released(const Unit& unit, const variable_list& outputs) {
-  variable_list results;
-  for (const torch::Tensor& output : outputs) {
-    results.push_back(unit.shares_memory(output) ? output.clone() : output);
-  }
-  return results;
 }
 
 [[noreturn]] void refuse_changed_input(const Unit& unit, std::size_t input, const char* when) {
@@ -420,19 +363,6 @@ std::optional<variable_list> run_without_backward(Unit& unit, const EntryBody& b
 bool wants_recomputation(const Unit& unit, Recompute asked) {
   if (asked == Recompute::kConfig) asked = unit.recompute();
   return asked == Recompute::kConfig ? unit.engine().recompute() : asked == Recompute::kAlways;
-}
-
-/// Floating inputs in the compute format. A unit that is kept in fp32 gets what others made in 16
-/// bits as that.
-variable_list cast_inputs(const Unit& unit, variable_list inputs) {
-  if (!unit.engine().casts_inputs()) return inputs;
-  const Precision precision = unit.compute_precision();
-  for (torch::Tensor& input : inputs) {
-    if (!input.defined() || !input.is_floating_point()) continue;
-    if (precision == Precision::kFp32 && input.element_size() != 2) continue;
-    input = input.to(scalar_type(precision));
-  }
-  return inputs;
 }
 
 variable_list defined_ones(const variable_list& tensors) {
