@@ -62,7 +62,6 @@ fi
 # ---- train -----------------------------------------------------------------------------------
 
 rm -rf "$DEMO/output"
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}  # who waits leaves the core to disk and optimizer
 exec build/release/bin/strata finetune --preset gpt-lite --data "$data" \
   --config configs/demo.json --steps "$steps" --max-minutes 3.5 --seq-len 256 \
   --val-fraction 0.05 --eval-batches 5 --sample 120 \
