@@ -3,9 +3,9 @@
 #include <array>
 #include <string>
 
-#include "strata/formats/name_pattern.h"
 #include "formats/nearest_name.h"
 #include "formats/quote.h"
+#include "strata/formats/name_pattern.h"
 
 namespace strata::formats {
 namespace {
