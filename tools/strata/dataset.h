@@ -22,8 +22,8 @@ class Dataset {
  public:
   /// Opens --data and --val-data, or splits --data by --val-fraction: its last part is held out.
   /// Reads both files once, so that every token is known to be one of the vocabulary's.
-  /// Throws DataError for a part shorter than a sequence and the token after it, and for text beside
-  /// token ids; what TokenData throws; Interrupted.
+  /// Throws DataError for a part shorter than a sequence and the token after it, and for text
+  /// beside token ids; what TokenData throws; Interrupted.
   Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::int64_t seq_len,
           const Interruption& interruption);
 
