@@ -1,7 +1,6 @@
 #include <ATen/MemoryOverlap.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "strata/base/error.h"

@@ -1,7 +1,5 @@
 #include "zero3/parameter_record.h"
 
-#include <algorithm>
-
 namespace strata::zero3 {
 
 ParameterRecord::ParameterRecord(const Unit& unit)
@@ -13,14 +11,7 @@ ParameterRecord::ParameterRecord(const Unit& unit)
 }
 
 std::vector<std::size_t> ParameterRecord::changed() const {
-  std::vector<std::size_t> changed = unit_->changed_since(versions_);
-  const std::vector<std::size_t> hashes = unit_->hashes();
-  for (std::size_t i = 0; i < hashes.size(); ++i) {
-    if (hashes[i] != hashes_[i]) changed.push_back(i);
-  }
-  std::sort(changed.begin(), changed.end());
-  changed.erase(std::unique(changed.begin(), changed.end()), changed.end());
-  return changed;
+  return unit_->changed_since(versions_, hashes_);
 }
 
 void ParameterRecord::restore(std::size_t parameter) const {

@@ -283,10 +283,13 @@ std::vector<std::uint32_t> Unit::versions() const {
   return versions;
 }
 
-std::vector<std::size_t> Unit::changed_since(const std::vector<std::uint32_t>& versions) const {
+std::vector<std::size_t> Unit::changed_since(const std::vector<std::uint32_t>& versions,
+                                             const std::vector<std::size_t>& hashes) const {
+  const std::vector<std::size_t> now = hashes.empty() ? hashes : this->hashes();
   std::vector<std::size_t> changed;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    if (static_cast<std::uint32_t>(parameters_[i]._version()) != versions[i] || !is_in_place(i)) {
+    if (static_cast<std::uint32_t>(parameters_[i]._version()) != versions[i] || !is_in_place(i) ||
+        (!hashes.empty() && now[i] != hashes[i])) {
       changed.push_back(i);
     }
   }

@@ -124,10 +124,12 @@ class Unit {
   void check_parameters();
   /// The version counters of all parameters.
   [[nodiscard]] std::vector<std::uint32_t> versions() const;
-  /// The parameters, by index, that were written to in place or given other data since. Version
-  /// counters tell, which data(), accessors and pointers go past.
+  /// The parameters, by index in ascending order, that were written to in place or given other data
+  /// since. Version counters tell, which data(), accessors and pointers go past; hashes, where they
+  /// are given, tell of those too.
   [[nodiscard]] std::vector<std::size_t> changed_since(
-      const std::vector<std::uint32_t>& versions) const;
+      const std::vector<std::uint32_t>& versions,
+      const std::vector<std::size_t>& hashes = {}) const;
   /// A hash of every parameter's bytes, for where that must not happen unseen. The unit is
   /// attached.
   [[nodiscard]] std::vector<std::size_t> hashes() const;

@@ -17,13 +17,7 @@ namespace {
 /// The parameters that a body has changed, which then hold nothing of use on the device.
 std::vector<std::size_t> changed_by_body(Unit& unit, const std::vector<std::uint32_t>& versions,
                                          const std::vector<std::size_t>& hashes) {
-  std::vector<std::size_t> changed = unit.changed_since(versions);
-  if (!hashes.empty()) {
-    const std::vector<std::size_t> now = unit.hashes();
-    for (std::size_t i = 0; i < now.size(); ++i) {
-      if (now[i] != hashes[i]) changed.push_back(i);
-    }
-  }
+  std::vector<std::size_t> changed = unit.changed_since(versions, hashes);
   for (const std::size_t i : changed) {
     if (!unit.is_in_place(i)) unit.put_in_place(i);
   }
