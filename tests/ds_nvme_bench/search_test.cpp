@@ -324,6 +324,36 @@ TEST(Search, GoesOnWithTheSettingsOfARoundThatDidNotFail) {
   for (const Candidate& finalist : result.finalists) EXPECT_EQ(finalist.failure, "");
 }
 
+TEST(Search, MeasuresAgainForLongerWhatMovedNothingInItsTime) {
+  const SyntheticDisk disk = deep_queue();
+  nanoseconds used{0};
+  std::mt19937 random(1);
+  const Measure quiet = disk.measure(used, random);
+  const Measure held_up = [&](const Point& point, const Limits& limits) {
+    PointResult result = quiet(point, limits);
+    if (limits.runtime < std::chrono::milliseconds(200)) result.read.bytes = result.write.bytes = 0;
+    return result;
+  };
+  SearchOptions options;
+  options.budget = std::chrono::milliseconds(400);
+  const SearchResult result = search(space(), options, held_up, [&used] { return used; });
+  EXPECT_EQ(result.best.failure, "");
+  EXPECT_TRUE(std::isfinite(result.best.seconds));
+}
+
+TEST(Search, FailsWhenNothingIsMovedHoweverLongItWaits) {
+  const SyntheticDisk disk = deep_queue();
+  nanoseconds used{0};
+  std::mt19937 random(1);
+  const Measure quiet = disk.measure(used, random);
+  const Measure stuck = [&](const Point& point, const Limits& limits) {
+    PointResult result = quiet(point, limits);
+    if (point.workload == Workload::kWrite) result.write.bytes = 0;
+    return result;
+  };
+  EXPECT_THROW((void)search(space(), {}, stuck, [&used] { return used; }), IoError);
+}
+
 TEST(Search, TriesEveryEngineBeforeItsTimeIsUp) {
   SyntheticDisk disk = sandboxed();
   disk.engines[Engine::kIoUring].works = true;

@@ -27,6 +27,7 @@ constexpr double kUntilClimbed = 0.75;
 constexpr double kUntilFinal = 0.90;  // at the latest
 
 constexpr nanoseconds kShortest = std::chrono::milliseconds(60);  // run of a measurement
+constexpr nanoseconds kPatience = std::chrono::seconds(2);        // with one that moves nothing
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
 bool better(const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; }
@@ -304,6 +305,16 @@ class Searcher {
 
 }  // namespace
 
+namespace {
+
+/// Whether bytes went in every direction that the workload has.
+bool moved(const PointResult& result) {
+  return (!has_reads(result.point.workload) || result.read.bytes > 0) &&
+         (!has_writes(result.point.workload) || result.write.bytes > 0);
+}
+
+}  // namespace
+
 Candidate measure_setting(const Setting& setting, const Limits& limits, bool with_mix,
                           const Traffic& traffic, const Measure& measure,
                           std::vector<PointResult>& points) {
@@ -312,12 +323,17 @@ Candidate measure_setting(const Setting& setting, const Limits& limits, bool wit
   double cpu_seconds = 0;
   double gigabytes = 0;
   const auto run = [&](Workload workload) -> const PointResult& {
-    points.push_back(measure(setting.point(workload), limits));
-    const PointResult& result = points.back();
-    cpu_seconds += result.user_cpu_seconds + result.system_cpu_seconds;
-    gigabytes += static_cast<double>(result.read.bytes + result.write.bytes) / 1e9;
-    if (result.read.errors + result.write.errors > 0) candidate.failure = result.first_error;
-    return result;
+    Limits asked = limits;
+    while (true) {
+      points.push_back(measure(setting.point(workload), asked));
+      const PointResult& result = points.back();
+      cpu_seconds += result.user_cpu_seconds + result.system_cpu_seconds;
+      gigabytes += static_cast<double>(result.read.bytes + result.write.bytes) / 1e9;
+      const bool failed = result.read.errors + result.write.errors > 0;
+      if (failed) candidate.failure = result.first_error;
+      if (failed || moved(result) || asked.runtime >= kPatience) return result;
+      asked.runtime *= 4;
+    }
   };
   const auto fail = [&](const Error& error) { candidate.failure = error.what(); };
   try {

@@ -71,7 +71,9 @@ using ElapsedTime = std::function<std::chrono::nanoseconds()>;
                                   const OnRound& on_round = {});
 
 /// The setting measured as a search measures it: both directions alone and, if `with_mix`, side by
-/// side; every result is added to `points`.
+/// side; every result is added to `points`. A measurement in whose time nothing was moved (a busy
+/// machine, a disk that writes back its cache) is taken again for four times as long, up to
+/// seconds; after that it is a failure.
 [[nodiscard]] Candidate measure_setting(const Setting& setting, const Limits& limits, bool with_mix,
                                         const Traffic& traffic, const Measure& measure,
                                         std::vector<PointResult>& points);
