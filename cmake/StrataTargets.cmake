@@ -23,7 +23,7 @@ function(strata_target_options target)
     # g++ 12 with sanitizers takes std::regex and std::function for uninitialised.
     target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
     target_compile_options(${target} PUBLIC -fsanitize=${STRATA_SANITIZE} -fno-omit-frame-pointer
-                                            -fno-sanitize-recover=all -g)
+                                            -fno-sanitize-recover=all)
     target_link_options(${target} PUBLIC -fsanitize=${STRATA_SANITIZE})
   endif()
 endfunction()
