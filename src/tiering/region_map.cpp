@@ -1,25 +1,21 @@
-#include "strata/tiering/region_allocator.h"
+#include "strata/tiering/region_map.h"
 
 #include <algorithm>
 #include <iterator>
 #include <string>
+#include <vector>
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
 namespace strata::tiering {
 
-RegionAllocator::RegionAllocator(std::span<std::byte> memory) : memory_(memory) {
-  if (reinterpret_cast<std::uintptr_t>(memory.data()) % kAlignment != 0) {
-    throw UsageError("region allocator: its memory must start on a multiple of " +
-                     std::to_string(kAlignment));
-  }
-  const std::uint64_t whole = memory.size() / kAlignment * kAlignment;
-  if (whole > 0) free_.emplace(0, whole);
+RegionMap::RegionMap(std::uint64_t bytes) : capacity_(bytes / kAlignment * kAlignment) {
+  if (capacity_ > 0) free_.emplace(0, capacity_);
 }
 
-std::optional<std::span<std::byte>> RegionAllocator::try_take(std::uint64_t bytes) {
-  if (bytes > memory_.size()) return std::nullopt;  // also keeps the rounding from overflowing
+std::optional<Region> RegionMap::try_take(std::uint64_t bytes) {
+  if (bytes > capacity_) return std::nullopt;  // also keeps the rounding from overflowing
   const std::uint64_t needed = round_up(std::max<std::uint64_t>(bytes, 1), kAlignment);
   const auto fit = std::find_if(free_.begin(), free_.end(),
                                 [&](const auto& stretch) { return stretch.second >= needed; });
@@ -30,15 +26,13 @@ std::optional<std::span<std::byte>> RegionAllocator::try_take(std::uint64_t byte
   if (length > needed) free_.emplace(offset + needed, length - needed);
   taken_.emplace(offset, needed);
   used_ += needed;
-  return memory_.subspan(offset, needed);
+  return Region{offset, needed};
 }
 
-void RegionAllocator::give_back(std::span<std::byte> region) {
-  const auto taken =
-      taken_.find(static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(region.data()) -
-                                             reinterpret_cast<std::uintptr_t>(memory_.data())));
-  if (taken == taken_.end() || taken->second != region.size()) {
-    throw UsageError("region allocator: " + std::to_string(region.size()) +
+void RegionMap::give_back(Region region) {
+  const auto taken = taken_.find(region.offset);
+  if (taken == taken_.end() || taken->second != region.bytes) {
+    throw UsageError("region map: " + std::to_string(region.bytes) +
                      " bytes given back that were not taken as one region");
   }
   std::uint64_t offset = taken->first;
@@ -60,6 +54,21 @@ void RegionAllocator::give_back(std::span<std::byte> region) {
     free_.erase(after);
   }
   free_.emplace(offset, length);
+}
+
+bool RegionMap::would_fit_beside(std::span<const Region> kept, std::uint64_t bytes) const {
+  if (bytes > capacity_) return false;
+  const std::uint64_t needed = round_up(std::max<std::uint64_t>(bytes, 1), kAlignment);
+  std::vector<Region> sorted(kept.begin(), kept.end());
+  std::sort(sorted.begin(), sorted.end(),
+            [](const Region& a, const Region& b) { return a.offset < b.offset; });
+  sorted.push_back({capacity_, 0});
+  std::uint64_t begin = 0;
+  for (const Region& region : sorted) {
+    if (region.offset - begin >= needed) return true;
+    begin = region.offset + region.bytes;
+  }
+  return false;
 }
 
 }  // namespace strata::tiering

@@ -18,18 +18,16 @@
 #include "strata/tiering/budget.h"
 #include "strata/tiering/host_arena.h"
 #include "strata/tiering/pinned_slots.h"
-#include "strata/tiering/region_allocator.h"
 #include "strata/tiering/shard_store.h"
 #include "strata/zero3/engine.h"
 #include "strata/zero3/loss_scaler.h"
 #include "strata/zero3/lr_schedule.h"
 #include "zero3/gradient_coordinator.h"
 #include "zero3/initial_placement.h"
-#include "zero3/parameter_coordinator.h"
 #include "zero3/parameter_groups.h"
 #include "zero3/state_access.h"
 #include "zero3/unit.h"
-#include "zero3/weight_stream.h"
+#include "zero3/unit_mover.h"
 
 namespace strata {
 
@@ -64,7 +62,7 @@ struct Engine::Impl {
   void call_hook() const {
     if (before_each_unit_) before_each_unit_();
   }
-  [[nodiscard]] zero3::ParameterCoordinator& parameters() { return *parameters_; }
+  [[nodiscard]] zero3::UnitMover& mover() { return *mover_; }
   [[nodiscard]] bool recompute() const { return config_.strata.recompute; }
   /// Whether floating inputs get a unit's compute format.
   [[nodiscard]] bool casts_inputs() const {
@@ -113,9 +111,7 @@ struct Engine::Impl {
   std::optional<zero3::Plan> plan_;
   bool prepared_ = false;
   std::unique_ptr<tiering::PinnedSlots> fetch_slots_, gradient_slots_;
-  std::unique_ptr<tiering::RegionAllocator> regions_;
-  std::unique_ptr<zero3::WeightStream> stream_;
-  std::unique_ptr<zero3::ParameterCoordinator> parameters_;
+  std::unique_ptr<zero3::UnitMover> mover_;
   std::unique_ptr<zero3::GradientCoordinator> gradients_;
   std::unique_ptr<optim_cpu::WindowPipeline> pipeline_;
   std::unique_ptr<zero3::StateAccess> state_access_;
@@ -142,7 +138,8 @@ struct Engine::Impl {
   void take_memory();
   void check_room_for_micro_batch(const char* what) const;
   void refuse_in_use(const std::string& what) const;
-  void end_micro_batch();
+  /// `complete`: forward and backward came, so that the order of units says something.
+  void end_micro_batch(bool complete);
   void forget_failed_micro_batch();
   /// zero_grad, also while units are in use.
   void drop_step();

@@ -298,18 +298,21 @@ void Engine::Impl::take_memory() {
     set_gradient_homes(*units_[i], plan.gradient_tier[i]);
   }
   tiering::HostArena& host = *host_arena_;
+  std::span<std::byte> unsharded;
   if (plan.device_cache_bytes > 0) {
-    regions_ = std::make_unique<tiering::RegionAllocator>(
-        device_arena_->take(plan.device_cache_bytes, "unsharded units"));
+    unsharded = device_arena_->take(plan.device_cache_bytes, "unsharded units");
   }
   if (plan.fetch_slots > 0) {
     fetch_slots_ = std::make_unique<tiering::PinnedSlots>(host, plan.fetch_slots, plan.slot_bytes);
-    stream_ = std::make_unique<zero3::WeightStream>(*store_, *fetch_slots_, counters_);
   }
-  parameters_ = std::make_unique<zero3::ParameterCoordinator>(
-      zero3::ParameterCoordinator::Options{plan_input_.prefetch_elements}, units_, regions_.get(),
-      stream_.get(), counters_);
-  parameters_->set_last_micro_batch(config_.gradient_accumulation_steps == 1);
+  mover_ = std::make_unique<zero3::UnitMover>(
+      zero3::ScheduleOptions{.home = plan_input_.parameter_tier,
+                             .device_bytes = plan.device_cache_bytes,
+                             .fetches_into_regions = true,  // the device tier is host memory
+                             .staging_slots = static_cast<std::uint32_t>(plan.fetch_slots),
+                             .prefetch_elements = plan_input_.prefetch_elements},
+      units_, zero3::UnitMover::Places{unsharded, store_.get(), fetch_slots_.get()}, counters_);
+  mover_->expect_step(config_.gradient_accumulation_steps == 1);
   if (plan.gradient_slots > 0) {
     gradient_slots_ =
         std::make_unique<tiering::PinnedSlots>(host, plan.gradient_slots, plan.slot_bytes);

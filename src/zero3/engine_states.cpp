@@ -115,11 +115,11 @@ void load_state_dict(const UnitHandle& handle,
     }
   }
   const torch::NoGradGuard no_grad;
+  unit->weights_changed();
+  unit->engine().mover().change_weights(*unit);
   access.edit_masters(*unit, given,
                       [&](std::size_t i, torch::Tensor& value) { value.copy_(masters[i]); });
   for (const auto& [buffer, value] : buffers) buffer.copy_(value);
-  unit->weights_changed();
-  unit->engine().parameters().invalidate(*unit);
 }
 
 }  // namespace zero3
@@ -128,7 +128,7 @@ zero3::StateAccess& Engine::Impl::states_at_rest(const std::string& what) {
   prepare();
   refuse_in_use(what);
   refuse_inside_visitor(what);
-  parameters_->drop_fetches();
+  mover_->release_staging();
   if (gradients_) gradients_->settle();
   return *state_access_;
 }
@@ -146,7 +146,7 @@ void Engine::Impl::edit_masters(const ParameterInitializer& edit) {
   for (const auto& unit : units_) {
     zero3::StateAccess& access = states_at_rest("edit_masters()");
     unit->weights_changed();
-    parameters_->invalidate(*unit);
+    mover_->change_weights(*unit);
     access.edit_masters(*unit, zero3::all_parameters(*unit), [&](std::size_t i, auto& value) {
       edit(zero3::full_name(*unit, i), value);
       value = zero3::masters_for(*unit, i, value);
@@ -194,7 +194,7 @@ void Engine::Impl::take_over_changes(zero3::Unit& unit) {
     if (!unit.is_in_place(i)) unit.put_in_place(i);
     unit.visit->restore(i);  // what differs from it is new
   }
-  parameters_->drop_fetches();
+  mover_->release_staging();
   if (gradients_) gradients_->settle();
   const torch::NoGradGuard no_grad;
   for (const std::size_t i : changed) {
@@ -213,7 +213,7 @@ void Engine::Impl::take_back_changes(zero3::Unit& unit) {
   for (const std::size_t i : unit.visit->changed()) {
     if (!unit.is_in_place(i)) unit.put_in_place(i);
     unit.visit->restore(i);
-    unit.spoiled = true;
+    mover_->spoil(unit);
   }
 }
 

@@ -3,10 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 /// \file
-/// The recorded order of units, from which prefetch and eviction are decided. No LibTorch, no I/O.
+/// The recorded order of units, from which the schedule expects what comes next. No LibTorch, no
+/// I/O; a value that can be copied.
 
 namespace strata::zero3 {
 
@@ -24,38 +26,84 @@ struct Entry {
 /// Learns the cycle of entries that a micro-batch makes (forward through the units, backward
 /// through them) and says what comes next.
 ///
-/// The first cycle is recorded as it happens, up to `end_cycle`. Later ones are followed: an entry
-/// that the record does not have at this place is looked up further on, going round, and the
-/// position moves there; one that it does not have at all is inserted. So a different order is
-/// followed, never an error: it costs prefetches, not correctness.
+/// The first cycle is recorded as it happens. Later ones are followed: an entry is looked up from
+/// the place reached last, going round, among those that have not come yet; the place moves there.
+/// What was passed over can still come, and the record takes the newest order when a cycle ends. So
+/// a different order is never an error: it costs prefetches, not correctness.
+///
+/// Not every entry comes in every cycle (an expert, a layer that is dropped). Each has a counter of
+/// two bits, as a branch predictor has (J. E. Smith, "A Study of Branch Prediction Strategies",
+/// 1981, strategy 7): it goes up when the entry comes and down when a cycle ends without it, and
+/// the entry is expected from two on. The backward of a unit is expected when its forward came in
+/// the same cycle. An entry that stays away for `kForgottenAfter` cycles is forgotten.
+///
+/// A training step looks from the place that it reached; an evaluation has a place of its own,
+/// knows forward entries alone and changes nothing of the record.
 class OrderTrace {
  public:
-  /// Tells that `entry` happens now.
-  void enter(Entry entry);
+  static constexpr std::uint32_t kForgottenAfter = 64;
+  /// The next use of a unit that nothing is known of.
+  static constexpr std::uint64_t kNever = UINT64_MAX;
 
-  /// Tells that a micro-batch is over: the next entry is expected to be the cycle's first.
-  void end_cycle();
+  enum class View : std::uint8_t { kTraining, kEvaluating };
+
+  explicit OrderTrace(std::size_t units = 0) : pending_forwards_(units) {}
+
+  /// Tells that `entry` happens now. An evaluation's is ignored during the first cycle.
+  void enter(Entry entry, View view);
+
+  /// Tells that a micro-batch is over: the next entry is expected to be the cycle's first. One that
+  /// is not `complete` (it failed, or was skipped) says nothing of what did not come.
+  void end_cycle(bool complete);
 
   /// False during the first cycle, about which nothing can be said yet.
-  [[nodiscard]] bool recorded() const noexcept { return recorded_; }
+  [[nodiscard]] bool recorded() const noexcept { return !record_.empty(); }
+  /// Entries of the record.
+  [[nodiscard]] std::size_t size() const noexcept { return record_.size(); }
+  /// The place in the record that is reached: the index of the entry after the last one.
+  [[nodiscard]] std::uint64_t position(View view) const noexcept {
+    return view == View::kTraining ? position_ : evaluation_position_;
+  }
 
-  /// The units entered next (none while recording), nearest first, each named once, at most
-  /// `count`. `forward_only` leaves backward out (evaluation); `stop_at_end` ends with the recorded
-  /// cycle instead of going round (weights change before the next one).
-  [[nodiscard]] std::vector<UnitId> upcoming(std::size_t count, bool forward_only,
-                                             bool stop_at_end) const;
+  /// The unit that is expected at `place`, counted from the beginning of this cycle: places from
+  /// `size()` on are the next one's. Nullopt when nobody is expected there.
+  [[nodiscard]] std::optional<UnitId> expected_at(std::uint64_t place, View view) const;
 
-  /// Entries until `unit` is used again, going round; nullopt when the record does not hold it.
-  [[nodiscard]] std::optional<std::size_t> next_use(UnitId unit) const;
-
-  [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
-  /// Index of the entry expected next.
-  [[nodiscard]] std::size_t position() const noexcept { return position_; }
+  /// The place of the next expected use of `unit`, at `position()` or after it. An entry that is
+  /// recorded but not expected counts as a cycle later than it would come; kNever without any.
+  [[nodiscard]] std::uint64_t next_use(UnitId unit, View view) const;
 
  private:
-  std::vector<Entry> entries_;
-  std::size_t position_ = 0;
-  bool recorded_ = false;
+  static constexpr std::uint8_t kExpected = 2;  // from this count on
+  static constexpr std::uint8_t kSurest = 3;
+
+  struct Recorded {
+    Entry entry;
+    std::uint8_t count = kExpected;
+    std::uint32_t absences = 0;  // cycles in a row
+    std::uint64_t round = 0;     // in which it came last, as `round_`
+    std::uint64_t cycle = 0;     // in which it came last, as `cycle_`
+  };
+
+  [[nodiscard]] std::span<const std::uint32_t> places_of(Entry entry) const;
+  [[nodiscard]] std::optional<std::uint32_t> find(Entry entry) const;
+  [[nodiscard]] bool is_expected(const Recorded& recorded, bool in_this_cycle, View view) const;
+  void count_absences();
+  void take_newest_order();
+  void index_places();
+
+  std::vector<Recorded> record_;
+  std::vector<std::uint32_t> places_;        // of all entries, grouped by unit and pass
+  std::vector<std::uint32_t> places_begin_;  // of each group
+  std::vector<Recorded> unrecorded_;         // came in this cycle and are not in the record
+  /// What came in this cycle for the first time, in order: an index into the record, or behind its
+  /// end into `unrecorded_`.
+  std::vector<std::uint32_t> sequence_;
+  std::vector<std::uint32_t> pending_forwards_;  // of each unit in this cycle, less its backwards
+  std::uint64_t position_ = 0;
+  std::uint64_t evaluation_position_ = 0;
+  std::uint64_t round_ = 1;  // a cycle has several when its entries come again
+  std::uint64_t cycle_ = 1;
 };
 
 }  // namespace strata::zero3

@@ -111,7 +111,7 @@ void Engine::Impl::backward(const torch::Tensor& loss) {
     throw;
   }
   anchor_.mutable_grad().reset();
-  end_micro_batch();
+  end_micro_batch(/*complete=*/true);
 }
 
 void Engine::Impl::take_gradients(zero3::Unit& unit, torch::autograd::variable_list gradients) {
@@ -120,22 +120,22 @@ void Engine::Impl::take_gradients(zero3::Unit& unit, torch::autograd::variable_l
   gradients_->accumulate(unit, std::move(gradients));
 }
 
-void Engine::Impl::end_micro_batch() {
+void Engine::Impl::end_micro_batch(bool complete) {
   ++micro_steps_;
-  parameters_->end_cycle();
+  mover_->end_micro_batch(complete);
   // The next micro-batch is the step's last one if it completes the accumulation.
-  parameters_->set_last_micro_batch(micro_steps_ + 1 >= config_.gradient_accumulation_steps);
+  mover_->expect_step(micro_steps_ + 1 >= config_.gradient_accumulation_steps);
 }
 
 void Engine::Impl::skip_micro_batch() {
   prepare();
   check_room_for_micro_batch("skip_micro_batch()");
-  end_micro_batch();
+  end_micro_batch(/*complete=*/false);
 }
 
 void Engine::Impl::forget_failed_micro_batch() {
   anchor_.mutable_grad().reset();
-  parameters_->end_cycle();
+  mover_->end_micro_batch(/*complete=*/false);
   if (!took_gradients_) return;
   if (micro_steps_ > 0) {
     log_.warning("micro-batch " + std::to_string(micro_steps_ + 1) +
@@ -156,7 +156,7 @@ void Engine::Impl::drop_step() {
   if (gradients_) gradients_->settle();
   forget_gradients();
   micro_steps_ = 0;
-  if (parameters_) parameters_->set_last_micro_batch(config_.gradient_accumulation_steps == 1);
+  if (mover_) mover_->expect_step(config_.gradient_accumulation_steps == 1);
 }
 
 /// A backward that is not the engine's leaves a gradient at the anchor (unit_function.cpp).
@@ -175,7 +175,7 @@ void Engine::Impl::note_other_backward() {
 double Engine::Impl::base_lr() const { return lr_ ? *lr_ : schedule_.at(step_ + 1); }
 
 void Engine::Impl::refuse_in_use(const std::string& what) const {
-  const zero3::Unit* const unit = parameters_ ? parameters_->unit_in_use() : nullptr;
+  const zero3::Unit* const unit = mover_ ? mover_->unit_in_use() : nullptr;
   if (unit == nullptr) return;
   throw UsageError(what + " was called while unit '" + unit->name() +
                    "' is in use, inside its run() or with_unsharded(); call it afterwards");
@@ -189,7 +189,7 @@ StepReport Engine::Impl::step(bool now) {
   if (micro_steps_ < config_.gradient_accumulation_steps && !now) return report;
 
   micro_steps_ = 0;
-  parameters_->set_last_micro_batch(config_.gradient_accumulation_steps == 1);
+  mover_->expect_step(config_.gradient_accumulation_steps == 1);
   if (!gradients_) return report;
   gradients_->settle();
   if (!has_gradients()) return report;
@@ -198,7 +198,7 @@ StepReport Engine::Impl::step(bool now) {
   if (norm) update(report, *norm);
   forget_gradients();
   scaler_.update(report.overflow);
-  parameters_->prefetch_first();
+  mover_->begin_step();
   return report;
 }
 
@@ -220,11 +220,11 @@ void Engine::Impl::update(StepReport& report, double norm) {
       shards.push_back(vector.states);
     }
   }
-  parameters_->drop_fetches();
+  mover_->release_staging();
   for (const auto& unit : units_) {
     if (unit->gradient_empty) continue;
     unit->weights_changed();
-    parameters_->invalidate(*unit);
+    mover_->change_weights(*unit);
   }
   pipeline_->run(shards, groups.groups());
   for (const auto& unit : units_) {

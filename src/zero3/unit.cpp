@@ -175,10 +175,12 @@ void Unit::attach(std::span<std::byte> region) {
     parameters_[i].unsafeGetTensorImpl()->set_storage_keep_dtype(vector_of(i).storage);
   }
   attached_ = true;
+  region_ = region;
 }
 
 void Unit::detach() {
   attached_ = false;
+  region_ = {};
   for (const torch::Tensor& parameter : parameters_) {
     parameter.unsafeGetTensorImpl()->set_storage_keep_dtype(sharded_storage_);
   }
@@ -334,41 +336,6 @@ bool Unit::gradient_finite() const {
 void Unit::forget_gradients() {
   gradient_empty = true;
   for (TrainableParameter& parameter : trainables_) parameter.has_gradient = false;
-}
-
-void Unit::to_fetching() {
-  STRATA_CHECK(residency_ == Residency::kSharded, "unit " + name());
-  residency_ = Residency::kFetching;
-}
-
-void Unit::to_unsharded(std::span<std::byte> region, std::uint64_t tick) {
-  STRATA_CHECK(residency_ == Residency::kSharded || residency_ == Residency::kFetching,
-               "unit " + name());
-  residency_ = Residency::kUnsharded;
-  region_ = region;
-  pins_ = 1;
-  last_use_ = tick;
-}
-
-void Unit::pin(std::uint64_t tick) {
-  STRATA_CHECK(residency_ == Residency::kUnsharded || residency_ == Residency::kCached,
-               "unit " + name());
-  residency_ = Residency::kUnsharded;
-  ++pins_;
-  last_use_ = tick;
-}
-
-void Unit::unpin() {
-  STRATA_CHECK(residency_ == Residency::kUnsharded && pins_ > 0, "unit " + name());
-  if (--pins_ == 0) residency_ = Residency::kCached;
-}
-
-void Unit::to_sharded() {
-  STRATA_CHECK(residency_ == Residency::kCached || residency_ == Residency::kFetching,
-               "unit " + name());
-  residency_ = Residency::kSharded;
-  region_ = {};
-  spoiled = false;
 }
 
 }  // namespace strata::zero3

@@ -17,14 +17,6 @@
 
 namespace strata::zero3 {
 
-/// Where a unit's weights are, seen from the device. Transitions are Unit's `to_...` methods.
-enum class Residency : std::uint8_t {
-  kSharded,    ///< only at home
-  kFetching,   ///< at home, and scheduled or on the way to the device
-  kUnsharded,  ///< on the device, in use: its region must stay
-  kCached,  ///< on the device, not in use: valid until evicted or until a step changes the weights
-};
-
 /// One of a unit's flat vectors. Its storage is what LibTorch sees: the parameters are views of it,
 /// it has bytes while the unit is on the device and none otherwise.
 struct FlatVector {
@@ -111,11 +103,15 @@ class Unit {
   /// fp32 where they are kept in that.
   void adopt_parameters();
   /// Gives the flat vectors their bytes and the parameters their vectors: they can be read.
-  /// `region` as for to_unsharded.
+  /// `region` has region_bytes(), or is empty for a unit whose weights rest on the device.
   void attach(std::span<std::byte> region);
   /// The reverse: reading a parameter, or a tensor that shares its memory, is an error that names
   /// the unit.
   void detach();
+  [[nodiscard]] bool is_attached() const noexcept { return attached_; }
+  /// What it is attached to.
+  [[nodiscard]] std::span<std::byte> region() const noexcept { return region_; }
+  [[nodiscard]] std::uint64_t region_bytes() const noexcept { return region_bytes_; }
   /// The engine goes away: as detach, and says so.
   void abandon_parameters();
   /// Throws UsageError, after putting it right, when a parameter was given other data, another
@@ -182,22 +178,6 @@ class Unit {
   /// Nothing of the step under way counts any more.
   void forget_gradients();
 
-  // ---- residency ----
-  [[nodiscard]] Residency residency() const noexcept { return residency_; }
-  [[nodiscard]] std::span<std::byte> region() const noexcept { return region_; }
-  [[nodiscard]] std::uint64_t region_bytes() const noexcept { return region_bytes_; }
-  [[nodiscard]] std::uint64_t last_use() const noexcept { return last_use_; }
-  void to_fetching();
-  /// `region` empty: the weights rest on the device and need none.
-  void to_unsharded(std::span<std::byte> region, std::uint64_t tick);
-  /// One more use of a unit that is on the device.
-  void pin(std::uint64_t tick);
-  /// One use less; cached after the last.
-  void unpin();
-  void to_sharded();
-  /// The bytes on the device are not those at home: they are not kept after the last use.
-  bool spoiled = false;
-
  private:
   void adopt(std::size_t parameter);
   void refuse_stale_views();
@@ -225,11 +205,7 @@ class Unit {
   std::uint64_t weights_epoch_ = 0;
   int kept_graphs_ = 0;
   std::uint64_t region_bytes_ = 0;
-
-  Residency residency_ = Residency::kSharded;
   std::span<std::byte> region_;
-  int pins_ = 0;
-  std::uint64_t last_use_ = 0;
 };
 
 /// The scalar type of a weight.

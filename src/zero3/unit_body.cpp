@@ -21,7 +21,7 @@ std::vector<std::size_t> changed_by_body(Unit& unit, const std::vector<std::uint
   for (const std::size_t i : changed) {
     if (!unit.is_in_place(i)) unit.put_in_place(i);
   }
-  unit.spoiled = unit.spoiled || !changed.empty();
+  if (!changed.empty()) unit.engine().mover().spoil(unit);
   return changed;
 }
 

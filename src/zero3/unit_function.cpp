@@ -30,11 +30,11 @@ namespace {
 /// A unit in use, for the length of a scope.
 class UnshardedScope {
  public:
-  UnshardedScope(Unit& unit, Pass pass, bool evaluating) : unit_(unit) {
+  UnshardedScope(Unit& unit, Pass pass, UnitMover::View view) : unit_(unit) {
     unit.check_parameters();
-    unit.engine().parameters().unshard(unit, pass, evaluating);
+    unit.engine().mover().enter(unit, pass, view);
   }
-  ~UnshardedScope() { unit_.engine().parameters().reshard(unit_); }
+  ~UnshardedScope() { unit_.engine().mover().leave(unit_); }
   UnshardedScope(const UnshardedScope&) = delete;
   UnshardedScope& operator=(const UnshardedScope&) = delete;
 
@@ -157,7 +157,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                                const torch::Tensor& /*anchor*/, at::TensorList /*inputs*/,
                                const c10::intrusive_ptr<EntryState>& state) {
     Unit& unit = *unit_of(state->unit);
-    const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/false);
+    const UnshardedScope scope(unit, Pass::kForward, UnitMover::View::kTraining);
     state->weights_epoch = unit.weights_epoch();
     const bool watched = unit.is_next_entry_watched() || unit.keeps_tensors;
     variable_list outputs, leaves;
@@ -211,7 +211,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     std::vector<std::size_t> wanted = wanted_inputs(*context, *state);
     InnerGradients gradients;
     if (counts || !wanted.empty()) {
-      const UnshardedScope scope(unit, Pass::kBackward, /*evaluating=*/false);
+      const UnshardedScope scope(unit, Pass::kBackward, UnitMover::View::kTraining);
       gradients = state->recompute
                       ? recompute(unit, *state, output_gradients, wanted, counts)
                       : inner_gradients(unit, *state, output_gradients, wanted, counts);
@@ -348,7 +348,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
 /// Nullopt when it turns out that units inside of it train; all is then as before.
 std::optional<variable_list> run_without_backward(Unit& unit, const EntryBody& body,
                                                   const variable_list& inputs) {
-  const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/false);
+  const UnshardedScope scope(unit, Pass::kForward, UnitMover::View::kTraining);
   const BodySurroundings surroundings(unit);
   variable_list outputs = released(unit, run_body(unit, body, inputs));
   const bool trains = std::any_of(outputs.begin(), outputs.end(), [](const torch::Tensor& output) {
@@ -384,7 +384,7 @@ variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inpu
   if (unit.visit != nullptr) engine.take_over_changes(unit);
   inputs = cast_inputs(unit, std::move(inputs));
   if (!torch::GradMode::is_enabled()) {
-    const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/true);
+    const UnshardedScope scope(unit, Pass::kForward, UnitMover::View::kEvaluating);
     return released(unit, run_body(unit, body, inputs));
   }
   const bool inputs_need_gradients = std::any_of(
@@ -418,7 +418,7 @@ void with_unsharded(const UnitHandle& handle, const std::function<void()>& visit
   engine.refuse_inside_visitor("with_unsharded()");
   const torch::NoGradGuard no_grad;
   if (unit.visit != nullptr) engine.take_over_changes(unit);
-  const UnshardedScope scope(unit, Pass::kForward, /*evaluating=*/true);
+  const UnshardedScope scope(unit, Pass::kForward, UnitMover::View::kEvaluating);
   const VisitScope record(unit);
   try {
     visit();

@@ -1,9 +1,8 @@
-#include "strata/tiering/region_allocator.h"
+#include "strata/tiering/region_map.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <memory>
 #include <random>
 #include <vector>
 
@@ -13,18 +12,9 @@
 namespace strata::tiering {
 namespace {
 
-constexpr std::uint64_t kPage = RegionAllocator::kAlignment;
+constexpr std::uint64_t kPage = RegionMap::kAlignment;
 
-/// Page-aligned memory that nobody writes to: the allocator keeps its books elsewhere.
-class RegionAllocatorTest : public testing::Test {
- protected:
-  static constexpr std::uint64_t kPages = 64;
-  struct alignas(kPage) Page {
-    std::byte bytes[kPage];
-  };
-  std::unique_ptr<Page[]> pages_ = std::make_unique<Page[]>(kPages);
-  std::span<std::byte> memory_{pages_[0].bytes, kPages* kPage};
-};
+constexpr std::uint64_t kPages = 64;
 
 /// First fit over an array of pages, by looking at every page.
 class PageMap {
@@ -53,57 +43,65 @@ class PageMap {
   std::vector<bool> taken_;
 };
 
-TEST_F(RegionAllocatorTest, AgreesWithAMapOfPagesOverRandomCalls) {
+TEST(RegionMap, AgreesWithAMapOfPagesOverRandomCalls) {
   for (unsigned seed = 0; seed < 20; ++seed) {
-    RegionAllocator allocator(memory_);
+    RegionMap map(kPages * kPage);
     PageMap model(kPages);
-    std::vector<std::span<std::byte>> regions;
+    std::vector<Region> regions;
     std::mt19937 random(seed);
     for (int i = 0; i < 2000; ++i) {
       if (random() % 2 == 0 || regions.empty()) {
         const std::uint64_t bytes = 1 + random() % (12 * kPage);
-        const auto region = allocator.try_take(bytes);
+        const auto region = map.try_take(bytes);
         const auto start = model.take(ceil_div(bytes, kPage));
         ASSERT_EQ(region.has_value(), start.has_value()) << "seed " << seed << ", call " << i;
         if (!region) continue;
-        ASSERT_EQ(region->data(), memory_.data() + *start * kPage);
-        ASSERT_EQ(region->size(), round_up(bytes, kPage));
+        ASSERT_EQ(region->offset, *start * kPage);
+        ASSERT_EQ(region->bytes, round_up(bytes, kPage));
         regions.push_back(*region);
       } else {
         std::swap(regions[random() % regions.size()], regions.back());
         const auto region = regions.back();
         regions.pop_back();
-        allocator.give_back(region);
-        model.set(static_cast<std::size_t>(region.data() - memory_.data()) / kPage,
-                  region.size() / kPage, false);
+        map.give_back(region);
+        model.set(region.offset / kPage, region.bytes / kPage, false);
       }
-      ASSERT_EQ(allocator.used(), model.used() * kPage);
+      ASSERT_EQ(map.used(), model.used() * kPage);
     }
   }
 }
 
-TEST_F(RegionAllocatorTest, JoinsNeighboursSoThatTheWholeFitsAgain) {
-  RegionAllocator allocator(memory_);
-  std::vector<std::span<std::byte>> regions;
-  while (const auto region = allocator.try_take(kPage)) regions.push_back(*region);
+TEST(RegionMap, JoinsNeighboursSoThatTheWholeFitsAgain) {
+  RegionMap map(kPages * kPage);
+  std::vector<Region> regions;
+  while (const auto region = map.try_take(kPage)) regions.push_back(*region);
   EXPECT_EQ(regions.size(), kPages);
-  for (std::size_t i = 0; i < regions.size(); i += 2) allocator.give_back(regions[i]);
-  EXPECT_FALSE(allocator.try_take(2 * kPage));
-  for (std::size_t i = 1; i < regions.size(); i += 2) allocator.give_back(regions[i]);
-  EXPECT_EQ(allocator.used(), 0u);
-  EXPECT_TRUE(allocator.try_take(allocator.capacity()));
+  for (std::size_t i = 0; i < regions.size(); i += 2) map.give_back(regions[i]);
+  EXPECT_FALSE(map.try_take(2 * kPage));
+  for (std::size_t i = 1; i < regions.size(); i += 2) map.give_back(regions[i]);
+  EXPECT_EQ(map.used(), 0u);
+  EXPECT_TRUE(map.try_take(map.capacity()));
 }
 
-TEST_F(RegionAllocatorTest, RefusesWhatItDidNotHandOut) {
-  RegionAllocator allocator(memory_);
-  const auto region = allocator.try_take(3 * kPage);
+TEST(RegionMap, SaysWhetherARegionWouldFitBesideWhatIsKept) {
+  RegionMap map(10 * kPage);
+  const Region low{kPage, 2 * kPage};
+  const Region high{7 * kPage, kPage};  // free stretches of 1, 4 and 2 pages
+  EXPECT_TRUE(map.would_fit_beside(std::vector<Region>{high, low}, 4 * kPage));
+  EXPECT_FALSE(map.would_fit_beside(std::vector<Region>{high, low}, 4 * kPage + 1));
+  EXPECT_TRUE(map.would_fit_beside({}, 10 * kPage));
+  EXPECT_FALSE(map.would_fit_beside({}, UINT64_MAX));
+}
+
+TEST(RegionMap, RefusesWhatItDidNotHandOut) {
+  RegionMap map(kPages * kPage);
+  const auto region = map.try_take(3 * kPage);
   ASSERT_TRUE(region);
-  EXPECT_THROW(allocator.give_back(region->first(kPage)), UsageError);
-  EXPECT_THROW(allocator.give_back(region->subspan(kPage)), UsageError);
-  allocator.give_back(*region);
-  EXPECT_THROW(allocator.give_back(*region), UsageError);
-  EXPECT_FALSE(allocator.try_take(memory_.size() + 1));
-  EXPECT_THROW(RegionAllocator(memory_.subspan(1)), UsageError);
+  EXPECT_THROW(map.give_back({region->offset, kPage}), UsageError);
+  EXPECT_THROW(map.give_back({region->offset + kPage, 2 * kPage}), UsageError);
+  map.give_back(*region);
+  EXPECT_THROW(map.give_back(*region), UsageError);
+  EXPECT_FALSE(map.try_take(kPages * kPage + 1));
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -8,27 +7,38 @@
 
 namespace strata::tiering {
 
-/// Hands out regions of one fixed stretch of memory, first fit, joining neighbours when they come
-/// back. The device tier keeps unsharded units in it. Its bookkeeping is small; the memory is the
-/// caller's and must outlive it. Regions are named by their span; a region is given back whole.
-/// Thread: one thread.
-class RegionAllocator {
+/// A stretch of some memory, in bytes from its start.
+struct Region {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+  bool operator==(const Region&) const = default;
+};
+
+/// The books of one stretch of memory of which regions are taken and given back whole: first fit,
+/// neighbours are joined when they come back. It touches no memory, and it is a value: a copy is a
+/// "what if". The device tier keeps unsharded units by it. Thread: one thread.
+class RegionMap {
  public:
+  /// Regions begin and end on multiples of this.
   static constexpr std::uint64_t kAlignment = 4096;
 
-  explicit RegionAllocator(std::span<std::byte> memory);
+  /// What `bytes` exceeds of a multiple of kAlignment is not handed out.
+  explicit RegionMap(std::uint64_t bytes = 0);
 
   /// A region of `bytes` rounded up to kAlignment, or nullopt: no free stretch is long enough now.
-  [[nodiscard]] std::optional<std::span<std::byte>> try_take(std::uint64_t bytes);
+  [[nodiscard]] std::optional<Region> try_take(std::uint64_t bytes);
 
   /// Gives back a region that `try_take` returned. Throws UsageError for anything else.
-  void give_back(std::span<std::byte> region);
+  void give_back(Region region);
 
-  [[nodiscard]] std::uint64_t capacity() const noexcept { return memory_.size(); }
+  /// Whether `try_take(bytes)` would succeed if all regions but `kept` were given back.
+  [[nodiscard]] bool would_fit_beside(std::span<const Region> kept, std::uint64_t bytes) const;
+
+  [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
   [[nodiscard]] std::uint64_t used() const noexcept { return used_; }
 
  private:
-  std::span<std::byte> memory_;
+  std::uint64_t capacity_ = 0;
   std::map<std::uint64_t, std::uint64_t> free_;   // offset -> bytes
   std::map<std::uint64_t, std::uint64_t> taken_;  // offset -> bytes
   std::uint64_t used_ = 0;

@@ -1,0 +1,269 @@
+#include "zero3/schedule.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+
+namespace strata::zero3 {
+
+namespace {
+
+// Entries that one decision looks at for prefetching: the next decision goes on from there.
+constexpr int kLookedAt = 64;
+// Slots that a unit gets at least when it has to come through them now: one arrives while the
+// other is copied.
+constexpr std::uint32_t kSlotsToUnshard = 2;
+
+}  // namespace
+
+Schedule::Schedule(const ScheduleOptions& options, std::vector<ScheduledUnit> units)
+    : options_(options),
+      units_(std::move(units)),
+      states_(units_.size()),
+      trace_(units_.size()),
+      regions_(options.device_bytes),
+      evictable_key_(units_.size()),
+      free_slots_(options.staging_slots) {}
+
+// ---- events ----------------------------------------------------------------------------------
+
+std::span<const Action> Schedule::enter(UnitId unit, Pass pass, View view) {
+  actions_.clear();
+  UnitResidency& state = states_[unit];
+  const bool is_readable = meaning_of(state.residency).is_readable;
+  if (!is_readable) make_room(unit, view);  // throws, if anything does, before anything changes
+  trace_.enter({unit, pass}, view);
+  if (is_readable) {
+    if (state.residency == Residency::kCached) forget(unit);
+  } else {
+    if (state.residency == Residency::kFetching) stop_fetching(unit);
+    actions_.push_back({Action::Kind::kUnshard, unit, state.region});
+  }
+  state.residency = Residency::kUnsharded;
+  state.last_use = ++tick_;
+  if (++state.uses == 1) in_use_.push_back(unit);
+  prefetch(view);
+  return actions_;
+}
+
+std::span<const Action> Schedule::leave(UnitId unit) {
+  actions_.clear();
+  UnitResidency& state = states_[unit];
+  STRATA_CHECK(state.residency == Residency::kUnsharded && state.uses > 0,
+               "unit '" + units_[unit].name + "' was left without having been entered");
+  if (--state.uses > 0) return {};
+  std::erase(in_use_, unit);
+  state.residency = Residency::kCached;
+  remember(unit, ahead_view_);
+  if (state.spoiled) evict(unit);
+  return actions_;
+}
+
+void Schedule::fail(UnitId unit) {
+  states_[unit].spoiled = true;
+  while (states_[unit].uses > 0) leave(unit);
+  actions_.clear();
+}
+
+std::span<const Action> Schedule::change_weights(UnitId unit) {
+  actions_.clear();
+  UnitResidency& state = states_[unit];
+  if (state.residency == Residency::kUnsharded) {
+    state.spoiled = true;
+  } else if (state.residency != Residency::kSharded) {
+    evict(unit);
+  }
+  return actions_;
+}
+
+void Schedule::spoil(UnitId unit) { states_[unit].spoiled = true; }
+
+std::span<const Action> Schedule::release_staging() {
+  actions_.clear();
+  while (!staged_.empty()) evict(staged_.back());
+  return actions_;
+}
+
+std::span<const Action> Schedule::begin_step() {
+  actions_.clear();
+  prefetch(View::kTraining);
+  return actions_;
+}
+
+std::optional<UnitId> Schedule::unit_in_use() const {
+  if (in_use_.empty()) return std::nullopt;
+  return in_use_.back();
+}
+
+// ---- ahead of use ----------------------------------------------------------------------------
+
+void Schedule::prefetch(View view) {
+  if (options_.home != tiering::Tier::kNvme || !trace_.recorded()) return;
+  fill_slots();
+  const std::uint64_t position = trace_.position(view);
+  const bool looks_anew = view != ahead_view_ || position < looked_from_;
+  ahead_ = looks_anew ? position : std::max(ahead_, position);
+  ahead_view_ = view;
+  looked_from_ = position;
+  const std::uint64_t end =
+      view == View::kTraining && step_follows_ ? trace_.size() : position + trace_.size();
+  for (int looked = 0; looked < kLookedAt && ahead_ < end; ++looked) {
+    if (fetching_elements_ >= options_.prefetch_elements) return;
+    const std::optional<UnitId> unit = trace_.expected_at(ahead_, view);
+    if (unit && states_[*unit].residency == Residency::kSharded && units_[*unit].pieces > 0) {
+      if (!start_fetch(*unit, ahead_, view)) return;
+    }
+    ++ahead_;
+  }
+}
+
+/// False when there is no place for it now.
+bool Schedule::start_fetch(UnitId unit, std::uint64_t needed_at, View view) {
+  UnitResidency& state = states_[unit];
+  if (options_.fetches_into_regions && take_region(unit, needed_at, view)) {
+    state.residency = Residency::kFetching;
+    fetching_elements_ += units_[unit].elements;
+    remember(unit, view);
+    actions_.push_back({Action::Kind::kFetch, unit, state.region, units_[unit].pieces});
+    return true;
+  }
+  if (free_slots_ == 0) return false;
+  stage(unit);
+  return true;
+}
+
+void Schedule::stage(UnitId unit) {
+  states_[unit].residency = Residency::kFetching;
+  fetching_elements_ += units_[unit].elements;
+  staged_.push_back(unit);
+  fill_slots();
+}
+
+/// Starts as many pieces of what is staged as there are free slots, the first unit's first.
+void Schedule::fill_slots() {
+  for (const UnitId unit : staged_) {
+    if (free_slots_ == 0) return;
+    UnitResidency& state = states_[unit];
+    const std::uint32_t pieces = std::min(free_slots_, units_[unit].pieces - state.slots);
+    if (pieces == 0) continue;
+    state.slots += pieces;
+    free_slots_ -= pieces;
+    actions_.push_back({Action::Kind::kFetch, unit, std::nullopt, pieces});
+  }
+}
+
+/// Gives up the fetch of another unit: of those that hold slots, the one that is needed last.
+void Schedule::free_a_slot(UnitId for_unit, View view) {
+  std::optional<UnitId> last;
+  std::uint64_t last_use = 0;
+  for (const UnitId unit : staged_) {
+    const std::uint64_t next_use = trace_.next_use(unit, view);
+    if (unit == for_unit || states_[unit].slots == 0 || next_use < last_use) continue;
+    last = unit;
+    last_use = next_use;
+  }
+  STRATA_CHECK(last.has_value(), "no staging slot for unit '" + units_[for_unit].name + "'");
+  evict(*last);
+}
+
+// ---- room on the device ----------------------------------------------------------------------
+
+/// Gives a unit that is to be unsharded its region, and slots to come through.
+void Schedule::make_room(UnitId unit, View view) {
+  UnitResidency& state = states_[unit];
+  if (options_.home == tiering::Tier::kDevice) return;
+  if (!state.region) {
+    std::vector<tiering::Region> kept;
+    for (const UnitId used : in_use_) {
+      if (states_[used].region) kept.push_back(*states_[used].region);
+    }
+    const std::uint64_t bytes = units_[unit].region_bytes;
+    if (!regions_.would_fit_beside(kept, bytes)) {
+      throw BudgetError("unit '" + units_[unit].name + "' needs " + format_bytes(bytes) +
+                        " of the device tier, whose " + format_bytes(regions_.capacity()) +
+                        " for unsharded units are taken by units in use; units that run inside "
+                        "one another need a larger device budget");
+    }
+    const bool taken = take_region(unit, std::nullopt, view);
+    STRATA_CHECK(taken, "no room for unit '" + units_[unit].name + "' after all evictions");
+  }
+  if (options_.home != tiering::Tier::kNvme || options_.fetches_into_regions) return;
+  const std::uint32_t needed =
+      std::min({units_[unit].pieces, kSlotsToUnshard, options_.staging_slots});
+  while (free_slots_ + state.slots < needed) free_a_slot(unit, view);
+}
+
+/// Evicts, the farthest use first, until there is a region; only what is used later than
+/// `needed_at`, where that is given. False when that is not enough.
+bool Schedule::take_region(UnitId unit, std::optional<std::uint64_t> needed_at, View view) {
+  while (true) {
+    states_[unit].region = regions_.try_take(units_[unit].region_bytes);
+    if (states_[unit].region) return true;
+    const auto victim = farthest(view);
+    if (victim == evictable_.end() || (needed_at && victim->next_use <= *needed_at)) {
+      return false;
+    }
+    evict(victim->unit);
+  }
+}
+
+/// The evictable unit that is used last. What the set knows of next uses is brought up to date only
+/// where it matters: at the end, where a use may be nearer than it was, and at the beginning, where
+/// one may have been passed.
+std::set<Schedule::Evictable>::iterator Schedule::farthest(View view) {
+  const auto refresh = [&](UnitId unit) {
+    forget(unit);
+    remember(unit, view);
+  };
+  while (!evictable_.empty() && evictable_.begin()->next_use < trace_.position(view)) {
+    refresh(evictable_.begin()->unit);
+  }
+  while (!evictable_.empty()) {
+    const auto last = std::prev(evictable_.end());
+    if (trace_.next_use(last->unit, view) == last->next_use) return last;
+    refresh(last->unit);
+  }
+  return evictable_.end();
+}
+
+void Schedule::remember(UnitId unit, View view) {
+  if (!states_[unit].region) return;
+  evictable_key_[unit] = trace_.next_use(unit, view);
+  evictable_.insert({evictable_key_[unit], states_[unit].last_use, unit});
+}
+
+void Schedule::forget(UnitId unit) {
+  evictable_.erase({evictable_key_[unit], states_[unit].last_use, unit});
+}
+
+/// The unit is not being fetched ahead any more: it is used now, or dropped.
+void Schedule::stop_fetching(UnitId unit) {
+  UnitResidency& state = states_[unit];
+  fetching_elements_ -= units_[unit].elements;
+  free_slots_ += std::exchange(state.slots, 0);
+  if (std::erase(staged_, unit) == 0) forget(unit);
+}
+
+void Schedule::evict(UnitId unit) {
+  UnitResidency& state = states_[unit];
+  if (state.residency == Residency::kFetching) {
+    stop_fetching(unit);
+    actions_.push_back({Action::Kind::kDrop, unit});
+  } else {
+    forget(unit);
+    actions_.push_back({Action::Kind::kEvict, unit});
+  }
+  if (state.region) regions_.give_back(*state.region);
+  state = {.last_use = state.last_use};
+  look_again_at(unit);
+}
+
+/// Lets prefetching come back to a unit that it believed to be there.
+void Schedule::look_again_at(UnitId unit) {
+  const std::uint64_t place = trace_.next_use(unit, ahead_view_);
+  ahead_ = std::max(std::min(ahead_, place), trace_.position(ahead_view_));
+}
+
+}  // namespace strata::zero3

@@ -1,0 +1,145 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "strata/tiering/region_map.h"
+#include "strata/tiering/tier.h"
+#include "zero3/order_trace.h"
+#include "zero3/residency.h"
+
+namespace strata::zero3 {
+
+/// A unit as the schedule sees it.
+struct ScheduledUnit {
+  std::string name;
+  std::uint64_t region_bytes = 0;  ///< on the device
+  std::uint64_t elements = 0;
+  std::uint32_t pieces = 0;  ///< staging slots that its weights fill
+};
+
+struct ScheduleOptions {
+  tiering::Tier home = tiering::Tier::kHost;  ///< where weights rest
+  std::uint64_t device_bytes = 0;             ///< for unsharded units; 0 where they rest there
+  bool fetches_into_regions = false;          ///< the device's memory can be a target of the disk
+  std::uint32_t staging_slots = 0;
+  std::uint64_t prefetch_elements = 0;  ///< of units that are being fetched ahead, at most
+};
+
+/// What is to be done next, in order.
+struct Action {
+  enum class Kind : std::uint8_t {
+    kEvict,    ///< takes the parameters their bytes; the region belongs to nobody
+    kDrop,     ///< gives up the unit's fetch; nothing of it is kept
+    kFetch,    ///< starts `pieces` more of the unit's weights, into `region` or else into slots
+    kUnshard,  ///< brings the rest, waits for it, and gives the parameters their bytes
+  };
+  Kind kind;
+  UnitId unit;
+  std::optional<tiering::Region> region{};
+  std::uint32_t pieces = 0;
+  bool operator==(const Action&) const = default;
+};
+
+/// Decides which units are on the device: (state, event) -> (actions, next state).
+///
+/// The object is the state, a value: a copy of it can be asked "what if". Every method is an event
+/// and returns what is to be done because of it, in order; the span is valid until the next one. No
+/// clock, no I/O, no tensors: a decision never depends on when a transfer ended, so a run repeats.
+/// `UnitMover` carries the actions out.
+///
+/// Its rules: a unit that is entered gets room; what comes next by the recorded order is fetched
+/// ahead of use (`OrderTrace`), as far as `prefetch_elements`, regions and slots go; room is made
+/// by evicting what is used last (L. A. Belady, "A Study of Replacement Algorithms for a
+/// Virtual-Storage Computer", 1966), for a fetch ahead of use only what is used later than it. An
+/// unexpected order drops those fetches alone whose place the entered unit needs.
+///
+/// The cost of a decision does not grow with the number of units, but for a logarithm and for what
+/// a new order moves.
+class Schedule {
+ public:
+  using View = OrderTrace::View;
+
+  Schedule(const ScheduleOptions& options, std::vector<ScheduledUnit> units);
+
+  // ---- events ----
+  /// A unit is entered. Afterwards, with the actions carried out, it is readable. Throws
+  /// BudgetError, having decided nothing, when the units in use leave no room for it.
+  std::span<const Action> enter(UnitId unit, Pass pass, View view);
+  /// A unit is left; once for every `enter`.
+  std::span<const Action> leave(UnitId unit);
+  /// The kUnshard of `unit` failed and nobody uses it: it is sharded again.
+  void fail(UnitId unit);
+  /// The weights at home are about to change, or have: what the device holds of them is not kept.
+  std::span<const Action> change_weights(UnitId unit);
+  /// What the device holds of a unit in use is not to be kept after its last use.
+  void spoil(UnitId unit);
+  /// The staging slots are needed for something else.
+  std::span<const Action> release_staging();
+  /// A micro-batch is over; `complete` as for OrderTrace::end_cycle.
+  void end_micro_batch(bool complete) { trace_.end_cycle(complete); }
+  /// Says whether a step follows the micro-batch that comes. If so, nothing is fetched beyond its
+  /// end: the weights change in between.
+  void expect_step(bool follows) { step_follows_ = follows; }
+  /// A step is over: fetches what the next one begins with.
+  std::span<const Action> begin_step();
+
+  // ---- questions ----
+  [[nodiscard]] const UnitResidency& at(UnitId unit) const { return states_[unit]; }
+  [[nodiscard]] std::optional<UnitId> unit_in_use() const;
+  [[nodiscard]] std::uint64_t device_bytes_used() const noexcept { return regions_.used(); }
+  [[nodiscard]] std::uint32_t free_slots() const noexcept { return free_slots_; }
+  [[nodiscard]] std::uint64_t fetching_elements() const noexcept { return fetching_elements_; }
+
+ private:
+  /// A unit whose region can be had, with what was known of its next use when it was put here.
+  struct Evictable {
+    std::uint64_t next_use;
+    std::uint64_t last_use;
+    UnitId unit;
+    /// The last in order is evicted first: the farthest use, of these the longest unused.
+    bool operator<(const Evictable& other) const {
+      if (next_use != other.next_use) return next_use < other.next_use;
+      if (last_use != other.last_use) return last_use > other.last_use;
+      return unit < other.unit;
+    }
+  };
+
+  void prefetch(View view);
+  [[nodiscard]] bool start_fetch(UnitId unit, std::uint64_t needed_at, View view);
+  void stage(UnitId unit);
+  void fill_slots();
+  void free_a_slot(UnitId for_unit, View view);
+  void make_room(UnitId unit, View view);
+  [[nodiscard]] bool take_region(UnitId unit, std::optional<std::uint64_t> needed_at, View view);
+  [[nodiscard]] std::set<Evictable>::iterator farthest(View view);
+  void remember(UnitId unit, View view);
+  void forget(UnitId unit);
+  void stop_fetching(UnitId unit);
+  void evict(UnitId unit);
+  void look_again_at(UnitId unit);
+
+  ScheduleOptions options_;
+  std::vector<ScheduledUnit> units_;
+  std::vector<UnitResidency> states_;
+  OrderTrace trace_;
+  tiering::RegionMap regions_;
+  std::vector<UnitId> in_use_;
+  std::vector<UnitId> staged_;  // being fetched without a region, in the order of their fetches
+  std::set<Evictable> evictable_;
+  std::vector<std::uint64_t> evictable_key_;  // each unit's next_use in the set
+  std::uint32_t free_slots_ = 0;
+  std::uint64_t fetching_elements_ = 0;
+  std::uint64_t tick_ = 0;
+  std::uint64_t ahead_ = 0;  // the place up to which units have been looked at for prefetching
+  std::uint64_t looked_from_ = 0;
+  View ahead_view_ = View::kTraining;
+  bool step_follows_ = true;
+  std::vector<Action> actions_;
+};
+
+}  // namespace strata::zero3

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "strata/base/counters.h"
+#include "strata/tiering/pinned_slots.h"
+#include "strata/tiering/shard_store.h"
+#include "zero3/schedule.h"
+#include "zero3/unit.h"
+
+namespace strata::zero3 {
+
+/// Brings units to the device and takes them away (hops 1 to 3), as the schedule decides.
+///
+/// A unit's weights come in pieces of a staging slot's size. A piece goes straight to the unit's
+/// place on the device where it has one and the device's memory can be a target of the disk, which
+/// host memory is; else it goes through a slot, from which it is uploaded. As many pieces are under
+/// way as the schedule allows and the I/O queue takes.
+///
+/// A unit is readable between `enter` and `leave`, which nest, for different units or the same one.
+/// Thread: the engine's.
+class UnitMover {
+ public:
+  using View = Schedule::View;
+
+  /// What it moves between; what is not needed for the weights' home is null or empty.
+  struct Places {
+    std::span<std::byte> device;  ///< for unsharded units; the schedule keeps the books of it
+    tiering::ShardStore* store = nullptr;
+    tiering::PinnedSlots* slots = nullptr;
+  };
+
+  UnitMover(const ScheduleOptions& options, std::vector<std::shared_ptr<Unit>>& units,
+            const Places& places, Counters& counters);
+
+  /// Makes `unit` readable, waiting for its bytes, and starts fetching what comes next. Throws
+  /// IoError, DeadlineExceeded, CorruptData, of this unit or of starting the next; BudgetError when
+  /// the units in use leave no room. The unit is not in use then.
+  void enter(Unit& unit, Pass pass, View view);
+  /// Gives `unit` back. Its bytes stay on the device as long as there is room, unless they are
+  /// spoiled.
+  void leave(Unit& unit);
+
+  /// The weights of `unit` at home are about to change: nothing is fetched of them any more, and
+  /// what the device holds is not valid once the unit is not in use.
+  void change_weights(Unit& unit);
+  /// What the device holds of a unit in use is not to be kept.
+  void spoil(Unit& unit) { schedule_.spoil(unit.id()); }
+  /// Lets go of the staging slots.
+  void release_staging() { carry_out(schedule_.release_staging()); }
+
+  /// As Schedule's.
+  void end_micro_batch(bool complete) { schedule_.end_micro_batch(complete); }
+  void expect_step(bool follows) { schedule_.expect_step(follows); }
+  void begin_step() { carry_out(schedule_.begin_step()); }
+
+  /// One of the units in use, or null.
+  [[nodiscard]] const Unit* unit_in_use() const;
+
+ private:
+  /// A part of one of the unit's vectors, on its way.
+  struct Piece {
+    const FlatVector* vector;
+    tiering::ByteRange range;
+    std::optional<tiering::PinnedSlot> slot;      // none: straight into the region
+    std::optional<tiering::Transfer> transfer{};  // until it has been waited for
+    std::exception_ptr failure{};                 // found by waiting for it out of turn
+  };
+  struct Arrival {
+    const Unit* unit;
+    std::span<std::byte> region{};    // empty until the unit has one
+    std::uint32_t pieces_wanted = 0;  // to be started, of those that are not
+    std::size_t vector = 0;           // the next piece: which of the unit's vectors,
+    std::uint64_t offset = 0;         // and from which byte
+    std::deque<Piece> pieces{};       // started, oldest first
+  };
+
+  void carry_out(std::span<const Action> actions);
+  void carry_out(const Action& action);
+  void unshard(Unit& unit, std::span<std::byte> region);
+  void receive(Arrival arrival);
+  void upload_from_home(const Unit& unit, std::span<std::byte> region);
+  /// Starts what is wanted, until it is all started, or a "not now".
+  void start_pieces(Arrival& arrival);
+  [[nodiscard]] bool start_piece(Arrival& arrival, Piece piece);
+  [[nodiscard]] std::optional<Piece> next_piece(Arrival& arrival) const;
+  void wait_for(Piece& piece);
+  /// Makes room in the I/O queue: waits for a piece of any unit. False when none is under way.
+  bool wait_for_any();
+  [[nodiscard]] std::span<std::byte> memory_of(const std::optional<tiering::Region>& region) const;
+
+  tiering::Tier home_;
+  bool into_regions_;
+  std::vector<std::shared_ptr<Unit>>& units_;
+  Places places_;
+  Counters& counters_;
+  Schedule schedule_;
+  std::unordered_map<UnitId, Arrival> arrivals_;
+  std::vector<UnitId> starting_;  // not all wanted pieces of theirs are started; in their order
+};
+
+}  // namespace strata::zero3

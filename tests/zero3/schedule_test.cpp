@@ -1,0 +1,295 @@
+#include "zero3/schedule.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "strata/base/error.h"
+
+namespace strata::zero3 {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using tiering::Tier;
+using Kind = Action::Kind;
+using View = Schedule::View;
+
+constexpr std::uint64_t kPage = tiering::RegionMap::kAlignment;
+
+/// Units of one page, ten elements and one piece each.
+std::vector<ScheduledUnit> units(std::size_t count) {
+  std::vector<ScheduledUnit> units(count);
+  for (std::size_t i = 0; i < count; ++i) units[i] = {"u" + std::to_string(i), kPage, 10, 1};
+  return units;
+}
+
+/// Weights on nvme, room for `pages` units, all of them fetched ahead as far as there is room.
+ScheduleOptions nvme(std::uint64_t pages, std::uint32_t slots, bool into_regions = true) {
+  return {.home = Tier::kNvme,
+          .device_bytes = pages * kPage,
+          .fetches_into_regions = into_regions,
+          .staging_slots = slots,
+          .prefetch_elements = 1'000'000};
+}
+
+std::vector<UnitId> units_of(std::span<const Action> actions, Kind kind) {
+  std::vector<UnitId> units;
+  for (const Action& action : actions) {
+    if (action.kind == kind) units.push_back(action.unit);
+  }
+  return units;
+}
+
+/// One entry from beginning to end; the actions of entering it.
+std::vector<Action> use(Schedule& schedule, UnitId unit, Pass pass = Pass::kForward,
+                        View view = View::kTraining) {
+  const auto actions = schedule.enter(unit, pass, view);
+  std::vector<Action> copy(actions.begin(), actions.end());
+  schedule.leave(unit);
+  return copy;
+}
+
+/// Forward and backward through units 0 to count - 1.
+void run_micro_batch(Schedule& schedule, UnitId count) {
+  for (UnitId unit = 0; unit < count; ++unit) use(schedule, unit);
+  for (UnitId unit = count; unit-- > 0;) use(schedule, unit, Pass::kBackward);
+  schedule.end_micro_batch(/*complete=*/true);
+}
+
+void change_all_weights(Schedule& schedule, UnitId count) {
+  for (UnitId unit = 0; unit < count; ++unit) schedule.change_weights(unit);
+}
+
+TEST(Schedule, UnshardsAUnitOnceForAllNestedUses) {
+  Schedule schedule(nvme(1, 0), units(1));
+  EXPECT_EQ(units_of(schedule.enter(0, Pass::kForward, View::kTraining), Kind::kUnshard).size(),
+            1u);
+  EXPECT_THAT(schedule.enter(0, Pass::kForward, View::kTraining), IsEmpty());
+  EXPECT_THAT(schedule.leave(0), IsEmpty());
+  EXPECT_EQ(schedule.at(0).residency, Residency::kUnsharded);
+  EXPECT_THAT(schedule.leave(0), IsEmpty());
+  EXPECT_EQ(schedule.at(0).residency, Residency::kCached);
+  EXPECT_THAT(schedule.enter(0, Pass::kBackward, View::kTraining), IsEmpty());
+}
+
+TEST(Schedule, EvictsTheUnitThatIsUsedLast) {
+  Schedule schedule(nvme(3, 0), units(4));
+  run_micro_batch(schedule, 4);
+  change_all_weights(schedule, 4);
+  schedule.begin_step();
+  for (const UnitId unit : {0u, 1u, 2u}) use(schedule, unit);
+  // Backward comes 3, 2, 1, 0: of those that are there, 0 is used last.
+  EXPECT_EQ(schedule.at(0).residency, Residency::kSharded);
+  EXPECT_EQ(schedule.at(3).residency, Residency::kFetching);
+  EXPECT_EQ(schedule.at(2).residency, Residency::kCached);
+}
+
+TEST(Schedule, EvictsWhatNothingIsKnownOfFirst) {
+  Schedule schedule(nvme(3, 0), units(5));
+  run_micro_batch(schedule, 2);
+  use(schedule, 4);
+  EXPECT_THAT(units_of(use(schedule, 3), Kind::kEvict), ElementsAre(4));
+}
+
+TEST(Schedule, FetchesAheadInTheRecordedOrderAsFarAsThereIsRoom) {
+  Schedule schedule(nvme(3, 0), units(6));
+  run_micro_batch(schedule, 6);
+  change_all_weights(schedule, 6);
+  EXPECT_THAT(units_of(schedule.begin_step(), Kind::kFetch), ElementsAre(0, 1, 2));
+  const auto actions = use(schedule, 0);
+  EXPECT_THAT(units_of(actions, Kind::kFetch), IsEmpty()) << "0 is in use, 1 and 2 are nearer";
+  EXPECT_THAT(units_of(use(schedule, 1), Kind::kFetch), ElementsAre(3)) << "in the place of 0";
+}
+
+TEST(Schedule, FetchesAheadNoFurtherThanPrefetchElements) {
+  ScheduleOptions options = nvme(6, 0);
+  options.prefetch_elements = 15;
+  Schedule schedule(options, units(6));
+  run_micro_batch(schedule, 6);
+  change_all_weights(schedule, 6);
+  EXPECT_THAT(units_of(schedule.begin_step(), Kind::kFetch), ElementsAre(0, 1));
+}
+
+TEST(Schedule, FetchesNothingBeyondAStepThatChangesTheWeights) {
+  Schedule schedule(nvme(6, 0), units(3));
+  run_micro_batch(schedule, 3);
+  change_all_weights(schedule, 3);
+  use(schedule, 0);
+  EXPECT_EQ(schedule.at(1).residency, Residency::kFetching);
+  for (const UnitId unit : {1u, 2u}) use(schedule, unit);
+  for (const UnitId unit : {2u, 1u}) use(schedule, unit, Pass::kBackward);
+  schedule.change_weights(2);
+  EXPECT_THAT(units_of(use(schedule, 0, Pass::kBackward), Kind::kFetch), IsEmpty());
+  schedule.expect_step(false);
+  EXPECT_THAT(units_of(schedule.begin_step(), Kind::kFetch), ElementsAre(2));
+}
+
+TEST(Schedule, FetchesThroughSlotsWhereTheDeviceCannotBeATarget) {
+  Schedule schedule(nvme(2, 3, /*into_regions=*/false), units(5));
+  run_micro_batch(schedule, 5);
+  change_all_weights(schedule, 5);
+  const auto actions = schedule.begin_step();
+  EXPECT_THAT(units_of(actions, Kind::kFetch), ElementsAre(0, 1, 2));
+  for (const Action& action : actions) EXPECT_FALSE(action.region);
+  EXPECT_EQ(schedule.free_slots(), 0u);
+  EXPECT_THAT(units_of(use(schedule, 0), Kind::kFetch), ElementsAre(3)) << "its slot is free";
+}
+
+TEST(Schedule, FillsTheSlotsOfALargeUnitAsTheyComeFree) {
+  std::vector<ScheduledUnit> sizes = units(2);
+  sizes[1].pieces = 5;
+  Schedule schedule(nvme(2, 3, /*into_regions=*/false), sizes);
+  run_micro_batch(schedule, 2);
+  change_all_weights(schedule, 2);
+  std::span<const Action> actions = schedule.begin_step();
+  ASSERT_EQ(actions.size(), 2u);
+  EXPECT_EQ(actions[1], (Action{Kind::kFetch, 1, std::nullopt, 2}));
+  actions = schedule.enter(0, Pass::kForward, View::kTraining);
+  EXPECT_THAT(actions, testing::Contains(Action{Kind::kFetch, 1, std::nullopt, 1}));
+  EXPECT_EQ(schedule.at(1).slots, 3u);
+}
+
+TEST(Schedule, DropsOnlyWhatIsInTheWayOfAnUnexpectedUnit) {
+  Schedule schedule(nvme(4, 3, /*into_regions=*/false), units(6));
+  run_micro_batch(schedule, 6);
+  change_all_weights(schedule, 6);
+  schedule.begin_step();  // 0, 1 and 2 hold the slots
+  EXPECT_THAT(units_of(use(schedule, 5), Kind::kDrop), ElementsAre(2)) << "it needs one slot";
+  EXPECT_EQ(schedule.at(0).residency, Residency::kFetching);
+  EXPECT_EQ(schedule.at(1).residency, Residency::kFetching);
+}
+
+TEST(Schedule, GivesUpAFetchIntoARegionBeforeItRefusesAUnit) {
+  Schedule schedule(nvme(1, 0), units(4));
+  run_micro_batch(schedule, 4);
+  change_all_weights(schedule, 4);
+  schedule.begin_step();  // 0 is on its way
+  const auto actions = schedule.enter(3, Pass::kForward, View::kTraining);
+  EXPECT_THAT(units_of(actions, Kind::kDrop), ElementsAre(0));
+  EXPECT_THAT(units_of(actions, Kind::kUnshard), ElementsAre(3));
+}
+
+TEST(Schedule, RefusesAUnitThatHasNoRoomBesideThoseInUseAndDecidesNothing) {
+  Schedule schedule(nvme(2, 0), units(3));
+  schedule.enter(0, Pass::kForward, View::kTraining);
+  schedule.enter(1, Pass::kForward, View::kTraining);
+  try {
+    schedule.enter(2, Pass::kForward, View::kTraining);
+    FAIL() << "three units in the room of two";
+  } catch (const BudgetError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("unit 'u2' needs 4.00 KiB"));
+  }
+  EXPECT_EQ(schedule.at(2).residency, Residency::kSharded);
+  schedule.leave(1);
+  EXPECT_THAT(units_of(schedule.enter(2, Pass::kForward, View::kTraining), Kind::kEvict),
+              ElementsAre(1));
+}
+
+TEST(Schedule, KeepsNothingOfWeightsThatChanged) {
+  Schedule schedule(nvme(4, 0), units(3));
+  run_micro_batch(schedule, 3);
+  change_all_weights(schedule, 3);
+  EXPECT_EQ(schedule.device_bytes_used(), 0u);
+  schedule.begin_step();
+  EXPECT_THAT(units_of(schedule.change_weights(1), Kind::kDrop), ElementsAre(1));
+  schedule.enter(0, Pass::kForward, View::kTraining);
+  EXPECT_THAT(schedule.change_weights(0), IsEmpty()) << "it is in use";
+  EXPECT_THAT(units_of(schedule.leave(0), Kind::kEvict), ElementsAre(0));
+}
+
+TEST(Schedule, LetsGoOfTheStagingSlotsButNotOfRegions) {
+  Schedule schedule(nvme(2, 2), units(4));
+  run_micro_batch(schedule, 4);
+  change_all_weights(schedule, 4);
+  schedule.begin_step();  // 0 and 1 into regions, 2 and 3 into slots
+  EXPECT_THAT(units_of(schedule.release_staging(), Kind::kDrop), ElementsAre(3, 2));
+  EXPECT_EQ(schedule.free_slots(), 2u);
+  EXPECT_EQ(schedule.at(1).residency, Residency::kFetching);
+}
+
+TEST(Schedule, FetchesAgainAheadOfUseWhatWasDropped) {
+  Schedule schedule(nvme(2, 2), units(4));
+  run_micro_batch(schedule, 4);
+  change_all_weights(schedule, 4);
+  schedule.begin_step();
+  schedule.release_staging();
+  EXPECT_THAT(units_of(schedule.begin_step(), Kind::kFetch), ElementsAre(2, 3));
+}
+
+TEST(Schedule, TakesAUnitBackWhoseArrivalFailed) {
+  Schedule schedule(nvme(1, 0), units(2));
+  schedule.enter(0, Pass::kForward, View::kTraining);
+  schedule.fail(0);
+  EXPECT_EQ(schedule.at(0).residency, Residency::kSharded);
+  EXPECT_EQ(schedule.device_bytes_used(), 0u);
+  EXPECT_EQ(schedule.unit_in_use(), std::nullopt);
+  EXPECT_EQ(units_of(schedule.enter(1, Pass::kForward, View::kTraining), Kind::kUnshard).size(),
+            1u);
+}
+
+TEST(Schedule, NeedsNoRoomWhereWeightsRestOnTheDevice) {
+  Schedule schedule({.home = Tier::kDevice}, units(3));
+  for (UnitId unit = 0; unit < 3; ++unit) {
+    const auto actions = schedule.enter(unit, Pass::kForward, View::kTraining);
+    EXPECT_THAT(actions, ElementsAre(Action{Kind::kUnshard, unit}));
+  }
+  EXPECT_EQ(schedule.unit_in_use(), 2u);
+}
+
+TEST(Schedule, FetchesNothingAheadOfUseFromHostMemory) {
+  ScheduleOptions options = nvme(4, 4);
+  options.home = Tier::kHost;
+  Schedule schedule(options, units(3));
+  run_micro_batch(schedule, 3);
+  change_all_weights(schedule, 3);
+  EXPECT_THAT(schedule.begin_step(), IsEmpty());
+}
+
+TEST(Schedule, FetchesNoExpertInVainThatComesNowAndThen) {
+  constexpr UnitId kExperts = 8;
+  Schedule schedule(nvme(12, 0), units(kExperts + 2));
+  std::vector<UnitId> fetched;
+  const auto run = [&](UnitId unit, Pass pass) {
+    const std::vector<Action> actions = use(schedule, unit, pass);
+    for (const UnitId ahead : units_of(actions, Kind::kFetch)) fetched.push_back(ahead);
+  };
+  for (int step = 0; step < 5; ++step) {
+    for (UnitId expert = 1; expert <= kExperts; ++expert) {
+      const std::vector<UnitId> order = {0, expert, kExperts + 1};
+      for (const UnitId unit : order) run(unit, Pass::kForward);
+      for (auto unit = order.rbegin(); unit != order.rend(); ++unit) run(*unit, Pass::kBackward);
+      schedule.end_micro_batch(/*complete=*/true);
+      change_all_weights(schedule, kExperts + 2);
+    }
+  }
+  fetched.erase(std::remove(fetched.begin(), fetched.end(), kExperts + 1), fetched.end());
+  EXPECT_THAT(fetched, ElementsAre(1)) << "once, after the first cycle: it had always come then";
+}
+
+TEST(Schedule, IsAValueThatCanBeAskedWhatIf) {
+  Schedule schedule(nvme(3, 0), units(4));
+  run_micro_batch(schedule, 4);
+  Schedule copy = schedule;
+  const std::vector<Action> of_copy = use(copy, 2);
+  EXPECT_EQ(use(schedule, 2), of_copy);
+}
+
+TEST(Schedule, DecidesAsFastAmongManyUnitsAsAmongFew) {
+  constexpr UnitId kMany = 20'000;
+  Schedule schedule(nvme(kMany, 0), units(kMany));
+  // Quadratic work would take minutes here.
+  for (int step = 0; step < 3; ++step) {
+    run_micro_batch(schedule, kMany);
+    change_all_weights(schedule, kMany);
+    schedule.begin_step();
+  }
+  EXPECT_EQ(schedule.at(0).residency, Residency::kFetching);
+}
+
+}  // namespace
+}  // namespace strata::zero3

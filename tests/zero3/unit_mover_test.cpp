@@ -1,0 +1,74 @@
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+#include "strata/zero3/sharded.h"
+#include "zero3/small_engine.h"
+
+namespace strata {
+namespace {
+
+using small::kWidth;
+
+std::uint64_t moved(const Engine& engine, Hop hop) { return engine.counters()[hop].bytes; }
+
+TEST(UnitMover, FetchesStraightIntoTheDeviceTierWhereThatIsHostMemory) {
+  Engine engine(small::on_nvme());
+  std::vector<Sharded<torch::nn::Linear>> layers;
+  for (std::uint64_t i = 0; i < 4; ++i) layers.push_back(engine.shard(small::linear(i)));
+  for (int step = 0; step < 3; ++step) {
+    torch::Tensor x = small::input();
+    for (auto& layer : layers) x = layer(x);
+    small::train_once(engine, x.square().mean());
+  }
+  EXPECT_GT(moved(engine, Hop::kFetch), 0u);
+  EXPECT_EQ(moved(engine, Hop::kUpload), 0u) << "nothing is copied";
+}
+
+TEST(UnitMover, ReadsNoExpertsThatAreNotUsed) {
+  constexpr int kLayers = 4;
+  constexpr int kExperts = 8;
+  Engine engine(small::on_nvme());
+  std::vector<Sharded<torch::nn::Linear>> experts;
+  for (std::uint64_t i = 0; i < kLayers * kExperts; ++i) {
+    experts.push_back(engine.shard(small::linear(i)));
+  }
+  std::mt19937 random(1);
+  const auto step = [&] {
+    torch::Tensor x = small::input();
+    for (int layer = 0; layer < kLayers; ++layer) {
+      x = experts[static_cast<std::size_t>(layer * kExperts) + random() % kExperts](x);
+    }
+    small::train_once(engine, x.square().mean());
+  };
+  for (int i = 0; i < 20; ++i) step();
+  const std::uint64_t before = moved(engine, Hop::kFetch);
+  constexpr int kSteps = 40;
+  for (int i = 0; i < kSteps; ++i) step();
+  const std::uint64_t read = (moved(engine, Hop::kFetch) - before) / kSteps;
+
+  // Of every expert that is used: its weight for forward, which stays for backward, and for the
+  // step, with two moments. All 32 would be eight times as much.
+  const std::uint64_t bytes = engine.plan_input().units.front().trainable_count * sizeof(float);
+  EXPECT_LE(read, kLayers * bytes * 4 * 5 / 4);
+}
+
+TEST(UnitMover, GoesOnAfterAUnitThatHadNoRoom) {
+  formats::DsConfig config = small::on_nvme();
+  config.strata.device_budget_bytes = 132 * 1024;  // one unit, and the bucket
+  Engine engine(config);
+  Sharded<torch::nn::Linear> outer = engine.shard(small::linear(0));
+  Sharded<torch::nn::Linear> inner = engine.shard(small::linear(1));
+  const torch::Tensor x = small::input();
+  const torch::Tensor before = inner(x);
+  const std::string message = small::message_of<BudgetError>(
+      [&] { outer.with_unsharded([&] { inner.with_unsharded([] {}); }); });
+  EXPECT_NE(message.find("units that run inside one another"), std::string::npos) << message;
+  EXPECT_TRUE(torch::equal(inner(x), before));
+}
+
+}  // namespace
+}  // namespace strata
