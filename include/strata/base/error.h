@@ -60,6 +60,14 @@ class Cancelled : public IoError {
   using IoError::IoError;
 };
 
+/// A device failed (an illegal access, a fault of the hardware). It stays failed: every later call
+/// for it throws this again, and what its memory held is lost. Only a new process, or a new device
+/// and what was saved before, can go on.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Bytes came back from a tier that are not the bytes that were written to it.
 class CorruptData : public Error {
  public:

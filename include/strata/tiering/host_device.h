@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "strata/tiering/device.h"
+#include "strata/tiering/region_allocator.h"
+
+namespace strata::tiering {
+
+class LiveMemory;
+
+/// The device of a machine without a GPU: host memory, and copies that are done when they return.
+/// Every event is done from the start; registration asks nothing of anyone and is never refused.
+/// Copies are made by the calling thread, those of different threads beside each other.
+class HostDevice final : public Device {
+ public:
+  /// `memory`, which starts on a multiple of kAlignment, is what the device gives out: a piece of a
+  /// HostArena that the device tier's budget was charged for. It must outlive the device. Throws
+  /// UsageError when it starts elsewhere.
+  explicit HostDevice(std::span<std::byte> memory);
+  ~HostDevice() override;
+
+  [[nodiscard]] const DeviceProperties& properties() const noexcept override { return properties_; }
+  [[nodiscard]] DeviceMemory allocate(std::uint64_t bytes, std::string_view what) override;
+  [[nodiscard]] std::optional<std::span<std::byte>> host_view(DeviceSpan range) override;
+  [[nodiscard]] HostRegistration register_host(std::span<std::byte> memory,
+                                               std::string_view what) override;
+
+  void copy_to_device(StreamRole stream, std::span<const std::byte> from, DeviceSpan to) override;
+  void copy_to_host(StreamRole stream, DeviceSpan from, std::span<std::byte> to) override;
+  void copy_within(StreamRole stream, DeviceSpan from, DeviceSpan to) override;
+  void fill(StreamRole stream, DeviceSpan range, std::byte value) override;
+
+  [[nodiscard]] Event record(StreamRole stream) override;
+  void wait(StreamRole stream, const Event& event) override;
+
+ private:
+  void take_back(DeviceSpan memory) noexcept override;
+  void take_back(std::span<std::byte> registered) noexcept override;
+
+  const DeviceProperties properties_;
+  std::mutex mutex_;  // of the two below
+  RegionAllocator regions_;
+  std::unique_ptr<LiveMemory> live_;
+};
+
+}  // namespace strata::tiering

@@ -1,0 +1,256 @@
+#include "strata/tiering/device.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+#include "strata/tiering/host_device.h"
+
+namespace strata::tiering {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t kCapacity = 1_MiB;
+constexpr auto kSoon = 20s;  // a bound for what must come, never a time that a test waits for
+constexpr auto kStream = StreamRole::kUpload;
+
+/// A device of kCapacity bytes to run the contract over.
+struct DeviceCase {
+  std::string name;
+  std::function<std::shared_ptr<Device>()> make;
+};
+
+std::shared_ptr<Device> make_host_device() {
+  struct alignas(Device::kAlignment) Memory {
+    std::byte bytes[kCapacity];
+  };
+  struct Owner {
+    std::unique_ptr<Memory> memory = std::make_unique<Memory>();
+    HostDevice device{memory->bytes};
+  };
+  const auto owner = std::make_shared<Owner>();
+  return {owner, &owner->device};
+}
+
+std::vector<std::byte> bytes_of(std::uint64_t count, int value) {
+  return std::vector<std::byte>(count, static_cast<std::byte>(value));
+}
+
+class DeviceContract : public testing::TestWithParam<DeviceCase> {
+ protected:
+  /// What is in device memory when all of `stream` has been done.
+  std::vector<std::byte> read(StreamRole stream, DeviceSpan range) {
+    std::vector<std::byte> bytes(range.bytes());
+    device_->copy_to_host(stream, range, bytes);
+    device_->record(stream).synchronize(kSoon);
+    return bytes;
+  }
+
+  std::shared_ptr<Device> device_ = GetParam().make();
+};
+
+TEST_P(DeviceContract, BringsBytesToTheDeviceAcrossItAndBack) {
+  const DeviceMemory first = device_->allocate(10'000, "first");
+  const DeviceMemory second = device_->allocate(10'000, "second");
+  std::vector<std::byte> sent(10'000);
+  for (std::size_t i = 0; i < sent.size(); ++i) sent[i] = static_cast<std::byte>(i * 7 % 251);
+
+  device_->copy_to_device(kStream, sent, first.span());
+  device_->copy_within(kStream, first.span(), second.span());
+  EXPECT_EQ(read(kStream, second.span()), sent);
+}
+
+TEST_P(DeviceContract, CopiesAndFillsTheNamedRangeAndNothingBesideIt) {
+  const DeviceMemory memory = device_->allocate(300, "memory");
+  device_->fill(kStream, memory.span(), std::byte{1});
+  device_->fill(kStream, memory.span().subspan(100, 50), std::byte{2});
+  const auto threes = bytes_of(50, 3);
+  device_->copy_to_device(kStream, threes, memory.span().subspan(200, 50));
+
+  auto expected = bytes_of(300, 1);
+  std::fill_n(expected.begin() + 100, 50, std::byte{2});
+  std::fill_n(expected.begin() + 200, 50, std::byte{3});
+  EXPECT_EQ(read(kStream, memory.span()), expected);
+}
+
+TEST_P(DeviceContract, DoesNothingForNoBytes) {
+  const DeviceMemory memory = device_->allocate(8, "memory");
+  device_->fill(kStream, memory.span(), std::byte{1});
+  device_->copy_to_device(kStream, {}, memory.span().first(0));
+  device_->copy_within(kStream, memory.span().first(0), memory.span().first(0));
+  device_->copy_to_host(kStream, {}, {});
+  device_->fill(kStream, {}, std::byte{2});
+  EXPECT_EQ(read(kStream, memory.span()), bytes_of(8, 1));
+}
+
+TEST_P(DeviceContract, OrdersStreamsByEventsSoThatTwoRegionsCarryManyUnits) {
+  constexpr std::uint64_t kBytes = 8192;
+  struct Lane {
+    DeviceMemory region, gradients;
+    std::vector<std::byte> up = std::vector<std::byte>(kBytes);
+    std::vector<std::byte> down = std::vector<std::byte>(kBytes);
+    Event uploaded, computed, drained;
+  };
+  Lane lanes[2];
+  for (Lane& lane : lanes) {
+    lane.region = device_->allocate(kBytes, "region");
+    lane.gradients = device_->allocate(kBytes, "gradients");
+  }
+  constexpr int kUnits = 40;
+  for (int unit = 0; unit < kUnits + 2; ++unit) {
+    Lane& lane = lanes[unit % 2];
+    lane.drained.synchronize(kSoon);
+    if (unit >= 2) {
+      ASSERT_EQ(lane.down, bytes_of(kBytes, unit - 2));
+    }
+    if (unit >= kUnits) continue;
+
+    lane.uploaded.synchronize(kSoon);
+    std::ranges::fill(lane.up, static_cast<std::byte>(unit));
+    device_->wait(StreamRole::kUpload, lane.computed);
+    device_->copy_to_device(StreamRole::kUpload, lane.up, lane.region.span());
+    lane.uploaded = device_->record(StreamRole::kUpload);
+
+    device_->wait(StreamRole::kCompute, lane.uploaded);
+    device_->wait(StreamRole::kCompute, lane.drained);
+    device_->copy_within(StreamRole::kCompute, lane.region.span(), lane.gradients.span());
+    lane.computed = device_->record(StreamRole::kCompute);
+
+    device_->wait(StreamRole::kDrain, lane.computed);
+    device_->copy_to_host(StreamRole::kDrain, lane.gradients.span(), lane.down);
+    lane.drained = device_->record(StreamRole::kDrain);
+  }
+}
+
+TEST_P(DeviceContract, HasEventsThatStayAtTheirPointAndAreDoneForGood) {
+  EXPECT_TRUE(Event().is_done()) << "nothing lies before an event that was never recorded";
+  Event().synchronize(0s);
+  device_->wait(kStream, Event());
+
+  const DeviceMemory memory = device_->allocate(64, "memory");
+  device_->fill(kStream, memory.span(), std::byte{1});
+  const Event event = device_->record(kStream);
+  const Event copy = event;
+  event.synchronize(kSoon);
+  EXPECT_TRUE(event.is_done());
+  EXPECT_TRUE(copy.is_done());
+  device_->fill(kStream, memory.span(), std::byte{2});
+  EXPECT_TRUE(copy.is_done()) << "what comes later does not move it";
+  copy.synchronize(0s);
+  device_->record(kStream).synchronize(kSoon);
+}
+
+TEST_P(DeviceContract, GivesAlignedMemoryUntilItIsFullAndAgainWhenSomeCameBack) {
+  std::vector<DeviceMemory> memory;
+  const auto fill_up = [&] {
+    for (int i = 0; i < 1000; ++i) memory.push_back(device_->allocate(kCapacity / 8, "a piece"));
+  };
+  EXPECT_THROW(fill_up(), BudgetError);
+  ASSERT_EQ(memory.size(), 8u);
+  for (const DeviceMemory& piece : memory) {
+    EXPECT_EQ(piece.span().address() % Device::kAlignment, 0u);
+    EXPECT_EQ(piece.span().bytes(), kCapacity / 8);
+  }
+  memory.pop_back();
+  EXPECT_THROW(fill_up(), BudgetError);
+  EXPECT_EQ(memory.size(), 8u);
+  EXPECT_EQ(device_->properties().total_bytes, kCapacity);
+}
+
+TEST_P(DeviceContract, SaysForWhatItHasNoRoomAndGoesOn) {
+  const DeviceMemory memory = device_->allocate(64, "the first");
+  try {
+    (void)device_->allocate(2 * kCapacity, "weights of unit 7");
+    ADD_FAILURE() << "twice the device's memory was given";
+  } catch (const BudgetError& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("weights of unit 7"), std::string::npos) << message;
+    EXPECT_NE(message.find(std::to_string(2 * kCapacity)), std::string::npos) << message;
+    EXPECT_NE(message.find(device_->properties().name), std::string::npos) << message;
+  }
+  device_->fill(kStream, memory.span(), std::byte{5});
+  EXPECT_EQ(read(kStream, memory.span()), bytes_of(64, 5));
+  EXPECT_THROW((void)device_->allocate(0, "nothing"), UsageError);
+}
+
+TEST_P(DeviceContract, RefusesRangesThatAreNotInsideOfOneLiveMemory) {
+  DeviceMemory memory = device_->allocate(4096, "memory");
+  const DeviceMemory neighbour = device_->allocate(4096, "neighbour");
+  const DeviceSpan range = memory.span();
+  const DeviceSpan too_long(range.address(), range.bytes() + 1);
+  const DeviceSpan before(range.address() - 1, 2);
+  const DeviceSpan other(range.address() + kCapacity * 1024, 1);
+  auto host = bytes_of(4097, 9);
+  device_->fill(kStream, range, std::byte{1});
+
+  for (const DeviceSpan bad : {too_long, before, other}) {
+    EXPECT_THROW(device_->fill(kStream, bad, std::byte{2}), UsageError);
+    const std::span<std::byte> buffer = std::span(host).first(bad.bytes());
+    EXPECT_THROW(device_->copy_to_device(kStream, buffer, bad), UsageError);
+    EXPECT_THROW(device_->copy_to_host(kStream, bad, buffer), UsageError);
+    EXPECT_THROW((void)device_->host_view(bad), UsageError);
+  }
+  EXPECT_THROW(device_->copy_within(kStream, other, range.first(1)), UsageError);
+  EXPECT_THROW(device_->copy_within(kStream, range.first(1), other), UsageError);
+  EXPECT_EQ(read(kStream, range), bytes_of(4096, 1)) << "what is refused is not begun";
+
+  memory = DeviceMemory();
+  EXPECT_THROW(device_->fill(kStream, range, std::byte{2}), UsageError) << "it was given back";
+}
+
+TEST_P(DeviceContract, RefusesCopiesBetweenLengthsThatDifferAndOverlappingPlaces) {
+  const DeviceMemory memory = device_->allocate(100, "memory");
+  auto host = bytes_of(100, 0);
+  EXPECT_THROW(device_->copy_to_device(kStream, host, memory.span().first(99)), UsageError);
+  EXPECT_THROW(device_->copy_to_host(kStream, memory.span().first(99), host), UsageError);
+  const DeviceSpan head = memory.span().first(50);
+  EXPECT_THROW(device_->copy_within(kStream, head, memory.span()), UsageError);
+  EXPECT_THROW(device_->copy_within(kStream, head, memory.span().subspan(49, 50)), UsageError);
+  EXPECT_NO_THROW(device_->fill(kStream, head, std::byte{0}));
+  EXPECT_NO_THROW(device_->copy_within(kStream, head, memory.span().subspan(50, 50)));
+  EXPECT_THROW((void)memory.span().subspan(50, 51), UsageError);
+  EXPECT_THROW((void)memory.span().subspan(101, 0), UsageError);
+  device_->record(kStream).synchronize(kSoon);
+}
+
+TEST_P(DeviceContract, ShowsItsBytesToTheHostExactlyWhereTheyAreHostMemory) {
+  const DeviceMemory memory = device_->allocate(100, "memory");
+  const auto view = device_->host_view(memory.span().subspan(10, 20));
+  ASSERT_EQ(view.has_value(), device_->properties().memory_is_host);
+  if (!view) return;
+  ASSERT_EQ(view->size(), 20u);
+  std::ranges::fill(*view, std::byte{7});
+  EXPECT_EQ(read(kStream, memory.span().subspan(10, 20)), bytes_of(20, 7));
+}
+
+TEST_P(DeviceContract, LetsOwnersMoveAndGiveBackOnce) {
+  auto host = bytes_of(4096, 0);
+  HostRegistration registration = device_->register_host(host, "a slot");
+  EXPECT_TRUE(registration.is_registered()) << registration.refusal();
+  HostRegistration moved = std::move(registration);
+  EXPECT_TRUE(moved.is_registered());
+  moved = HostRegistration();
+  EXPECT_FALSE(moved.is_registered());
+  EXPECT_THROW((void)device_->register_host({}, "nothing"), UsageError);
+
+  DeviceMemory whole = device_->allocate(kCapacity, "whole");
+  DeviceMemory owner = std::move(whole);
+  EXPECT_EQ(owner.span().bytes(), kCapacity);
+  owner = DeviceMemory();
+  EXPECT_NO_THROW((void)device_->allocate(kCapacity, "whole"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceContract,
+                         testing::Values(DeviceCase{"Host", make_host_device}),
+                         [](const auto& one) { return one.param.name; });
+
+}  // namespace
+}  // namespace strata::tiering
