@@ -12,6 +12,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "strata/tiering/host_device.h"
+#include "support/sim_device.h"
 
 namespace strata::tiering {
 namespace {
@@ -22,13 +23,21 @@ constexpr std::uint64_t kCapacity = 1_MiB;
 constexpr auto kSoon = 20s;  // a bound for what must come, never a time that a test waits for
 constexpr auto kStream = StreamRole::kUpload;
 
-/// A device of kCapacity bytes to run the contract over.
-struct DeviceCase {
-  std::string name;
-  std::function<std::shared_ptr<Device>()> make;
+/// What can be made to go wrong with a device that is asynchronous; operations count from 1.
+struct DeviceFaults {
+  std::size_t fail_operation = 0;
+  std::size_t hang_operation = 0;
+  bool refuse_registration = false;
 };
 
-std::shared_ptr<Device> make_host_device() {
+/// A device of kCapacity bytes to run the contract over. A device that is not asynchronous has no
+/// faults.
+struct DeviceCase {
+  std::string name;
+  std::function<std::shared_ptr<Device>(const DeviceFaults&)> make;
+};
+
+std::shared_ptr<Device> make_host_device(const DeviceFaults&) {
   struct alignas(Device::kAlignment) Memory {
     std::byte bytes[kCapacity];
   };
@@ -38,6 +47,23 @@ std::shared_ptr<Device> make_host_device() {
   };
   const auto owner = std::make_shared<Owner>();
   return {owner, &owner->device};
+}
+
+/// What it finds unordered fails the test that made it so. Memory that goes while a stream hangs is
+/// rightly found, so those tests are not asked.
+std::shared_ptr<Device> make_sim_device(const DeviceFaults& faults) {
+  const auto expect_no_races = [hangs = faults.hang_operation > 0](support::SimDevice* device) {
+    const std::unique_ptr<support::SimDevice> owner(device);
+    if (hangs) return;
+    for (const support::Race& race : device->races()) ADD_FAILURE() << race.text;
+  };
+  return {new support::SimDevice({.capacity_bytes = kCapacity,
+                                  .seed = 1,
+                                  .max_delay = 200us,
+                                  .fail_operation = faults.fail_operation,
+                                  .hang_operation = faults.hang_operation,
+                                  .refuse_registration = faults.refuse_registration}),
+          expect_no_races};
 }
 
 std::vector<std::byte> bytes_of(std::uint64_t count, int value) {
@@ -54,7 +80,7 @@ class DeviceContract : public testing::TestWithParam<DeviceCase> {
     return bytes;
   }
 
-  std::shared_ptr<Device> device_ = GetParam().make();
+  std::shared_ptr<Device> device_ = GetParam().make({});
 };
 
 TEST_P(DeviceContract, BringsBytesToTheDeviceAcrossItAndBack) {
@@ -248,9 +274,128 @@ TEST_P(DeviceContract, LetsOwnersMoveAndGiveBackOnce) {
   EXPECT_NO_THROW((void)device_->allocate(kCapacity, "whole"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, DeviceContract,
-                         testing::Values(DeviceCase{"Host", make_host_device}),
-                         [](const auto& one) { return one.param.name; });
+/// What only a device can show that does its work later, and that can be made to fail.
+class AsynchronousDeviceContract : public testing::TestWithParam<DeviceCase> {
+ protected:
+  [[nodiscard]] std::shared_ptr<Device> make(const DeviceFaults& faults) {
+    std::shared_ptr<Device> device = GetParam().make(faults);
+    EXPECT_TRUE(device->properties().copies_are_asynchronous);
+    return device;
+  }
+};
+
+TEST_P(AsynchronousDeviceContract, ReturnsAtOnceFromEveryCallAlthoughTheStreamHangs) {
+  const auto device = make({.hang_operation = 1});
+  auto host = bytes_of(64, 1);
+  auto back = bytes_of(64, 0);
+  const DeviceMemory a = device->allocate(64, "a");
+  const DeviceMemory b = device->allocate(64, "b");
+  device->copy_to_device(StreamRole::kUpload, host, a.span());
+  device->copy_within(StreamRole::kUpload, a.span(), b.span());
+  device->fill(StreamRole::kUpload, a.span(), std::byte{2});
+  const Event uploaded = device->record(StreamRole::kUpload);
+  device->wait(StreamRole::kCompute, uploaded);
+  device->copy_to_host(StreamRole::kCompute, b.span(), back);
+  EXPECT_FALSE(uploaded.is_done());
+  EXPECT_FALSE(device->record(StreamRole::kCompute).is_done()) << "it waits for what hangs";
+  EXPECT_EQ(back, bytes_of(64, 0));
+}
+
+TEST_P(AsynchronousDeviceContract, RunsStreamsBesideEachOtherWhereNoEventOrdersThem) {
+  const auto device = make({.hang_operation = 1});
+  const DeviceMemory hung = device->allocate(64, "hung");
+  const DeviceMemory memory = device->allocate(64, "memory");
+  auto back = bytes_of(64, 0);
+  device->fill(StreamRole::kUpload, hung.span(), std::byte{1});
+  device->fill(StreamRole::kCompute, memory.span(), std::byte{2});
+  device->wait(StreamRole::kDrain, device->record(StreamRole::kCompute));
+  device->copy_to_host(StreamRole::kDrain, memory.span(), back);
+  device->record(StreamRole::kDrain).synchronize(kSoon);
+  EXPECT_EQ(back, bytes_of(64, 2));
+  EXPECT_FALSE(device->record(StreamRole::kUpload).is_done());
+}
+
+TEST_P(AsynchronousDeviceContract, EndsAWaitForAHungStreamAtItsDeadline) {
+  const auto device = make({.hang_operation = 2});
+  const DeviceMemory memory = device->allocate(64, "memory");
+  device->fill(kStream, memory.span(), std::byte{1});
+  const Event before = device->record(kStream);
+  device->fill(kStream, memory.span(), std::byte{2});
+  const Event behind = device->record(kStream);
+  before.synchronize(kSoon);
+  EXPECT_THROW(behind.synchronize(20ms), DeadlineExceeded);
+  EXPECT_THROW(behind.synchronize(0ms), DeadlineExceeded);
+  EXPECT_FALSE(behind.is_done());
+}
+
+TEST_P(AsynchronousDeviceContract, ThrowsTheErrorOfAFailedDeviceFromEveryLaterCall) {
+  const auto device = make({.fail_operation = 2});
+  DeviceMemory memory = device->allocate(64, "memory");
+  auto host = bytes_of(64, 1);
+  HostRegistration registration = device->register_host(host, "host");
+  device->copy_to_device(kStream, host, memory.span());
+  const Event before = device->record(kStream);
+  before.synchronize(kSoon);
+  device->copy_to_host(kStream, memory.span(), host);
+  const Event behind = device->record(kStream);
+  EXPECT_THROW(behind.synchronize(kSoon), DeviceError);
+
+  const std::vector<std::function<void()>> calls = {
+      [&] { (void)behind.is_done(); },
+      [&] { (void)before.is_done(); },
+      [&] { behind.synchronize(kSoon); },
+      [&] { (void)device->allocate(64, "more"); },
+      [&] { (void)device->host_view(memory.span()); },
+      [&] { (void)device->register_host(host, "host"); },
+      [&] { device->copy_to_device(kStream, host, memory.span()); },
+      [&] { device->copy_to_host(kStream, memory.span(), host); },
+      [&] { device->copy_within(kStream, memory.span().first(1), memory.span().subspan(1, 1)); },
+      [&] { device->fill(StreamRole::kDrain, memory.span(), std::byte{0}); },
+      [&] { (void)device->record(StreamRole::kCompute); },
+      [&] { device->wait(StreamRole::kCompute, before); }};
+  std::string first;
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    try {
+      calls[i]();
+      ADD_FAILURE() << "call " << i << " did not throw";
+    } catch (const DeviceError& error) {
+      if (i == 0) first = error.what();
+      EXPECT_EQ(error.what(), first);
+      EXPECT_NE(first.find(device->properties().name), std::string::npos) << first;
+    }
+  }
+}
+
+TEST_P(AsynchronousDeviceContract, SaysWhyItRefusesToRegisterAndCopiesAllTheSame) {
+  const auto device = make({.refuse_registration = true});
+  auto host = bytes_of(64, 3);
+  auto back = bytes_of(64, 0);
+  const HostRegistration registration = device->register_host(host, "staging slots");
+  EXPECT_FALSE(registration.is_registered());
+  EXPECT_NE(registration.refusal().find("staging slots"), std::string::npos)
+      << registration.refusal();
+  const DeviceMemory memory = device->allocate(64, "memory");
+  device->copy_to_device(kStream, host, memory.span());
+  device->copy_to_host(kStream, memory.span(), back);
+  device->record(kStream).synchronize(kSoon);
+  EXPECT_EQ(back, host);
+}
+
+TEST_P(AsynchronousDeviceContract, HasEventsThatNoOtherDeviceTakes) {
+  const auto one = make({});
+  const auto other = make({});
+  const Event event = one->record(kStream);
+  EXPECT_THROW(other->wait(kStream, event), UsageError);
+  EXPECT_THROW(make_host_device({})->wait(kStream, event), UsageError);
+  one->wait(StreamRole::kDrain, event);
+}
+
+const DeviceCase kHost{"Host", make_host_device};
+const DeviceCase kSim{"Sim", make_sim_device};
+std::string name_of_case(const testing::TestParamInfo<DeviceCase>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceContract, testing::Values(kHost, kSim), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Devices, AsynchronousDeviceContract, testing::Values(kSim), name_of_case);
 
 }  // namespace
 }  // namespace strata::tiering
