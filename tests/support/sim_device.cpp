@@ -86,7 +86,7 @@ void SimDevice::take_back(DeviceSpan memory) noexcept {
   const Ranges range{range_of(memory)};
   live_.remove(memory);
   used_ -= memory.bytes();
-  if (!failure_.empty()) return;  // nothing runs any more that could be in the way
+  if (stopping_ || !failure_.empty()) return;  // nothing runs any more that could be in the way
   if (of_stream) {
     put(of_stream.mapped(), "free", {}, range, [this, memory] { shadow_.give_back(memory); });
   } else {
@@ -192,7 +192,7 @@ void SimDevice::check(std::string_view operation, const Ranges& ranges) const {
 }
 
 void SimDevice::put(StreamRole stream, std::string_view name, const Ranges& reads,
-                    const Ranges& writes, std::function<void()> function) {
+                    const Ranges& writes, std::function<void()>&& function) {
   throw_if_failed();
   const std::size_t number = ++operations_;
   std::string numbered = std::string(name) + " #" + std::to_string(number);

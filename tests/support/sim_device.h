@@ -73,7 +73,8 @@ class SimDevice final : public tiering::Device {
 
   // ---- operations of a test's own ----
   /// Puts `function` on a stream as an operation that touches these ranges. What it throws makes
-  /// the device fail. It reaches device memory through `touchable`.
+  /// the device fail. It reaches device memory through `touchable`. What it holds goes when it has
+  /// run, on the thread of the stream.
   void run_on(StreamRole stream, const std::string& name, const Ranges& reads, const Ranges& writes,
               std::function<void()> function);
   /// Gives memory back when the stream has come there, as a caching allocator does.
@@ -113,7 +114,7 @@ class SimDevice final : public tiering::Device {
   void throw_if_failed() const;
   void check(std::string_view operation, const Ranges& ranges) const;
   void put(StreamRole stream, std::string_view name, const Ranges& reads, const Ranges& writes,
-           std::function<void()> function);
+           std::function<void()>&& function);
   [[nodiscard]] std::shared_ptr<Mark> put_mark(StreamRole stream);
   [[nodiscard]] bool admit_wait(std::string text);
   void let_host_see(const Mark& mark);
