@@ -229,6 +229,18 @@ TEST(SimDevice, TakesAnEventThatIsDoneForAWaitOfTheHost) {
   EXPECT_THAT(device.waits(), ElementsAre("the host for upload after #1"));
 }
 
+TEST(SimDevice, CountsNoWaitThatAddsNoOrder) {
+  SimDevice device;
+  const DeviceMemory region = device.allocate(kBytes, "region");
+  device.fill(kUpload, region.span(), std::byte{1});
+  const Event filled = device.record(kUpload);
+  device.wait(kUpload, filled);
+  filled.synchronize(kSoon);
+  filled.synchronize(kSoon);
+  device.wait(kCompute, filled);
+  EXPECT_THAT(device.waits(), ElementsAre("the host for upload after #1"));
+}
+
 TEST(SimDevice, OrdersNothingByAnEventThatWasRecordedTooEarly) {
   SimDevice device;
   const DeviceMemory memory = device.allocate(kBytes, "memory");
@@ -270,20 +282,36 @@ TEST(SimDevice, ReportsOverlappingBytesAndNoOthers) {
 }
 
 TEST(SimDevice, ReportsEveryPairAndNotOnlyTheNearest) {
+  constexpr auto kOther = StreamRole::kCollectives;
   SimDevice device;
   const DeviceMemory memory = device.allocate(kBytes, "memory");
   const auto source = bytes_of(kBytes, 1);
   auto first_copy = bytes_of(kBytes, 0), second_copy = bytes_of(kBytes, 0);
   device.copy_to_device(kUpload, source, memory.span());
-  device.wait(kDrain, device.record(kUpload));
+  const Event uploaded = device.record(kUpload);
+  device.wait(kDrain, uploaded);
+  device.wait(kOther, uploaded);
   device.copy_to_host(kDrain, memory.span(), first_copy);
-  device.copy_to_host(kDrain, memory.span(), second_copy);
+  device.copy_to_host(kOther, memory.span(), second_copy);
   EXPECT_THAT(device.races(), IsEmpty()) << "two reads are no race";
   device.fill(kCompute, memory.span(), std::byte{2});
   EXPECT_THAT(device.races(), ElementsAre(is_race("copy_to_device #1", "fill #4"),
                                           is_race("copy_to_host #2", "fill #4"),
                                           is_race("copy_to_host #3", "fill #4")));
-  for (const StreamRole stream : {kCompute, kDrain}) device.record(stream).synchronize(kSoon);
+  for (const StreamRole stream : {kCompute, kDrain, kOther}) {
+    device.record(stream).synchronize(kSoon);
+  }
+}
+
+TEST(SimDevice, ReportsAPairOnceHoweverManyPiecesOfMemoryItShares) {
+  SimDevice device;
+  const DeviceMemory memory = device.allocate(300, "slab");
+  device.fill(kUpload, memory.span(), std::byte{1});
+  device.fill(kUpload, memory.span().subspan(100, 100), std::byte{2});
+  device.fill(kCompute, memory.span(), std::byte{3});
+  EXPECT_THAT(device.races(),
+              ElementsAre(is_race("fill #1", "fill #3"), is_race("fill #2", "fill #3")));
+  for (const StreamRole stream : {kUpload, kCompute}) device.record(stream).synchronize(kSoon);
 }
 
 TEST(SimDevice, ReportsMemoryThatIsGivenBackWhileAStreamUsesIt) {
