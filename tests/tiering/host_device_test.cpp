@@ -1,0 +1,60 @@
+#include "strata/tiering/host_device.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "strata/base/error.h"
+#include "tiering/store_fixture.h"
+
+namespace strata::tiering {
+namespace {
+
+/// The device tier of a machine without a GPU: a piece of an arena that its budget was charged for.
+class HostDeviceTest : public StoreTest {
+ protected:
+  Budget device_budget_{Tier::kDevice, 1_MiB};
+  HostArena device_arena_{device_budget_, 1_MiB, log_};
+  HostDevice device_{device_arena_.take(1_MiB, "device memory")};
+};
+
+TEST_F(HostDeviceTest, TakesAFetchStraightIntoItsMemory) {
+  const Extent extent = store_.allocate(3 * kChunk + 777, "blocks.3 hi");
+  const auto bytes = random_bytes(extent.bytes, 1);
+  write(extent, bytes);
+
+  const DeviceMemory region = device_.allocate(store_.buffer_bytes(extent.bytes), "region");
+  auto transfer = fetch(store_, extent, {0, extent.bytes}, *device_.host_view(region.span()));
+  ASSERT_TRUE(transfer);
+  transfer->wait();
+  std::vector<std::byte> back(extent.bytes);
+  device_.copy_to_host(StreamRole::kDrain, region.span().first(extent.bytes), back);
+  EXPECT_EQ(back, bytes);
+}
+
+TEST_F(HostDeviceTest, GivesWhatTheBudgetWasChargedForAndTakesNothingBesideIt) {
+  EXPECT_EQ(device_budget_.used(), 1_MiB);
+  const DeviceMemory all = device_.allocate(1_MiB, "regions");
+  EXPECT_EQ(device_budget_.peak(), 1_MiB);
+  EXPECT_THROW((void)device_.allocate(1, "one byte more"), BudgetError);
+}
+
+TEST_F(HostDeviceTest, HasDoneEveryOperationWhenItsCallReturns) {
+  EXPECT_FALSE(device_.properties().copies_are_asynchronous);
+  const DeviceMemory memory = device_.allocate(100, "memory");
+  const auto view = *device_.host_view(memory.span());
+  device_.fill(StreamRole::kCompute, memory.span(), std::byte{4});
+  EXPECT_TRUE(device_.record(StreamRole::kCompute).is_done());
+  EXPECT_TRUE(std::ranges::all_of(view, [](std::byte one) { return one == std::byte{4}; }));
+}
+
+TEST_F(HostDeviceTest, RefusesMemoryThatDoesNotStartOnAPage) {
+  std::vector<std::byte> memory(3 * Device::kAlignment);
+  const auto start = reinterpret_cast<std::uintptr_t>(memory.data());
+  const std::size_t off_the_page = start % Device::kAlignment == 0 ? 1 : 0;
+  EXPECT_THROW(HostDevice(std::span(memory).subspan(off_the_page)), UsageError);
+}
+
+}  // namespace
+}  // namespace strata::tiering
