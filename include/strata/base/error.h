@@ -68,6 +68,18 @@ class DeviceError : public Error {
   using Error::Error;
 };
 
+/// Another rank of the run died, left or gave up, so what this rank began together with it can never
+/// end. Nothing more can be exchanged in this run.
+class RankFailure : public Error {
+ public:
+  RankFailure(const std::string& message, int rank) : Error(message), rank_(rank) {}
+  /// The rank that failed.
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+
+ private:
+  int rank_;
+};
+
 /// Bytes came back from a tier that are not the bytes that were written to it.
 class CorruptData : public Error {
  public:
