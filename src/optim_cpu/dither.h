@@ -9,7 +9,7 @@
 
 namespace strata::optim_cpu {
 
-/// Mixes a shard's stream and the step into the key of one update (the finalizer of splitmix64;
+/// Mixes a vector's stream and the step into the key of one update (the finalizer of splitmix64;
 /// Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
 [[nodiscard]] constexpr std::uint32_t make_dither_key(std::uint64_t stream, std::uint64_t step) {
   std::uint64_t x = stream * 0xD1342543DE82EF95 + step * 0x9E3779B97F4A7C15;

@@ -54,6 +54,7 @@ void check_blocks(const ShardStates& shard, std::size_t index) {
                       std::to_string(kMomentBlockElements) + " as its state format asks for");
   };
   if (!format.is_stochastic()) return;
+  check(shard.first_element, "its place in its vector is");
   for (const Segment& segment : shard.segments) check(segment.begin, "a segment begins at");
   if (format.moments == MomentFormat::kInt8) check(shard.count, "it ends at");
 }

@@ -19,16 +19,16 @@ UpdateSpan span_of(const Window& window) {
           .m = window.data(StateKind::kM),
           .v = window.data(StateKind::kV),
           .gradient = window.data(StateKind::kGradient),
-          .first_element = range.begin,
+          .first_element = shard.first_element + range.begin,
           .stream = shard.stream};
 }
 
 /// Updates a part of a window, segment by segment.
 void update_part(const StepContext& context, const ShardStates& shard, UpdateSpan part) {
-  auto segment = segment_at(shard, part.first_element);
+  auto segment = segment_at(shard, part.first_element - shard.first_element);
   while (part.count > 0) {
-    const std::size_t count =
-        std::min<std::uint64_t>(part.count, segment->end - part.first_element);
+    const std::uint64_t begin = part.first_element - shard.first_element;
+    const std::size_t count = std::min<std::uint64_t>(part.count, segment->end - begin);
     if (segment->group != kNotUpdated)
       context.kernels.update(context.groups[segment->group], part_of(part, 0, count));
     part = rest_of(part, count);

@@ -46,8 +46,8 @@ struct UpdateSpan {
   void* m;
   void* v;
   const void* gradient;
-  std::uint64_t first_element = 0;  ///< index of the first one in its shard, for random rounding
-  std::uint64_t stream = 0;         ///< of random numbers: another one for each shard
+  std::uint64_t first_element = 0;  ///< index of the first one in its vector, for random rounding
+  std::uint64_t stream = 0;         ///< of random numbers: another one for each vector
 };
 
 /// `count` elements of `span` from element `begin`, where UpdateSpan allows that.

@@ -48,10 +48,15 @@ struct ShardStates {
   StateFormat format;       ///< one of those that the pipeline was made for
   /// The gradient home is fp32 (accumulated), else the weight's format.
   bool gradient_fp32 = false;
-  std::uint64_t stream = 0;  ///< of random rounding: another one for each shard
+  /// Random rounding is keyed by (stream, element of the vector): a vector has the same bits
+  /// however many shards it is cut into. `stream`: another one for each vector, the same one for
+  /// all of its shards. `first_element`: the shard's place in its vector; where rounding is random
+  /// a multiple of kMomentBlockElements.
+  std::uint64_t stream = 0;
+  std::uint64_t first_element = 0;
   StateHome weight, master, m, v, gradient;
-  /// In order, covering [0, count). Where rounding is random they begin at multiples of
-  /// kMomentBlockElements; with int8 moments `count` is one too.
+  /// In order, covering [0, count), counted from the shard's first element. Where rounding is
+  /// random they begin at multiples of kMomentBlockElements; with int8 moments `count` is one too.
   std::vector<Segment> segments;
 };
 
