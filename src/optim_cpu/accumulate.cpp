@@ -1,8 +1,5 @@
-#include <algorithm>
 #include <array>
-#include <cmath>
-#include <limits>
-#include <numeric>
+#include <mutex>
 
 #include "optim_cpu/kernel_table.h"
 #include "strata/base/units.h"
@@ -11,39 +8,41 @@
 namespace strata::optim_cpu {
 namespace {
 
-/// Blocks whose sums are kept at one time until they are added up in order.
-constexpr std::size_t kBlocksPerRound = 1024;
-constexpr std::size_t kElementsPerRound = kBlocksPerRound * kGradientBlockElements;
+/// What a thread is given at a time.
+constexpr std::size_t kElementsAtOnce = 512 * kGradientBlockElements;
 
-double accumulate_block(const KernelTable& kernels, const AccumulateSpan& span, std::size_t begin,
-                        std::size_t end) {
-  SumLanes lanes{};
-  kernels.accumulate(part_of(span, begin, end - begin), lanes);
-  return std::accumulate(lanes.begin(), lanes.end(), 0.0);
+SumOfSquares accumulate_part(const KernelTable& kernels, const AccumulateSpan& part) {
+  std::array<double, kElementsAtOnce / kGradientBlockElements> block_sums;
+  kernels.accumulate(part, block_sums.data());
+  const std::size_t blocks = ceil_div(part.count, kGradientBlockElements);
+  SumOfSquares sum;
+  for (std::size_t i = 0; i < blocks; ++i) sum.add(block_sums[i]);
+  return sum;
 }
 
 }  // namespace
 
-GradientSums accumulate_gradient(ComputeThreads& threads, Precision precision, bool target_fp32,
-                                 bool first, std::size_t count, const void* source, void* target,
-                                 double initial_sum) {
+SumOfSquares accumulate_gradient(ComputeThreads& threads, Precision precision, bool target_fp32,
+                                 bool first, std::size_t count, const Contributions& contributions,
+                                 void* target) {
   const KernelTable& kernels = chosen_kernels();
-  const AccumulateSpan span{precision, target_fp32, first, count, source, target};
-  std::array<double, kBlocksPerRound> sums;
-  double total = initial_sum;
-  for (std::size_t begin = 0; begin < count; begin += kElementsPerRound) {
-    const std::size_t end = std::min(begin + kElementsPerRound, count);
-    threads.for_each_block(end - begin, kGradientBlockElements, [&](Block block) {
-      sums[block.begin / kGradientBlockElements] =
-          accumulate_block(kernels, span, begin + block.begin, begin + block.end);
-    });
-    const std::size_t blocks = ceil_div(end - begin, kGradientBlockElements);
-    total = std::accumulate(sums.begin(), sums.begin() + blocks, total);
-  }
-
-  // Squares of finite fp32 never overflow a double, so the sum tells whether all were finite.
-  if (std::isnan(total)) return {std::numeric_limits<double>::quiet_NaN(), false};
-  return {total, std::isfinite(total)};
+  const AccumulateSpan span{.precision = precision,
+                            .target_fp32 = target_fp32,
+                            .first = first,
+                            .count = count,
+                            .source = contributions.first,
+                            .target = target,
+                            .contributions = contributions.ranks,
+                            .stride = contributions.stride};
+  SumOfSquares total;
+  std::mutex mutex;  // of `total`, which parts join in any order
+  threads.for_each_block(count, kElementsAtOnce, [&](Block block) {
+    const SumOfSquares sum =
+        accumulate_part(kernels, part_of(span, block.begin, block.end - block.begin));
+    const std::lock_guard lock(mutex);
+    total.add(sum);
+  });
+  return total;
 }
 
 }  // namespace strata::optim_cpu

@@ -9,6 +9,7 @@
 #include "optim_cpu/kernel_spans.h"
 #include "optim_cpu/number_lanes-inl.h"
 #include "optim_cpu/reference_kernels.h"
+#include "strata/optim_cpu/sum_of_squares.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace strata::optim_cpu {
@@ -16,56 +17,93 @@ namespace HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SCALAR
 
-/// Sixteen elements at a time, on as many vectors of double as the sixteen lanes take. The square
-/// of an fp32 is exact in double, so a fused and a separate addition round alike.
-template <class Source, class Target, bool kFirst>
-void accumulate_as(const AccumulateSpan& span, SumLanes& sum_lanes) {
-  const hn::CappedTag<double, std::tuple_size_v<SumLanes>> d_sum;
-  const hn::Rebind<float, decltype(d_sum)> d;
-  constexpr std::size_t kLanes = hn::MaxLanes(d_sum);
-  constexpr std::size_t kVectors = std::tuple_size_v<SumLanes> / kLanes;
+constexpr std::size_t kLaneCount = std::tuple_size_v<SumLanes>;
+using SumTag = hn::CappedTag<double, kLaneCount>;
+constexpr std::size_t kLanes = hn::MaxLanes(SumTag());
+constexpr std::size_t kVectors = kLaneCount / kLanes;
+static_assert(kGradientBlockElements % kLaneCount == 0);
+
+/// Of a vector, by the tree that SumLanes describes.
+template <class D>
+HWY_INLINE double sum_of_vector(D d, hn::Vec<D> sums) {
+  if constexpr (hn::MaxLanes(d) == 1) {
+    return hn::GetLane(sums);
+  } else {
+    const hn::Half<D> d_half;
+    return sum_of_vector(d_half, hn::Add(hn::LowerHalf(d_half, sums), hn::UpperHalf(d_half, sums)));
+  }
+}
+
+/// Of the sixteen lanes, likewise.
+HWY_INLINE double sum_of_lanes(hn::Vec<SumTag> (&sums)[kVectors]) {
+  for (std::size_t half = kVectors / 2; half > 0; half /= 2)
+    for (std::size_t k = 0; k < half; ++k) sums[k] = hn::Add(sums[k], sums[k + half]);
+  return sum_of_vector(SumTag(), sums[0]);
+}
+
+/// One block after the other, each sixteen elements at a time, on as many vectors of double as the
+/// sixteen lanes take. The square of an fp32 is exact in double, so a fused and a separate addition
+/// round alike. kSingle: there is one contribution.
+template <class Source, class Target, bool kFirst, bool kSingle>
+void accumulate_as(const AccumulateSpan& span, double* block_sums) {
+  const SumTag d_sum;
+  const hn::Rebind<float, SumTag> d;
   const auto* source = static_cast<const typename Source::Value*>(span.source);
   auto* target = static_cast<typename Target::Value*>(span.target);
 
-  hn::Vec<decltype(d_sum)> sums[kVectors];
-  for (std::size_t k = 0; k < kVectors; ++k)
-    sums[k] = hn::LoadU(d_sum, sum_lanes.data() + k * kLanes);
-
-  const std::size_t whole = span.count - span.count % sum_lanes.size();
-  for (std::size_t i = 0; i < whole; i += sum_lanes.size()) {
-    for (std::size_t k = 0; k < kVectors; ++k) {
-      const std::size_t at = i + k * kLanes;
-      auto value = Source::load(d, source + at);
-      if constexpr (!kFirst) value = hn::Add(Target::load(d, target + at), value);
-      Target::store(d, value, target + at);
-      const auto stored = hn::PromoteTo(d_sum, Target::load(d, target + at));
-      sums[k] = hn::MulAdd(stored, stored, sums[k]);
+  const std::size_t whole = span.count - span.count % kGradientBlockElements;
+  for (std::size_t block = 0; block < whole; block += kGradientBlockElements) {
+    hn::Vec<SumTag> sums[kVectors];
+    for (std::size_t k = 0; k < kVectors; ++k) sums[k] = hn::Zero(d_sum);
+    for (std::size_t i = block; i < block + kGradientBlockElements; i += kLaneCount) {
+      for (std::size_t k = 0; k < kVectors; ++k) {
+        const std::size_t at = i + k * kLanes;
+        auto value = Source::load(d, source + at);
+        if constexpr (!kSingle) {
+          for (std::size_t rank = 1; rank < span.contributions; ++rank) {
+            const auto* others = contribution(span, rank);
+            value = hn::Add(
+                value,
+                Source::load(d, reinterpret_cast<const typename Source::Value*>(others) + at));
+          }
+        }
+        if constexpr (!kFirst) value = hn::Add(Target::load(d, target + at), value);
+        Target::store(d, value, target + at);
+        const auto stored = hn::PromoteTo(d_sum, Target::load(d, target + at));
+        sums[k] = hn::MulAdd(stored, stored, sums[k]);
+      }
     }
+    *block_sums++ = sum_of_lanes(sums);
   }
-
-  for (std::size_t k = 0; k < kVectors; ++k)
-    hn::StoreU(sums[k], d_sum, sum_lanes.data() + k * kLanes);
   if (whole < span.count)
-    reference::accumulate(part_of(span, whole, span.count - whole), sum_lanes);
+    reference::accumulate(part_of(span, whole, span.count - whole), block_sums);
+}
+
+template <class Source, class Target, bool kFirst>
+void accumulate_as(const AccumulateSpan& span, double* block_sums) {
+  if (span.contributions == 1)
+    accumulate_as<Source, Target, kFirst, true>(span, block_sums);
+  else
+    accumulate_as<Source, Target, kFirst, false>(span, block_sums);
 }
 
 template <class Source, class Target>
-void accumulate_as(const AccumulateSpan& span, SumLanes& lanes) {
+void accumulate_as(const AccumulateSpan& span, double* block_sums) {
   if (span.first)
-    accumulate_as<Source, Target, true>(span, lanes);
+    accumulate_as<Source, Target, true>(span, block_sums);
   else
-    accumulate_as<Source, Target, false>(span, lanes);
+    accumulate_as<Source, Target, false>(span, block_sums);
 }
 
-void accumulate(const AccumulateSpan& span, SumLanes& lanes) {
+void accumulate(const AccumulateSpan& span, double* block_sums) {
   switch (span.precision) {
-    case Precision::kFp32: return accumulate_as<Fp32Lanes, Fp32Lanes>(span, lanes);
+    case Precision::kFp32: return accumulate_as<Fp32Lanes, Fp32Lanes>(span, block_sums);
     case Precision::kBf16:
-      return span.target_fp32 ? accumulate_as<Bf16Lanes, Fp32Lanes>(span, lanes)
-                              : accumulate_as<Bf16Lanes, Bf16Lanes>(span, lanes);
+      return span.target_fp32 ? accumulate_as<Bf16Lanes, Fp32Lanes>(span, block_sums)
+                              : accumulate_as<Bf16Lanes, Bf16Lanes>(span, block_sums);
     case Precision::kFp16:
-      return span.target_fp32 ? accumulate_as<Fp16Lanes, Fp32Lanes>(span, lanes)
-                              : accumulate_as<Fp16Lanes, Fp16Lanes>(span, lanes);
+      return span.target_fp32 ? accumulate_as<Fp16Lanes, Fp32Lanes>(span, block_sums)
+                              : accumulate_as<Fp16Lanes, Fp16Lanes>(span, block_sums);
   }
 }
 

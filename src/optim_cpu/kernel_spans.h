@@ -17,17 +17,24 @@ struct AccumulateSpan {
   bool target_fp32;
   bool first;
   std::size_t count;
-  const void* source;
+  const void* source;  ///< the first contribution
   void* target;
+  std::size_t contributions = 1;
+  std::uint64_t stride = 0;  ///< bytes from one contribution to the next
 };
+
+/// Contribution number `rank` of `span`.
+[[nodiscard]] inline const std::byte* contribution(const AccumulateSpan& span, std::size_t rank) {
+  return static_cast<const std::byte*>(span.source) + rank * span.stride;
+}
 
 /// `count` elements of `span` from element `begin`.
 [[nodiscard]] AccumulateSpan part_of(const AccumulateSpan& span, std::size_t begin,
                                      std::size_t count);
 
-/// Where squares are summed up: those of element i of a span go to lane i % 16, whatever the length
-/// of the machine's vectors. A span may continue the lanes of another that ended at a multiple
-/// of 16.
+/// Where the squares of one block of kGradientBlockElements are summed up: those of element i of
+/// the block go to lane i % 16, whatever the length of the machine's vectors. The sum of the lanes
+/// is that of a tree, halves first: lane i and lane i + 8, of those i and i + 4, and so on.
 using SumLanes = std::array<double, 16>;
 
 }  // namespace strata::optim_cpu

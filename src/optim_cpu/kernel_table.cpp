@@ -22,7 +22,7 @@ namespace strata::optim_cpu {
   void sgd(const SgdConstants&, const UpdateSpan&);         \
   void adagrad(const AdagradConstants&, const UpdateSpan&); \
   void lion(const LionConstants&, const UpdateSpan&);       \
-  void accumulate(const AccumulateSpan&, SumLanes&);        \
+  void accumulate(const AccumulateSpan&, double*);          \
   }
 #define STRATA_KERNELS_OF(name, target) \
   KernelTable { name, target::adam, target::sgd, target::adagrad, target::lion, target::accumulate }

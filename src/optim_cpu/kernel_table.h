@@ -15,8 +15,9 @@ struct KernelTable {
   void (*sgd)(const SgdConstants& constants, const UpdateSpan& span);
   void (*adagrad)(const AdagradConstants& constants, const UpdateSpan& span);
   void (*lion)(const LionConstants& constants, const UpdateSpan& span);
-  /// Adds source to target, and the squares of the result to `lanes`.
-  void (*accumulate)(const AccumulateSpan& span, SumLanes& lanes);
+  /// Adds the contributions to target, and writes the sums of the squares of the result: one for
+  /// each block of kGradientBlockElements, the last of which may be shorter.
+  void (*accumulate)(const AccumulateSpan& span, double* block_sums);
 
   /// The update by the rule whose constants these are.
   void update(const RuleConstants& constants, const UpdateSpan& span) const;

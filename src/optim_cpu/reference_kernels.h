@@ -14,6 +14,6 @@ void update(const AdamConstants& constants, const UpdateSpan& span);
 void update(const SgdConstants& constants, const UpdateSpan& span);
 void update(const AdagradConstants& constants, const UpdateSpan& span);
 void update(const LionConstants& constants, const UpdateSpan& span);
-void accumulate(const AccumulateSpan& span, SumLanes& lanes);
+void accumulate(const AccumulateSpan& span, double* block_sums);
 
 }  // namespace strata::optim_cpu::reference

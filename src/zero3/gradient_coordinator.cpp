@@ -39,8 +39,7 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
   if (vector.states.gradient.extent) settle();  // it may still be on its way from the last time
   const std::uint64_t width = weight_bytes(vector.format.precision);
   const std::uint64_t bucket_elements = slots_.slot_bytes() / sizeof(float);
-  vector.gradient_sum_of_squares = 0.0;
-  vector.gradient_finite = true;
+  vector.gradient_squares = {};
   for (std::uint64_t begin = 0; begin < vector.count; begin += bucket_elements) {
     const std::uint64_t count = std::min(bucket_elements, vector.count - begin);
     const std::span<std::byte> bucket = bucket_.first(count * width);
@@ -85,11 +84,9 @@ void GradientCoordinator::add_piece_on_nvme(FlatVector& vector, bool is_first, s
 void GradientCoordinator::add(FlatVector& vector, bool is_first, std::uint64_t count,
                               std::span<std::byte> piece, std::byte* home) {
   ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy);
-  const optim_cpu::GradientSums sums = optim_cpu::accumulate_gradient(
-      threads_, vector.format.precision, vector.states.gradient_fp32, is_first, count, piece.data(),
-      home, vector.gradient_sum_of_squares);
-  vector.gradient_sum_of_squares = sums.sum_of_squares;
-  vector.gradient_finite = vector.gradient_finite && sums.finite;
+  vector.gradient_squares.add(optim_cpu::accumulate_gradient(threads_, vector.format.precision,
+                                                             vector.states.gradient_fp32, is_first,
+                                                             count, piece.data(), home));
 }
 
 tiering::PinnedSlot GradientCoordinator::acquire_slot() {

@@ -237,25 +237,26 @@ void Engine::Impl::update(StepReport& report, double norm) {
 }
 
 std::optional<double> Engine::Impl::gradient_norm() {
-  double sum_of_squares = 0.0;
+  optim_cpu::SumOfSquares squares;
   for (const auto& unit : units_) {
     if (unit->gradient_empty) continue;
-    if (!unit->gradient_finite()) {
+    const optim_cpu::SumOfSquares unit_squares = unit->gradient_squares();
+    if (!unit_squares.finite()) {
       log_.warning("step " + std::to_string(step_ + 1) + ": the gradient of unit '" + unit->name() +
                    "' is not finite at loss scale " + std::to_string(scaler_.scale()) +
                    "; the step is skipped");
       return std::nullopt;
     }
-    sum_of_squares += unit->gradient_sum_of_squares();
+    squares.add(unit_squares);
   }
-  return std::sqrt(sum_of_squares) / scaler_.scale();
+  return std::sqrt(squares.value()) / scaler_.scale();
 }
 
 std::vector<UnitNorm> Engine::Impl::gradient_norms() const {
   std::vector<UnitNorm> norms;
   for (const auto& unit : units_) {
     if (unit->gradient_empty) continue;
-    norms.push_back({unit->name(), std::sqrt(unit->gradient_sum_of_squares()) / scaler_.scale()});
+    norms.push_back({unit->name(), std::sqrt(unit->gradient_squares().value()) / scaler_.scale()});
   }
   return norms;
 }

@@ -322,15 +322,10 @@ bool Unit::shares_memory(const torch::Tensor& tensor) const {
 
 bool Unit::is_next_entry_watched() { return std::has_single_bit(++entries_); }
 
-double Unit::gradient_sum_of_squares() const {
-  double sum = 0.0;
-  for (const FlatVector& vector : vectors_) sum += vector.gradient_sum_of_squares;
+optim_cpu::SumOfSquares Unit::gradient_squares() const {
+  optim_cpu::SumOfSquares sum;
+  for (const FlatVector& vector : vectors_) sum.add(vector.gradient_squares);
   return sum;
-}
-
-bool Unit::gradient_finite() const {
-  return std::all_of(vectors_.begin(), vectors_.end(),
-                     [](const FlatVector& vector) { return vector.gradient_finite; });
 }
 
 void Unit::forget_gradients() {

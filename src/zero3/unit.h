@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "strata/optim_cpu/sum_of_squares.h"
 #include "strata/optim_cpu/window_pipeline.h"
 #include "strata/zero3/engine.h"
 #include "strata/zero3/unit_layout.h"
@@ -32,8 +33,7 @@ struct FlatVector {
   /// As the optimizer sees it; homes are filled in by the engine.
   optim_cpu::ShardStates states;
   /// Of the gradient home, as of the last reduce.
-  double gradient_sum_of_squares = 0.0;
-  bool gradient_finite = true;
+  optim_cpu::SumOfSquares gradient_squares;
 
   [[nodiscard]] bool trains() const noexcept { return trainable && count > 0; }
 };
@@ -173,8 +173,7 @@ class Unit {
   /// Its gradient homes hold nothing of this step yet.
   bool gradient_empty = true;
   /// Of all its gradients, as of the last reduce.
-  [[nodiscard]] double gradient_sum_of_squares() const;
-  [[nodiscard]] bool gradient_finite() const;
+  [[nodiscard]] optim_cpu::SumOfSquares gradient_squares() const;
   /// Nothing of the step under way counts any more.
   void forget_gradients();
 

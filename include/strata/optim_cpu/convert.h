@@ -6,6 +6,7 @@
 
 #include "strata/base/number_format.h"
 #include "strata/optim_cpu/compute_threads.h"
+#include "strata/optim_cpu/sum_of_squares.h"
 
 namespace strata::optim_cpu {
 
@@ -22,26 +23,32 @@ void split_master(const StateFormat& format, std::span<const float> masters, voi
 void join_master(const StateFormat& format, const void* weight, const void* master,
                  std::span<float> masters);
 
-/// Elements whose squares `accumulate_gradient` sums up before it adds them to the total.
-inline constexpr std::size_t kGradientBlockElements = 32768;
+/// What several ranks add to the same elements, one contribution after the other in memory.
+struct Contributions {
+  /// Converts from the contribution of a single rank.
+  constexpr Contributions(const void* of_rank_0,  // NOLINT(google-explicit-constructor)
+                          std::size_t rank_count = 1, std::uint64_t stride_bytes = 0)
+      : first(of_rank_0), ranks(rank_count), stride(stride_bytes) {}
 
-/// What `accumulate_gradient` learnt about the accumulated values.
-struct GradientSums {
-  double sum_of_squares = 0.0;  ///< of the values in `target` after the call; NaN or Inf if any was
-  bool finite = true;           ///< no value in `target` is Inf or NaN
+  const void* first;
+  std::size_t ranks;     ///< at least 1
+  std::uint64_t stride;  ///< bytes from the contribution of one rank to that of the next
 };
 
 /// Adds a micro-batch's gradient to its home and sums up the squares of the result, in one pass.
-/// `source`: count elements of the weight's format. `target`: fp32 when `target_fp32`, else the
-/// weight's format. `first`: target is overwritten instead of added to. The addition is in fp32,
-/// rounded to the target's format (to nearest, ties to even, as LibTorch adds). The norm and the
-/// check for Inf and NaN cost no pass of their own. Runs on `threads`; the sums of fixed blocks of
-/// kGradientBlockElements are added to `initial_sum` one after the other: the same bits whatever
-/// the threads, the instruction set or the alignment. A gradient cut into pieces at multiples of
-/// the block, each piece continuing the sum of the one before, gives the same sum as the whole at
-/// once.
-GradientSums accumulate_gradient(ComputeThreads& threads, Precision precision, bool target_fp32,
-                                 bool first, std::size_t count, const void* source, void* target,
-                                 double initial_sum = 0.0);
+///
+/// `contributions`: count elements of the weight's format from each rank. `target`: fp32 when
+/// `target_fp32`, else the weight's format. `first`: target is overwritten instead of added to.
+/// The contributions are added in rank order in fp32, their sum to the target in fp32, and the
+/// result is rounded once to the target's format (to nearest, ties to even, as LibTorch adds). So
+/// the ranks together have the bits of one loop that adds what each of them had.
+///
+/// Returns the squares of what is in `target` afterwards, which also tells whether a value is Inf
+/// or NaN; the norm costs no pass of its own. Runs on `threads`; the same bits whatever the
+/// threads, the instruction set or the alignment. A vector cut into pieces or shards at multiples
+/// of kGradientBlockElements has the sum of their sums, to the bit (SumOfSquares).
+SumOfSquares accumulate_gradient(ComputeThreads& threads, Precision precision, bool target_fp32,
+                                 bool first, std::size_t count, const Contributions& contributions,
+                                 void* target);
 
 }  // namespace strata::optim_cpu
