@@ -13,6 +13,7 @@
 #include "strata/optim_cpu/window_pipeline.h"
 #include "strata/tiering/budget.h"
 #include "strata/tiering/shard_store.h"
+#include "zero3/shard_map.h"
 
 namespace strata::zero3 {
 
@@ -52,13 +53,17 @@ std::vector<StateFormat> trainable_formats(const PlanInput& input) {
 class Facts {
  public:
   explicit Facts(const PlanInput& input) : input_(input), formats_(trainable_formats(input)) {
+    if (input.world_size < 1) {
+      throw ConfigError("a plan for " + std::to_string(input.world_size) +
+                        " ranks; a world has at least one");
+    }
     for (const UnitLayout& unit : input.units) {
       largest_region_ = std::max(largest_region_, region_bytes(unit));
       all_regions_ += region_bytes(unit);
-      largest_trainable_ =
-          std::max({largest_trainable_, unit.trainable_count, unit.fp32_trainable_count});
-      largest_vector_ = std::max(
-          {largest_vector_, largest_trainable_, unit.frozen_count, unit.fp32_frozen_count});
+      largest_trainable_ = std::max(
+          {largest_trainable_, shard(unit.trainable_count), shard(unit.fp32_trainable_count)});
+      largest_vector_ = std::max({largest_vector_, largest_trainable_, shard(unit.frozen_count),
+                                  shard(unit.fp32_frozen_count)});
     }
     // Pieces of gradients must not cut a block of their sums, and a bucket of 2-byte gradients,
     // half a slot, must still lie on the chunk grid.
@@ -68,15 +73,17 @@ class Facts {
                            round_up(std::max<std::uint64_t>(largest_vector_ * 4, 1), grid));
   }
 
+  /// A unit in use: the shards of all ranks.
   [[nodiscard]] std::uint64_t region_bytes(const UnitLayout& unit) const {
     const std::uint64_t width = weight_bytes(input_.format.precision);
     const std::uint64_t fp32 = weight_bytes(Precision::kFp32);
-    return vector_bytes(unit.trainable_count, width) + vector_bytes(unit.frozen_count, width) +
-           vector_bytes(unit.fp32_trainable_count, fp32) +
-           vector_bytes(unit.fp32_frozen_count, fp32);
+    return vector_bytes(gathered(unit.trainable_count), width) +
+           vector_bytes(gathered(unit.frozen_count), width) +
+           vector_bytes(gathered(unit.fp32_trainable_count), fp32) +
+           vector_bytes(gathered(unit.fp32_frozen_count), fp32);
   }
 
-  /// Bytes of a vector that rests in `tier`.
+  /// Bytes of a rank's shard, of `count` elements, that rests in `tier`.
   [[nodiscard]] std::uint64_t resting_bytes(Tier tier, std::uint64_t count,
                                             std::uint64_t element_bytes) const {
     if (!on_nvme(tier)) return vector_bytes(count, element_bytes);
@@ -90,11 +97,11 @@ class Facts {
     const std::uint64_t fp32 = state_bytes(kept_in_fp32(input_.format), kind);
     std::uint64_t total = 0;
     for (const UnitLayout& unit : input_.units) {
-      total += resting_bytes(tier, unit.trainable_count, width) +
-               resting_bytes(tier, unit.fp32_trainable_count, fp32);
+      total += resting_bytes(tier, shard(unit.trainable_count), width) +
+               resting_bytes(tier, shard(unit.fp32_trainable_count), fp32);
       if (kind == StateKind::kWeight) {
-        total += resting_bytes(tier, unit.frozen_count, width) +
-                 resting_bytes(tier, unit.fp32_frozen_count, fp32);
+        total += resting_bytes(tier, shard(unit.frozen_count), width) +
+                 resting_bytes(tier, shard(unit.fp32_frozen_count), fp32);
       }
     }
     return total;
@@ -106,9 +113,9 @@ class Facts {
   }
 
   [[nodiscard]] std::uint64_t gradient_bytes(Tier tier, const UnitLayout& unit) const {
-    return resting_bytes(tier, unit.trainable_count,
+    return resting_bytes(tier, shard(unit.trainable_count),
                          state_bytes(input_.format, StateKind::kGradient, input_.accumulate_fp32)) +
-           resting_bytes(tier, unit.fp32_trainable_count,
+           resting_bytes(tier, shard(unit.fp32_trainable_count),
                          state_bytes(kept_in_fp32(input_.format), StateKind::kGradient));
   }
 
@@ -134,14 +141,18 @@ class Facts {
   [[nodiscard]] bool trainable() const { return largest_trainable_ > 0; }
   [[nodiscard]] const std::vector<StateFormat>& formats() const { return formats_; }
 
-  /// Packed gradients pass the device in pieces whose fp32 form fills a slot.
+  /// Packed gradients pass the device in pieces whose fp32 form fills a slot, one for each rank.
   [[nodiscard]] std::uint64_t bucket_bytes() const {
     if (!trainable()) return 0;
     std::uint64_t widest = 0;
     for (const StateFormat& format : formats_) {
       widest = std::max(widest, weight_bytes(format.precision));
     }
-    return slot_bytes_ / sizeof(float) * widest;
+    return slot_bytes_ / sizeof(float) * widest * ranks();
+  }
+  /// What comes from the ranks for a bucket that went to them.
+  [[nodiscard]] std::uint64_t exchange_bytes() const {
+    return input_.world_size > 1 ? bucket_bytes() : 0;
   }
 
   [[nodiscard]] std::uint64_t window_elements(std::uint64_t multiple) const {
@@ -158,11 +169,24 @@ class Facts {
   }
 
   [[nodiscard]] std::size_t fetch_slots_wished() const {
-    const std::uint64_t bytes = input_.prefetch_elements * weight_bytes(input_.format.precision);
+    const std::uint64_t elements = ceil_div(input_.prefetch_elements, ranks());
+    const std::uint64_t bytes = elements * weight_bytes(input_.format.precision);
     return std::max<std::size_t>(2, ceil_div(bytes, slot_bytes_));
   }
 
  private:
+  [[nodiscard]] std::uint64_t ranks() const {
+    return static_cast<std::uint64_t>(input_.world_size);
+  }
+  /// Elements of a rank's shard of a vector.
+  [[nodiscard]] std::uint64_t shard(std::uint64_t count) const {
+    return ShardMap(count, input_.world_size).shard_count();
+  }
+  /// Elements of the shards of all ranks.
+  [[nodiscard]] std::uint64_t gathered(std::uint64_t count) const {
+    return ShardMap(count, input_.world_size).padded_count();
+  }
+
   const PlanInput& input_;
   std::vector<StateFormat> formats_;
   std::uint64_t largest_region_ = 0, all_regions_ = 0;
@@ -269,12 +293,13 @@ std::uint64_t smallest_host(const Facts& facts, const PlanInput& input) {
 std::uint64_t smallest_device(const Facts& facts, const PlanInput& input) {
   const bool resident = input.parameter_tier == Tier::kDevice;
   return homes_in(Tier::kDevice, facts, input) + (resident ? 0 : facts.largest_region()) +
-         facts.bucket_bytes();
+         facts.bucket_bytes() + facts.exchange_bytes();
 }
 
 std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
   if (input.parameter_tier == Tier::kDevice) return 0;
-  const std::uint64_t fixed = homes_in(Tier::kDevice, facts, input) + facts.bucket_bytes();
+  const std::uint64_t fixed =
+      homes_in(Tier::kDevice, facts, input) + facts.bucket_bytes() + facts.exchange_bytes();
   const std::uint64_t live =
       round_up(input.live_elements_max * weight_bytes(input.format.precision), kPage);
   const std::uint64_t wished =
@@ -323,6 +348,7 @@ void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradi
   item("optimizer windows", Tier::kHost, staging.windows_total);
   item("unsharded units", Tier::kDevice, plan.device_cache_bytes);
   item("gradient bucket", Tier::kDevice, plan.bucket_bytes);
+  item("gradients from all ranks", Tier::kDevice, plan.exchange_bytes);
 }
 
 /// "5 bytes (weight 2, master 1, m 1, v 1)".
@@ -373,6 +399,7 @@ Plan make_plan(const PlanInput& input) {
   plan.window_elements = choice->staging.window_elements;
   plan.device_cache_bytes = device_cache(facts, input);
   plan.bucket_bytes = facts.bucket_bytes();
+  plan.exchange_bytes = facts.exchange_bytes();
   itemize(plan, facts, input, choice->gradients, choice->staging);
   plan.uses_nvme = plan.total.nvme > 0;
 
@@ -393,6 +420,9 @@ TierBytes smallest_budgets(const PlanInput& input) {
 
 std::string describe(const Plan& plan, const PlanInput& input) {
   std::ostringstream out;
+  if (input.world_size > 1) {
+    out << "  each of " << input.world_size << " ranks, with a shard of every state:\n";
+  }
   const char* of = "a trainable parameter at rest: ";
   for (const StateFormat& format : plan.formats) {
     out << "  " << std::exchange(of, "one that is kept in fp32: ") << parameter_at_rest(format)

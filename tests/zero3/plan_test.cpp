@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -155,6 +156,82 @@ TEST(Plan, PutsHomesWhereTheInputSays) {
   EXPECT_FALSE(plan.uses_nvme);
   EXPECT_EQ(plan.device_cache_bytes, 0u);
   EXPECT_EQ(plan.windows, 0u);
+}
+
+/// Of the items of that name, in any tier.
+std::uint64_t bytes_of(const Plan& plan, const std::string& what) {
+  std::uint64_t bytes = 0;
+  for (const PlanItem& item : plan.items) {
+    if (item.what == what) bytes += item.bytes;
+  }
+  return bytes;
+}
+
+TEST(Plan, WhatRestsIsSharedOutToTheRanksAndDiffersFromTheWholeByPaddingOnly) {
+  for (const StateFormat& format : all_formats()) {
+    for (const Tier tier : {Tier::kNvme, Tier::kHost}) {
+      PlanInput input = gpt2_like();
+      input.units[2].add("frozen", {123'457}, false);
+      input.units[3].add("norm", {64'321}, true, /*keep_fp32=*/true);
+      input.format = format;
+      input.parameter_tier = tier;
+      input.optimizer_tier = tier;
+      const Plan whole = make_plan(input);
+      const std::uint64_t vectors = 4 * input.units.size();
+      for (const int ranks : {2, 3, 4, 8, 9}) {
+        input.world_size = ranks;
+        const Plan plan = make_plan(input);
+        for (const char* const what : {"weights", "optimizer states", "gradients"}) {
+          // Each vector of each of three states: up to the grid of 64 elements, and to a page.
+          const std::uint64_t padding = vectors * 3 * (64 * 4 + 4096);
+          const std::uint64_t all = bytes_of(plan, what) * static_cast<std::uint64_t>(ranks);
+          EXPECT_GE(all + padding, bytes_of(whole, what)) << describe(plan, input);
+          EXPECT_LE(all, bytes_of(whole, what) + padding * static_cast<std::uint64_t>(ranks))
+              << what << "\n"
+              << describe(plan, input);
+        }
+      }
+    }
+  }
+}
+
+TEST(Plan, AUnitInUseIsWholeOnEveryRank) {
+  PlanInput input = gpt2_like();
+  const Plan alone = make_plan(input);
+  EXPECT_EQ(alone.exchange_bytes, 0u);
+  for (const int ranks : {2, 3, 4, 8}) {
+    input.world_size = ranks;
+    const Plan plan = make_plan(input);
+    const std::uint64_t padding = input.units.size() * 4096;
+    EXPECT_GE(plan.device_cache_bytes, alone.device_cache_bytes);
+    EXPECT_LE(plan.device_cache_bytes,
+              alone.device_cache_bytes + padding * static_cast<std::uint64_t>(ranks));
+    EXPECT_EQ(plan.bucket_bytes, alone.bucket_bytes * static_cast<std::uint64_t>(ranks));
+    EXPECT_EQ(plan.exchange_bytes, plan.bucket_bytes);
+    EXPECT_THAT(describe(plan, input), HasSubstr("each of " + std::to_string(ranks) + " ranks"));
+  }
+}
+
+TEST(Plan, TheSmallestBudgetsOfARankWorkAndAByteLessDoesNot) {
+  for (const int ranks : {1, 2, 3, 4, 9}) {
+    PlanInput input = gpt2_like();
+    input.world_size = ranks;
+    input.budgets = smallest_budgets(input);
+    const Plan plan = make_plan(input);
+    for (const Tier tier : {Tier::kDevice, Tier::kHost, Tier::kNvme}) {
+      EXPECT_LE(plan.total.of(tier), input.budgets.of(tier));
+      PlanInput less = input;
+      --less.budgets.of(tier);
+      EXPECT_THROW((void)make_plan(less), BudgetError) << name_of(tier) << ", " << ranks;
+    }
+  }
+}
+
+TEST(Plan, RefusesAWorldWithoutRanks) {
+  PlanInput input = gpt2_like();
+  input.world_size = 0;
+  EXPECT_THROW((void)make_plan(input), ConfigError);
+  EXPECT_THROW((void)smallest_budgets(input), ConfigError);
 }
 
 TEST(Plan, ItemsAddUpToTheTotals) {

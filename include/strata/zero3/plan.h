@@ -23,9 +23,13 @@ struct TierBytes {
   [[nodiscard]] std::uint64_t& of(tiering::Tier tier);
 };
 
-/// What a plan is made from.
+/// What a plan is made from. Budgets and everything that is planned are those of one rank; all
+/// ranks have the same.
 struct PlanInput {
   std::vector<UnitLayout> units;  ///< in the order in which forward enters them
+  /// Ranks that share the states: of every vector each one keeps a shard, an equal part of whole
+  /// blocks of kMomentBlockElements. A unit in use is whole on every rank.
+  int world_size = 1;
   StateFormat format;
   tiering::Tier parameter_tier = tiering::Tier::kNvme;  ///< home of the weights
   tiering::Tier optimizer_tier = tiering::Tier::kNvme;  ///< home of master remainder and moments
@@ -34,7 +38,7 @@ struct PlanInput {
   bool nvme_available = true;                       ///< a directory is named: gradients may spill
   std::size_t nvme_directories = 1;                 ///< that the shard store is striped over
   std::uint64_t chunk_bytes = 1u << 20;             ///< of the shard store
-  std::uint64_t prefetch_elements = 50'000'000;     ///< wished for ahead of use
+  std::uint64_t prefetch_elements = 50'000'000;     ///< of units, wished for ahead of use
   std::uint64_t live_elements_max = 1'000'000'000;  ///< kept unsharded on the device at most
   std::uint64_t window_elements_max = 0;            ///< cap of the optimizer's window; 0: none
 };
@@ -57,7 +61,10 @@ struct Plan {
   std::size_t fetch_slots = 0;           ///< weights on their way to the device
   std::size_t gradient_slots = 0;        ///< gradients on their way to their home
   std::uint64_t device_cache_bytes = 0;  ///< unsharded units; at least the largest one
-  std::uint64_t bucket_bytes = 0;        ///< gradients packed at a time on the device (hop reduce)
+  /// Gradients packed at a time on the device (hop reduce): a piece for each rank, whose fp32 form
+  /// fills a slot.
+  std::uint64_t bucket_bytes = 0;
+  std::uint64_t exchange_bytes = 0;  ///< the pieces that come from all ranks; 0 with one rank
   std::uint64_t window_elements = 0;
   std::size_t windows = 0;
   bool uses_nvme = false;
