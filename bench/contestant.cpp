@@ -10,6 +10,7 @@
 #include "strata/base/units.h"
 #include "strata/models/gpt2.h"
 #include "strata/zero3/engine.h"
+#include "strata/zero3/tensor_pool.h"
 
 namespace strata::bench {
 
@@ -161,8 +162,10 @@ class PureBf16 final : public InMemory {
 
 class InStrata final : public Contestant {
  public:
-  InStrata(const Job& job, formats::DsConfig config, Logger& log)
-      : engine_(std::move(config), &log),
+  /// `pool`: where tensors come from; null: from glibc.
+  InStrata(const Job& job, formats::DsConfig config, std::unique_ptr<TensorPool> pool, Logger& log)
+      : pool_(std::move(pool)),
+        engine_(std::move(config), &log),
         model_(model_config(job), engine_, models::random_initializer(model_config(job), kSeed)),
         batches_(job, model_.config()) {
     engine_.prepare();
@@ -182,6 +185,7 @@ class InStrata final : public Contestant {
   [[nodiscard]] CounterReading counters() const override { return engine_.counters(); }
 
  private:
+  std::unique_ptr<TensorPool> pool_;
   Engine engine_;
   models::Gpt2 model_;
   Batches batches_;
@@ -203,7 +207,7 @@ formats::DsConfig strata_config(formats::OffloadDevice device) {
 std::unique_ptr<Contestant> in_host_memory(const Job& job, Logger& log) {
   formats::DsConfig config = strata_config(formats::OffloadDevice::kCpu);
   config.strata.recompute = false;  // as the loops in memory
-  return std::make_unique<InStrata>(job, std::move(config), log);
+  return std::make_unique<InStrata>(job, std::move(config), std::make_unique<TensorPool>(), log);
 }
 
 /// glibc keeps freed blocks of up to 32 MiB for itself; with activations and gradients of many
@@ -214,13 +218,21 @@ void give_freed_memory_back() {
   mallopt(M_TRIM_THRESHOLD, kReturnedAtOnce);
 }
 
-std::unique_ptr<Contestant> on_nvme(const Job& job, Logger& log) {
+std::unique_ptr<Contestant> on_nvme(const Job& job, std::unique_ptr<TensorPool> pool, Logger& log) {
   give_freed_memory_back();
   formats::DsConfig config = strata_config(formats::OffloadDevice::kNvme);
   config.strata.nvme_directories = {job.nvme.string()};
   config.strata.host_budget_bytes = job.host_budget_bytes;
   config.strata.device_budget_bytes = job.device_budget_bytes;
-  return std::make_unique<InStrata>(job, std::move(config), log);
+  return std::make_unique<InStrata>(job, std::move(config), std::move(pool), log);
+}
+
+std::unique_ptr<Contestant> pooled_on_nvme(const Job& job, Logger& log) {
+  return on_nvme(job, std::make_unique<TensorPool>(), log);
+}
+
+std::unique_ptr<Contestant> unpooled_on_nvme(const Job& job, Logger& log) {
+  return on_nvme(job, nullptr, log);
 }
 
 /// What LibTorch takes by itself: its libraries, and what its first matrix product sets up.
@@ -249,7 +261,8 @@ const std::vector<ContestantKind>& contestant_kinds() {
       {"memory-fused", "LibTorch, fused AdamW on fp32 masters", make_in_memory<FusedAdamW>},
       {"memory-bf16", "LibTorch, torch::optim::AdamW on bf16", make_in_memory<PureBf16>},
       {"host", "Strata, everything in host memory", in_host_memory},
-      {"nvme", "Strata, everything on NVMe", on_nvme},
+      {"nvme", "Strata, everything on NVMe", pooled_on_nvme},
+      {"nvme-glibc", "the same, without a pool for tensors", unpooled_on_nvme},
       {"empty", "LibTorch, one small matrix product", make_empty},
   };
   return kinds;

@@ -1,6 +1,7 @@
 #include "contestant_process.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,11 +39,18 @@ nlohmann::json to_json(const StepSample& sample) {
   for (const HopReading& hop : sample.hops) {
     hops.push_back({hop.bytes, hop.calls, hop.busy_ns, hop.wait_ns});
   }
-  return {{"seconds", sample.seconds}, {"loss", sample.loss}, {"hops", hops}};
+  return {{"seconds", sample.seconds},
+          {"loss", sample.loss},
+          {"system_seconds", sample.system_seconds},
+          {"minor_faults", sample.minor_faults},
+          {"hops", hops}};
 }
 
 StepSample sample_from(const nlohmann::json& json) {
-  StepSample sample{.seconds = json.at("seconds"), .loss = json.at("loss")};
+  StepSample sample{.seconds = json.at("seconds"),
+                    .loss = json.at("loss"),
+                    .system_seconds = json.at("system_seconds"),
+                    .minor_faults = json.at("minor_faults")};
   for (std::size_t i = 0; i < kHopCount; ++i) {
     const nlohmann::json& hop = json.at("hops").at(i);
     sample.hops[i] = {.bytes = hop[0], .calls = hop[1], .busy_ns = hop[2], .wait_ns = hop[3]};
@@ -50,12 +58,29 @@ StepSample sample_from(const nlohmann::json& json) {
   return sample;
 }
 
+rusage own_usage() {
+  rusage usage{};
+  require(getrusage(RUSAGE_SELF, &usage) == 0, "cannot read the use of");
+  return usage;
+}
+
+double system_seconds(const rusage& usage) {
+  return static_cast<double>(usage.ru_stime.tv_sec) +
+         static_cast<double>(usage.ru_stime.tv_usec) * 1e-6;
+}
+
 StepSample timed_step(Contestant& contestant) {
   const CounterReading before = contestant.counters();
+  const rusage usage_before = own_usage();
   const Clock::time_point start = Clock::now();
   const double loss = contestant.step();
   const std::chrono::duration<double> time = Clock::now() - start;
-  return {.seconds = time.count(), .loss = loss, .hops = (contestant.counters() - before).hops};
+  const rusage usage = own_usage();
+  return {.seconds = time.count(),
+          .loss = loss,
+          .system_seconds = system_seconds(usage) - system_seconds(usage_before),
+          .minor_faults = static_cast<std::uint64_t>(usage.ru_minflt - usage_before.ru_minflt),
+          .hops = (contestant.counters() - before).hops};
 }
 
 }  // namespace

@@ -48,6 +48,10 @@ double wait_share(const StepSample& sample) {
   return static_cast<double>(waited) * 1e-9 / sample.seconds;
 }
 
+double faults_in_thousands(const StepSample& sample) {
+  return static_cast<double>(sample.minor_faults) * 1e-3;
+}
+
 double moved_gb(const ContestantResult& result, Hop hop) {
   return median_of(result, [&](const StepSample& sample) {
     return static_cast<double>(hop_of(sample, hop).bytes) * 1e-9;
@@ -63,8 +67,10 @@ void print_steps(std::ostream& out, const std::vector<ContestantResult>& results
   for (const ContestantResult& reference : results) {
     if (is_in_memory(reference)) out << " / " << reference.name << " |";
   }
-  out << " waits for disk | read, GB | written, GB | peak RSS |\n|---|---|";
-  out << std::string("---|---|---|---|");
+  out << " waits for disk | read, GB | written, GB | in the kernel, s | faults, thousands | peak "
+         "RSS "
+         "|\n|---|---|";
+  out << std::string("---|---|---|---|---|---|");
   for (const ContestantResult& reference : results) out << (is_in_memory(reference) ? "---|" : "");
   out << "\n" << std::fixed;
   for (const ContestantResult& result : results) {
@@ -84,7 +90,9 @@ void print_steps(std::ostream& out, const std::vector<ContestantResult>& results
     } else {
       out << " | |";
     }
-    out << " | " << format_bytes(result.peak_rss_bytes) << " |\n";
+    out << " | " << median_of(result, &StepSample::system_seconds) << " | " << std::setprecision(1)
+        << median_of(result, faults_in_thousands) << " | " << format_bytes(result.peak_rss_bytes)
+        << " |\n";
   }
 }
 
@@ -138,7 +146,10 @@ std::string report_json(const std::vector<ContestantResult>& results) {
       entry["median_ratio"][reference.name] = median_ratio(result, reference);
     }
     for (const StepSample& sample : result.samples) {
-      nlohmann::ordered_json step = {{"seconds", sample.seconds}, {"loss", sample.loss}};
+      nlohmann::ordered_json step = {{"seconds", sample.seconds},
+                                     {"loss", sample.loss},
+                                     {"system_seconds", sample.system_seconds},
+                                     {"minor_faults", sample.minor_faults}};
       for (std::size_t i = 0; has_hops(result) && i < kHopCount; ++i) {
         const HopReading& hop = sample.hops[i];
         step["hops"][std::string(kHopNames[i])] = {

@@ -13,22 +13,23 @@ namespace {
 
 std::byte* pointer_to(DeviceSpan range) { return reinterpret_cast<std::byte*>(range.address()); }
 
-// Regions are rounded up to whole pages; a DeviceMemory is as long as it was asked for.
-std::span<std::byte> region_of(DeviceSpan memory) {
-  return {pointer_to(memory), round_up(memory.bytes(), RegionAllocator::kAlignment)};
-}
-
 }  // namespace
 
-static_assert(RegionAllocator::kAlignment % Device::kAlignment == 0);
+static_assert(RegionMap::kAlignment % Device::kAlignment == 0);
 
 HostDevice::HostDevice(std::span<std::byte> memory)
     : properties_{.name = "host memory",
                   .total_bytes = memory.size(),
                   .memory_is_host = true,
                   .copies_are_asynchronous = false},
-      regions_(memory),
-      live_(std::make_unique<LiveMemory>(properties_.name)) {}
+      memory_(memory),
+      regions_(memory.size()),
+      live_(std::make_unique<LiveMemory>(properties_.name)) {
+  if (reinterpret_cast<std::uintptr_t>(memory.data()) % kAlignment != 0) {
+    throw UsageError("host device: its memory must start on a multiple of " +
+                     std::to_string(kAlignment));
+  }
+}
 
 HostDevice::~HostDevice() = default;
 
@@ -43,7 +44,7 @@ DeviceMemory HostDevice::allocate(std::uint64_t bytes, std::string_view what) {
                       std::to_string(regions_.capacity()) +
                       " free, perhaps not in one piece; raise the device tier's budget");
   }
-  const DeviceSpan memory(reinterpret_cast<std::uintptr_t>(region->data()), bytes);
+  const DeviceSpan memory(reinterpret_cast<std::uintptr_t>(memory_.data()) + region->offset, bytes);
   live_->add(memory, what);
   return give(memory);
 }
@@ -104,7 +105,9 @@ void HostDevice::wait(StreamRole, const Event& event) {
 void HostDevice::take_back(DeviceSpan memory) noexcept {
   const std::lock_guard lock(mutex_);
   live_->remove(memory);
-  regions_.give_back(region_of(memory));
+  // Regions are rounded up to whole pages; a DeviceMemory is as long as it was asked for.
+  regions_.give_back({memory.address() - reinterpret_cast<std::uintptr_t>(memory_.data()),
+                      round_up(memory.bytes(), RegionMap::kAlignment)});
 }
 
 void HostDevice::take_back(std::span<std::byte>) noexcept {}

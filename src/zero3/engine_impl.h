@@ -22,6 +22,7 @@
 #include "strata/zero3/engine.h"
 #include "strata/zero3/loss_scaler.h"
 #include "strata/zero3/lr_schedule.h"
+#include "zero3/compute_timer.h"
 #include "zero3/gradient_coordinator.h"
 #include "zero3/initial_placement.h"
 #include "zero3/parameter_groups.h"
@@ -63,6 +64,7 @@ struct Engine::Impl {
     if (before_each_unit_) before_each_unit_();
   }
   [[nodiscard]] zero3::UnitMover& mover() { return *mover_; }
+  [[nodiscard]] zero3::ComputeTimer& compute_timer() { return compute_timer_; }
   [[nodiscard]] bool recompute() const { return config_.strata.recompute; }
   /// Whether floating inputs get a unit's compute format.
   [[nodiscard]] bool casts_inputs() const {
@@ -90,6 +92,7 @@ struct Engine::Impl {
   StateFormat format_;
   optim_cpu::ComputeThreads threads_;  ///< of hops 6 and 7
   Counters counters_;
+  zero3::ComputeTimer compute_timer_{counters_};
   tiering::Budget device_, host_, nvme_;
   std::unique_ptr<tiering::HostArena> device_arena_, host_arena_;
   std::unique_ptr<aio::IoQueue> queue_;

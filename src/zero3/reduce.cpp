@@ -7,6 +7,7 @@ namespace strata::zero3 {
 
 void reduce(const Unit& unit, const FlatVector& vector, torch::autograd::variable_list& gradients,
             std::uint64_t begin, std::span<std::byte> bucket, Counters& counters) {
+  const ScopedTimer busy(counters, Hop::kReduce, ScopedTimer::Kind::kBusy);
   const std::uint64_t width = weight_bytes(vector.format.precision);
   const std::uint64_t end = begin + bucket.size() / width;
   std::uint64_t packed = begin;

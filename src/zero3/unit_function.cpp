@@ -195,6 +195,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                                 variable_list output_gradients) {
     const c10::intrusive_ptr<EntryState> state = take_state(*context);
     Unit& unit = *unit_of(state->unit);
+    const auto standing = unit.engine().compute_timer().stands();
     if (torch::GradMode::is_enabled()) {
       throw UsageError("a gradient of a gradient (create_graph) was asked for through unit '" +
                        unit.name() +
@@ -323,6 +324,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                              variable_list(wanted_inputs.size())};
     if (outputs.empty() || wanted.empty()) return gradients;
     const Unit::GradientScope scope(unit);
+    const auto running = unit.engine().compute_timer().runs();
     variable_list all = torch::autograd::grad(outputs, wanted, of_outputs,
                                               /*retain_graph=*/!state.recompute && keeps_graph(),
                                               /*create_graph=*/false, /*allow_unused=*/true);
@@ -380,6 +382,7 @@ variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inpu
   const std::shared_ptr<Unit> held = unit_of(handle);
   Unit& unit = *held;
   Engine::Impl& engine = unit.engine();
+  const auto standing = engine.compute_timer().stands();
   engine.begin_entry();
   if (unit.visit != nullptr) engine.take_over_changes(unit);
   inputs = cast_inputs(unit, std::move(inputs));

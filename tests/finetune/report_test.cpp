@@ -132,6 +132,8 @@ TEST(Metrics, EveryLineIsAnObjectWithHuggingFacesNames) {
   EXPECT_EQ(step["host_bytes"], 300_MiB);
   EXPECT_EQ(step["read_bytes"], 3'000'000'000);
   EXPECT_EQ(step["wait_share"], 0.25);
+  EXPECT_EQ(step["hops"].size(), kHopCount);
+  EXPECT_TRUE(step["hops"]["compute"].contains("busy_seconds"));
   const auto evaluation = nlohmann::json::parse(lines[1]);
   EXPECT_EQ(evaluation["eval_loss"], 4.5);
 }

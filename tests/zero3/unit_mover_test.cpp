@@ -56,6 +56,29 @@ TEST(UnitMover, ReadsNoExpertsThatAreNotUsed) {
   EXPECT_LE(read, kLayers * bytes * 4 * 5 / 4);
 }
 
+TEST(UnitMover, TimesEveryHopWithoutCountingOneTwice) {
+  Engine engine(small::on_nvme());
+  Sharded<torch::nn::Linear> outer = engine.shard(small::linear(0));
+  Sharded<torch::nn::Linear> inner = engine.shard(small::linear(1));
+  const auto start = Clock::now();
+  for (int step = 0; step < 3; ++step) {
+    const torch::Tensor y =
+        outer.run([&](const torch::Tensor& x) { return inner(outer->forward(x)); },
+                  Recompute::kAlways, small::input());
+    small::train_once(engine, y.square().mean());
+  }
+  const auto whole = std::chrono::nanoseconds(Clock::now() - start).count();
+  const CounterReading hops = engine.counters();
+  for (const Hop hop : {Hop::kFetch, Hop::kGather, Hop::kCompute, Hop::kReduce, Hop::kDrain,
+                        Hop::kStep, Hop::kFlush}) {
+    EXPECT_GT(hops[hop].busy_ns, 0u) << name_of(hop);
+  }
+  // A unit inside of another one computes once, and the engine's work for it is not computing.
+  EXPECT_LE(hops[Hop::kCompute].busy_ns + hops[Hop::kGather].busy_ns + hops[Hop::kReduce].busy_ns +
+                hops[Hop::kFetch].wait_ns,
+            static_cast<std::uint64_t>(whole));
+}
+
 TEST(UnitMover, GoesOnAfterAUnitThatHadNoRoom) {
   formats::DsConfig config = small::on_nvme();
   config.strata.device_budget_bytes = 132 * 1024;  // one unit, and the bucket

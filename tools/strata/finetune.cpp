@@ -23,6 +23,7 @@
 #include "strata/models/gpt2.h"
 #include "strata/models/gpt2_checkpoint.h"
 #include "strata/zero3/engine.h"
+#include "strata/zero3/tensor_pool.h"
 #include "summary.h"
 #include "trainer.h"
 #include "training_run.h"
@@ -187,6 +188,7 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
   MetricsFile metrics(output.path() / "metrics.jsonl", log);
   log.info("metrics while it runs: " + (output.path() / "metrics.jsonl").string());
 
+  const TensorPool pool;  // activations and gradients, from one step to the next
   torch::manual_seed(options.seed);
   return_freed_blocks_from(kReturnedWhileBuilding);
   formats::DsConfig config = run.config;

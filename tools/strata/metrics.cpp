@@ -18,6 +18,14 @@ void add_memory(nlohmann::ordered_json& line, const MemoryReading& memory) {
   }
 }
 
+void add_hops(nlohmann::ordered_json& line, const Interval& interval) {
+  for (std::size_t hop = 0; hop < kHopCount; ++hop) {
+    nlohmann::ordered_json& times = line["hops"][std::string(kHopNames[hop])];
+    times["busy_seconds"] = interval.busy_seconds[hop];
+    times["wait_seconds"] = interval.wait_seconds[hop];
+  }
+}
+
 }  // namespace
 
 MetricsFile::MetricsFile(const std::filesystem::path& path, Logger& log) : path_(path), log_(log) {
@@ -41,6 +49,7 @@ void MetricsFile::write(const StepRecord& record) {
   line["read_bytes"] = record.interval.read_bytes;
   line["written_bytes"] = record.interval.written_bytes;
   line["wait_share"] = record.interval.disk_wait_share();
+  add_hops(line, record.interval);
   write_line(line.dump());
 }
 

@@ -15,6 +15,10 @@ Interval& Interval::operator+=(const Interval& other) {
   read_bytes += other.read_bytes;
   written_bytes += other.written_bytes;
   disk_wait_seconds += other.disk_wait_seconds;
+  for (std::size_t hop = 0; hop < kHopCount; ++hop) {
+    busy_seconds[hop] += other.busy_seconds[hop];
+    wait_seconds[hop] += other.wait_seconds[hop];
+  }
   return *this;
 }
 
@@ -26,11 +30,16 @@ double Interval::disk_wait_share() const { return seconds > 0 ? disk_wait_second
 Interval interval_of(const CounterReading& moved, Clock::duration time, std::uint64_t tokens) {
   const HopReading& fetch = moved[Hop::kFetch];
   const HopReading& flush = moved[Hop::kFlush];
-  return {.seconds = std::chrono::duration<double>(time).count(),
-          .tokens = tokens,
-          .read_bytes = fetch.bytes,
-          .written_bytes = flush.bytes,
-          .disk_wait_seconds = static_cast<double>(fetch.wait_ns + flush.wait_ns) * 1e-9};
+  Interval interval{.seconds = std::chrono::duration<double>(time).count(),
+                    .tokens = tokens,
+                    .read_bytes = fetch.bytes,
+                    .written_bytes = flush.bytes,
+                    .disk_wait_seconds = static_cast<double>(fetch.wait_ns + flush.wait_ns) * 1e-9};
+  for (std::size_t hop = 0; hop < kHopCount; ++hop) {
+    interval.busy_seconds[hop] = static_cast<double>(moved.hops[hop].busy_ns) * 1e-9;
+    interval.wait_seconds[hop] = static_cast<double>(moved.hops[hop].wait_ns) * 1e-9;
+  }
+  return interval;
 }
 
 }  // namespace strata::tool

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "strata/base/counters.h"
@@ -17,6 +18,8 @@ struct Interval {
   std::uint64_t read_bytes = 0;     ///< from the nvme tier
   std::uint64_t written_bytes = 0;  ///< to it
   double disk_wait_seconds = 0;     ///< the training thread stood still for the disk
+  /// Of every hop: seconds at work, and seconds in which the training thread stood still for it.
+  std::array<double, kHopCount> busy_seconds{}, wait_seconds{};
 
   Interval& operator+=(const Interval& other);
 

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "strata/tiering/device.h"
-#include "strata/tiering/region_allocator.h"
+#include "strata/tiering/region_map.h"
 
 namespace strata::tiering {
 
@@ -44,8 +44,9 @@ class HostDevice final : public Device {
   void take_back(std::span<std::byte> registered) noexcept override;
 
   const DeviceProperties properties_;
-  std::mutex mutex_;  // of the two below
-  RegionAllocator regions_;
+  const std::span<std::byte> memory_;
+  std::mutex mutex_;   // of the two below
+  RegionMap regions_;  // of the memory
   std::unique_ptr<LiveMemory> live_;
 };
 
