@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "strata/base/clock.h"
 #include "strata/base/error.h"
 
 namespace strata::bench {
@@ -72,9 +73,9 @@ double system_seconds(const rusage& usage) {
 StepSample timed_step(Contestant& contestant) {
   const CounterReading before = contestant.counters();
   const rusage usage_before = own_usage();
-  const Clock::time_point start = Clock::now();
+  const Time start = kSystemClock.now();
   const double loss = contestant.step();
-  const std::chrono::duration<double> time = Clock::now() - start;
+  const std::chrono::duration<double> time = kSystemClock.now() - start;
   const rusage usage = own_usage();
   return {.seconds = time.count(),
           .loss = loss,

@@ -13,6 +13,7 @@
 #include "finetune_options.h"
 #include "metrics.h"
 #include "run_config.h"
+#include "strata/base/clock.h"
 #include "strata/base/error.h"
 #include "strata/models/gpt2.h"
 #include "strata/zero3/lr_schedule.h"
@@ -76,7 +77,7 @@ class Run {
   [[nodiscard]] std::int64_t rows() const { return config_.train_batch_size; }
 
   void take_step(std::int64_t step, double lr, const Batch& batch) {
-    const Clock::time_point start = Clock::now();
+    const Time start = kSystemClock.now();
     StepRecord record;
     record.step = step;
     record.lr = lr;
@@ -90,13 +91,13 @@ class Run {
       group.options().set_lr(lr);
     }
     optimizer_.step();
-    record.interval = interval_of({}, Clock::now() - start, batch.tokens.size());
+    record.interval = interval_of({}, kSystemClock.now() - start, batch.tokens.size());
     metrics_.write(record);
   }
 
   void evaluate(std::int64_t step) {
     if (!data_.validation()) return;
-    const Clock::time_point start = Clock::now();
+    const Time start = kSystemClock.now();
     const torch::NoGradGuard no_gradients;
     const BatchSampler batches =
         BatchSampler::even(*data_.validation(), rows(), seq_len_, options_.eval_batches);
@@ -107,10 +108,10 @@ class Run {
     }
     model_.train();
     const double loss = sum / static_cast<double>(options_.eval_batches);
-    metrics_.write(
-        EvaluationRecord{.step = step,
-                         .loss = loss,
-                         .seconds = std::chrono::duration<double>(Clock::now() - start).count()});
+    metrics_.write(EvaluationRecord{
+        .step = step,
+        .loss = loss,
+        .seconds = std::chrono::duration<double>(kSystemClock.now() - start).count()});
     std::cout << "step " << step << ": validation loss " << loss << std::endl;
   }
 

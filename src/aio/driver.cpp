@@ -61,12 +61,13 @@ void throw_if_broken(const std::optional<Breakdown>& breakdown) {
 
 Driver::Driver(const IoQueueOptions& options, Backend& backend, LostMemory& lost, Logger& log)
     : options_(options),
+      clock_(*options.clock),
       backend_(backend),
       lost_(lost),
       log_(log),
       blocks_(std::min(options.depth, backend.capacity())),
       completions_(blocks_.size()),
-      next_check_(std::chrono::steady_clock::now() + options.warn_after) {
+      next_check_(clock_.now() + options.warn_after) {
   free_.reserve(blocks_.size());
   for (auto i = static_cast<BlockIndex>(blocks_.size()); i > 0; --i) free_.push_back(i - 1);
   staged_.reserve(blocks_.size());
@@ -112,7 +113,7 @@ void Driver::cancel(OperationState& state) {
 
 bool Driver::turn(nanoseconds wait_max) noexcept {
   if (!finished_.empty()) return true;
-  const Time before = std::chrono::steady_clock::now();
+  const Time before = clock_.now();
   bool is_ours = true;
   const auto issue = [&] {
     stage_retries(before);
@@ -124,7 +125,7 @@ bool Driver::turn(nanoseconds wait_max) noexcept {
   const auto work_off = [&] {
     const nanoseconds timeout = std::min(wait_max, time_until_due(before));
     const std::size_t count = backend_.reap(completions_, timeout);
-    const Time after = std::chrono::steady_clock::now();
+    const Time after = clock_.now();
     for (std::size_t i = 0; i < count; ++i) complete(completions_[i], after);
     if (after >= next_check_) check_deadlines(after);
     stage_new_blocks();
@@ -217,7 +218,7 @@ std::size_t Driver::hand_over(bool& is_taken) {
 }
 
 /// When the first request that is under way, or about to be, has to be back.
-Driver::Time Driver::first_deadline() const {
+Time Driver::first_deadline() const {
   Time first = Time::max();
   for (const Block& block : blocks_) {
     if (block.state != nullptr) first = std::min(first, block.started + options_.fail_after);

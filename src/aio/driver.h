@@ -12,6 +12,7 @@
 #include "strata/aio/backend.h"
 #include "strata/aio/io_queue.h"
 #include "strata/aio/lost_memory.h"
+#include "strata/base/clock.h"
 #include "strata/base/log.h"
 
 namespace strata::aio {
@@ -71,8 +72,6 @@ class Driver {
   [[nodiscard]] const IoStatistics& statistics() const { return statistics_; }
 
  private:
-  using Time = std::chrono::steady_clock::time_point;
-
   /// The part of an operation that one request carries; its index is the request's tag.
   struct Block {
     detail::OperationState* state = nullptr;  // null: free, or given up at its deadline
@@ -112,6 +111,7 @@ class Driver {
   void finish_if_home(detail::OperationState& state);
 
   const IoQueueOptions options_;
+  const Clock& clock_;
   Backend& backend_;
   LostMemory& lost_;
   Logger& log_;

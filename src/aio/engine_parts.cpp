@@ -31,6 +31,7 @@ const IoQueueOptions& checked(const IoQueueOptions& options) {
           "the times must satisfy 0 < warn_after <= fail_after; they are " +
               std::to_string(options.warn_after.count()) + " ms and " +
               std::to_string(options.fail_after.count()) + " ms");
+  require(options.clock != nullptr, "there is no clock; leave the one that is there");
   return options;
 }
 

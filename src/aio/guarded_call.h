@@ -1,7 +1,8 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
+
+#include "strata/base/clock.h"
 
 namespace strata::aio {
 
@@ -10,8 +11,6 @@ namespace strata::aio {
 /// nothing of it any more, however the call ends.
 class GuardedCall {
  public:
-  using Time = std::chrono::steady_clock::time_point;
-
   /// The calling thread: the call begins, and should be back by `deadline`.
   void open(Time deadline) noexcept { state_.store(count_of(deadline)); }
   /// The calling thread: the call is back. False when the watcher has taken over.

@@ -9,7 +9,6 @@ namespace strata::aio {
 
 using detail::OperationState;
 using std::chrono::nanoseconds;
-using std::chrono::steady_clock;
 
 struct IoChannel::Impl : EngineParts {
   using EngineParts::EngineParts;
@@ -65,12 +64,12 @@ bool IoChannel::try_submit(const Operation& operation, std::uint64_t tag) {
 
 std::size_t IoChannel::reap(std::span<IoOutcome> outcomes, nanoseconds timeout) {
   if (impl_->unfinished == 0 || outcomes.empty()) return 0;
-  const auto begin = steady_clock::now();
+  const Time begin = impl_->options.clock->now();
   nanoseconds left = impl_->outbox.empty() ? timeout : nanoseconds(0);
   while (true) {
     impl_->turn(left);
     if (!impl_->outbox.empty()) return impl_->hand_back(outcomes);
-    left = timeout - (steady_clock::now() - begin);
+    left = timeout - (impl_->options.clock->now() - begin);
     if (left <= nanoseconds(0)) return 0;
   }
 }

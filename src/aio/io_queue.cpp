@@ -123,7 +123,7 @@ void IoQueue::Impl::watch() {
         return;
       }
     }
-    const auto now = std::chrono::steady_clock::now();
+    const Time now = options.clock->now();
     if (!has_warned && call.deadline() - patience <= now) {
       has_warned = true;
       log.warning("the I/O engine " + description +

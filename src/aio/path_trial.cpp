@@ -32,9 +32,10 @@ std::uint64_t transfer(IoQueue& queue, const IoFile& file, OpKind kind, std::byt
   const std::size_t operations_max =
       std::min<std::size_t>(kOperations, queue.options().operations_max);
   std::array<std::optional<IoTicket>, kOperations> tickets;
-  const auto end = std::chrono::steady_clock::now() + kTime;
+  const Clock& clock = *queue.options().clock;
+  const Time end = clock.now() + kTime;
   std::uint64_t bytes = 0;
-  for (std::size_t i = 0; bytes == 0 || std::chrono::steady_clock::now() < end; ++i) {
+  for (std::size_t i = 0; bytes == 0 || clock.now() < end; ++i) {
     std::optional<IoTicket>& ticket = tickets[i % operations_max];
     if (ticket) ticket->wait();
     ticket =

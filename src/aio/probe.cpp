@@ -27,17 +27,17 @@ constexpr const char* kNoOverlap =
 
 /// One request through `backend`, in full. Throws IoError when it does not come back whole, and
 /// DeadlineExceeded when it does not come back: its memory and file are the kernel's then.
-void move_whole(Backend& backend, const Request& request) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+void move_whole(Backend& backend, const Request& request, const Clock& clock) {
+  const Time deadline = clock.now() + kPatience;
   while (backend.enqueue({&request, 1}) == 0) {
-    if (std::chrono::steady_clock::now() > deadline) {
+    if (clock.now() > deadline) {
       throw IoError("a trial transfer was not accepted", EAGAIN);
     }
     std::this_thread::sleep_for(kRefusedPause);
   }
   std::array<Completion, 1> completion{};
   while (backend.reap(completion, kPatience) == 0) {
-    if (std::chrono::steady_clock::now() < deadline) continue;
+    if (clock.now() < deadline) continue;
     backend.drop_unstarted();
     throw DeadlineExceeded("a trial transfer never came back", ETIMEDOUT);
   }
@@ -48,7 +48,7 @@ void move_whole(Backend& backend, const Request& request) {
 
 /// Writes a block of `file` through `backend` and reads it back, with `memory` for the block.
 void try_transfer_with(Backend& backend, const IoFile& file, const AlignedMemory& memory,
-                       std::uint32_t bytes) {
+                       std::uint32_t bytes, const Clock& clock) {
   Request request{.kind = OpKind::kWrite,
                   .fd = file.fd(),
                   .offset = 0,
@@ -56,21 +56,21 @@ void try_transfer_with(Backend& backend, const IoFile& file, const AlignedMemory
                   .bytes = bytes,
                   .tag = 0};
   std::fill_n(memory.get(), bytes, kPattern);
-  move_whole(backend, request);
+  move_whole(backend, request, clock);
   std::fill_n(memory.get(), bytes, std::byte{0});
   request.kind = OpKind::kRead;
-  move_whole(backend, request);
+  move_whole(backend, request, clock);
   if (std::count(memory.get(), memory.get() + bytes, kPattern) != std::ptrdiff_t{bytes}) {
     throw IoError("a trial transfer brought back other bytes", EIO);
   }
 }
 
 /// Writes a block of `file` through `backend` and reads it back.
-void try_transfer(Backend& backend, const IoFile& file) {
+void try_transfer(Backend& backend, const IoFile& file, const Clock& clock) {
   const std::uint32_t bytes = std::max(file.alignment(), 4096u);
   AlignedMemory memory = make_zeroed_memory(bytes, bytes);
   try {
-    try_transfer_with(backend, file, memory, bytes);
+    try_transfer_with(backend, file, memory, bytes, clock);
   } catch (const IoError& error) {
     // A transfer that never came back may still be written: its memory is left behind on purpose.
     if (error.code() == ETIMEDOUT) (void)memory.release();
@@ -119,14 +119,14 @@ std::unique_ptr<Backend> make_tried(BackendKind kind, const IoQueueOptions& opti
                                     const IoFile& file) {
   if (kind == BackendKind::kIoUring) {
     // A ring belongs to the thread that first drives it: the trial has one of its own.
-    try_transfer(*make_io_uring_backend(1), file);
+    try_transfer(*make_io_uring_backend(1), file, *options.clock);
     return make_io_uring_backend(options.depth);
   }
   std::unique_ptr<Backend> backend =
       kind == BackendKind::kLibaio
           ? make_libaio_backend(options.depth)
           : make_threads_backend(options.depth, options.threads, options.numa_node);
-  try_transfer(*backend, file);
+  try_transfer(*backend, file, *options.clock);
   return backend;
 }
 

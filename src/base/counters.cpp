@@ -49,7 +49,7 @@ CounterReading Counters::read() const noexcept {
 }
 
 ScopedTimer::~ScopedTimer() {
-  const auto elapsed = Clock::now() - start_;
+  const auto elapsed = counters_.clock().now() - start_;
   if (kind_ == Kind::kBusy) {
     counters_.add_busy(hop_, elapsed);
   } else {

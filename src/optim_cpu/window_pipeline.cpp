@@ -162,9 +162,9 @@ void WindowPipeline::Impl::wait_for_room(Window& needed) {
     if (window(number).has_transfers()) return window(number).wait_for_oldest(counters);
 
   const ScopedTimer standing_still(counters, Hop::kFetch, ScopedTimer::Kind::kWait);
-  const Clock::time_point give_up = Clock::now() + kPatience;
+  const Time give_up = counters.clock().now() + kPatience;
   while (!needed.start_transfers(store) && !needed.has_transfers()) {
-    if (Clock::now() > give_up)
+    if (counters.clock().now() > give_up)
       throw DeadlineExceeded(
           "optimizer step: for " + std::to_string(kPatience.count()) +
               " s the I/O queue had no room for a window, though none of its transfers is ours; "

@@ -20,9 +20,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-PathMeter::Time at(int milliseconds_since_start) {
-  return PathMeter::Time{} + milliseconds(milliseconds_since_start);
-}
+Time at(int milliseconds_since_start) { return Time{} + milliseconds(milliseconds_since_start); }
 
 // ---- the meter, with a made-up clock ---------------------------------------------------------
 
@@ -83,8 +81,8 @@ TEST_F(MeteredQueue, IsNotBusyAfterARequestThatFailed) {
   IoTicket failed = queue->submit(operation);
   EXPECT_THROW(failed.wait(), IoError);
   const auto busy = meter.totals().busy_of(OpKind::kWrite);
-  meter.begin(OpKind::kWrite, PathMeter::Time{});
-  meter.end(OpKind::kWrite, 0, PathMeter::Time{} + milliseconds(1));
+  meter.begin(OpKind::kWrite, Time{});
+  meter.end(OpKind::kWrite, 0, Time{} + milliseconds(1));
   EXPECT_EQ(meter.totals().busy_of(OpKind::kWrite), busy + milliseconds(1));
 }
 

@@ -137,7 +137,7 @@ class BalancerTest : public testing::Test {
     now_ += std::chrono::nanoseconds(static_cast<std::int64_t>(bytes * share / bandwidth * 1e9));
     meters_[path].end(kind, static_cast<std::uint64_t>(bytes * share), now_);
   }
-  PathMeter::Time now_{};
+  Time now_{};
 };
 
 TEST_F(BalancerTest, LeavesSharesThatAreRightAlone) {

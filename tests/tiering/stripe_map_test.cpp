@@ -242,7 +242,7 @@ class FollowingTest : public StripeMapTest {
     now_ += std::chrono::duration_cast<std::chrono::nanoseconds>(time);
     map_->meter(place.file)->end(kind, kBytes, now_);
   }
-  aio::PathMeter::Time now_{};
+  Time now_{};
 };
 
 TEST_F(FollowingTest, APathThatBecomesSlowLosesChunksAndWinsThemBack) {

@@ -27,7 +27,7 @@ double Interval::read_bytes_per_second() const { return per_second(read_bytes, s
 double Interval::written_bytes_per_second() const { return per_second(written_bytes, seconds); }
 double Interval::disk_wait_share() const { return seconds > 0 ? disk_wait_seconds / seconds : 0.0; }
 
-Interval interval_of(const CounterReading& moved, Clock::duration time, std::uint64_t tokens) {
+Interval interval_of(const CounterReading& moved, Time::duration time, std::uint64_t tokens) {
   const HopReading& fetch = moved[Hop::kFetch];
   const HopReading& flush = moved[Hop::kFlush];
   Interval interval{.seconds = std::chrono::duration<double>(time).count(),

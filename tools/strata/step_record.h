@@ -31,7 +31,7 @@ struct Interval {
 };
 
 /// The interval in which the counters moved by `moved`.
-[[nodiscard]] Interval interval_of(const CounterReading& moved, Clock::duration time,
+[[nodiscard]] Interval interval_of(const CounterReading& moved, Time::duration time,
                                    std::uint64_t tokens);
 
 /// Bytes of every tier: held now, held at most so far, allowed.

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "strata/base/clock.h"
+
 namespace strata::tool {
 namespace {
 
@@ -9,8 +11,8 @@ torch::Tensor tensor_of(const std::vector<std::int64_t>& values, const Batch& ba
   return torch::tensor(values, torch::kInt64).view({batch.rows, batch.length});
 }
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+double seconds_since(Time start) {
+  return std::chrono::duration<double>(kSystemClock.now() - start).count();
 }
 
 }  // namespace
@@ -19,7 +21,7 @@ Trainer::Trainer(Engine& engine, models::Gpt2& model, Data data, const Interrupt
     : engine_(engine), model_(model), data_(std::move(data)), interruption_(interruption) {}
 
 StepRecord Trainer::step() {
-  const Clock::time_point start = Clock::now();
+  const Time start = kSystemClock.now();
   const CounterReading before = engine_.counters();
   const formats::DsConfig& config = engine_.config();
   const std::int64_t micro_batches = config.gradient_accumulation_steps;
@@ -45,13 +47,13 @@ StepRecord Trainer::step() {
           .grad_norm = report.grad_norm,
           .loss_scale = report.loss_scale,
           .overflow = report.overflow,
-          .interval = interval_of(engine_.counters() - before, Clock::now() - start, tokens),
+          .interval = interval_of(engine_.counters() - before, kSystemClock.now() - start, tokens),
           .memory = memory()};
 }
 
 std::optional<EvaluationRecord> Trainer::evaluate() {
   if (!data_.evaluation) return std::nullopt;
-  const Clock::time_point start = Clock::now();
+  const Time start = kSystemClock.now();
   const torch::NoGradGuard no_gradients;
   model_.eval();
   double sum = 0;

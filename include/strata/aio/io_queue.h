@@ -12,6 +12,7 @@
 #include "strata/aio/backend.h"
 #include "strata/aio/io_file.h"
 #include "strata/aio/lost_memory.h"
+#include "strata/base/clock.h"
 #include "strata/base/log.h"
 
 namespace strata::aio {
@@ -30,6 +31,7 @@ struct IoQueueOptions {
   std::chrono::milliseconds warn_after{5'000};   ///< a request older than this is reported once
   std::chrono::milliseconds fail_after{90'000};  ///< and older than this fails its operation
   int numa_node = -1;  ///< whose cores the queue's threads run on (disk.h); -1: anywhere
+  const Clock* clock = &kSystemClock;  ///< of deadlines and pauses; outlives the queue
 };
 
 /// Totals since the queue was made.

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "strata/aio/backend.h"
+#include "strata/base/clock.h"
 
 namespace strata::aio {
 
@@ -41,8 +42,6 @@ struct PathBandwidth {
 /// `totals` from any thread. Outlives every operation that names it.
 class PathMeter {
  public:
-  using Time = std::chrono::steady_clock::time_point;
-
   /// The backend has accepted a request.
   void begin(OpKind kind, Time now) noexcept;
   /// It has come back, having moved `bytes`.

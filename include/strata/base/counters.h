@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 
+#include "strata/base/clock.h"
 #include "strata/base/hop.h"
 
 /// \file
@@ -12,8 +13,6 @@
 /// and is passed by reference to everything that moves bytes for it.
 
 namespace strata {
-
-using Clock = std::chrono::steady_clock;
 
 /// A reading of one hop's counters since the engine was made.
 struct HopReading {
@@ -35,6 +34,10 @@ struct CounterReading {
 /// Thread-safe counters; every method may be called from any thread at any time.
 class Counters {
  public:
+  /// `clock` outlives the counters; the times of whoever counts here are read from it.
+  explicit Counters(const Clock& clock = kSystemClock) : clock_(clock) {}
+
+  [[nodiscard]] const Clock& clock() const noexcept { return clock_; }
   void add_moved(Hop hop, std::uint64_t bytes) noexcept;
   void add_busy(Hop hop, std::chrono::nanoseconds time) noexcept;
   void add_wait(Hop hop, std::chrono::nanoseconds time) noexcept;
@@ -44,15 +47,17 @@ class Counters {
   struct Cell {
     std::atomic<std::uint64_t> bytes{0}, calls{0}, busy_ns{0}, wait_ns{0};
   };
+  const Clock& clock_;
   std::array<Cell, kHopCount> cells_;
 };
 
-/// Adds the time between construction and destruction to `hop`'s waiting (or busy) time.
+/// Adds the time between construction and destruction, by the counters' clock, to `hop`'s waiting
+/// (or busy) time.
 class ScopedTimer {
  public:
   enum class Kind { kBusy, kWait };
   ScopedTimer(Counters& counters, Hop hop, Kind kind)
-      : counters_(counters), hop_(hop), kind_(kind), start_(Clock::now()) {}
+      : counters_(counters), hop_(hop), kind_(kind), start_(counters.clock().now()) {}
   ~ScopedTimer();
   ScopedTimer(const ScopedTimer&) = delete;
   ScopedTimer& operator=(const ScopedTimer&) = delete;
@@ -61,7 +66,7 @@ class ScopedTimer {
   Counters& counters_;
   Hop hop_;
   Kind kind_;
-  Clock::time_point start_;
+  Time start_;
 };
 
 }  // namespace strata
