@@ -34,17 +34,33 @@ void IoQueue::Impl::obey(DriverCommand* first) {
   obeyed.notify_all();
 }
 
+void IoQueue::Impl::forget_memory(std::span<std::byte> memory) noexcept {
+  DriverCommand command{.carry_out =
+                            [](Backend& engine, const DriverCommand& asked) {
+                              engine.forget_memory(asked.memory);
+                              return std::string();
+                            },
+                        .memory = memory};
+  // A queue that has ended or broken down issues no requests that could use it.
+  (void)ask_driver(command);
+}
+
+void IoQueue::Impl::forget_file(int fd) noexcept {
+  DriverCommand command{.carry_out =
+                            [](Backend& engine, const DriverCommand& asked) {
+                              engine.forget_file(asked.fd);
+                              return std::string();
+                            },
+                        .fd = fd};
+  (void)ask_driver(command);
+}
+
 IoPreparation IoQueue::prepare(std::span<std::byte> memory) {
   DriverCommand command{
       .carry_out = [](Backend& backend,
                       const DriverCommand& asked) { return backend.prepare_memory(asked.memory); },
       .memory = memory};
-  IoPreparation preparation;
-  preparation.refusal_ = impl_->ask_driver(command);
-  if (!preparation.refusal_.empty()) return preparation;
-  preparation.queue_ = impl_;
-  preparation.memory_ = memory;
-  return preparation;
+  return {impl_, memory, -1, impl_->ask_driver(command)};
 }
 
 IoPreparation IoQueue::prepare(const IoFile& file) {
@@ -52,12 +68,13 @@ IoPreparation IoQueue::prepare(const IoFile& file) {
       .carry_out = [](Backend& backend,
                       const DriverCommand& asked) { return backend.prepare_file(asked.fd); },
       .fd = file.fd()};
-  IoPreparation preparation;
-  preparation.refusal_ = impl_->ask_driver(command);
-  if (!preparation.refusal_.empty()) return preparation;
-  preparation.queue_ = impl_;
-  preparation.fd_ = file.fd();
-  return preparation;
+  return {impl_, {}, file.fd(), impl_->ask_driver(command)};
+}
+
+IoPreparation::IoPreparation(std::shared_ptr<detail::Acceptor> acceptor,
+                             std::span<std::byte> memory, int fd, std::string refusal)
+    : memory_(memory), fd_(fd), refusal_(std::move(refusal)) {
+  if (refusal_.empty()) acceptor_ = std::move(acceptor);
 }
 
 IoPreparation::IoPreparation(IoPreparation&& other) noexcept = default;
@@ -65,7 +82,7 @@ IoPreparation::IoPreparation(IoPreparation&& other) noexcept = default;
 IoPreparation& IoPreparation::operator=(IoPreparation&& other) noexcept {
   if (this == &other) return *this;
   forget();
-  queue_ = std::move(other.queue_);
+  acceptor_ = std::move(other.acceptor_);
   memory_ = other.memory_;
   fd_ = other.fd_;
   refusal_ = std::move(other.refusal_);
@@ -75,21 +92,13 @@ IoPreparation& IoPreparation::operator=(IoPreparation&& other) noexcept {
 IoPreparation::~IoPreparation() { forget(); }
 
 void IoPreparation::forget() noexcept {
-  const auto queue = std::static_pointer_cast<IoQueue::Impl>(std::exchange(queue_, nullptr));
-  if (!queue) return;
-  DriverCommand command{.carry_out =
-                            [](Backend& backend, const DriverCommand& asked) {
-                              if (asked.fd >= 0) {
-                                backend.forget_file(asked.fd);
-                              } else {
-                                backend.forget_memory(asked.memory);
-                              }
-                              return std::string();
-                            },
-                        .memory = memory_,
-                        .fd = fd_};
-  // A queue that has ended or broken down issues no requests that could use it.
-  (void)queue->ask_driver(command);
+  const auto acceptor = std::exchange(acceptor_, nullptr);
+  if (!acceptor) return;
+  if (fd_ >= 0) {
+    acceptor->forget_file(fd_);
+  } else {
+    acceptor->forget_memory(memory_);
+  }
 }
 
 }  // namespace strata::aio

@@ -26,7 +26,7 @@ milliseconds watch_interval(milliseconds fail_after) {
 IoQueue::Impl::Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& logger)
     : EngineParts(wanted, std::move(chosen), logger), log(logger) {
   cancelled.reserve(options.operations_max);
-  for (std::uint32_t i = 0; i < options.operations_max; ++i) states[i].queue = this;
+  for (std::uint32_t i = 0; i < options.operations_max; ++i) states[i].acceptor = this;
 }
 
 // ---- the callers' side ------------------------------------------------------------------------
@@ -45,6 +45,10 @@ std::optional<IoTicket> IoQueue::Impl::accept(std::unique_lock<std::mutex>& lock
   lock.unlock();
   if (wake) backend->wake();
   return ticket;
+}
+
+void IoQueue::Impl::wait_for(OperationState& state, std::uint32_t generation) noexcept {
+  state.phase.wait(generation);
 }
 
 void IoQueue::Impl::cancel(OperationState& state, std::uint32_t generation) {
@@ -220,6 +224,17 @@ IoTicket IoQueue::submit(const Operation& operation) {
   throw UsageError("all " + std::to_string(impl_->options.operations_max) +
                    " places of the queue are held by failed operations; wait on their tickets");
 }
+
+bool IoQueue::wait_for_room(std::chrono::nanoseconds timeout) {
+  std::unique_lock lock(impl_->mutex);
+  const auto has_answer = [&] { return !impl_->free.empty() || impl_->breakdown; };
+  constexpr std::chrono::hours kLong{24 * 365};  // "for ever" would overflow
+  impl_->room.wait_for(lock, std::min<std::chrono::nanoseconds>(timeout, kLong),
+                       [&] { return has_answer() || impl_->unfinished == 0; });
+  return has_answer();
+}
+
+std::uint32_t IoQueue::operations_max() const noexcept { return impl_->options.operations_max; }
 
 IoStatistics IoQueue::statistics() const {
   const std::lock_guard lock(impl_->mutex);

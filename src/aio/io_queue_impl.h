@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "aio/acceptor.h"
 #include "aio/engine_parts.h"
 #include "strata/aio/io_queue.h"
 
@@ -27,7 +28,7 @@ struct DriverCommand {
 
 /// What callers and the driver's thread share. The mutex guards everything between it and the
 /// thread; the driver itself belongs to the thread alone.
-struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
+struct IoQueue::Impl final : EngineParts, detail::Acceptor, std::enable_shared_from_this<Impl> {
   Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& logger);
 
   /// Accepts a checked operation if there is a place.
@@ -37,10 +38,12 @@ struct IoQueue::Impl : EngineParts, std::enable_shared_from_this<Impl> {
   /// Finishes what was accepted, or gives it up at its deadline, and ends the threads.
   void stop();
 
-  /// Asks the driver to end the use `generation` of a place early.
-  void cancel(detail::OperationState& state, std::uint32_t generation);
-  /// Frees the place of a failed operation.
-  void reclaim(detail::OperationState& state);
+  void wait_for(detail::OperationState& state, std::uint32_t generation) noexcept override;
+  void look() noexcept override {}  // the driver's thread does
+  void cancel(detail::OperationState& state, std::uint32_t generation) override;
+  void reclaim(detail::OperationState& state) override;
+  void forget_memory(std::span<std::byte> memory) noexcept override;
+  void forget_file(int fd) noexcept override;
 
   /// Waits until the driver's thread has carried out `command`. Returns its answer.
   std::string ask_driver(DriverCommand& command);

@@ -1,8 +1,9 @@
 #include <exception>
 #include <utility>
 
-#include "aio/io_queue_impl.h"
+#include "aio/acceptor.h"
 #include "aio/operation_state.h"
+#include "strata/aio/submitter.h"
 #include "strata/base/error.h"
 
 namespace strata::aio {
@@ -25,12 +26,15 @@ IoTicket& IoTicket::operator=(IoTicket&& other) noexcept {
 IoTicket::~IoTicket() { settle(); }
 
 bool IoTicket::done() const noexcept {
-  return !state_ || settled_ || state_->phase.load(std::memory_order_acquire) != generation_;
+  if (!state_ || settled_) return true;
+  const auto is_over = [&] { return state_->phase.load(std::memory_order_acquire) != generation_; };
+  if (!is_over()) state_->acceptor->look();
+  return is_over();
 }
 
 void IoTicket::wait() {
   if (!state_ || settled_) throw UsageError("an I/O ticket was waited for twice");
-  state_->phase.wait(generation_);
+  state_->acceptor->wait_for(*state_, generation_);
   std::exception_ptr error;
   if (has_failed()) error = error_of(state_->operation, state_->failure);
   settle();
@@ -39,15 +43,15 @@ void IoTicket::wait() {
 
 void IoTicket::cancel() noexcept {
   // Looks at nothing that `wait` changes: another thread may be in it.
-  if (state_) state_->queue->cancel(*state_, generation_);
+  if (state_) state_->acceptor->cancel(*state_, generation_);
 }
 
 /// Waits for the outcome and forgets it.
 void IoTicket::settle() noexcept {
   if (!state_ || settled_) return;
-  state_->phase.wait(generation_);
+  state_->acceptor->wait_for(*state_, generation_);
   settled_ = true;
-  if (has_failed()) state_->queue->reclaim(*state_);
+  if (has_failed()) state_->acceptor->reclaim(*state_);
 }
 
 /// Of a ticket that is done and not settled.

@@ -4,8 +4,9 @@
 #include <cstdint>
 #include <utility>
 
+#include "aio/acceptor.h"
 #include "aio/transfer_failure.h"
-#include "strata/aio/io_queue.h"
+#include "strata/aio/operation.h"
 
 namespace strata::aio::detail {
 
@@ -16,11 +17,12 @@ namespace strata::aio::detail {
 /// even value begins the next use. So a ticket, which remembers its even value, knows the outcome
 /// from `phase` alone, and a place whose operation succeeded is free at once, ticket or not.
 struct OperationState {
-  IoQueue::Impl* queue = nullptr;
+  Acceptor* acceptor = nullptr;
   OperationState* previous = nullptr;  // in the one list that holds this state
   OperationState* next = nullptr;
   Operation operation{};
   std::uint64_t tag = 0;      // IoChannel's caller's
+  bool has_ticket = false;    // of IoChannel: there is a ticket instead of a tag
   bool cancel_asked = false;  // IoQueue's, under its mutex: once for each use of the place
 
   // Of the driver, while in flight.

@@ -12,6 +12,7 @@
 
 #include "aio/aligned_memory.h"
 #include "strata/aio/disk.h"
+#include "strata/aio/io_file.h"
 #include "strata/aio/stripe.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -27,12 +28,10 @@ constexpr std::size_t kAlignment = 64_KiB;
 
 /// Transfers one after the other, `kOperations` of them in flight, until the time is over. Returns
 /// how many bytes of the file, from its start, they have reached.
-std::uint64_t transfer(IoQueue& queue, const IoFile& file, OpKind kind, std::byte* memory,
-                       std::uint64_t file_bytes, PathMeter& meter) {
-  const std::size_t operations_max =
-      std::min<std::size_t>(kOperations, queue.options().operations_max);
+std::uint64_t transfer(Submitter& queue, const IoFile& file, OpKind kind, std::byte* memory,
+                       std::uint64_t file_bytes, PathMeter& meter, const Clock& clock) {
+  const std::size_t operations_max = std::min<std::size_t>(kOperations, queue.operations_max());
   std::array<std::optional<IoTicket>, kOperations> tickets;
-  const Clock& clock = *queue.options().clock;
   const Time end = clock.now() + kTime;
   std::uint64_t bytes = 0;
   for (std::size_t i = 0; bytes == 0 || clock.now() < end; ++i) {
@@ -52,13 +51,15 @@ std::uint64_t transfer(IoQueue& queue, const IoFile& file, OpKind kind, std::byt
   return std::min(bytes, file_bytes);
 }
 
-PathBandwidth try_path(IoQueue& queue, const std::filesystem::path& directory, std::byte* memory) {
+PathBandwidth try_path(Submitter& queue, const std::filesystem::path& directory, std::byte* memory,
+                       const Clock& clock) {
   PathMeter meter;
   IoFile file = IoFile::create_scratch(directory);
   file.preallocate(kFileBytes);
   // What was allocated and never written would be read without the disk.
-  const std::uint64_t written = transfer(queue, file, OpKind::kWrite, memory, kFileBytes, meter);
-  transfer(queue, file, OpKind::kRead, memory, written, meter);
+  const std::uint64_t written =
+      transfer(queue, file, OpKind::kWrite, memory, kFileBytes, meter, clock);
+  transfer(queue, file, OpKind::kRead, memory, written, meter, clock);
   return bandwidth_of(meter.totals());
 }
 
@@ -93,9 +94,9 @@ std::string describe(const std::filesystem::path& directory, const PathBandwidth
 
 }  // namespace
 
-std::vector<PathBandwidth> try_paths(IoQueue& queue,
+std::vector<PathBandwidth> try_paths(Submitter& queue,
                                      std::span<const std::filesystem::path> directories,
-                                     Logger& log) {
+                                     Logger& log, const Clock& clock) {
   std::vector<PathBandwidth> bandwidths(directories.size());
   if (directories.size() <= 1) return bandwidths;
   AlignedMemory memory = make_zeroed_memory(kAlignment, kOperations * kOperationBytes);
@@ -104,7 +105,7 @@ std::vector<PathBandwidth> try_paths(IoQueue& queue,
   try {
     neighbours = count_neighbours(directories);
     for (std::size_t i = 0; i < directories.size(); ++i) {
-      const PathBandwidth alone = try_path(queue, directories[i], memory.get());
+      const PathBandwidth alone = try_path(queue, directories[i], memory.get(), clock);
       const auto parts = static_cast<double>(neighbours[i]);
       bandwidths[i] = {.read = alone.read / parts, .write = alone.write / parts};
     }

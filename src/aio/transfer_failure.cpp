@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "strata/aio/io_file.h"
 #include "strata/base/error.h"
 
 namespace strata::aio {

@@ -4,7 +4,7 @@
 #include <exception>
 #include <string>
 
-#include "strata/aio/io_queue.h"
+#include "strata/aio/operation.h"
 
 namespace strata::aio {
 

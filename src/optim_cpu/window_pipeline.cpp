@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <thread>
 
 #include "optim_cpu/shard_contract.h"
 #include "optim_cpu/step.h"
@@ -82,7 +81,7 @@ struct WindowPipeline::Impl {
   void wait_for_arrival(WindowCursor& cursor);
   void wait_for_departure();
   void start_all(Window& needed);
-  void wait_for_room(Window& needed);
+  void wait_for_room();
   void abandon();
 
   const Options options;
@@ -153,25 +152,23 @@ void WindowPipeline::Impl::wait_for_departure() {
 }
 
 void WindowPipeline::Impl::start_all(Window& needed) {
-  while (!needed.start_transfers(store)) wait_for_room(needed);
+  while (!needed.start_transfers(store)) wait_for_room();
 }
 
 /// Waits for the oldest of our transfers, or where there is none, for others to end theirs.
-void WindowPipeline::Impl::wait_for_room(Window& needed) {
+void WindowPipeline::Impl::wait_for_room() {
   for (std::uint64_t number = retired; number < begun; ++number)
     if (window(number).has_transfers()) return window(number).wait_for_oldest(counters);
 
   const ScopedTimer standing_still(counters, Hop::kFetch, ScopedTimer::Kind::kWait);
-  const Time give_up = counters.clock().now() + kPatience;
-  while (!needed.start_transfers(store) && !needed.has_transfers()) {
-    if (counters.clock().now() > give_up)
-      throw DeadlineExceeded(
-          "optimizer step: for " + std::to_string(kPatience.count()) +
-              " s the I/O queue had no room for a window, though none of its transfers is ours; "
-              "wait for prefetched shards before the step, or raise the queue's operations_max",
-          ETIMEDOUT);
-    std::this_thread::sleep_for(std::chrono::microseconds(50));
-  }
+  if (store->wait_for_room(kPatience)) return;
+  throw DeadlineExceeded(
+      "optimizer step: the I/O queue has no room for a window, though none of its transfers is "
+      "ours, and " +
+          std::to_string(kPatience.count()) +
+          " s of waiting make none; wait for prefetched shards before the step, or raise the "
+          "queue's operations_max",
+      ETIMEDOUT);
 }
 
 void WindowPipeline::Impl::abandon() {

@@ -59,15 +59,15 @@ ChunkSpan chunks_of(Hop hop, const ExtentRecord& extent, ByteRange range) {
 
 }  // namespace
 
-ShardStore::Impl::Impl(const Options& options, aio::IoQueue& io_queue, Budget& nvme_budget,
+ShardStore::Impl::Impl(const Options& options, aio::Submitter& submitter, Budget& nvme_budget,
                        Counters& hop_counters)
-    : queue(io_queue),
+    : queue(submitter),
       nvme(nvme_budget),
       counters(hop_counters),
       chunk_bytes(options.chunk_bytes),
       stripes(checked_bandwidths(options), chunk_bytes),
       log(options.log),
-      transfers(io_queue.options().operations_max) {
+      transfers(submitter.operations_max()) {
   if (chunk_bytes == 0 || chunk_bytes % kDiskBlock != 0) {
     throw ConfigError("shard store: a chunk of " + std::to_string(chunk_bytes) +
                       " bytes; it must be a positive multiple of " + std::to_string(kDiskBlock));
@@ -195,7 +195,7 @@ StripeMap::Deal ShardStore::Impl::allocate_on_disk(std::uint64_t bytes, std::str
   }
 }
 
-ShardStore::ShardStore(const Options& options, aio::IoQueue& queue, Budget& nvme,
+ShardStore::ShardStore(const Options& options, aio::Submitter& queue, Budget& nvme,
                        Counters& counters)
     : impl_(std::make_unique<Impl>(options, queue, nvme, counters)) {}
 
@@ -226,6 +226,10 @@ std::uint64_t ShardStore::chunk_bytes() const noexcept { return impl_->chunk_byt
 std::uint64_t ShardStore::disk_bytes(std::uint64_t bytes, std::uint64_t chunk_bytes,
                                      std::size_t directories) {
   return StripeMap::disk_bytes(bytes, chunk_bytes, directories);
+}
+
+bool ShardStore::wait_for_room(std::chrono::nanoseconds timeout) {
+  return !impl_->transfers.is_exhausted() && impl_->queue.wait_for_room(timeout);
 }
 
 void ShardStore::set_bandwidths(std::span<const aio::PathBandwidth> bandwidths) {

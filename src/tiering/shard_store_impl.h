@@ -16,7 +16,8 @@ namespace strata::tiering {
 
 /// What fetch.cpp and flush.cpp share of the store.
 struct ShardStore::Impl {
-  Impl(const Options& options, aio::IoQueue& io_queue, Budget& nvme_budget, Counters& hop_counters);
+  Impl(const Options& options, aio::Submitter& submitter, Budget& nvme_budget,
+       Counters& hop_counters);
 
   /// Allocates the blocks of a new extent where there is room for them. Throws IoError.
   StripeMap::Deal allocate_on_disk(std::uint64_t bytes, std::string_view name);
@@ -36,7 +37,7 @@ struct ShardStore::Impl {
 
   [[nodiscard]] std::uint64_t buffer_bytes(std::uint64_t bytes) const noexcept;
 
-  aio::IoQueue& queue;
+  aio::Submitter& queue;
   Budget& nvme;
   Counters& counters;
   const std::uint64_t chunk_bytes;

@@ -13,7 +13,7 @@ std::span<std::byte> TransferState::chunk_in_buffer(std::uint64_t chunk) const n
   return buffer.subspan(offset, std::min(chunk_bytes, range.bytes - offset));
 }
 
-bool TransferState::submit(aio::IoQueue& queue, const aio::Operation& operation) {
+bool TransferState::submit(aio::Submitter& queue, const aio::Operation& operation) {
   if (error) return true;
   try {
     std::optional<aio::IoTicket> ticket = queue.try_submit(operation);

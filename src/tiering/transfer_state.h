@@ -7,7 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "strata/aio/io_queue.h"
+#include "strata/aio/io_file.h"
+#include "strata/aio/submitter.h"
 #include "strata/base/counters.h"
 #include "strata/tiering/shard_store.h"
 #include "tiering/extent_record.h"
@@ -44,7 +45,7 @@ struct TransferState {
   /// Hands the operation to the queue. Returns false, with nothing started, when it is the first
   /// and the queue is full. Later ones wait for room, on this transfer's own operations first: what
   /// this thread has not waited for may be what fills the queue.
-  [[nodiscard]] bool submit(aio::IoQueue& queue, const aio::Operation& operation);
+  [[nodiscard]] bool submit(aio::Submitter& queue, const aio::Operation& operation);
 
   [[nodiscard]] bool done() const noexcept;
 
@@ -75,6 +76,7 @@ class TransferPool {
   explicit TransferPool(std::size_t count);
   /// Empty when all are under way.
   [[nodiscard]] TransferLease try_acquire();
+  [[nodiscard]] bool is_exhausted() const noexcept { return free_.empty(); }
 
  private:
   friend struct ReturnToPool;

@@ -65,8 +65,8 @@ TEST_P(AioMemory, OfAQueueIsAllTakenWhenItIsMadeAndPrepared) {
 
 TEST_P(AioMemory, OfAChannelIsAllTakenWhenItIsMadeAndPrepared) {
   IoChannel channel(options, here, log);
-  (void)channel.prepare(buffer.span(0, kBytes / 2));
-  (void)channel.prepare(file);
+  const IoPreparation of_memory = channel.prepare(buffer.span(0, kBytes / 2));
+  const IoPreparation of_file = channel.prepare(file);
   std::array<IoOutcome, 3> outcomes;
 
   const std::uint64_t before = allocations_so_far();

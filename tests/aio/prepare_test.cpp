@@ -95,10 +95,12 @@ TEST_F(IoQueuePrepare, IsRefusedByAQueueThatHasBrokenDownAndOutlivesIt) {
 
 TEST_F(IoQueuePrepare, IsDoneAtOnceByAChannel) {
   IoChannel channel(options, make_backend(), log);
-  EXPECT_EQ(channel.prepare(file), "");
-  EXPECT_EQ(channel.prepare(buffer.span()), "");
-  channel.forget(buffer.span());
-  channel.forget(file);
+  {
+    const IoPreparation of_file = channel.prepare(file);
+    const IoPreparation of_memory = channel.prepare(buffer.span());
+    EXPECT_EQ(of_file.refusal(), "");
+    EXPECT_EQ(of_memory.refusal(), "");
+  }
   EXPECT_THAT(script.preparations(), ElementsAre("+file", "+memory", "-memory", "-file"));
 }
 

@@ -34,6 +34,12 @@ GUESTS = [
     (r"(fmt|spdlog)/", set()),
 ]
 
+# The words of a layer, on its ground floor: of their own layer they include nothing but words that
+# stand before them here.
+WORDS = {
+    "aio": ["operation.h", "lost_memory.h", "submitter.h"],
+}
+
 SOURCES = {".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh", ".inc"}
 ROOTS = ["include", "src", "tools", "examples"]
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
@@ -65,6 +71,18 @@ def is_public(path: pathlib.PurePosixPath) -> bool:
     return path.parts[0] == "include"
 
 
+def runs_up_inside(path: pathlib.PurePosixPath, include: str) -> Optional[str]:
+    """Why a header of words may not include something of its own layer; None when it may."""
+    place = place_of(path)
+    words = WORDS.get(place, [])
+    if not is_public(path) or path.name not in words:
+        return None
+    parts = include.split("/")
+    if parts[:2] != ["strata", place] or parts[-1] in words[: words.index(path.name)]:
+        return None
+    return f"{path.name} is of the words of {place}, which lie below {parts[-1]}"
+
+
 def reason_against(path: pathlib.PurePosixPath, include: str) -> Optional[str]:
     """Why the file at `path` may not include `include`; None when it may."""
     place = place_of(path)
@@ -79,7 +97,7 @@ def reason_against(path: pathlib.PurePosixPath, include: str) -> Optional[str]:
             return f"no layer is called '{target}'"
         if place in LAYERS and target != place and target not in ARROWS[place]:
             return f"no arrow leads from {place} to {target}"
-        return None
+        return runs_up_inside(path, include)
     if parts[0] in LAYERS and len(parts) > 1:
         if is_public(path):
             return "a public header may not include a private one"

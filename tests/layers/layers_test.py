@@ -44,6 +44,13 @@ class Arrows(unittest.TestCase):
         self.assertIn("private", reason("tools/strata/plan.cpp", "zero3/schedule.h"))
         self.assertIn("public header", reason("include/strata/aio/io_queue.h", "aio/deadline.h"))
 
+    def test_words_lie_on_the_ground_floor_of_their_layer(self):
+        self.assertIsNone(reason("include/strata/aio/submitter.h", "strata/aio/operation.h"))
+        self.assertIsNone(reason("include/strata/aio/submitter.h", "strata/base/error.h"))
+        self.assertIsNone(reason("include/strata/aio/io_queue.h", "strata/aio/submitter.h"))
+        self.assertIn("words", reason("include/strata/aio/submitter.h", "strata/aio/io_queue.h"))
+        self.assertIn("words", reason("include/strata/aio/operation.h", "strata/aio/submitter.h"))
+
     def test_an_unknown_layer_is_refused(self):
         self.assertIn("no layer", reason("src/aio/io_queue.cpp", "strata/utils/strings.h"))
 

@@ -108,10 +108,11 @@ MeasuringThread::MeasuringThread(const Point& point, const TargetFiles& files, s
 }
 
 void MeasuringThread::prepare() {
-  std::string refusal = channel_->prepare(memory_.bytes());
+  prepared_.push_back(channel_->prepare(memory_.bytes()));
   for (const aio::IoFile& file : files_.files()) {
-    if (refusal.empty()) refusal = channel_->prepare(file);
+    if (prepared_.back().refusal().empty()) prepared_.push_back(channel_->prepare(file));
   }
+  const std::string& refusal = prepared_.back().refusal();
   if (!refusal.empty() && refusal != aio::Backend::kNothingToPrepare) {
     result_.engine += "; buffers and files not registered: " + refusal;
   }

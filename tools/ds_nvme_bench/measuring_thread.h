@@ -107,7 +107,8 @@ class MeasuringThread {
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> free_;
   std::vector<aio::IoOutcome> outcomes_;
-  std::optional<aio::IoChannel> channel_;  // last: gone before the memory is
+  std::optional<aio::IoChannel> channel_;  // gone before the memory is
+  std::vector<aio::IoPreparation> prepared_;
 };
 
 }  // namespace strata::bench

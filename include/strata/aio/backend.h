@@ -8,9 +8,9 @@
 #include <string>
 #include <string_view>
 
-namespace strata::aio {
+#include "strata/aio/operation.h"
 
-enum class OpKind : std::uint8_t { kRead, kWrite };
+namespace strata::aio {
 
 /// One request as the kernel sees it: already aligned, at most `IoQueueOptions::block_bytes` long.
 struct Request {

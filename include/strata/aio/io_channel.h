@@ -3,21 +3,15 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "strata/aio/io_queue.h"
 
 namespace strata::aio {
-
-/// One finished operation of an IoChannel.
-struct IoOutcome {
-  std::uint64_t tag = 0;     ///< as submitted
-  std::exception_ptr error;  ///< null: done. Else what IoTicket::wait would throw
-};
 
 /// An IoQueue without a thread: the caller drives the backend, in turns, from the one thread that
 /// uses the channel. No hand-over between threads, so the least latency and CPU time; but transfers
@@ -26,9 +20,12 @@ struct IoOutcome {
 /// thread has nothing else to do.
 ///
 /// Everything above the backend is IoQueue's: splitting, short transfers, retries, deadlines,
-/// statistics, and its completion law: what `try_submit` accepted comes back through `reap` exactly
-/// once. Nothing is allocated per operation, except for the error of one that failed.
-class IoChannel {
+/// statistics, and its completion law. An operation is submitted under a tag, and then comes back
+/// through `reap` exactly once, or for a ticket, and then its outcome is the ticket's. One with a
+/// tag is issued by the next `reap`, one with a ticket at once; both are worked off whenever
+/// somebody reaps, waits or asks a ticket whether it is done. Nothing is allocated per operation,
+/// except for the error of one that failed.
+class IoChannel final : public Submitter {
  public:
   /// As IoQueue's. The thread stays where the caller put it, whatever `options.numa_node` says.
   IoChannel(const IoQueueOptions& options, const std::filesystem::path& probe_directory,
@@ -40,22 +37,24 @@ class IoChannel {
   IoChannel& operator=(const IoChannel&) = delete;
 
   /// Accepts the operation, or returns false ("not now") when `operations_max` are unfinished.
-  /// Throws UsageError for a misaligned, empty or out-of-file operation, DeadlineExceeded when an
-  /// earlier transfer never came back.
+  /// Throws as the one that returns a ticket.
   [[nodiscard]] bool try_submit(const Operation& operation, std::uint64_t tag);
 
-  /// Issues what was accepted, waits at most `timeout` for an operation to finish and stores those
-  /// that have. Returns the number stored; 0 after a time-out, and at once when none is unfinished.
+  /// Issues what was accepted, waits at most `timeout` for an operation with a tag to finish and
+  /// stores those that have. Returns the number stored; 0 after a time-out, and at once when none
+  /// is unfinished.
   [[nodiscard]] std::size_t reap(std::span<IoOutcome> outcomes, std::chrono::nanoseconds timeout);
 
-  /// As IoQueue::prepare, at once. Returns "" or the refusal. Throws IoError when the engine is
-  /// unusable.
-  std::string prepare(std::span<std::byte> memory);
-  void forget(std::span<std::byte> memory) noexcept;
-  std::string prepare(const IoFile& file);
-  void forget(const IoFile& file) noexcept;
+  [[nodiscard]] std::optional<IoTicket> try_submit(const Operation& operation) override;
+  [[nodiscard]] IoTicket submit(const Operation& operation) override;
+  [[nodiscard]] bool wait_for_room(std::chrono::nanoseconds timeout) override;
+  /// Both are done at once. They throw IoError when the engine is unusable.
+  [[nodiscard]] IoPreparation prepare(std::span<std::byte> memory) override;
+  [[nodiscard]] IoPreparation prepare(const IoFile& file) override;
+  [[nodiscard]] std::uint32_t operations_max() const noexcept override;
+  [[nodiscard]] std::shared_ptr<const LostMemory> lost_memory() const noexcept override;
 
-  /// Operations accepted and not yet handed back.
+  /// Operations accepted under a tag and not yet handed back.
   [[nodiscard]] std::uint32_t unfinished() const noexcept;
   [[nodiscard]] IoStatistics statistics() const;
   [[nodiscard]] const IoQueueOptions& options() const noexcept;
@@ -63,7 +62,7 @@ class IoChannel {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with the tickets
 };
 
 }  // namespace strata::aio

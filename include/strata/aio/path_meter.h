@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "strata/aio/backend.h"
+#include "strata/aio/operation.h"
 #include "strata/base/clock.h"
 
 namespace strata::aio {

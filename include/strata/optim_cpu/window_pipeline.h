@@ -98,7 +98,7 @@ class WindowPipeline {
   /// what Transfer::wait throws; the states are then partly updated and the run cannot go on.
   void run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups);
 
-  /// All windows, for IoQueue::prepare; empty when there are none.
+  /// All windows, for Submitter::prepare; empty when there are none.
   [[nodiscard]] std::span<std::byte> memory() const noexcept;
 
  private:

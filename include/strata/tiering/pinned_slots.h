@@ -44,7 +44,7 @@ class PinnedSlots {
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
   [[nodiscard]] std::uint64_t slot_bytes() const noexcept { return slot_bytes_; }
   [[nodiscard]] std::size_t free_count() const;
-  /// All slots, for IoQueue::prepare.
+  /// All slots, for Submitter::prepare.
   [[nodiscard]] std::span<std::byte> memory() const noexcept { return memory_; }
 
  private:

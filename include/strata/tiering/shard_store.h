@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -10,8 +11,8 @@
 #include <string_view>
 #include <vector>
 
-#include "strata/aio/io_queue.h"
 #include "strata/aio/path_meter.h"
+#include "strata/aio/submitter.h"
 #include "strata/base/counters.h"
 #include "strata/base/log.h"
 #include "strata/tiering/budget.h"
@@ -54,7 +55,7 @@ class Transfer {
   /// chunk, path, offset: a flipped bit, a misdirected, a lost or a stale write), UsageError when
   /// called twice. After DeadlineExceeded the buffer stays the kernel's until the process ends:
   /// neither reuse nor unmap it. A transfer that several operations carry may also bring the
-  /// queue's UsageError about failed operations that nobody waited for (`IoQueue::submit`).
+  /// queue's UsageError about failed operations that nobody waited for (`Submitter::submit`).
   void wait();
 
  private:
@@ -89,7 +90,8 @@ struct DirectoryUse {
 /// transfer ends when it has been waited for; until then a fetch of bytes being flushed is a
 /// UsageError, and so is a flush of bytes being fetched or flushed. At most the queue's
 /// `operations_max` transfers are under way at once. Thread: calls from one thread (the engine's),
-/// transfers included; they progress by themselves. The queue, budget and counters must outlive the
+/// transfers included; over an IoQueue they progress by themselves, over an IoChannel while that
+/// thread waits or asks whether one is done. The queue, budget and counters must outlive the
 /// store, the store its transfers.
 class ShardStore {
  public:
@@ -104,7 +106,7 @@ class ShardStore {
   /// Throws ConfigError (no directory or more than 64, bad chunk, a file system whose transfers
   /// must be aligned to more than 4096), UsageError (bandwidths of other directories) and IoError
   /// (a directory that is missing or read-only).
-  ShardStore(const Options& options, aio::IoQueue& queue, Budget& nvme, Counters& counters);
+  ShardStore(const Options& options, aio::Submitter& queue, Budget& nvme, Counters& counters);
   ~ShardStore();
   ShardStore(const ShardStore&) = delete;
   ShardStore& operator=(const ShardStore&) = delete;
@@ -121,6 +123,11 @@ class ShardStore {
   /// with several directories, the free places that it brings.
   [[nodiscard]] static std::uint64_t disk_bytes(std::uint64_t bytes, std::uint64_t chunk_bytes,
                                                 std::size_t directories);
+
+  /// After "not now": waits at most `timeout` for the queue to have room for a transfer. False when
+  /// waiting does not help: the time is over, or as many transfers as there may be have been
+  /// started and not been waited for.
+  [[nodiscard]] bool wait_for_room(std::chrono::nanoseconds timeout);
 
   /// Takes these as the directories' bandwidths, in place of what was measured so far. Throws
   /// UsageError when there are more or fewer than directories.

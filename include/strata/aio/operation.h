@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <span>
+
+/// \file
+/// The words of this layer: what is to be moved, and how it ended. Includes nothing of the layer.
+
+namespace strata::aio {
+
+class IoFile;
+class PathMeter;
+
+enum class OpKind : std::uint8_t { kRead, kWrite };
+
+/// A contiguous transfer between memory and a file. Offset, length and address are multiples of
+/// `file->alignment()`; the length may exceed a queue's `block_bytes` and is not zero. The transfer
+/// lies within the preallocated file.
+struct Operation {
+  OpKind kind;
+  const IoFile* file;
+  std::uint64_t offset;
+  std::span<std::byte> buffer;
+  PathMeter* meter = nullptr;  ///< told of its requests (path_meter.h); null: nobody is
+};
+
+/// One finished operation that was submitted under a tag.
+struct IoOutcome {
+  std::uint64_t tag = 0;     ///< as submitted
+  std::exception_ptr error;  ///< null: done. Else what IoTicket::wait would throw
+};
+
+}  // namespace strata::aio

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "strata/aio/lost_memory.h"
+#include "strata/aio/operation.h"
+
+namespace strata::aio {
+
+namespace detail {
+class Acceptor;
+struct OperationState;
+}  // namespace detail
+
+/// The right to the result of one accepted operation, and the duty to keep its buffer and its file
+/// alive. Move-only. Destroying a ticket that is not done waits for it (its buffer is lent to the
+/// kernel) and drops its error. A finished operation costs the queue nothing while its ticket is
+/// kept; a failed one holds its place until then. The queue may be destroyed first: it finishes the
+/// operation, and the outcome remains. Thread: one at a time, but for `cancel`; a channel's only on
+/// the channel's thread.
+class IoTicket {
+ public:
+  IoTicket(IoTicket&&) noexcept;
+  IoTicket& operator=(IoTicket&&) noexcept;
+  ~IoTicket();
+
+  /// True once the outcome is known. Never blocks.
+  [[nodiscard]] bool done() const noexcept;
+
+  /// Waits for the outcome. Call once.
+  /// Throws IoError (path, offset, length, errno) when the transfer failed, DeadlineExceeded when
+  /// it took longer than `fail_after` or the I/O engine failed under it (then the buffer stays the
+  /// kernel's until the process ends: neither reuse, free nor unmap it, see
+  /// `Submitter::lost_memory`, nor close the file), Cancelled after `cancel`, UsageError when
+  /// called twice.
+  void wait();
+
+  /// Asks that the operation end early: blocks that the backend does not have yet are dropped. What
+  /// it has comes home first, so the outcome, which `wait` still delivers, is Cancelled (which
+  /// bytes were moved is unknown) or success when nothing was left to drop. Never blocks. Thread:
+  /// also while another one waits.
+  void cancel() noexcept;
+
+ private:
+  friend class IoQueue;
+  friend class IoChannel;
+  IoTicket(std::shared_ptr<detail::OperationState> state, std::uint32_t generation);
+  void settle() noexcept;
+  [[nodiscard]] bool has_failed() const noexcept;
+
+  std::shared_ptr<detail::OperationState> state_;  // with all of its queue; null once moved from
+  std::uint32_t generation_;                       // which use of the state is this ticket's
+  bool settled_ = false;                           // the outcome was delivered or dropped
+};
+
+/// Memory or a file that a backend has been told of in advance (`Submitter::prepare`). Keep it
+/// while the memory is mapped or the file open, and destroy it before either ends, and before the
+/// queue, when no operation with it is in flight. Move-only; destroying it waits for the queue's
+/// thread.
+class IoPreparation {
+ public:
+  IoPreparation(IoPreparation&&) noexcept;
+  IoPreparation& operator=(IoPreparation&&) noexcept;
+  ~IoPreparation();
+
+  /// "" when the backend makes use of it, else why it does not ("ENOMEM; raise ulimit -l ...").
+  [[nodiscard]] const std::string& refusal() const noexcept { return refusal_; }
+
+ private:
+  friend class IoQueue;
+  friend class IoChannel;
+  IoPreparation(std::shared_ptr<detail::Acceptor> acceptor, std::span<std::byte> memory, int fd,
+                std::string refusal);
+  void forget() noexcept;
+
+  std::shared_ptr<detail::Acceptor> acceptor_;  // null once forgotten, refused or moved from
+  std::span<std::byte> memory_;
+  int fd_ = -1;
+  std::string refusal_;
+};
+
+/// What moves bytes for those above this layer: an IoQueue, whose thread carries transfers on while
+/// they compute, or an IoChannel, which they drive themselves by waiting.
+///
+/// Completion law: an operation for which `try_submit` returned a ticket finishes exactly once,
+/// with its outcome in `IoTicket::wait`; one for which it returned nullopt was never started.
+/// Requests start in submission order and finish in any order. Two operations in flight must not
+/// overlap unless both read.
+class Submitter {
+ public:
+  /// Accepts the operation, or returns nullopt ("not now") when `operations_max` are in flight.
+  /// Throws UsageError for a misaligned, empty or out-of-file operation, DeadlineExceeded when an
+  /// earlier transfer never came back.
+  [[nodiscard]] virtual std::optional<IoTicket> try_submit(const Operation& operation) = 0;
+
+  /// As try_submit, but waits for room. Throws UsageError too when there will be none because
+  /// failed operations, whose tickets nobody waited for, hold every place.
+  [[nodiscard]] virtual IoTicket submit(const Operation& operation) = 0;
+
+  /// Waits at most `timeout` until `try_submit` has another answer than "not now". False when it
+  /// has not: the time is over, or nothing is in flight that could make room.
+  [[nodiscard]] virtual bool wait_for_room(std::chrono::nanoseconds timeout) = 0;
+
+  /// Lets the backend prepare memory or a file once instead of for every request (io_uring:
+  /// registered buffers and files, which take the pinning of pages and the look-up of the file out
+  /// of each request). Never necessary; what the backend or a limit refuses is used as before, and
+  /// `refusal()` says why.
+  [[nodiscard]] virtual IoPreparation prepare(std::span<std::byte> memory) = 0;
+  [[nodiscard]] virtual IoPreparation prepare(const IoFile& file) = 0;
+
+  /// Operations that may be accepted and not yet finished.
+  [[nodiscard]] virtual std::uint32_t operations_max() const noexcept = 0;
+
+  /// Buffers of operations that ended with DeadlineExceeded and that the kernel may still write to.
+  /// For the owners of memory that is transferred to and from; it may outlive the queue.
+  [[nodiscard]] virtual std::shared_ptr<const LostMemory> lost_memory() const noexcept = 0;
+
+ protected:
+  ~Submitter() = default;  // lent, never owned through this interface
+};
+
+}  // namespace strata::aio

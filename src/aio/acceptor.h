@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace strata::aio::detail {
+
+struct OperationState;
+
+/// What tickets and preparations ask of the queue or channel that made them. A ticket's operation
+/// is the use `generation` of its place.
+class Acceptor {
+ public:
+  /// Returns when that use is over.
+  virtual void wait_for(OperationState& state, std::uint32_t generation) noexcept = 0;
+  /// Lets what has finished become known, without waiting for more.
+  virtual void look() noexcept = 0;
+  /// Asks that the use end early.
+  virtual void cancel(OperationState& state, std::uint32_t generation) = 0;
+  /// Frees the place of a failed operation.
+  virtual void reclaim(OperationState& state) = 0;
+
+  virtual void forget_memory(std::span<std::byte> memory) noexcept = 0;
+  virtual void forget_file(int fd) noexcept = 0;
+
+ protected:
+  ~Acceptor() = default;
+};
+
+}  // namespace strata::aio::detail
