@@ -31,7 +31,7 @@ class ComputeTimer {
  private:
   /// Returns whether it ran before.
   bool turn(bool runs) {
-    const Clock::time_point now = Clock::now();
+    const Time now = counters_.clock().now();
     if (runs_) counters_.add_busy(Hop::kCompute, now - since_);
     since_ = now;
     return std::exchange(runs_, runs);
@@ -39,7 +39,7 @@ class ComputeTimer {
 
   Counters& counters_;
   bool runs_ = false;
-  Clock::time_point since_;
+  Time since_;
 };
 
 }  // namespace strata::zero3

@@ -1,4 +1,5 @@
 #include "contract/aio_contract.h"
+#include "support/simulated_disk.h"
 
 #include <utility>
 
@@ -36,7 +37,7 @@ std::vector<AioCase> all_cases() {
   // Where io_uring may be refused at any time: the limit is shared by all processes of a user.
   cases.push_back({"auto_with_little_lockable_memory", BackendKind::kAuto, limit_lockable_memory});
   cases.push_back({"sim_on_disk", BackendKind::kAuto, on_disk,
-                   [] { return make_sim_backend({.seed = 4, .depth = 8}); }});
+                   [] { return make_simulated_backend({.seed = 4, .depth = 8}); }});
   return cases;
 }
 

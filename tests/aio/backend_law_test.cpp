@@ -1,4 +1,5 @@
 #include "contract/backend_law.h"
+#include "support/simulated_disk.h"
 
 namespace strata::aio {
 namespace {
@@ -7,7 +8,7 @@ std::unique_ptr<Backend> make_threads(std::uint32_t depth) {
   return make_threads_backend(depth, 3);
 }
 std::unique_ptr<Backend> make_sim(std::uint32_t depth) {
-  return make_sim_backend({.seed = 3, .depth = depth});
+  return make_simulated_backend({.seed = 3, .depth = depth});
 }
 
 std::string name_of(const testing::TestParamInfo<BackendCase>& test) { return test.param.name; }

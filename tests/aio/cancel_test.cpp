@@ -13,7 +13,7 @@ using IoTicketCancel = ScriptedQueue;
 
 TEST_F(IoTicketCancel, EndsAnOperationThatHasNotBegunWithoutWaitingForOthers) {
   options.depth = 1;
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   IoTicket first = queue->submit(read_of(0, 1));
   IoTicket second = queue->submit(read_of(1, 2));
@@ -34,7 +34,7 @@ TEST_F(IoTicketCancel, EndsAnOperationThatHasNotBegunWithoutWaitingForOthers) {
 
 TEST_F(IoTicketCancel, DropsTheBlocksThatTheBackendDoesNotHaveAndAwaitsTheOthers) {
   options.depth = 2;
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   IoTicket ticket = queue->submit(read_of(0, 8));
   script.wait_for_accepted(2);
@@ -48,7 +48,7 @@ TEST_F(IoTicketCancel, DropsTheBlocksThatTheBackendDoesNotHaveAndAwaitsTheOthers
 }
 
 TEST_F(IoTicketCancel, LetsAnOperationSucceedThatTheBackendHasInFull) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   IoTicket ticket = queue->submit(read_of(0, 3));
   script.wait_for_accepted(3);
@@ -60,7 +60,7 @@ TEST_F(IoTicketCancel, LetsAnOperationSucceedThatTheBackendHasInFull) {
 }
 
 TEST_F(IoTicketCancel, DoesNotAskForTheRestOfAShortTransfer) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   IoTicket ticket = queue->submit(read_of(0, 1));
   script.wait_for_accepted(1);
@@ -86,7 +86,7 @@ TEST_F(IoTicketCancel, GivesTheBlocksOfARefusedOperationToTheNext) {
 
 TEST_F(IoTicketCancel, LeavesTheReasonOfAnOperationThatHasFailedAlready) {
   options.depth = 2;
-  script.acts = {Act::error(EIO), Act::hold()};
+  script.faults = {Fault::error(EIO), Fault::stuck()};
   start();
   IoTicket ticket = queue->submit(read_of(0, 8));
   script.wait_for_accepted(2);
@@ -114,7 +114,7 @@ TEST_F(IoTicketCancel, AfterTheEndChangesNothing) {
 TEST_F(IoTicketCancel, TwiceIsAsGoodAsOnceAndTheQueueGoesOn) {
   options.depth = 1;
   options.operations_max = 2;
-  script.acts = {Act::hold()};
+  script.faults = {Fault::stuck()};
   start();
   IoTicket first = queue->submit(read_of(0, 1));
   IoTicket second = queue->submit(read_of(1, 1));
@@ -134,7 +134,7 @@ TEST_F(IoTicketCancel, TwiceIsAsGoodAsOnceAndTheQueueGoesOn) {
 
 TEST_F(IoTicketCancel, EndsTheWaitOfAnotherThread) {
   options.depth = 1;
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   const IoTicket first = queue->submit(read_of(0, 1));
   IoTicket second = queue->submit(read_of(1, 1));
@@ -150,7 +150,7 @@ using IoQueueEnd = ScriptedQueue;
 
 TEST_F(IoQueueEnd, FinishesWhatWasAcceptedAndLeavesTheOutcomesToTheTickets) {
   options.depth = 2;
-  script.acts = {Act::hold(), Act::error(EIO)};
+  script.faults = {Fault::stuck(), Fault::error(EIO)};
   start();
   IoTicket good = queue->submit(read_of(0, 1));
   IoTicket failed = queue->submit(read_of(1, 1));
@@ -170,7 +170,7 @@ TEST_F(IoQueueEnd, FinishesWhatWasAcceptedAndLeavesTheOutcomesToTheTickets) {
 
 TEST_F(IoQueueEnd, ComesSoonerWhenTheOperationsAreCancelledMeanwhile) {
   options.depth = 1;
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   IoTicket ticket = queue->submit(read_of(0, 16));
   script.wait_for_accepted(1);

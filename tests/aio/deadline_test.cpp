@@ -26,7 +26,7 @@ std::size_t count_of(const std::string& text, const std::string& part) {
 
 TEST_F(Deadline, WarnsOnceThenFailsTheOperation) {
   options.fail_after = milliseconds(500);  // time for the warning on a busy machine
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   const auto begin = steady_clock::now();
   IoTicket ticket = queue->submit(read_of(1, 1));
@@ -40,7 +40,7 @@ TEST_F(Deadline, WarnsOnceThenFailsTheOperation) {
 
 TEST_F(Deadline, WarnsButSucceedsWhenTheAnswerIsOnlyLate) {
   options.fail_after = milliseconds(60'000);
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   IoTicket ticket = queue->submit(read_of(1, 1));
   std::this_thread::sleep_for(milliseconds(200));
@@ -51,7 +51,7 @@ TEST_F(Deadline, WarnsButSucceedsWhenTheAnswerIsOnlyLate) {
 }
 
 TEST_F(Deadline, ClosesTheQueueForEverythingThatFollows) {
-  script.acts = {Act::hold()};
+  script.faults = {Fault::stuck()};
   start();
   IoTicket ticket = queue->submit(read_of(0, 1));
   EXPECT_THROW(ticket.wait(), DeadlineExceeded);
@@ -62,12 +62,12 @@ TEST_F(Deadline, ClosesTheQueueForEverythingThatFollows) {
 TEST_F(Deadline, FailsWhatHasNotBegunAndFinishesWhatIsUnderWay) {
   options.depth = 2;
   options.fail_after = milliseconds(1'000);
-  script.acts = {Act::hold()};
+  script.faults = {Fault::stuck()};
   start();
   IoTicket lost = queue->submit(read_of(0, 1));
   IoTicket good = queue->submit(read_of(1, 1));
   good.wait();
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   std::vector<IoTicket> behind;
   for (std::size_t i = 2; i < 6; ++i) behind.push_back(queue->submit(read_of(i, 2)));
   EXPECT_THROW(lost.wait(), DeadlineExceeded);
@@ -82,7 +82,7 @@ TEST_F(Deadline, BoundsRequestsThatTheBackendNeverAccepts) {
 }
 
 TEST_F(Deadline, LeavesNobodyForACompletionThatArrivesAfterAll) {
-  script.acts = {Act::hold(), Act::hold()};
+  script.faults = {Fault::stuck(), Fault::stuck()};
   options.fail_after = milliseconds(1'000);
   start();
   IoTicket first = queue->submit(read_of(0, 1));
@@ -96,7 +96,7 @@ TEST_F(Deadline, LeavesNobodyForACompletionThatArrivesAfterAll) {
 }
 
 TEST_F(Deadline, DoesNotHangTheDestructors) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   const auto begin = steady_clock::now();
   { const IoTicket ticket = queue->submit(read_of(0, 4)); }

@@ -69,7 +69,7 @@ TEST_F(IoChannelTest, StartsNothingBeforeReap) {
 }
 
 TEST_F(IoChannelTest, KeepsTheDepthFullAcrossOperations) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   for (std::size_t i = 0; i < 3; ++i) ASSERT_TRUE(channel->try_submit(read_of(3 * i, 3), i));
   std::array<IoOutcome, 1> outcomes;
@@ -79,7 +79,7 @@ TEST_F(IoChannelTest, KeepsTheDepthFullAcrossOperations) {
   EXPECT_EQ(next_outcome().tag, 0u);
   EXPECT_EQ(channel->reap(outcomes, nanoseconds(0)), 0u);
   EXPECT_EQ(script.requests().size(), 2 * options.depth);
-  script.otherwise = Act::whole();
+  script.otherwise = Fault::none();
   script.release_held();
 }
 
@@ -105,7 +105,7 @@ TEST_F(IoChannelTest, StoresNoMoreThanThereIsRoomForAndTheRestNextTime) {
 }
 
 TEST_F(IoChannelTest, ReapReturnsAtOnceWhenNothingIsUnfinishedAndAfterItsTimeWhenNothingEnds) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   std::array<IoOutcome, 1> outcomes;
   EXPECT_EQ(channel->reap(outcomes, nanoseconds::max()), 0u);
@@ -118,7 +118,7 @@ TEST_F(IoChannelTest, ReapReturnsAtOnceWhenNothingIsUnfinishedAndAfterItsTimeWhe
 }
 
 TEST_F(IoChannelTest, FinishesShortTransfersAndTriesAgainAsTheQueueDoes) {
-  script.acts = {Act::error(EINTR), Act::shortened_to(4096), Act::error(EAGAIN)};
+  script.faults = {Fault::error(EINTR), Fault::shortened_to(4096), Fault::error(EAGAIN)};
   start();
   ASSERT_TRUE(channel->try_submit(read_of(1, 2), 5));
   EXPECT_EQ(next_outcome().error, nullptr);
@@ -128,7 +128,7 @@ TEST_F(IoChannelTest, FinishesShortTransfersAndTriesAgainAsTheQueueDoes) {
 }
 
 TEST_F(IoChannelTest, HandsBackTheErrorOfTheOperationThatFailedAndItsPlace) {
-  script.acts = {Act::whole(), Act::error(EIO)};
+  script.faults = {Fault::none(), Fault::error(EIO)};
   options.operations_max = 1;
   start();
   ASSERT_TRUE(channel->try_submit(read_of(0, 2), 3));
@@ -155,7 +155,7 @@ TEST_F(IoChannelTest, RefusesWhatTheQueueRefuses) {
 TEST_F(IoChannelTest, GivesUpATransferThatNeverComesBackAndEverythingAfterIt) {
   options.warn_after = milliseconds(20);
   options.fail_after = milliseconds(60);
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   ASSERT_TRUE(channel->try_submit(read_of(0, 1), 1));
   EXPECT_THAT(message_of<DeadlineExceeded>(next_outcome()), HasSubstr("stuck"));
@@ -174,7 +174,7 @@ TEST_F(IoChannelTest, TakesBackWhatWasAcceptedWhenItIsDestroyed) {
 TEST_F(IoChannelTest, DoesNotHangInItsDestructorOverALostTransfer) {
   options.warn_after = milliseconds(20);
   options.fail_after = milliseconds(60);
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   ASSERT_TRUE(channel->try_submit(read_of(0, 8), 0));
   const auto begin = steady_clock::now();

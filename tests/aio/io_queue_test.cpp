@@ -42,7 +42,7 @@ TEST_F(IoQueueSplitting, EndsWithASmallerBlock) {
 }
 
 TEST_F(IoQueueSplitting, StartsOperationsInSubmissionOrderAndNeverExceedsTheDepth) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   std::vector<IoTicket> tickets;
   for (std::size_t i = 0; i < 4; ++i) tickets.push_back(queue->submit(read_of(4 * i, 4)));
@@ -75,7 +75,7 @@ TEST_F(IoQueueSplitting, UsesNoMoreThanTheBackendsCapacity) {
 
 TEST_F(IoQueueShortTransfers, AreFinishedByAskingForTheRest) {
   const auto step = static_cast<int>(file.alignment());
-  script.acts = {Act::shortened_to(step), Act::shortened_to(3 * step), Act::whole()};
+  script.faults = {Fault::shortened_to(step), Fault::shortened_to(3 * step), Fault::none()};
   start();
   queue->submit(read_of(1, 1)).wait();
   EXPECT_TRUE(block_arrived(1));
@@ -86,7 +86,7 @@ TEST_F(IoQueueShortTransfers, AreFinishedByAskingForTheRest) {
 }
 
 TEST_F(IoQueueShortTransfers, OfWritesReachTheDiskInFull) {
-  script.acts = {Act::shortened_to(static_cast<int>(file.alignment()))};
+  script.faults = {Fault::shortened_to(static_cast<int>(file.alignment()))};
   buffer.fill_randomly(2);
   start();
   queue->submit(write_of(3, 1)).wait();
@@ -97,7 +97,7 @@ TEST_F(IoQueueShortTransfers, OfWritesReachTheDiskInFull) {
 }
 
 TEST_F(IoQueueShortTransfers, OfNothingFailAReadAsEndOfFile) {
-  script.acts = {Act::shortened_to(0)};
+  script.faults = {Fault::shortened_to(0)};
   start();
   IoTicket ticket = queue->submit(read_of(1, 1));
   const std::string message = message_of<IoError>(ticket);
@@ -107,7 +107,7 @@ TEST_F(IoQueueShortTransfers, OfNothingFailAReadAsEndOfFile) {
 }
 
 TEST_F(IoQueueShortTransfers, OfNothingForEverFailAWrite) {
-  script.otherwise = Act::shortened_to(0);
+  script.otherwise = Fault::shortened_to(0);
   start();
   IoTicket ticket = queue->submit(write_of(1, 1));
   EXPECT_THAT(message_of<IoError>(ticket), HasSubstr("EIO"));
@@ -115,7 +115,7 @@ TEST_F(IoQueueShortTransfers, OfNothingForEverFailAWrite) {
 }
 
 TEST_F(IoQueueRetries, TryAgainAfterEintrAndEagain) {
-  script.acts = {Act::error(EINTR), Act::error(EAGAIN), Act::error(EINTR), Act::whole()};
+  script.faults = {Fault::error(EINTR), Fault::error(EAGAIN), Fault::error(EINTR), Fault::none()};
   start();
   queue->submit(read_of(5, 1)).wait();
   EXPECT_TRUE(block_arrived(5));
@@ -125,7 +125,7 @@ TEST_F(IoQueueRetries, TryAgainAfterEintrAndEagain) {
 TEST_F(IoQueueRetries, AreBounded) {
   for (const int code : {EAGAIN, EINTR}) {
     queue.reset();  // two queues would take each other's wakes
-    script.otherwise = Act::error(code);
+    script.otherwise = Fault::error(code);
     start();
     IoTicket ticket = queue->submit(read_of(0, 1));
     EXPECT_THAT(message_of<IoError>(ticket), HasSubstr(errno_name(code)));
@@ -134,7 +134,7 @@ TEST_F(IoQueueRetries, AreBounded) {
 }
 
 TEST_F(IoQueueErrors, NamePathOffsetLengthErrnoAndTheNextStep) {
-  script.acts = {Act::whole(), Act::error(EIO)};
+  script.faults = {Fault::none(), Fault::error(EIO)};
   start();
   IoTicket ticket = queue->submit(read_of(0, 2));
   try {
@@ -150,7 +150,7 @@ TEST_F(IoQueueErrors, NamePathOffsetLengthErrnoAndTheNextStep) {
 }
 
 TEST_F(IoQueueErrors, OfAFullDiskSaySo) {
-  script.acts = {Act::error(ENOSPC)};
+  script.faults = {Fault::error(ENOSPC)};
   start();
   IoTicket ticket = queue->submit(write_of(0, 1));
   const std::string message = message_of<IoError>(ticket);
@@ -160,7 +160,7 @@ TEST_F(IoQueueErrors, OfAFullDiskSaySo) {
 }
 
 TEST_F(IoQueueErrors, AreReportedOnlyWhenNoRequestCanTouchTheBufferAnyMore) {
-  script.acts = {Act::hold(), Act::error(EIO)};
+  script.faults = {Fault::stuck(), Fault::error(EIO)};
   start();
   IoTicket ticket = queue->submit(read_of(0, 2));
   script.wait_for_accepted(2);
@@ -171,7 +171,7 @@ TEST_F(IoQueueErrors, AreReportedOnlyWhenNoRequestCanTouchTheBufferAnyMore) {
 }
 
 TEST_F(IoQueueErrors, StopTheRestOfTheOperationButNotTheNextOne) {
-  script.acts = {Act::error(EIO)};
+  script.faults = {Fault::error(EIO)};
   options.depth = 1;
   start();
   IoTicket failing = queue->submit(read_of(0, 8));
@@ -182,7 +182,7 @@ TEST_F(IoQueueErrors, StopTheRestOfTheOperationButNotTheNextOne) {
 }
 
 TEST_F(IoQueueErrors, OfTheEngineItselfFailEverythingAndCloseTheQueue) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   script.throws_from_reap = true;
   start();
   try {
@@ -195,7 +195,7 @@ TEST_F(IoQueueErrors, OfTheEngineItselfFailEverythingAndCloseTheQueue) {
 }
 
 TEST_F(IoQueueRoom, IsAnsweredWithNotNowWhenThereIsNone) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   options.operations_max = 2;
   start();
   std::optional<IoTicket> first = queue->try_submit(read_of(0, 1));
@@ -212,7 +212,7 @@ TEST_F(IoQueueRoom, IsAnsweredWithNotNowWhenThereIsNone) {
 }
 
 TEST_F(IoQueueRoom, IsWaitedForBySubmit) {
-  script.acts = {Act::hold()};
+  script.faults = {Fault::stuck()};
   options.operations_max = 1;
   start();
   IoTicket first = queue->submit(read_of(0, 1));
@@ -235,7 +235,7 @@ TEST_F(IoQueueRoom, IsNotTakenByFinishedOperationsWhoseTicketsAreKept) {
 }
 
 TEST_F(IoQueueRoom, HeldByFailedOperationsAloneIsAnErrorRatherThanAHang) {
-  script.acts = {Act::error(EIO)};
+  script.faults = {Fault::error(EIO)};
   options.operations_max = 1;
   start();
   IoTicket failed = queue->submit(read_of(0, 1));
@@ -245,7 +245,7 @@ TEST_F(IoQueueRoom, HeldByFailedOperationsAloneIsAnErrorRatherThanAHang) {
 }
 
 TEST_F(IoQueueTickets, WaitInTheirDestructorAndDropTheirError) {
-  script.acts = {Act::hold(), Act::error(EIO)};
+  script.faults = {Fault::stuck(), Fault::error(EIO)};
   start();
   std::jthread releaser([&] {
     script.wait_for_accepted(1);
@@ -259,7 +259,7 @@ TEST_F(IoQueueTickets, WaitInTheirDestructorAndDropTheirError) {
 }
 
 TEST_F(IoQueueTickets, MoveTheirDuty) {
-  script.acts = {Act::whole(), Act::error(EIO)};
+  script.faults = {Fault::none(), Fault::error(EIO)};
   start();
   IoTicket ticket = queue->submit(read_of(0, 1));
   ticket = queue->submit(read_of(1, 1));  // settles the first

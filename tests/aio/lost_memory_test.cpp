@@ -40,7 +40,7 @@ class LostMemoryOfAQueue : public ScriptedQueue {
 };
 
 TEST_F(LostMemoryOfAQueue, IsThatOfTransfersThatNeverCameBackAlsoAfterTheQueue) {
-  script.acts = {Act::whole(), Act::hold()};
+  script.faults = {Fault::none(), Fault::stuck()};
   start();
   const Operation good = read_of(0, 1);
   const Operation stuck = read_of(1, 1);
@@ -55,7 +55,7 @@ TEST_F(LostMemoryOfAQueue, IsThatOfTransfersThatNeverCameBackAlsoAfterTheQueue) 
 }
 
 TEST_F(LostMemoryOfAQueue, IsThatOfEverythingWhenTheEngineIsLost) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   options.fail_after = milliseconds(60'000);
   start();
   const Operation first = read_of(0, 2);
@@ -68,7 +68,7 @@ TEST_F(LostMemoryOfAQueue, IsThatOfEverythingWhenTheEngineIsLost) {
 
 TEST_F(LostMemoryOfAQueue, IsNotThatOfOperationsThatNeverBegan) {
   options.depth = 1;
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   const Operation stuck = read_of(0, 1);
   const Operation behind = read_of(1, 1);

@@ -60,7 +60,7 @@ class MeteredQueue : public ScriptedQueue {};
 
 TEST_F(MeteredQueue, CountsTheBytesOfEveryRequestOfAnOperation) {
   PathMeter meter;
-  script.acts = {Act::whole(), Act::error(EINTR), Act::shortened_to(4096)};
+  script.faults = {Fault::none(), Fault::error(EINTR), Fault::shortened_to(4096)};
   start();
   Operation operation = read_of(0, 4);
   operation.meter = &meter;
@@ -74,7 +74,7 @@ TEST_F(MeteredQueue, CountsTheBytesOfEveryRequestOfAnOperation) {
 
 TEST_F(MeteredQueue, IsNotBusyAfterARequestThatFailed) {
   PathMeter meter;
-  script.acts = {Act::error(EIO)};
+  script.faults = {Fault::error(EIO)};
   start();
   Operation operation = write_of(0, 1);
   operation.meter = &meter;

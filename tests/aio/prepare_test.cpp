@@ -55,7 +55,7 @@ TEST_F(IoQueuePrepare, SaysWhyItWasRefusedAndHasNothingToForget) {
 }
 
 TEST_F(IoQueuePrepare, DoesNotWaitForTransfersInFlight) {
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   IoTicket ticket = queue->submit(read_of(0, 16));
   script.wait_for_accepted(options.depth);
@@ -84,7 +84,7 @@ TEST_F(IoQueuePrepare, ServesManyCallersAtOnce) {
 
 TEST_F(IoQueuePrepare, IsRefusedByAQueueThatHasBrokenDownAndOutlivesIt) {
   options.warn_after = options.fail_after = std::chrono::milliseconds(20);
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   const IoPreparation before = queue->prepare(file);
   IoTicket ticket = queue->submit(read_of(0, 1));

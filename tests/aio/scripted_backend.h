@@ -1,10 +1,9 @@
 #pragma once
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <mutex>
 #include <set>
@@ -14,33 +13,17 @@
 
 #include "strata/aio/backend.h"
 #include "strata/base/error.h"
+#include "support/disk_fault.h"
 
 namespace strata::aio {
-
-/// What the scripted backend does with one request.
-struct Act {
-  enum class Kind {
-    kWhole,  ///< the transfer, in full
-    kShort,  ///< its first `value` bytes
-    kError,  ///< nothing; the completion says -`value`
-    kHold,   ///< the transfer, in full, when `release_held` is called, if ever
-  };
-  Kind kind = Kind::kWhole;
-  int value = 0;
-
-  static Act whole() { return {}; }
-  static Act shortened_to(int bytes) { return {Kind::kShort, bytes}; }
-  static Act error(int code) { return {Kind::kError, code}; }
-  static Act hold() { return {Kind::kHold, 0}; }
-};
 
 /// What a test tells a ScriptedBackend and learns from it, while a queue owns the backend.
 class Script {
  public:
-  /// The acts for the next requests, in the order in which they are accepted.
-  std::deque<Act> acts;
-  /// The act for requests beyond those.
-  Act otherwise = Act::whole();
+  /// What goes wrong with the next requests, in the order in which they are accepted.
+  std::deque<Fault> faults;
+  /// And with those beyond.
+  Fault otherwise = Fault::none();
   std::uint32_t capacity = 64;
   std::size_t accepted_per_call = 64;
   int refused_calls = 0;          ///< calls of enqueue that accept nothing, to begin with
@@ -48,12 +31,14 @@ class Script {
   bool may_wait_in_enqueue = false;
   std::string refusal;  ///< the answer to every preparation
 
-  /// Completes the held requests, in full or their first `bytes_max` bytes.
+  /// Completes the requests that are stuck, in full or their first `bytes_max` bytes.
   void release_held(std::size_t bytes_max = ~std::size_t{0}) {
     {
       const std::lock_guard lock(mutex_);
       for (const Request& request : held_) {
-        complete(request, std::min<std::size_t>(request.bytes, bytes_max));
+        complete(request, bytes_max < request.bytes
+                              ? Fault::shortened_to(static_cast<std::int64_t>(bytes_max))
+                              : Fault::none());
       }
       held_.clear();
     }
@@ -131,16 +116,13 @@ class Script {
  private:
   friend class ScriptedBackend;
 
-  void complete(const Request& request, std::size_t bytes) {
-    const auto offset = static_cast<off_t>(request.offset);
-    const ssize_t moved = request.kind == OpKind::kRead
-                              ? ::pread(request.fd, request.data, bytes, offset)
-                              : ::pwrite(request.fd, request.data, bytes, offset);
-    completions_.push_back({request.tag, moved >= 0 ? moved : -errno});
+  void complete(const Request& request, Fault fault) {
+    completions_.push_back({request.tag, files_.serve(request, fault)});
   }
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
+  FaultyFiles files_;
   std::deque<Completion> completions_;
   std::vector<Request> held_;
   std::vector<Request> requests_;
@@ -155,7 +137,8 @@ class Script {
   int drops_ = 0;
 };
 
-/// A backend that fails on purpose.
+/// An I/O engine that a test drives step by step: what its disk does wrong is said in the words of
+/// disk_fault.h, what it does wrong itself (refuses, breaks, is held up) by the script.
 class ScriptedBackend final : public Backend {
  public:
   explicit ScriptedBackend(Script& script) : script_(script) {}
@@ -173,7 +156,7 @@ class ScriptedBackend final : public Backend {
     if (script_.enqueue_broken_ && !requests.empty()) throw IoError("the ring is shut", EPERM);
     if (script_.refused_calls-- > 0) return 0;
     const std::size_t accepted = std::min(requests.size(), script_.accepted_per_call);
-    for (const Request& request : requests.first(accepted)) act_on(request);
+    for (const Request& request : requests.first(accepted)) carry_out(request);
     script_.in_flight_ += accepted;
     script_.in_flight_max_ = std::max(script_.in_flight_max_, script_.in_flight_);
     script_.changed_.notify_all();
@@ -224,18 +207,17 @@ class ScriptedBackend final : public Backend {
     return script_.refusal;
   }
 
-  void act_on(const Request& request) {
-    Act act = script_.otherwise;
-    if (!script_.acts.empty()) {
-      act = script_.acts.front();
-      script_.acts.pop_front();
+  void carry_out(const Request& request) {
+    Fault fault = script_.otherwise;
+    if (!script_.faults.empty()) {
+      fault = script_.faults.front();
+      script_.faults.pop_front();
     }
     script_.requests_.push_back(request);
-    switch (act.kind) {
-      case Act::Kind::kWhole: return script_.complete(request, request.bytes);
-      case Act::Kind::kShort: return script_.complete(request, static_cast<std::size_t>(act.value));
-      case Act::Kind::kError: return script_.completions_.push_back({request.tag, -act.value});
-      case Act::Kind::kHold: return script_.held_.push_back(request);
+    if (fault.kind == Fault::Kind::kStuck) {
+      script_.held_.push_back(request);
+    } else {
+      script_.complete(request, fault);
     }
   }
 

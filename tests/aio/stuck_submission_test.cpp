@@ -46,7 +46,7 @@ TEST_F(StuckSubmission, FailsItsOperationAtTheDeadline) {
 
 TEST_F(StuckSubmission, FailsWhatTheEngineHasAndWhatWaitsBehindIt) {
   options.depth = 2;
-  script.acts = {Act::hold()};
+  script.faults = {Fault::stuck()};
   start();
   IoTicket held = queue->submit(read_of(0, 1));
   script.wait_for_accepted(1);

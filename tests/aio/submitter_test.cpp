@@ -52,14 +52,14 @@ TEST_P(SubmitterTest, MovesTheBytesOfEveryTicketWhateverTheOrderOfWaiting) {
 
 TEST_P(SubmitterTest, AnswersNotNowWhileAsManyAreInFlightAsItAccepts) {
   options.operations_max = 2;
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   IoTicket first = submitter().submit(read_of(0, 1));
   IoTicket second = submitter().submit(read_of(1, 1));
   script.wait_for_accepted(2);
   EXPECT_EQ(submitter().operations_max(), 2u);
   EXPECT_FALSE(submitter().try_submit(read_of(2, 1)));
   EXPECT_FALSE(submitter().wait_for_room(milliseconds(20)));
-  script.otherwise = Act::whole();
+  script.otherwise = Fault::none();
   script.release_held();
   EXPECT_TRUE(submitter().wait_for_room(std::chrono::seconds(30)));
   auto third = submitter().try_submit(read_of(2, 1));
@@ -71,7 +71,7 @@ TEST_P(SubmitterTest, AnswersNotNowWhileAsManyAreInFlightAsItAccepts) {
 
 TEST_P(SubmitterTest, SaysThatWaitingMakesNoRoomWhereFailedOperationsHoldEveryPlace) {
   options.operations_max = 1;
-  script.acts = {Act::error(EIO)};
+  script.faults = {Fault::error(EIO)};
   {
     const IoTicket failed = submitter().submit(read_of(0, 1));
     while (!failed.done()) std::this_thread::yield();
@@ -83,14 +83,14 @@ TEST_P(SubmitterTest, SaysThatWaitingMakesNoRoomWhereFailedOperationsHoldEveryPl
 }
 
 TEST_P(SubmitterTest, DeliversAFailureWithItsPlaceThroughTheTicket) {
-  script.acts = {Act::whole(), Act::error(EIO)};
+  script.faults = {Fault::none(), Fault::error(EIO)};
   IoTicket ticket = submitter().submit(read_of(0, 2));
   EXPECT_THAT(message_of<IoError>(ticket), HasSubstr("at offset 65536, 65536 bytes"));
 }
 
 TEST_P(SubmitterTest, FinishesWhatIsInFlightWhenItGoesBeforeItsTickets) {
   IoTicket ticket = submitter().submit(read_of(0, 16));
-  script.acts = {};
+  script.faults = {};
   destroy_submitter();
   EXPECT_TRUE(ticket.done());
   ticket.wait();
@@ -98,7 +98,7 @@ TEST_P(SubmitterTest, FinishesWhatIsInFlightWhenItGoesBeforeItsTickets) {
 }
 
 TEST_P(SubmitterTest, KeepsTheErrorOfATicketThatOutlivesIt) {
-  script.otherwise = Act::error(EIO);
+  script.otherwise = Fault::error(EIO);
   IoTicket ticket = submitter().submit(read_of(0, 2));
   destroy_submitter();
   EXPECT_THROW(ticket.wait(), IoError);
@@ -106,7 +106,7 @@ TEST_P(SubmitterTest, KeepsTheErrorOfATicketThatOutlivesIt) {
 
 TEST_P(SubmitterTest, CancelsWhatTheBackendDoesNotHave) {
   options.depth = 2;
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   IoTicket ticket = submitter().submit(read_of(0, 8));
   script.wait_for_accepted(2);
   ticket.cancel();
@@ -117,7 +117,7 @@ TEST_P(SubmitterTest, CancelsWhatTheBackendDoesNotHave) {
 
 TEST_P(SubmitterTest, CallsTheMemoryOfATransferThatNeverCameBackLost) {
   options.warn_after = options.fail_after = milliseconds(30);
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   IoTicket ticket = submitter().submit(read_of(0, 1));
   EXPECT_THROW(ticket.wait(), DeadlineExceeded);
   EXPECT_TRUE(submitter().lost_memory()->touches(buffer.span(0, 1)));
@@ -159,7 +159,7 @@ TEST_F(ChannelTickets, UseNoThreadButTheCallers) {
 TEST_F(ChannelTickets, KeepDeadlinesByTheClockThatWasHandedIn) {
   ManualClock clock;
   options.clock = &clock;
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   const IoTicket ticket = channel->submit(read_of(0, 1));
   clock.advance(options.fail_after - nanoseconds(1));

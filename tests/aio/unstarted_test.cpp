@@ -84,7 +84,7 @@ TEST_F(StuckWorker, LeavesTheBuffersOfOperationsThatWereGivenUpAlone) {
 class BrokenEngine : public ScriptedQueue {};
 
 TEST_F(BrokenEngine, StillBringsBackWhatItHasWhenItTakesNoMore) {
-  script.acts = {Act::hold()};
+  script.faults = {Fault::stuck()};
   start();
   IoTicket in_flight = queue->submit(read_of(0, 1));
   script.wait_for_accepted(1);
@@ -102,7 +102,7 @@ TEST_F(BrokenEngine, StillBringsBackWhatItHasWhenItTakesNoMore) {
 TEST_F(BrokenEngine, GivesUpWhatItHasAtItsDeadline) {
   options.warn_after = milliseconds(20);
   options.fail_after = milliseconds(300);
-  script.acts = {Act::hold()};
+  script.faults = {Fault::stuck()};
   start();
   IoTicket in_flight = queue->submit(read_of(0, 1));
   script.wait_for_accepted(1);
@@ -114,7 +114,7 @@ TEST_F(BrokenEngine, GivesUpWhatItHasAtItsDeadline) {
 
 TEST_F(BrokenEngine, SaysWhoseBufferMayStillBeWrittenToWhenItGoesSilent) {
   options.depth = 1;
-  script.otherwise = Act::hold();
+  script.otherwise = Fault::stuck();
   start();
   IoTicket lost = queue->submit(read_of(0, 1));
   script.wait_for_accepted(1);

@@ -13,6 +13,7 @@
 #include "strata/aio/backend.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/simulated_disk.h"
 #include "temp_directory.h"
 
 namespace strata::bench {
@@ -231,7 +232,7 @@ TEST_F(Runner, CountsFailedRequestsAndGoesOn) {
 
 /// A disk that answers at first, and then leaves one request in a hundred unanswered.
 std::unique_ptr<aio::Backend> disk_that_falls_silent() {
-  return aio::make_sim_backend({.depth = 4, .never = 0.01});
+  return aio::make_simulated_backend({.depth = 4, .chances = {{aio::Fault::stuck(), 0.01}}});
 }
 
 TEST_F(Runner, GivesUpADiskThatDoesNotAnswerAndKeepsWhatItHas) {
@@ -282,7 +283,9 @@ TEST_F(Runner, IsHeardWhileTheLastRequestsDoNotComeHome) {
   const PointResult result = run_point(
       {.block_bytes = 64_KiB, .depth = 4}, {.runtime = 100ms, .ramp = 0ms, .timeout = 1s}, files,
       log_, [&](const Window&) { return ++windows > 0; },
-      [] { return aio::make_sim_backend({.depth = 4, .never = 1}); });
+      [] {
+        return aio::make_simulated_backend({.depth = 4, .chances = {{aio::Fault::stuck(), 1}}});
+      });
   EXPECT_THAT(result.unanswered, HasSubstr("deadline passed"));
   EXPECT_EQ(result.read.requests, 0u);
   EXPECT_GT(windows, 3);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <tuple>
@@ -12,12 +13,14 @@
 
 #include "optim_cpu/kernel_spans.h"
 #include "optim_cpu/state_arrays.h"
+#include "strata/aio/io_channel.h"
 #include "strata/aio/io_queue.h"
 #include "strata/base/units.h"
 #include "strata/optim_cpu/window_pipeline.h"
 #include "strata/tiering/host_arena.h"
 #include "strata/tiering/movement.h"
 #include "strata/tiering/shard_store.h"
+#include "support/simulated_disk.h"
 #include "tiering/temp_directory.h"
 
 namespace strata::optim_cpu {
@@ -28,12 +31,17 @@ class TestStore {
   static constexpr std::uint64_t kChunk = 4096;
 
   explicit TestStore(const aio::IoQueueOptions& options)
-      : queue_(options, directory_.path(), log_),
-        store_({.directories = {directory_.path()}, .chunk_bytes = kChunk}, queue_, nvme_,
+      : queue_(std::in_place, options, directory_.path(), log_),
+        store_({.directories = {directory_.path()}, .chunk_bytes = kChunk}, *queue_, nvme_,
                counters_) {}
-  TestStore(std::unique_ptr<aio::Backend> backend, std::uint32_t operations_max)
-      : queue_({.operations_max = operations_max}, std::move(backend), log_),
-        store_({.directories = {directory_.path()}, .chunk_bytes = kChunk}, queue_, nvme_,
+  /// On a simulated disk: one thread, in the disk's time, which `clock` tells.
+  TestStore(std::shared_ptr<aio::SimulatedDisk> disk, const Clock& clock,
+            std::uint32_t operations_max = 64)
+      : counters_(clock),
+        channel_(std::in_place,
+                 aio::IoQueueOptions{.operations_max = operations_max, .clock = &clock},
+                 aio::make_backend(std::move(disk)), log_),
+        store_({.directories = {directory_.path()}, .chunk_bytes = kChunk}, *channel_, nvme_,
                counters_) {}
 
   [[nodiscard]] tiering::ShardStore& store() { return store_; }
@@ -65,7 +73,8 @@ class TestStore {
   tiering::Budget nvme_{tiering::Tier::kNvme};
   tiering::HostArena arena_{host_, 4_MiB, log_};
   std::span<std::byte> buffer_ = arena_.take(1_MiB, "a test's buffer");
-  aio::IoQueue queue_;
+  std::optional<aio::IoQueue> queue_;  // one of the two
+  std::optional<aio::IoChannel> channel_;
   tiering::ShardStore store_;
   std::map<std::tuple<std::size_t, StateKind, std::uint64_t>, tiering::Extent> extents_;
 };

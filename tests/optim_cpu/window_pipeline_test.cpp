@@ -3,13 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <chrono>
 #include <string>
-#include <thread>
 
 #include "optim_cpu/offloaded_shards.h"
 #include "strata/base/error.h"
-#include "tiering/faulty_backend.h"
 
 namespace strata::optim_cpu {
 namespace {
@@ -339,14 +338,17 @@ TEST_F(WindowPipelineTest, RefusesShardsThatAreNoWholeBlocksWhereRoundingIsRando
   }
 }
 
-// ---- over a disk that fails or stands still ---------------------------------------------------
+// ---- over a simulated disk, which fails or takes its time
+// ---------------------------------------------------
 
-class WindowPipelineOnFaultyDisk : public WindowPipelineTest {
+class WindowPipelineOnSimulatedDisk : public WindowPipelineTest {
  protected:
   void run() { pipeline_.run(placed_, at_step(shards_.groups())); }
 
-  std::shared_ptr<tiering::DiskScript> disk_ = std::make_shared<tiering::DiskScript>();
-  TestStore store_{std::make_unique<tiering::FaultyBackend>(disk_), 64};
+  ManualClock clock_;
+  std::shared_ptr<aio::SimulatedDisk> disk_ =
+      std::make_shared<aio::SimulatedDisk>(aio::DiskOptions{}, &clock_);
+  TestStore store_{disk_, clock_};
   TestShards shards_{Precision::kBf16, false};
   std::vector<ShardStates> placed_ = shards_.place(everything(), &store_);
   tiering::HostArena arena_{host_, 8_MiB, log_};
@@ -359,117 +361,96 @@ class WindowPipelineOnFaultyDisk : public WindowPipelineTest {
                            store_.counters()};
 };
 
-TEST_F(WindowPipelineOnFaultyDisk, ReportsAReadThatFails) {
-  disk_->inject(aio::OpKind::kRead, tiering::Fault::kFail);
+TEST_F(WindowPipelineOnSimulatedDisk, ReportsAReadThatFails) {
+  disk_->inject(aio::OpKind::kRead, aio::Fault::error(EIO));
   EXPECT_THROW(run(), IoError);
 }
 
-TEST_F(WindowPipelineOnFaultyDisk, ReportsAWriteThatFails) {
-  disk_->inject(aio::OpKind::kWrite, tiering::Fault::kFail);
+TEST_F(WindowPipelineOnSimulatedDisk, ReportsAWriteThatFails) {
+  disk_->inject(aio::OpKind::kWrite, aio::Fault::error(EIO));
   EXPECT_THROW(run(), IoError);
 }
 
-TEST_F(WindowPipelineOnFaultyDisk, ReportsAFlippedBit) {
-  disk_->inject(aio::OpKind::kRead, tiering::Fault::kFlipBit);
+TEST_F(WindowPipelineOnSimulatedDisk, ReportsAFlippedBit) {
+  disk_->inject(aio::OpKind::kRead, aio::Fault::flipped_bit());
   EXPECT_THROW(run(), CorruptData);
 }
 
-TEST_F(WindowPipelineOnFaultyDisk, LetsGoOfEveryTransferWhenItFails) {
-  disk_->inject(aio::OpKind::kRead, tiering::Fault::kFail);
+TEST_F(WindowPipelineOnSimulatedDisk, LetsGoOfEveryTransferWhenItFails) {
+  disk_->inject(aio::OpKind::kRead, aio::Fault::error(EIO));
   EXPECT_THROW(run(), IoError);
   EXPECT_NO_THROW(run());  // a transfer still held would make its bytes a UsageError
 }
 
-TEST_F(WindowPipelineOnFaultyDisk, CountsTheTimeItStandsStillForTheDisk) {
+TEST_F(WindowPipelineOnSimulatedDisk, CountsTheTimeItStandsStillForTheDisk) {
   const CounterReading before = store_.counters().read();
-  disk_->hold();
-  std::thread releases_later([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    disk_->release();
-  });
+  const Time begin = clock_.now();
   run();
-  releases_later.join();
   const CounterReading spent = store_.counters().read() - before;
-  EXPECT_GE(spent[Hop::kFetch].wait_ns, 30'000'000u);
-  EXPECT_GT(spent[Hop::kStep].busy_ns, 0u);
+  const auto all = static_cast<std::uint64_t>((clock_.now() - begin) / std::chrono::nanoseconds(1));
+  EXPECT_GT(spent[Hop::kFetch].wait_ns, 0u);
+  EXPECT_GT(spent[Hop::kFlush].wait_ns, 0u);
+  EXPECT_EQ(spent[Hop::kFetch].wait_ns + spent[Hop::kFlush].wait_ns, all)
+      << "only the disk takes time here";
+}
+
+TEST_F(WindowPipelineTest, CountsTheTimeOfTheArithmetic) {
+  TestStore store({.backend = aio::BackendKind::kThreads});
+  expect_bits_of_reference({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow}, 1,
+                           false, {}, store, TestShards::adam_groups());
+  EXPECT_GT(store.counters().read()[Hop::kStep].busy_ns, 0u);
+}
+
+TEST_F(WindowPipelineOnSimulatedDisk, SaysAtOnceThatOthersHoldEveryPlaceAndItCannotWaitForThem) {
+  TestStore crowded(disk_, clock_, 2);
+  TestShards shards(Precision::kBf16, false);
+  const std::vector<ShardStates> placed = shards.place(everything(), &crowded);
+  WindowPipeline pipeline({.formats = {Precision::kBf16},
+                           .window_elements = kSmallestWindow,
+                           .gradients_on_nvme = true},
+                          &crowded.store(), arena_, threads_, crowded.counters());
+  {
+    const std::span<std::byte> memory = arena_.take(2 * TestStore::kChunk, "prefetched shards");
+    const tiering::ByteRange range{0, TestStore::kChunk};
+    auto one =
+        fetch(crowded.store(), *placed[0].weight.extent, range, memory.first(TestStore::kChunk));
+    auto other =
+        fetch(crowded.store(), *placed[0].weight.extent, range, memory.last(TestStore::kChunk));
+    EXPECT_THROW(pipeline.run(placed, at_step(shards.groups())), DeadlineExceeded);
+  }
+  EXPECT_NO_THROW(pipeline.run(placed, at_step(shards.groups())));
 }
 
 // ---- overlap ----------------------------------------------------------------------------------
 
-/// Hands requests on and remembers what kinds they were.
-class RecordingBackend final : public aio::Backend {
- public:
-  RecordingBackend(std::unique_ptr<aio::Backend> inner, std::vector<aio::OpKind>& log)
-      : inner_(std::move(inner)), log_(log) {}
-
-  [[nodiscard]] std::string_view name() const noexcept override { return "recording"; }
-  [[nodiscard]] std::uint32_t capacity() const noexcept override { return inner_->capacity(); }
-  [[nodiscard]] std::size_t enqueue(std::span<const aio::Request> requests) override {
-    const std::size_t accepted = inner_->enqueue(requests);
-    for (const aio::Request& request : requests.first(accepted)) log_.push_back(request.kind);
-    return accepted;
-  }
-  [[nodiscard]] std::size_t reap(std::span<aio::Completion> completions,
-                                 std::chrono::nanoseconds timeout) override {
-    return inner_->reap(completions, timeout);
-  }
-  void wake() noexcept override { inner_->wake(); }
-
- private:
-  std::unique_ptr<aio::Backend> inner_;
-  std::vector<aio::OpKind>& log_;
-};
-
-TEST_F(WindowPipelineTest, ReadsTheNextWindowsBeforeItWritesTheFirst) {
+TEST_F(WindowPipelineOnSimulatedDisk, ReadsTheNextWindowsBeforeItWritesTheFirst) {
   constexpr std::size_t kWindows = 3;
-  constexpr std::size_t kReadsPerWindow = 4;  // weight, master, m, v
-  std::vector<aio::OpKind> requests;
-  {
-    TestStore store(std::make_unique<RecordingBackend>(aio::make_threads_backend(32, 1), requests),
-                    64);
-    TestShards shards(Precision::kBf16, false);
-    auto on_nvme = everything();
-    on_nvme.erase(StateKind::kGradient);
-    const std::vector<ShardStates> placed = shards.place(on_nvme, &store);
-    tiering::HostArena arena(host_, 8_MiB, log_);
-    WindowPipeline pipeline(
-        {.formats = {Precision::kBf16}, .window_elements = kSmallestWindow, .windows = kWindows},
-        &store.store(), arena, threads_, store.counters());
-    const std::size_t placing = placed.size() * kReadsPerWindow;  // one write each
-    pipeline.run(placed, at_step(shards.groups()));
-    requests.erase(requests.begin(), requests.begin() + static_cast<std::ptrdiff_t>(placing));
-  }
-  const auto first_write = std::ranges::find(requests, aio::OpKind::kWrite);
+  constexpr std::size_t kReadsPerWindow = 5;  // weight, master, m, v, gradient
+  disk_->start_trace();
+  run();
+  const std::vector<aio::DiskEvent> requests = disk_->trace();
+  const auto first_write = std::ranges::find(requests, aio::OpKind::kWrite, &aio::DiskEvent::kind);
   EXPECT_GE(first_write - requests.begin(), std::ptrdiff_t{kWindows * kReadsPerWindow});
-  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kRead),
-            std::ranges::count(requests, aio::OpKind::kWrite));
+  const auto reads = std::ranges::count(requests, aio::OpKind::kRead, &aio::DiskEvent::kind);
+  const auto writes = std::ranges::count(requests, aio::OpKind::kWrite, &aio::DiskEvent::kind);
+  EXPECT_EQ(4 * reads, 5 * writes) << "the gradient is not written";
 }
 
-TEST_F(WindowPipelineTest, MovesNothingWhereNothingIsUpdated) {
-  std::vector<aio::OpKind> requests;
-  TestStore store(std::make_unique<RecordingBackend>(aio::make_threads_backend(32, 1), requests),
-                  64);
-  TestShards shards(Precision::kBf16, false);
-  auto on_nvme = everything();
-  on_nvme.erase(StateKind::kGradient);
-  std::vector<ShardStates> placed = shards.place(on_nvme, &store);
-  for (ShardStates& shard : placed) shard.segments = {{0, shard.count, kNotUpdated}};
-  tiering::HostArena arena(host_, 8_MiB, log_);
-  WindowPipeline pipeline({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow},
-                          &store.store(), arena, threads_, store.counters());
-  requests.clear();
-  pipeline.run(placed, {});
-  EXPECT_TRUE(requests.empty());
+TEST_F(WindowPipelineOnSimulatedDisk, MovesNothingWhereNothingIsUpdated) {
+  for (ShardStates& shard : placed_) shard.segments = {{0, shard.count, kNotUpdated}};
+  disk_->start_trace();
+  pipeline_.run(placed_, {});
+  EXPECT_TRUE(disk_->trace().empty());
 
   // Of a shard of two windows, only the second.
-  ShardStates& two_windows = placed[2];
+  ShardStates& two_windows = placed_[2];
   ASSERT_EQ(two_windows.count, 2 * kSmallestWindow);
   two_windows.segments = {{0, kSmallestWindow, kNotUpdated},
                           {kSmallestWindow, two_windows.count, 0}};
-  pipeline.run(placed, at_step(shards.groups()));
-  constexpr std::ptrdiff_t kStates = 4;  // weight, master, m, v
-  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kRead), kStates);
-  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kWrite), kStates);
+  run();
+  const std::vector<aio::DiskEvent> requests = disk_->trace();
+  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kRead, &aio::DiskEvent::kind), 5);
+  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kWrite, &aio::DiskEvent::kind), 4);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 namespace strata::tiering {
 namespace {
 
+using aio::Fault;
 using aio::OpKind;
 using testing::AllOf;
 using testing::HasSubstr;
@@ -33,34 +34,28 @@ class StripedStoreFaultTest : public StoreTest {
 };
 
 TEST_F(StoreFaultTest, KeepsTheBufferOfATransferThatNeverCameBack) {
-  aio::IoQueue stuck(
-      {.warn_after = std::chrono::milliseconds(10), .fail_after = std::chrono::milliseconds(30)},
-      std::make_unique<FaultyBackend>(disk_), log_);
-  ShardStore store({.directories = subdirectories(1), .chunk_bytes = kChunk}, stuck, nvme_,
-                   counters_);
-  const Extent extent = store.allocate(kChunk, "blocks.4 m");
+  const Extent extent = store_.allocate(kChunk, "blocks.4 m");
   HostArena arena(host_, 4_MiB, log_);
-  arena.heed(store.lost_memory());
+  arena.heed(store_.lost_memory());
   PinnedSlots slots(arena, 1, kChunk);
-  disk_->hold();
+  disk_->inject(OpKind::kWrite, Fault::stuck());
   {
     const auto slot = slots.try_acquire();
-    auto transfer = flush(store, extent, {0, kChunk}, slot->bytes());
+    auto transfer = flush(store_, extent, {0, kChunk}, slot->bytes());
     ASSERT_TRUE(transfer);
     EXPECT_THROW(transfer->wait(), DeadlineExceeded);
   }
   EXPECT_THROW((void)slots.try_acquire(), DeadlineExceeded);
-  disk_->release();
 }
 
 TEST_F(StoreFaultTest, CatchesABitThatFlipsOnTheWayBack) {
-  disk_->inject(OpKind::kRead, Fault::kFlipBit);
+  disk_->inject(OpKind::kRead, Fault::flipped_bit());
   EXPECT_THROW((void)read(extent_), CorruptData);
   EXPECT_EQ(read(extent_), random_bytes(extent_.bytes, 1)) << "the disk itself is whole";
 }
 
 TEST_F(StoreFaultTest, CatchesABitThatFlipsOnTheWayOutAndNamesThePlace) {
-  disk_->inject(OpKind::kWrite, Fault::kFlipBit);
+  disk_->inject(OpKind::kWrite, Fault::flipped_bit());
   write(extent_, random_bytes(kChunk, 2), 2 * kChunk);
   try {
     (void)read(extent_);
@@ -73,38 +68,36 @@ TEST_F(StoreFaultTest, CatchesABitThatFlipsOnTheWayOutAndNamesThePlace) {
 }
 
 TEST_F(StoreFaultTest, CatchesAWriteThatWentToAnotherChunk) {
-  disk_->set_misdirection(kChunk);
-  disk_->inject(OpKind::kWrite, Fault::kMisdirect);
+  disk_->inject(OpKind::kWrite, Fault::misdirected(kChunk));
   write(extent_, random_bytes(kChunk, 3), kChunk);
   EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData) << "where it should be";
   EXPECT_THROW((void)read(extent_, {2 * kChunk, kChunk}), CorruptData) << "where it went";
 }
 
 TEST_F(StoreFaultTest, CatchesAReadOfAnotherPlace) {
-  disk_->set_misdirection(kChunk);
-  disk_->inject(OpKind::kRead, Fault::kMisdirect);
+  disk_->inject(OpKind::kRead, Fault::misdirected(kChunk));
   EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData);
 }
 
 TEST_F(StoreFaultTest, CatchesAWriteThatWasLost) {
-  disk_->inject(OpKind::kWrite, Fault::kLose);
+  disk_->inject(OpKind::kWrite, Fault::lost());
   write(extent_, random_bytes(kChunk, 5), kChunk);  // the old bytes are still there, and stale
   EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData);
 }
 
 TEST_F(StoreFaultTest, CatchesAWriteThatWasTorn) {
-  disk_->inject(OpKind::kWrite, Fault::kTear);
+  disk_->inject(OpKind::kWrite, Fault::torn());
   write(extent_, random_bytes(kChunk, 6), kChunk);
   EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData);
 }
 
 TEST_F(StoreFaultTest, CatchesAReadThatNeverTouchedTheBuffer) {
-  disk_->inject(OpKind::kRead, Fault::kLose);
+  disk_->inject(OpKind::kRead, Fault::lost());
   EXPECT_THROW((void)read(extent_), CorruptData);
 }
 
 TEST_F(StoreFaultTest, ReportsAFailedReadWithPathAndOffset) {
-  disk_->inject(OpKind::kRead, Fault::kFail);
+  disk_->inject(OpKind::kRead, Fault::error(EIO));
   try {
     (void)read(extent_, {2 * kChunk, kChunk});
     FAIL() << "EIO was swallowed";
@@ -117,12 +110,12 @@ TEST_F(StoreFaultTest, ReportsAFailedReadWithPathAndOffset) {
 }
 
 TEST_F(StoreFaultTest, ReportsAFileThatHasBecomeShorter) {
-  disk_->inject(OpKind::kRead, Fault::kEndOfFile);
+  disk_->inject(OpKind::kRead, Fault::end_of_file());
   EXPECT_THROW((void)read(extent_), IoError);
 }
 
 TEST_F(StoreFaultTest, NeverPublishesOldBytesAfterAFlushThatFailed) {
-  disk_->inject(OpKind::kWrite, Fault::kFail);
+  disk_->inject(OpKind::kWrite, Fault::error(EIO));
   EXPECT_THROW(write(extent_, random_bytes(kChunk, 7), kChunk), IoError);
   EXPECT_THROW((void)read(extent_, {kChunk, kChunk}), CorruptData);
   const auto bytes = random_bytes(kChunk, 8);
@@ -134,9 +127,9 @@ TEST_F(StripedStoreFaultTest, ReportsTheFirstErrorOfARangeOverSeveralDirectories
   const Extent extent = store_.allocate(9 * kChunk, "blocks.3 m");
   const auto bytes = random_bytes(extent.bytes, 9);
   write(extent, bytes);
-  disk_->inject(OpKind::kRead, Fault::kFail);
+  disk_->inject(OpKind::kRead, Fault::error(EIO));
   EXPECT_THROW((void)read(extent), IoError);
-  disk_->inject(OpKind::kRead, Fault::kFlipBit);
+  disk_->inject(OpKind::kRead, Fault::flipped_bit());
   EXPECT_THROW((void)read(extent), CorruptData);
   EXPECT_EQ(read(extent), bytes);
 }

@@ -11,6 +11,7 @@
 namespace strata::tiering {
 namespace {
 
+using aio::Fault;
 using aio::OpKind;
 using aio::PathBandwidth;
 
@@ -79,7 +80,7 @@ TEST_F(StripedStore, TakesTheOldPlacesBackAfterAFlushThatFailed) {
   const Extent extent = store_.allocate(8 * kChunk, "blocks.3 m");
   write(extent, random_bytes(extent.bytes, 1));
   set_speeds(1, 4e9);
-  disk_->inject(OpKind::kWrite, Fault::kFail);
+  disk_->inject(OpKind::kWrite, Fault::error(EIO));
   EXPECT_THROW(write(extent, random_bytes(extent.bytes, 2)), IoError);
   EXPECT_EQ(chunks_on(0), 4u);
   EXPECT_EQ(places(), 10u);
@@ -121,7 +122,7 @@ TEST_F(StripedStore, CatchesAWriteThatWasLostOnItsWayToANewPlace) {
   for (std::uint64_t at = 0; at < extent.bytes; at += kChunk) {
     const auto bytes = random_bytes(kChunk, 2 + at);
     const std::uint64_t before = chunks_on(0);
-    disk_->inject(OpKind::kWrite, Fault::kLose);
+    disk_->inject(OpKind::kWrite, Fault::lost());
     write(extent, bytes, at);
     if (chunks_on(0) != before) {
       ++moved;

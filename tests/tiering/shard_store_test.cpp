@@ -14,6 +14,7 @@
 namespace strata::tiering {
 namespace {
 
+using aio::Fault;
 using aio::OpKind;
 using testing::AllOf;
 using testing::Each;
@@ -57,7 +58,7 @@ TEST_F(ShardStoreTest, GivesBackWhatWasWritten) {
 
 TEST_F(ShardStoreTest, ReadsZerosBeforeTheFirstWriteWithoutTheDisk) {
   const Extent extent = store_.allocate(2 * kChunk + 5, "blocks.3 m");
-  disk_->inject(OpKind::kRead, Fault::kFail);
+  disk_->inject(OpKind::kRead, Fault::error(EIO));
   EXPECT_THAT(read(extent), Each(std::byte{0}));
   EXPECT_EQ(queue_.statistics().requests, 0u);
 }

@@ -10,11 +10,12 @@
 #include <sstream>
 #include <vector>
 
+#include "strata/aio/io_channel.h"
 #include "strata/base/units.h"
 #include "strata/tiering/host_arena.h"
 #include "strata/tiering/movement.h"
 #include "strata/tiering/shard_store.h"
-#include "tiering/faulty_backend.h"
+#include "support/simulated_disk.h"
 #include "tiering/temp_directory.h"
 
 namespace strata::tiering {
@@ -30,7 +31,8 @@ inline std::vector<std::byte> random_bytes(std::uint64_t count, std::uint64_t se
   return bytes;
 }
 
-/// A store over a scripted disk in `directories` directories, and a buffer for its transfers.
+/// A store on a simulated disk in `directories` directories, and a buffer for its transfers. One
+/// thread, and a clock that only waiting for the disk moves.
 class StoreTest : public testing::Test {
  protected:
   static constexpr std::uint64_t kChunk = 64_KiB;
@@ -38,8 +40,8 @@ class StoreTest : public testing::Test {
   explicit StoreTest(std::size_t directories = 1, std::uint32_t operations_max = 64,
                      std::uint64_t nvme_bytes = Budget::kUnlimited)
       : nvme_(Tier::kNvme, nvme_bytes),
-        queue_(aio::IoQueueOptions{.operations_max = operations_max},
-               std::make_unique<FaultyBackend>(disk_), log_),
+        queue_(aio::IoQueueOptions{.operations_max = operations_max, .clock = &clock_},
+               aio::make_backend(disk_), log_),
         store_({.directories = subdirectories(directories), .chunk_bytes = kChunk}, queue_, nvme_,
                counters_) {}
 
@@ -77,13 +79,20 @@ class StoreTest : public testing::Test {
   TempDirectory directory_;
   std::ostringstream log_text_;
   Logger log_{log_text_};
-  Counters counters_;
+  ManualClock clock_;
+  Counters counters_{clock_};
   Budget host_{Tier::kHost};
   Budget nvme_;
-  std::shared_ptr<DiskScript> disk_ = std::make_shared<DiskScript>();
+  /// Done as soon as it is asked, as long as nothing is injected.
+  std::shared_ptr<aio::SimulatedDisk> disk_ = std::make_shared<aio::SimulatedDisk>(
+      aio::DiskOptions{.latency_min = std::chrono::nanoseconds(0),
+                       .latency_max = std::chrono::nanoseconds(0),
+                       .read_bytes_per_second = 1e18,
+                       .write_bytes_per_second = 1e18},
+      &clock_);
   HostArena arena_{host_, 64_MiB, log_};
   std::span<std::byte> buffer_ = arena_.take(4_MiB, "a test's buffer");
-  aio::IoQueue queue_;
+  aio::IoChannel queue_;
   ShardStore store_;
 };
 

@@ -99,26 +99,4 @@ class Backend {
 /// keeps its bytes.
 [[nodiscard]] std::unique_ptr<Backend> make_null_backend(std::uint32_t depth);
 
-/// A disk in memory, of one seed's making: the same requests meet the same fates in the same order.
-/// Probabilities are per request, in [0, 1]; at most one of them strikes a request.
-struct SimOptions {
-  std::uint64_t seed = 1;
-  std::uint32_t depth = 32;
-  std::chrono::nanoseconds latency_min{20'000};   ///< of one request on an idle disk
-  std::chrono::nanoseconds latency_max{200'000};  ///< uniform between the two
-  double read_bytes_per_second = 4e9;             ///< all requests pass one after the other
-  double write_bytes_per_second = 4e9;
-  double short_transfer = 0;  ///< fewer bytes than asked, at least 1, and they are right
-  double try_again = 0;       ///< EINTR or EAGAIN
-  double failure = 0;         ///< EIO, nothing moved
-  double torn_write = 0;      ///< reported whole; only a prefix is there afterwards
-  double lost_write = 0;      ///< reported whole; nothing has changed
-  double flipped_bit = 0;     ///< of a read
-  double never = 0;           ///< the request does not come back
-};
-
-/// Serves real file descriptors: bytes go through pread and pwrite when a request is due, fates and
-/// times by `options`. Throws ConfigError for options out of range.
-[[nodiscard]] std::unique_ptr<Backend> make_sim_backend(const SimOptions& options);
-
 }  // namespace strata::aio
