@@ -4,12 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "aio/disk_tree.h"
 #include "aio/scripted_queue_fixture.h"
+#include "strata/aio/io_channel.h"
 #include "strata/aio/path_trial.h"
+#include "support/simulated_disk.h"
 
 namespace strata::aio {
 namespace {
@@ -129,6 +132,23 @@ TEST_F(PathTrial, GoesOnWithoutResultsWhenADirectoryCannotBeTried) {
   ASSERT_THAT(bandwidths, SizeIs(2));
   for (const PathBandwidth& bandwidth : bandwidths) EXPECT_EQ(bandwidth.combined(), 0);
   EXPECT_THAT(log_text_.str(), AllOf(HasSubstr("not tried"), HasSubstr("missing")));
+}
+
+TEST_F(PathTrial, FindsTheBandwidthOfASimulatedDiskToThePercent) {
+  ManualClock clock;
+  const DiskOptions disk{.latency_min = milliseconds(0),
+                         .latency_max = milliseconds(0),
+                         .read_bytes_per_second = 2e8,
+                         .write_bytes_per_second = 3e8};
+  IoChannel channel({.clock = &clock}, make_backend(std::make_shared<SimulatedDisk>(disk, &clock)),
+                    log_);
+  const std::vector<std::filesystem::path> directories{first_.root(), second_.root()};
+  const auto bandwidths = try_paths(channel, directories, log_, clock);
+  ASSERT_THAT(bandwidths, SizeIs(2));
+  for (const PathBandwidth& half : bandwidths) {  // both are on one disk
+    EXPECT_NEAR(half.read, 2e8 / 2, 1e6);
+    EXPECT_NEAR(half.write, 3e8 / 2, 1.5e6);
+  }
 }
 
 }  // namespace
