@@ -7,6 +7,7 @@
 #include "strata/optim_cpu/convert.h"
 #include "strata/tiering/movement.h"
 #include "zero3/reduce.h"
+#include "zero3/start_transfer.h"
 
 namespace strata::zero3 {
 
@@ -71,14 +72,14 @@ void GradientCoordinator::add_piece_on_nvme(FlatVector& vector, bool is_first, s
   const tiering::ByteRange range{begin * width, count * width};
   tiering::PinnedSlot home = acquire_slot();
   if (!is_first) {
-    auto arriving = tiering::fetch(*store_, extent, range, home.bytes());
-    STRATA_CHECK(arriving.has_value(), "the I/O queue has no room for a gradient");
-    wait_for(*arriving, Hop::kFetch, counters_);
+    tiering::Transfer arriving = start_transfer(
+        *store_, [&] { return tiering::fetch(*store_, extent, range, home.bytes()); });
+    wait_for(arriving, Hop::kFetch, counters_);
   }
   add(vector, is_first, count, piece, home.bytes().data());
-  auto leaving = tiering::flush(*store_, extent, range, home.bytes());
-  STRATA_CHECK(leaving.has_value(), "the I/O queue has no room for a gradient");
-  writing_.push_back({std::move(home), std::move(*leaving)});
+  tiering::Transfer leaving =
+      start_transfer(*store_, [&] { return tiering::flush(*store_, extent, range, home.bytes()); });
+  writing_.push_back({std::move(home), std::move(leaving)});
 }
 
 void GradientCoordinator::add(FlatVector& vector, bool is_first, std::uint64_t count,

@@ -5,6 +5,7 @@
 #include "strata/base/error.h"
 #include "strata/optim_cpu/convert.h"
 #include "strata/tiering/movement.h"
+#include "zero3/start_transfer.h"
 
 namespace strata::zero3 {
 
@@ -15,11 +16,6 @@ std::uint64_t piece_elements(const StateFormat& format, std::uint64_t chunk_byte
   const std::uint64_t weight = state_bytes(format, StateKind::kWeight);
   const std::uint64_t master = state_bytes(format, StateKind::kMaster);
   return chunk_bytes / (frozen || master == 0 ? weight : std::min(weight, master));
-}
-
-void wait_for(std::optional<tiering::Transfer> transfer) {
-  STRATA_CHECK(transfer.has_value(), "the I/O queue is busy while nothing else is under way");
-  transfer->wait();
 }
 
 }  // namespace
@@ -66,16 +62,19 @@ void MasterStream::fetch(const Home& home) const {
     std::fill_n(home.staging.data(), bytes, std::byte{0});
     return;
   }
-  wait_for(tiering::fetch(*store_, *home.home->extent, {piece_begin_ * home.element_bytes, bytes},
-                          home.staging));
+  start_transfer(*store_, [&] {
+    return tiering::fetch(*store_, *home.home->extent, {piece_begin_ * home.element_bytes, bytes},
+                          home.staging);
+  }).wait();
 }
 
 void MasterStream::flush(const Home& home) const {
   if (!home.home->extent) return;
-  wait_for(tiering::flush(
-      *store_, *home.home->extent,
-      {piece_begin_ * home.element_bytes, (piece_end() - piece_begin_) * home.element_bytes},
-      home.staging));
+  const std::uint64_t bytes = (piece_end() - piece_begin_) * home.element_bytes;
+  start_transfer(*store_, [&] {
+    return tiering::flush(*store_, *home.home->extent, {piece_begin_ * home.element_bytes, bytes},
+                          home.staging);
+  }).wait();
 }
 
 void MasterStream::turn_to(std::uint64_t piece) {

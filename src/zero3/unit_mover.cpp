@@ -7,10 +7,15 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "strata/tiering/movement.h"
+#include "zero3/start_transfer.h"
 
 namespace strata::zero3 {
 
 namespace {
+
+// Pieces under way at most: gradients and states need transfers too, and a queue has a number of
+// them. A disk is busy with far fewer.
+constexpr std::size_t kUnderWayMax = 256;
 
 std::vector<ScheduledUnit> scheduled(const std::vector<std::shared_ptr<Unit>>& units,
                                      const tiering::PinnedSlots* slots) {
@@ -50,6 +55,7 @@ void UnitMover::enter(Unit& unit, Pass pass, View view) {
     if (unit.is_attached()) {
       leave(unit);
     } else {
+      drop(unit.id());
       schedule_.fail(unit.id());
     }
     throw;
@@ -75,25 +81,13 @@ void UnitMover::carry_out(const Action& action) {
   Unit& unit = *units_[action.unit];
   switch (action.kind) {
     case Action::Kind::kEvict: unit.detach(); return;
-    case Action::Kind::kDrop:
-      // Its transfers wait for their ends when they are destroyed. What a deadline made the
-      // kernel's for good does no harm in a region: the queue accepts nothing more then.
-      std::erase(starting_, action.unit);
-      arrivals_.erase(action.unit);
-      return;
+    case Action::Kind::kDrop: drop(action.unit); return;
     case Action::Kind::kFetch: {
       Arrival& arrival = arrivals_.try_emplace(action.unit, Arrival{&unit}).first->second;
       arrival.region = memory_of(action.region);
       arrival.pieces_wanted += action.pieces;
-      if (std::find(starting_.begin(), starting_.end(), action.unit) == starting_.end()) {
-        starting_.push_back(action.unit);
-      }
-      while (!starting_.empty()) {
-        Arrival& first = arrivals_.at(starting_.front());
-        start_pieces(first);
-        if (first.pieces_wanted > 0) return;
-        starting_.erase(starting_.begin());
-      }
+      if (!std::exchange(arrival.is_starting, true)) starting_.push_back(action.unit);
+      start_waiting();
       return;
     }
     case Action::Kind::kUnshard: unshard(unit, memory_of(action.region)); return;
@@ -107,16 +101,13 @@ std::span<std::byte> UnitMover::memory_of(const std::optional<tiering::Region>& 
 
 void UnitMover::unshard(Unit& unit, std::span<std::byte> region) {
   if (home_ == tiering::Tier::kNvme) {
-    const auto found = arrivals_.find(unit.id());
-    Arrival arrival{&unit};
-    if (found != arrivals_.end()) {
-      arrival = std::move(found->second);
-      arrivals_.erase(found);
-      std::erase(starting_, unit.id());
-    }
+    Arrival& arrival = arrivals_.try_emplace(unit.id(), Arrival{&unit}).first->second;
     arrival.region = region;
     arrival.pieces_wanted = std::numeric_limits<std::uint32_t>::max();
-    receive(std::move(arrival));
+    if (std::exchange(arrival.is_starting, false)) std::erase(starting_, unit.id());
+    receive(arrival);
+    arrivals_.erase(unit.id());
+    start_waiting();
   } else if (home_ == tiering::Tier::kHost) {
     upload_from_home(unit, region);
   }
@@ -135,13 +126,12 @@ void UnitMover::upload_from_home(const Unit& unit, std::span<std::byte> region) 
   }
 }
 
-void UnitMover::receive(Arrival arrival) {
+void UnitMover::receive(Arrival& arrival) {
   while (true) {
     start_pieces(arrival);
     if (arrival.pieces.empty()) {
       if (arrival.pieces_wanted == 0) return;
-      const bool has_waited = wait_for_any();
-      STRATA_CHECK(has_waited, "unit '" + arrival.unit->name() + "' has no slot to come through");
+      make_room_for(arrival);
       continue;
     }
     Piece piece = std::move(arrival.pieces.front());
@@ -155,10 +145,20 @@ void UnitMover::receive(Arrival arrival) {
   }
 }
 
+void UnitMover::start_waiting() {
+  while (!starting_.empty()) {
+    Arrival& first = arrivals_.at(starting_.front());
+    start_pieces(first);
+    if (first.pieces_wanted > 0) return;
+    first.is_starting = false;
+    starting_.pop_front();
+  }
+}
+
 // ---- pieces ----------------------------------------------------------------------------------
 
 void UnitMover::start_pieces(Arrival& arrival) {
-  while (arrival.pieces_wanted > 0) {
+  while (arrival.pieces_wanted > 0 && under_way_ < kUnderWayMax) {
     std::optional<Piece> piece = next_piece(arrival);
     if (!piece) {
       arrival.pieces_wanted = 0;
@@ -195,6 +195,7 @@ bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
   piece.transfer =
       tiering::fetch(*places_.store, *piece.vector->weight.extent, piece.range, target);
   if (!piece.transfer) return false;
+  ++under_way_;
   arrival.offset += piece.range.bytes;
   arrival.pieces.push_back(std::move(piece));
   return true;
@@ -204,8 +205,27 @@ void UnitMover::wait_for(Piece& piece) {
   if (piece.failure) std::rethrow_exception(piece.failure);
   if (!piece.transfer) return;
   const ScopedTimer waiting(counters_, Hop::kFetch, ScopedTimer::Kind::kWait);
-  piece.transfer->wait();
-  piece.transfer.reset();
+  tiering::Transfer transfer = *std::exchange(piece.transfer, std::nullopt);
+  --under_way_;
+  transfer.wait();
+}
+
+void UnitMover::drop(UnitId unit) {
+  const auto found = arrivals_.find(unit);
+  if (found == arrivals_.end()) return;
+  for (const Piece& piece : found->second.pieces) under_way_ -= piece.transfer ? 1 : 0;
+  // Transfers wait for their ends when they are destroyed. What a deadline made the kernel's for
+  // good does no harm in a region: the queue accepts nothing more then.
+  if (found->second.is_starting) std::erase(starting_, unit);
+  arrivals_.erase(found);
+}
+
+/// After a "not now" with nothing of the unit's own under way: the I/O queue is full of others'.
+void UnitMover::make_room_for(const Arrival& arrival) {
+  if (wait_for_any()) return;
+  STRATA_CHECK(into_regions_ || places_.slots->free_count() > 0,
+               "unit '" + arrival.unit->name() + "' has no slot to come through");
+  wait_for_room(*places_.store);
 }
 
 bool UnitMover::wait_for_any() {
@@ -216,7 +236,6 @@ bool UnitMover::wait_for_any() {
         wait_for(piece);
       } catch (...) {
         piece.failure = std::current_exception();
-        piece.transfer.reset();
       }
       return true;
     }

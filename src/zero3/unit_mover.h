@@ -77,6 +77,7 @@ class UnitMover {
     const Unit* unit;
     std::span<std::byte> region{};    // empty until the unit has one
     std::uint32_t pieces_wanted = 0;  // to be started, of those that are not
+    bool is_starting = false;         // in the list of those
     std::size_t vector = 0;           // the next piece: which of the unit's vectors,
     std::uint64_t offset = 0;         // and from which byte
     std::deque<Piece> pieces{};       // started, oldest first
@@ -85,15 +86,20 @@ class UnitMover {
   void carry_out(std::span<const Action> actions);
   void carry_out(const Action& action);
   void unshard(Unit& unit, std::span<std::byte> region);
-  void receive(Arrival arrival);
+  void receive(Arrival& arrival);
   void upload_from_home(const Unit& unit, std::span<std::byte> region);
   /// Starts what is wanted, until it is all started, or a "not now".
   void start_pieces(Arrival& arrival);
   [[nodiscard]] bool start_piece(Arrival& arrival, Piece piece);
   [[nodiscard]] std::optional<Piece> next_piece(Arrival& arrival) const;
   void wait_for(Piece& piece);
+  /// Goes on with the units whose pieces the queue had no room for.
+  void start_waiting();
+  void make_room_for(const Arrival& arrival);
   /// Makes room in the I/O queue: waits for a piece of any unit. False when none is under way.
   bool wait_for_any();
+  /// Gives up what is under way for a unit, waiting for its end.
+  void drop(UnitId unit);
   [[nodiscard]] std::span<std::byte> memory_of(const std::optional<tiering::Region>& region) const;
 
   tiering::Tier home_;
@@ -103,7 +109,8 @@ class UnitMover {
   Counters& counters_;
   Schedule schedule_;
   std::unordered_map<UnitId, Arrival> arrivals_;
-  std::vector<UnitId> starting_;  // not all wanted pieces of theirs are started; in their order
+  std::size_t under_way_ = 0;    // pieces of all units with a transfer
+  std::deque<UnitId> starting_;  // not all wanted pieces of theirs are started; in their order
 };
 
 }  // namespace strata::zero3

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cerrno>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "strata/base/error.h"
+#include "strata/tiering/shard_store.h"
+
+namespace strata::zero3 {
+
+/// Waits for the I/O queue to have room for a transfer. Throws DeadlineExceeded when none comes.
+inline void wait_for_room(tiering::ShardStore& store) {
+  constexpr std::chrono::seconds kPatience{90};
+  if (store.wait_for_room(kPatience)) return;
+  throw DeadlineExceeded(
+      "the I/O queue had no room for a transfer within 90 s, or every transfer that it may have "
+      "was "
+      "under way; is the disk stuck (see dmesg)?",
+      ETIMEDOUT);
+}
+
+/// Starts a fetch or a flush that cannot wait its turn: `start` makes it or says "not now", and is
+/// asked again when the I/O queue has room. What the caller has under way itself, he must not wait
+/// for elsewhere. Throws DeadlineExceeded when no room comes.
+template <class Start>
+[[nodiscard]] tiering::Transfer start_transfer(tiering::ShardStore& store, const Start& start) {
+  while (true) {
+    if (std::optional<tiering::Transfer> transfer = start()) return std::move(*transfer);
+    wait_for_room(store);
+  }
+}
+
+}  // namespace strata::zero3
