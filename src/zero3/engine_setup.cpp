@@ -35,15 +35,6 @@ constexpr std::uint64_t kAddressSpace = std::uint64_t{1} << 42;
 // Random streams of what units keep in fp32 follow those of all units.
 constexpr std::uint64_t kStreamsOfFp32 = std::uint64_t{1} << 32;
 
-Tier tier_of(formats::OffloadDevice device) {
-  switch (device) {
-    case formats::OffloadDevice::kNone: return Tier::kDevice;
-    case formats::OffloadDevice::kCpu: return Tier::kHost;
-    case formats::OffloadDevice::kNvme: return Tier::kNvme;
-  }
-  return Tier::kDevice;
-}
-
 aio::IoQueueOptions io_options(const formats::DsConfig& config, int numa_node) {
   aio::IoQueueOptions options;
   options.backend = config.strata.io == formats::IoEngine::kIoUring   ? aio::BackendKind::kIoUring
@@ -91,34 +82,6 @@ void return_freed_memory() {
 
 }  // namespace
 
-zero3::PlanInput Engine::plan_input_from(const formats::DsConfig& config) {
-  zero3::PlanInput input;
-  input.format = config.state_format();
-  input.parameter_tier = tier_of(config.zero.offload_param.device);
-  input.optimizer_tier = tier_of(config.zero.offload_optimizer.device);
-  input.accumulate_fp32 = config.gradient_accumulation_steps > 1;
-  input.budgets = {.device = config.strata.device_budget_bytes.value_or(Budget::kUnlimited),
-                   .host = config.strata.host_budget_bytes.value_or(Budget::kUnlimited),
-                   .nvme = config.strata.nvme_budget_bytes.value_or(Budget::kUnlimited)};
-  input.nvme_directories = config.nvme_directories().size();
-  input.nvme_available = input.nvme_directories > 0;
-  input.chunk_bytes = config.strata.chunk_bytes;
-  input.prefetch_elements = static_cast<std::uint64_t>(config.zero.prefetch_elements);
-  input.live_elements_max = static_cast<std::uint64_t>(config.zero.live_elements_max);
-  const std::int64_t window = config.strata.window_elements;
-  input.window_elements_max =
-      static_cast<std::uint64_t>(window > 0 ? std::min(window, config.zero.sub_group_elements)
-                                            : config.zero.sub_group_elements);
-  const bool wants_nvme =
-      input.parameter_tier == Tier::kNvme || input.optimizer_tier == Tier::kNvme;
-  if (wants_nvme && !input.nvme_available) {
-    throw ConfigError(config.name +
-                      ": something is to be offloaded to nvme, but no directory is named; set "
-                      "zero_optimization.offload_*.nvme_path or \"strata\": {\"nvme\": [...]}");
-  }
-  return input;
-}
-
 Engine::Impl::Impl(formats::DsConfig config, Logger* log)
     : own_log_(log == nullptr ? std::make_unique<Logger>() : nullptr),
       log_(log == nullptr ? *own_log_ : *log),
@@ -132,7 +95,7 @@ Engine::Impl::Impl(formats::DsConfig config, Logger* log)
       scaler_(config_.fp16.enabled ? zero3::LossScaler(config_.fp16) : zero3::LossScaler()),
       anchor_(torch::zeros({}, torch::requires_grad())),
       groups_(config_),
-      plan_input_(Engine::plan_input_from(config_)) {
+      plan_input_(zero3::plan_input_from(config_)) {
   zero3::mark_as_anchor(anchor_);
   for (const std::string& note : config_.notes) log_.warning(config_.name + ": " + note);
   if (!config_.strata.simd.empty()) optim_cpu::force_kernel_target(config_.strata.simd);

@@ -56,7 +56,7 @@ class MixedUnits : public testing::TestWithParam<std::tuple<Precision, bool>> {
     config.zero.offload_optimizer.device = optimizer;
     config.strata.recompute = recompute;
     if (least_memory) {
-      zero3::PlanInput input = Engine::plan_input_from(config);
+      zero3::PlanInput input = zero3::plan_input_from(config);
       zero3::UnitLayout layout;
       layout.add("down", {3, kWidth}, true);
       layout.add("up", {kWidth, 3}, true);

@@ -123,7 +123,7 @@ std::vector<std::pair<std::string, std::function<void(formats::DsConfig&)>>> way
        }},
       {"the least host memory",
        [](formats::DsConfig& config) {
-         zero3::PlanInput input = Engine::plan_input_from(config);
+         zero3::PlanInput input = zero3::plan_input_from(config);
          input.units = models::unit_layouts(small_model());
          config.strata.host_budget_bytes = zero3::smallest_budgets(input).host;
        }},

@@ -124,7 +124,7 @@ TEST(EngineStates, GradientsThatRestOnNvmeAreShown) {
   constexpr std::int64_t kWide = 300;
   constexpr int kLayers = 12;
   formats::DsConfig config = on_nvme();
-  zero3::PlanInput input_of_plan = Engine::plan_input_from(config);
+  zero3::PlanInput input_of_plan = zero3::plan_input_from(config);
   zero3::UnitLayout layout;
   layout.add("weight", {kWide, kWide}, true);
   layout.add("bias", {kWide}, true);

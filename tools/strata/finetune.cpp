@@ -73,7 +73,7 @@ std::uint64_t model_bytes(const RunInput& run) {
 
 // The engine makes the same plan again once it is built; here it costs nothing when it fails.
 void check_plan(const RunInput& run, const std::filesystem::path& output, Logger& log) {
-  zero3::PlanInput input = Engine::plan_input_from(run.config);
+  zero3::PlanInput input = zero3::plan_input_from(run.config);
   input.units = models::unit_layouts(run.model.config, run.config.fp32_patterns());
   const zero3::Plan plan = zero3::make_plan(input);
   log.info("plan:\n" + zero3::describe(plan, input));

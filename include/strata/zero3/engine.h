@@ -202,10 +202,6 @@ class Engine {
   /// What plans are made from; complete once the last unit is made.
   [[nodiscard]] const zero3::PlanInput& plan_input() const;
 
-  /// A plan's fixed inputs, from a config alone: `units` is left empty. For planning before
-  /// building.
-  [[nodiscard]] static zero3::PlanInput plan_input_from(const formats::DsConfig& config);
-
   struct Impl;
 
  private:

@@ -14,6 +14,10 @@
 /// Where everything will live, worked out before anything is allocated. No LibTorch, no side
 /// effects.
 
+namespace strata::formats {
+struct DsConfig;
+}
+
 namespace strata::zero3 {
 
 /// Bytes that each tier may hold; Budget::kUnlimited where nothing is said.
@@ -42,6 +46,12 @@ struct PlanInput {
   std::uint64_t live_elements_max = 1'000'000'000;  ///< kept unsharded on the device at most
   std::uint64_t window_elements_max = 0;            ///< cap of the optimizer's window; 0: none
 };
+
+/// What a config and units come to. Without units it is what an engine begins with; for planning
+/// before anything is built. Throws ConfigError when something is to be offloaded to nvme and no
+/// directory is named.
+[[nodiscard]] PlanInput plan_input_from(const formats::DsConfig& config,
+                                        std::vector<UnitLayout> units = {});
 
 /// A line of the plan: what takes how many bytes of which tier.
 struct PlanItem {
