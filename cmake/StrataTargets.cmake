@@ -9,6 +9,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 include(GNUInstallDirs)
 include(StrataCompiler)
+include(StrataPythonTest)
 include(StrataTorchPch)
 
 # Warnings are errors on our own targets. -ffp-contract=off: a fused multiply-add is written where
@@ -86,20 +87,4 @@ function(strata_add_test)
   # NO_PRETTY_VALUES: a test is called what its source calls it, the same in every run.
   gtest_discover_tests(${target} TEST_PREFIX "${ARG_NAME}." DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
                        PROPERTIES ${properties})
-endfunction()
-
-# strata_add_python_test(NAME promise_from_pretrained SCRIPT x.py ARGS ... LABELS slow)
-# runs a script with the Python of tools/setup.sh --test, or with that on PATH. A script whose
-# imports are missing exits with 77, and the test counts as skipped.
-function(strata_add_python_test)
-  cmake_parse_arguments(ARG "" "NAME;SCRIPT;TIMEOUT" "ARGS;LABELS" ${ARGN})
-  find_program(STRATA_TEST_PYTHON python3
-               HINTS ${PROJECT_SOURCE_DIR}/.deps/test-venv/bin NO_CACHE)
-  add_test(NAME ${ARG_NAME} COMMAND ${STRATA_TEST_PYTHON} -B
-           ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_SCRIPT} ${ARG_ARGS})
-  if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 300)
-  endif()
-  set_tests_properties(${ARG_NAME} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${ARG_TIMEOUT}
-                       LABELS "${ARG_LABELS}")
 endfunction()
