@@ -2,6 +2,7 @@
 # Builds Strata and runs everything that must pass before a change is published: formatting,
 # clang-tidy, the tests, and the tests of the layers below LibTorch under sanitizers.
 # Installs what is missing first (tools/setup.sh). A second run takes up where the first one ended.
+# The last lines name every test that was skipped, with its reason, and count all tests.
 #
 # Usage: tools/test.sh [--fast | --slow]
 #   --fast   without clang-tidy and the sanitizers
@@ -59,24 +60,12 @@ build() {
   ninja -C "$directory" -j "$(nproc)"
 }
 
-run_tests() { ctest --preset "$1" --output-junit "$PWD/$REPORTS/$1.xml"; }
+# Whole outputs: what a passed script skipped stands in them.
+run_tests() {
+  ctest --preset "$1" --output-junit "$PWD/$REPORTS/$1.xml" --test-output-size-passed 1000000
+}
 
 build_and_run_tests() { build "$1" && run_tests "$1"; }
-
-# The closing line: all tests of this run, and the failed steps that are not tests.
-count_tests() {
-  python3 - "$failures_without_report" "$REPORTS"/*.xml <<'PYTHON'
-import sys
-import xml.etree.ElementTree as xml
-
-suites = [xml.parse(file).getroot() for file in sys.argv[2:]]
-tests, failures, skipped, disabled = (
-    sum(int(suite.get(key, 0)) for suite in suites)
-    for key in ("tests", "failures", "skipped", "disabled"))
-skipped += disabled
-print(f"{tests - failures - skipped} passed, {failures + int(sys.argv[1])} failed, {skipped} skipped")
-PYTHON
-}
 
 # ---- run -------------------------------------------------------------------------------------
 
@@ -102,5 +91,5 @@ fi
 
 printf '\n'
 printf '%s\n' "${summary[@]}"
-count_tests
+python3 tools/test_summary.py --more-failures "$failures_without_report" "$REPORTS"/*.xml
 exit $((failed_steps > 0))

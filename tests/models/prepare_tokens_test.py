@@ -134,4 +134,4 @@ class ModelTokenizer(PrepareTokens):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    unittest.main(verbosity=2)
