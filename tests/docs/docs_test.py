@@ -5,6 +5,8 @@ Usage: docs_test.py REPOSITORY
 
 import pathlib
 import re
+import shutil
+import subprocess
 import sys
 import unittest
 
@@ -43,6 +45,42 @@ class Links(unittest.TestCase):
                     self.assertTrue((document.parent / target).exists())
 
 
+class WorkedExamples(unittest.TestCase):
+    """A worked example in a header is indented in its comment; clang-format once reflowed some."""
+
+    EXAMPLE = [
+        "/// Prose.",
+        "///",
+        "///     engine.step();" + 60 * " " + "// a line that is far too long",
+        "///     if (done) {",
+        "///       break;",
+        "///     }",
+    ]
+
+    def test_are_left_as_they_are_by_clang_format(self):
+        clang_format = shutil.which("clang-format-14") or shutil.which("clang-format")
+        if not clang_format:
+            self.skipTest("clang-format is not installed; tools/setup.sh --test installs it")
+        self.assertGreater(max(map(len, self.EXAMPLE)), self.column_limit())
+        member = [f"  {line}" for line in self.EXAMPLE]
+        header = "\n".join([*self.EXAMPLE, "struct Example {", *member, "  int number;", "};", ""])
+        formatted = subprocess.run(
+            [clang_format, f"--assume-filename={REPOSITORY / 'include/example.h'}"],
+            input=header, check=True, capture_output=True, text=True).stdout
+        self.assertEqual(formatted, header)
+
+    def test_stay_within_the_columns_themselves(self):
+        for header in sorted((REPOSITORY / "include").rglob("*.h")):
+            for number, line in enumerate(header.read_text(encoding="utf-8").splitlines(), start=1):
+                if re.match(r" *///? {4,}", line):
+                    with self.subTest(f"{header.name}:{number}"):
+                        self.assertLessEqual(len(line), self.column_limit())
+
+    @staticmethod
+    def column_limit() -> int:
+        return int(re.findall(r"ColumnLimit: (\d+)", text_of(".clang-format"))[0])
+
+
 class Decisions(unittest.TestCase):
     def test_are_all_in_the_index(self):
         index = text_of("docs/decisions/README.md")
@@ -52,4 +90,4 @@ class Decisions(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    unittest.main(verbosity=2)

@@ -11,10 +11,13 @@
 /// The optimizers for those who bring their own memory: no files, no modules, no tensors.
 ///
 ///     strata::optim_cpu::ComputeThreads threads;
-///     strata::optim::Adam adam({.lr = 3e-4, .weight_decay = 0.1}, strata::Precision::kBf16,
-///     threads); std::vector<std::byte> m(adam.bytes(strata::StateKind::kM, count)), ...;   //
-///     zeros adam.initialize(values, states);                 // fp32 values -> weight and master
-///     adam.step(1, states, gradient);                  // all threads; again with 2, 3, ...
+///     const strata::optim::Adam adam({.lr = 3e-4, .weight_decay = 0.1},
+///                                    strata::Precision::kBf16, threads);
+///     std::vector<std::byte> weight(adam.bytes(strata::StateKind::kWeight, values.size()));
+///     ...                               // master, m and v likewise
+///     const strata::optim::States states{weight, master, m, v};
+///     adam.initialize(values, states);  // fp32 values -> weight and master, zeros -> m and v
+///     adam.step(1, states, gradient, strata::Precision::kBf16);  // on all threads; then 2, 3, ...
 
 namespace strata::optim {
 

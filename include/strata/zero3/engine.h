@@ -87,11 +87,10 @@ struct TierUse {
 /// needed just before it is needed.
 ///
 ///     auto engine = strata::Engine::from_config("ds_config.json");
-///     auto block  = engine.shard(Block(options));      // parameters now live in their tiers
-///     auto loss   = loss_of(block(x));                  // fetched, used, released
-///     engine.backward(loss);                            // gradients go straight to their home
-///     engine.step();                                    // at accumulation boundaries: clip, Adam,
-///     write back
+///     auto block = engine.shard(Block(options));  // parameters now live in their tiers
+///     auto loss = loss_of(block(x));              // fetched, used, released
+///     engine.backward(loss);                      // gradients go straight to their home
+///     engine.step();  // at accumulation boundaries: clip, Adam, write back
 ///
 /// Memory: everything is taken when it is set up (`shard`, and `prepare` or the first forward);
 /// later steps take nothing more. Peak bytes per tier equal `plan().total`. Thread: all methods and

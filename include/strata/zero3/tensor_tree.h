@@ -19,7 +19,9 @@
 /// you like. Everything else has none. A type of your own takes part when a function
 ///
 ///     template <class Visit>
-///     void visit_tensors(MyOutput& value, Visit&& visit) { visit(value.logits); visit(value.loss);
+///     void visit_tensors(MyOutput& value, Visit&& visit) {
+///       visit(value.logits);
+///       visit(value.loss);
 ///     }
 ///
 /// is found in its namespace; it visits the same members in the same order every time.
