@@ -34,6 +34,14 @@ fi
 
 # ---- set-up and build ------------------------------------------------------------------------
 
+# Compiling takes about ten minutes of one core. However many there are, the longest files and linking
+# take two.
+if [[ ! -x build/release/bin/strata ]]; then
+  cores=$(nproc)
+  minutes=$(((10 + cores - 1) / cores))
+  echo "demo: the first build takes about $((minutes > 2 ? minutes : 2)) minutes on $cores cores, after" \
+       "what tools/setup.sh may have to install; a later run starts to train at once"
+fi
 bash tools/setup.sh
 readonly DEMO=build/demo
 mkdir -p build/release "$DEMO/nvme"
