@@ -5,12 +5,8 @@
 #include <vector>
 
 #include "command.h"
-#include "plan_command.h"
 #include "process.h"
-#include "quick_command.h"
-#include "run_command.h"
 #include "strata/base/error.h"
-#include "tune_command.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "plan_command.h"
+#include "command.h"
 
 #include <charconv>
 #include <iomanip>

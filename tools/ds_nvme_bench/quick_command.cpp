@@ -1,4 +1,4 @@
-#include "quick_command.h"
+#include "command.h"
 
 #include <memory>
 #include <span>

@@ -1,4 +1,4 @@
-#include "run_command.h"
+#include "command.h"
 
 #include <memory>
 #include <string>

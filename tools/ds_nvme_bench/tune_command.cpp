@@ -1,4 +1,4 @@
-#include "tune_command.h"
+#include "command.h"
 
 #include <algorithm>
 #include <chrono>
