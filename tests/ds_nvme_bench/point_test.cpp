@@ -6,8 +6,8 @@
 #include <functional>
 #include <string>
 
-#include "format.h"
 #include "options.h"
+#include "report.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 

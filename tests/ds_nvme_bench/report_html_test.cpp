@@ -4,9 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "ds_nvme_bench/markup_balance.h"
-#include "markup.h"
-#include "report_charts.h"
 #include "strata/base/units.h"
+#include "svg_chart.h"
 
 namespace strata::bench {
 namespace {

@@ -1,4 +1,4 @@
-#include "report_page.h"
+#include "report_html.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

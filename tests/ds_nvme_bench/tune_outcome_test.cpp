@@ -8,7 +8,6 @@
 
 #include "ds_nvme_bench/markup_balance.h"
 #include "ds_nvme_bench/synthetic_disk.h"
-#include "grid_check.h"
 #include "measured_speeds.h"
 #include "strata/formats/ds_config.h"
 #include "tuned_config.h"

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <string>
 
+#include "point.h"
 #include "random_bytes.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
-#include "train_mix.h"
 
 namespace strata::bench {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 
+#include "point.h"
 #include "result.h"
-#include "train_mix.h"
 
 /// \file
 /// How long a disk takes for a given number of bytes read and written: the bound that a training

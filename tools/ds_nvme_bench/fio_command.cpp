@@ -2,8 +2,8 @@
 
 #include "measuring_thread.h"
 #include "number_text.h"
+#include "point.h"
 #include "report.h"
-#include "train_mix.h"
 
 namespace strata::bench {
 namespace {

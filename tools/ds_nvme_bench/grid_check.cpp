@@ -1,4 +1,4 @@
-#include "grid_check.h"
+#include "tune_outcome.h"
 
 #include <algorithm>
 

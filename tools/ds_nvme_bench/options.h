@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "format.h"
 #include "point.h"
+#include "report.h"
 
 namespace strata::bench {
 

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "strata/base/error.h"
-#include "train_mix.h"
 
 namespace strata::bench {
 namespace {

@@ -6,10 +6,10 @@
 #include <ostream>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "disk_use.h"
-#include "format.h"
 #include "point.h"
 #include "result.h"
 #include "strata/aio/disk.h"
@@ -18,6 +18,18 @@ namespace strata::bench {
 
 /// The percentiles that every format shows.
 inline constexpr double kPercentiles[] = {50, 75, 90, 95, 99, 99.5, 99.9, 99.99};
+
+/// How results are written.
+enum class Format {
+  kTable,      ///< for a person
+  kJson,       ///< fio's fields
+  kJsonLines,  ///< the same, one line for each point
+  kCsv,        ///< a line of names, then a line for each point
+  kMarkdown,   ///< a table of the same
+};
+
+/// "table", "json", "jsonl", "csv", "md". Throws ConfigError that lists them.
+[[nodiscard]] Format parse_format(std::string_view text);
 
 /// A measurement with all that explains it.
 struct Report {

@@ -1,4 +1,4 @@
-#include "report_charts.h"
+#include "report_html.h"
 
 #include <algorithm>
 #include <map>

@@ -1,8 +1,6 @@
 #include "report_html.h"
 
-#include "markup.h"
 #include "number_text.h"
-#include "report_charts.h"
 #include "strata/base/units.h"
 #include "svg_chart.h"
 

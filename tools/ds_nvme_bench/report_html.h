@@ -6,7 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "overview.h"
 #include "result.h"
+#include "svg_chart.h"
 
 namespace strata::bench {
 
@@ -25,5 +27,23 @@ struct HtmlReport {
 
 /// One page that needs nothing else: no network, no script, charts as SVG; for light and dark.
 [[nodiscard]] std::string render_html(const HtmlReport& report);
+
+/// One measurement as a page.
+[[nodiscard]] HtmlReport to_html_report(const Report& report);
+
+/// The overview as a page, with the trials by which its settings were chosen. `reports` are not
+/// empty.
+[[nodiscard]] HtmlReport to_html_report(std::span<const NamedReport> reports,
+                                        std::span<const PointResult> trials);
+
+/// The charts that `points` make: for each engine throughput over depth with a line per block size,
+/// the 99th percentile of the latency over depth, and throughput over block size with a line per
+/// engine; reads and writes apart. Charts with fewer than two places on the x axis are left out. A
+/// setting measured several times is drawn at its median; of several numbers of threads, the one
+/// that gave most is drawn.
+[[nodiscard]] std::vector<Chart> charts_of(std::span<const PointResult> points);
+
+/// Throughput of both directions over the time of one measurement.
+[[nodiscard]] Chart time_line_of(const PointResult& point);
 
 }  // namespace strata::bench

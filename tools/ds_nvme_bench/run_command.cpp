@@ -5,7 +5,7 @@
 
 #include "options.h"
 #include "output_file.h"
-#include "report_page.h"
+#include "report_html.h"
 #include "session.h"
 #include "strata/base/error.h"
 

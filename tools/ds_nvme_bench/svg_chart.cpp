@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <set>
 
-#include "markup.h"
 #include "strata/base/error.h"
 
 namespace strata::bench {
@@ -289,6 +288,21 @@ std::string chart_style() {
              ")}\n";
   }
   return style;
+}
+
+std::string escape_markup(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    switch (c) {
+      case '&': escaped += "&amp;"; break;
+      case '<': escaped += "&lt;"; break;
+      case '>': escaped += "&gt;"; break;
+      case '"': escaped += "&quot;"; break;
+      case '\'': escaped += "&#39;"; break;
+      default: escaped += static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t' ? ' ' : c;
+    }
+  }
+  return escaped;
 }
 
 }  // namespace strata::bench

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 /// \file
@@ -58,5 +59,9 @@ inline constexpr std::size_t kSeriesMax = 8;
 
 /// Rules for a `<style>` element, once a page: colours for light and for dark.
 [[nodiscard]] std::string chart_style();
+
+/// `text` for HTML and SVG, as content and as the value of an attribute in double quotes. Control
+/// characters, which no document may hold, become spaces.
+[[nodiscard]] std::string escape_markup(std::string_view text);
 
 }  // namespace strata::bench

@@ -5,6 +5,7 @@
 
 #include "disk_time.h"
 #include "number_text.h"
+#include "strata/base/error.h"
 #include "report.h"
 #include "strata/base/units.h"
 
@@ -202,6 +203,16 @@ void write_reports(std::ostream& out, std::span<const Report> reports, Format fo
     case Format::kCsv: return write_csv(out, reports);
     case Format::kMarkdown: return write_markdown(out, reports);
   }
+}
+
+Format parse_format(std::string_view text) {
+  if (text == "table") return Format::kTable;
+  if (text == "json") return Format::kJson;
+  if (text == "jsonl") return Format::kJsonLines;
+  if (text == "csv") return Format::kCsv;
+  if (text == "md") return Format::kMarkdown;
+  throw ConfigError("\"" + std::string(text) +
+                    "\" is not a format; use one of table, json, jsonl, csv, md");
 }
 
 }  // namespace strata::bench

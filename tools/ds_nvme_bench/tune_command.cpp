@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include "grid_check.h"
 #include "number_text.h"
 #include "options.h"
 #include "output_file.h"
