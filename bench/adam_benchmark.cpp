@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "hop7_states.h"
+#include "median.h"
 
 namespace {
 
@@ -26,6 +27,7 @@ using strata::StateFormat;
 using strata::bench::Hop7States;
 using strata::optim_cpu::AdamOptions;
 using strata::optim_cpu::ComputeThreads;
+using strata::tool::median;
 
 constexpr std::uint64_t kElements = 100'000'000;
 constexpr int kRounds = 9;
@@ -61,11 +63,6 @@ double seconds_of(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 // ---- against the roofline ---------------------------------------------------------------------

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "disk_peers.h"
+#include "median.h"
 #include "runner.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -47,16 +48,10 @@ using Value = std::function<double(const DiskFigure&)>;
 double rate_of(const DiskFigure& figure) { return figure.gigabytes_per_second; }
 double cpu_of(const DiskFigure& figure) { return figure.cpu_seconds_per_gigabyte; }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
 double median_of(const Contestant& contestant, const Value& value) {
   std::vector<double> values;
   for (const DiskFigure& figure : contestant.rounds) values.push_back(value(figure));
-  return median(std::move(values));
+  return tool::median(std::move(values));
 }
 
 /// The figures of one round follow each other within seconds.
@@ -65,7 +60,7 @@ double median_ratio(const Contestant& a, const Contestant& b, const Value& value
   for (std::size_t i = 0; i < a.rounds.size(); ++i) {
     ratios.push_back(value(a.rounds[i]) / value(b.rounds[i]));
   }
-  return median(std::move(ratios));
+  return tool::median(std::move(ratios));
 }
 
 DiskFigure run_strata(const Point& point, const Limits& limits, const TargetFiles& files) {

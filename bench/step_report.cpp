@@ -7,23 +7,18 @@
 #include <ostream>
 #include <string_view>
 
+#include "median.h"
 #include "strata/base/units.h"
 
 namespace strata::bench {
 
 namespace {
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
 double median_of(const ContestantResult& result,
                  const std::function<double(const StepSample&)>& value) {
   std::vector<double> values;
   for (const StepSample& sample : result.samples) values.push_back(value(sample));
-  return median(std::move(values));
+  return tool::median(std::move(values));
 }
 
 double median_seconds(const ContestantResult& result) {
@@ -36,7 +31,7 @@ double median_ratio(const ContestantResult& result, const ContestantResult& refe
   for (std::size_t i = 0; i < result.samples.size(); ++i) {
     ratios.push_back(result.samples[i].seconds / reference.samples[i].seconds);
   }
-  return median(std::move(ratios));
+  return tool::median(std::move(ratios));
 }
 
 const HopReading& hop_of(const StepSample& sample, Hop hop) {

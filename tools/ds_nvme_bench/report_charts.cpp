@@ -1,10 +1,10 @@
 #include "report_html.h"
 
-#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
 
+#include "median.h"
 #include "number_text.h"
 #include "search_space.h"
 #include "strata/base/units.h"
@@ -20,11 +20,6 @@ struct Figure {
   double gigabytes_per_second = 0;
   double latency_ms = 0;
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 Setting setting_of(const Point& point) {
   return {point.engine, point.block_bytes, point.depth, point.threads};
@@ -46,7 +41,7 @@ std::vector<Figure> figures_of(std::span<const PointResult> points, Workload wor
   std::vector<Figure> figures;
   figures.reserve(measured.size());
   for (const auto& [setting, values] : measured) {
-    figures.push_back({setting, median(values.first), median(values.second)});
+    figures.push_back({setting, tool::median(values.first), tool::median(values.second)});
   }
   return figures;
 }

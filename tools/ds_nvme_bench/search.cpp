@@ -8,6 +8,7 @@
 #include <span>
 #include <tuple>
 
+#include "median.h"
 #include "strata/base/error.h"
 
 namespace strata::bench {
@@ -37,14 +38,6 @@ bool cheaper(const Candidate& a, const Candidate& b) {
     return std::tuple(c.setting.bytes_in_flight(), c.setting.threads, c.cpu_seconds_per_gigabyte);
   };
   return cost(a) < cost(b);
-}
-
-double median(std::vector<double> values) {
-  const std::size_t middle = values.size() / 2;
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(middle),
-                   values.end());
-  if (values.size() % 2 == 1) return values[middle];
-  return (values[middle] + *std::max_element(values.begin(), values.begin() + middle)) / 2;
 }
 
 /// The state of one search.
@@ -389,7 +382,7 @@ Candidate median_of(std::span<const Candidate> turns, const Traffic& traffic) {
   const auto of = [&](auto figure) {
     std::vector<double> values;
     for (const Candidate& turn : turns) values.push_back(figure(turn));
-    return median(std::move(values));
+    return tool::median(std::move(values));
   };
   const auto failed = std::find_if(turns.begin(), turns.end(),
                                    [](const Candidate& turn) { return !turn.failure.empty(); });
