@@ -14,6 +14,11 @@
 
 namespace strata::bench {
 
+using nvme_bench::Engine;
+using nvme_bench::Limits;
+using nvme_bench::Point;
+using nvme_bench::Workload;
+
 /// What one run of a contestant gave.
 struct DiskFigure {
   double gigabytes_per_second = 0;

@@ -28,6 +28,10 @@
 namespace strata::bench {
 namespace {
 
+using nvme_bench::DirectionResult;
+using nvme_bench::PointResult;
+using nvme_bench::TargetFiles;
+
 struct Options {
   std::filesystem::path directory;
   std::string size = "2GiB";

@@ -8,7 +8,7 @@
 
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using aio::OpKind;
@@ -112,4 +112,4 @@ TEST(AccessPattern, MixesTheOptimizersReadsAndWritesEvenly) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 
 #include "random_bytes.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using testing::HasSubstr;
@@ -84,4 +84,4 @@ TEST(BlockCheck, WritesNoBlockTwiceAlike) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

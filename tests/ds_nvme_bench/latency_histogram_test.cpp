@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -105,4 +105,4 @@ TEST(LatencyHistogram, IsExactBelow128NanosecondsAndAtPowersOfTwo) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -9,7 +9,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using ::testing::AllOf;
@@ -209,4 +209,4 @@ TEST(MeasuredSpeeds, OtherFilesAreRefused) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

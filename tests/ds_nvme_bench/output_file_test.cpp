@@ -12,7 +12,7 @@
 #include "strata/base/error.h"
 #include "temp_directory.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 namespace fs = std::filesystem;
@@ -98,4 +98,4 @@ TEST(OutputFile, WritesBehindWhatAnOpenFileHasAlready) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -11,7 +11,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using testing::HasSubstr;
@@ -73,4 +73,4 @@ TEST(Options, ReadTimesWithAndWithoutUnits) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 #include "strata/base/units.h"
 #include "svg_chart.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using ::testing::HasSubstr;
@@ -109,4 +109,4 @@ TEST(Markup, EscapesWhatHasAMeaningAndDropsControlCharacters) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -9,7 +9,7 @@
 #include "ds_nvme_bench/markup_balance.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using testing::HasSubstr;
@@ -69,4 +69,4 @@ TEST(ReportPage, OfTheOverviewShowsEveryMeasurementAndTrial) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -12,7 +12,7 @@
 #include "overview.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using testing::Contains;
@@ -217,4 +217,4 @@ TEST(NumberText, IsShortAndExact) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

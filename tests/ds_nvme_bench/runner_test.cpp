@@ -16,7 +16,7 @@
 #include "support/simulated_disk.h"
 #include "temp_directory.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using namespace std::chrono_literals;
@@ -306,4 +306,4 @@ TEST_F(Runner, RefusesDirectoriesThatTakeNoFile) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

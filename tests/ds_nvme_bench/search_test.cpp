@@ -9,7 +9,7 @@
 
 #include "ds_nvme_bench/synthetic_disk.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -449,4 +449,4 @@ TEST(DiskSpeeds, MuGivesBackTheMixThatItWasMeasuredWith) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

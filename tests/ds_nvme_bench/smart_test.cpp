@@ -5,7 +5,7 @@
 
 #include <array>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using ::testing::HasSubstr;
@@ -73,4 +73,4 @@ TEST(SmartLog, ADiskThatIsNoNvmeDriveSaysSo) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

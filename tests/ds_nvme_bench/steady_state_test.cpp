@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using ::testing::HasSubstr;
@@ -82,4 +82,4 @@ TEST(SteadyState, SaysSoWhenTooShortOrWithoutProgress) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -9,7 +9,7 @@
 
 #include "ds_nvme_bench/markup_balance.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using ::testing::ElementsAre;
@@ -112,4 +112,4 @@ TEST(SvgChart, EscapesEveryText) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

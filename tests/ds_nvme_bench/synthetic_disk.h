@@ -10,7 +10,7 @@
 #include "search_space.h"
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// A disk that exists as a formula: requests in flight over the latency of one, up to what the
 /// medium, the engine's CPU time and the memory in flight allow; with seeded noise.
@@ -95,4 +95,4 @@ struct SyntheticDisk {
   }
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// A directory for one test, removed at its end.
 class TempDirectory {
@@ -25,4 +25,4 @@ class TempDirectory {
   std::filesystem::path path_;
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

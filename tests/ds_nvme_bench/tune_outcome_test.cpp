@@ -12,7 +12,7 @@
 #include "strata/formats/ds_config.h"
 #include "tuned_config.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -116,4 +116,4 @@ TEST(AdviceOnDirections, FollowsMu) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

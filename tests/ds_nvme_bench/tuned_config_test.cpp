@@ -12,7 +12,7 @@
 #include "formats/temporary_directory.h"
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using formats::DsConfig;
@@ -200,4 +200,4 @@ TEST(TunedConfig, MakesANewFile) {
 }
 
 }  // namespace
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

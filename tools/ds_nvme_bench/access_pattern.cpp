@@ -8,7 +8,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using aio::OpKind;
@@ -112,4 +112,4 @@ std::uint64_t AccessPattern::random_block() {
   return static_cast<std::uint64_t>(product >> 64);
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

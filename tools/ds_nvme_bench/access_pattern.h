@@ -7,7 +7,7 @@
 #include "point.h"
 #include "strata/aio/backend.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// The next request, as a block of a thread's part.
 struct Access {
@@ -48,4 +48,4 @@ class AccessPattern {
   std::uint64_t in_slice_ = 0;  // requests of this slice so far, of 26 units
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

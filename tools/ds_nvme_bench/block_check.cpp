@@ -8,7 +8,7 @@
 
 #include "random_bytes.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x6b636f6c622d7364;  // "ds-block"
@@ -84,4 +84,4 @@ std::string BlockCheck::check(const BlockPlace& place, std::span<const std::byte
   return {};
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

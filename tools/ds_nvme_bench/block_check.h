@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// Where a block lies, for its contents and for messages.
 struct BlockPlace {
@@ -35,4 +35,4 @@ class BlockCheck {
   std::vector<std::uint32_t> generations_;  // 0: not written yet
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -8,7 +8,7 @@
 #include "interruption.h"
 #include "strata/base/log.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// What a command may use of the process. Results go to `out`, everything else to `err` and `log`.
 struct Console {
@@ -41,4 +41,4 @@ struct Command {
 /// hide them, and the days until the drives are worn out.
 [[nodiscard]] Command add_plan_command(CLI::App& app);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

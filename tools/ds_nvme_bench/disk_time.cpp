@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 double seconds_for(double bytes, double bytes_per_second) {
@@ -94,4 +94,4 @@ double seconds_of_train_step(const PointResult& result, double parameters) {
 double read_speed(const PointResult& result) { return per_second(result.read, result.seconds); }
 double write_speed(const PointResult& result) { return per_second(result.write, result.seconds); }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 /// How long a disk takes for a given number of bytes read and written: the bound that a training
 /// step cannot beat when its state is on disk.
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// Bytes moved for each parameter in one step.
 struct Traffic {
@@ -49,4 +49,4 @@ struct DiskSpeeds {
 [[nodiscard]] double read_speed(const PointResult& result);
 [[nodiscard]] double write_speed(const PointResult& result);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -4,7 +4,7 @@
 #include <fstream>
 #include <set>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::uint64_t DiskUse::*kNumbers[] = {
@@ -51,4 +51,4 @@ std::vector<DiskUse> difference(const std::vector<DiskUse>& after,
   return uses;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// What a block device did in an interval, in the words of fio's disk_util. Ticks are ms.
 struct DiskUse {
@@ -30,4 +30,4 @@ struct DiskUse {
 [[nodiscard]] std::vector<DiskUse> difference(const std::vector<DiskUse>& after,
                                               const std::vector<DiskUse>& before);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -5,7 +5,7 @@
 #include "point.h"
 #include "report.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 std::string workload_options(Workload workload) {
@@ -91,4 +91,4 @@ std::string fio_command(const Report& report) {
   return command;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

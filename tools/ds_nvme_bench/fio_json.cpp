@@ -9,7 +9,7 @@
 #include "number_text.h"
 #include "report.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -239,4 +239,4 @@ std::string to_json(std::span<const Report> reports, int indent) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -5,7 +5,7 @@
 #include <map>
 #include <system_error>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using Json = nlohmann::json;
@@ -136,4 +136,4 @@ bool is_complaint(std::string_view line) {
          has_word(lower, "unable");
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 
 #include "disk_time.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// The fastest of each direction among the sequential measurements of a result in fio's format.
 ///
@@ -23,4 +23,4 @@ namespace strata::bench {
 /// Whether a line that fio printed beside its JSON says that something went wrong.
 [[nodiscard]] bool is_complaint(std::string_view line);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

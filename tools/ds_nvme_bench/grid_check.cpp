@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr int kTurns = 5;
@@ -54,4 +54,4 @@ GridCheck check_against_grid(const std::vector<Setting>& grid, const Setting& ch
   return check;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -11,7 +11,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::size_t kHugePage = 2_MiB;
@@ -60,4 +60,4 @@ IoMemory::~IoMemory() {
   if (mapping_ != nullptr) ::munmap(mapping_, mapped_bytes_);
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

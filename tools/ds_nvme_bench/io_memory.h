@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <span>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// Page-aligned memory for transfers, its pages present. On huge pages the kernel describes a
 /// block to the disk in few pieces, which on some machines doubles the rate; where it has none, the
@@ -31,4 +31,4 @@ class IoMemory {
   std::size_t bytes_ = 0;
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::string_view kSpace = " \t\r\n";
@@ -181,4 +181,4 @@ std::string with_member(std::string_view object, std::string_view key, std::stri
   return text;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// The object `object`, JSON or Hjson, with its member `key` set to `value` (JSON text), replaced
 /// in place or added at the end. All other bytes stay: a file keeps the layout that its author gave
@@ -19,4 +19,4 @@ namespace strata::bench {
 /// What a line that begins a member of `object` begins with: "    ".
 [[nodiscard]] std::string indentation_of(std::string_view object);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cmath>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr int kSubBits = 6;
@@ -82,4 +82,4 @@ std::chrono::nanoseconds LatencyHistogram::percentile(double percent) const {
   return max();
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

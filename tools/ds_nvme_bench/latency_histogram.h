@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cstdint>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// Counts of latencies in buckets whose width is 1/64 of their value (fio's resolution: six bits),
 /// so that a percentile is off by at most 1.6 %. From 0 ns to 2^36 ns (69 s); longer ones count as
@@ -34,4 +34,4 @@ class LatencyHistogram {
   std::uint64_t max_ns_ = 0;
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -6,7 +6,7 @@
 #include "number_text.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::chrono::milliseconds kInterval{450};
@@ -71,4 +71,4 @@ void LiveLine::add(const Window& window) {
   since_drawn_ = {};
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 
 #include "result.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// One line of a terminal that is redrawn about twice a second, and gone at the end. On anything
 /// but a terminal it shows nothing.
@@ -48,4 +48,4 @@ class LiveLine {
   Window since_drawn_;
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -10,7 +10,7 @@
 
 namespace {
 
-using strata::bench::Command;
+using strata::nvme_bench::Command;
 using strata::tool::ExitCode;
 
 /// What stands before the name of a command belongs to none.
@@ -30,10 +30,10 @@ ExitCode run(int argc, char** argv, const strata::tool::Interruption& interrupti
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return std::string("ds_nvme_bench: ") + error.what() + "; see ds_nvme_bench --help\n";
   });
-  const std::vector<Command> commands{strata::bench::add_run_command(app),
-                                      strata::bench::add_tune_command(app),
-                                      strata::bench::add_plan_command(app)};
-  const Command quick = strata::bench::add_quick_command(app);  // when no other is named
+  const std::vector<Command> commands{strata::nvme_bench::add_run_command(app),
+                                      strata::nvme_bench::add_tune_command(app),
+                                      strata::nvme_bench::add_plan_command(app)};
+  const Command quick = strata::nvme_bench::add_quick_command(app);  // when no other is named
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -41,11 +41,11 @@ ExitCode run(int argc, char** argv, const strata::tool::Interruption& interrupti
   }
 
   strata::Logger log(std::cerr);
-  const strata::bench::Console console{.out = std::cout,
-                                       .err = std::cerr,
-                                       .err_is_terminal = isatty(STDERR_FILENO) == 1,
-                                       .log = log,
-                                       .interruption = interruption};
+  const strata::nvme_bench::Console console{.out = std::cout,
+                                            .err = std::cerr,
+                                            .err_is_terminal = isatty(STDERR_FILENO) == 1,
+                                            .log = log,
+                                            .interruption = interruption};
   for (const Command& command : commands) {
     if (!command.parser->parsed()) continue;
     require_nothing_before(app, *command.parser);

@@ -9,7 +9,7 @@
 #include "fio_speeds.h"
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using Json = nlohmann::json;
@@ -152,4 +152,4 @@ MeasuredSpeeds speeds_from_file(const std::filesystem::path& path) {
   return speeds_in_result(std::move(text).str(), path.string());
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 
 #include "disk_time.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// What a result says.
 struct MeasuredSpeeds {
@@ -26,4 +26,4 @@ struct MeasuredSpeeds {
 /// Of a file; throws IoError too.
 [[nodiscard]] MeasuredSpeeds speeds_from_file(const std::filesystem::path& path);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using aio::OpKind;
@@ -261,4 +261,4 @@ void MeasuringThread::fill_for_write(const Slot& slot) {
   }
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

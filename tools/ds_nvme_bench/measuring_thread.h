@@ -21,7 +21,7 @@
 #include "strata/base/log.h"
 #include "target_files.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// Beyond this, more pread threads wait for each other rather than for the disk.
 inline constexpr std::uint32_t kEngineThreadsMax = 64;
@@ -111,4 +111,4 @@ class MeasuringThread {
   std::vector<aio::IoPreparation> prepared_;
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

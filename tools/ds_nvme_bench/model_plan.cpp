@@ -9,7 +9,7 @@
 #include "strata/base/error.h"
 #include "strata/base/number_format.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr double kSecondsPerDay = 86'400;
@@ -153,4 +153,4 @@ double parse_tbw(std::string_view text) {
                       "a rated endurance in TB written; write for example 600, 600TB or 1.2PB");
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -13,7 +13,7 @@
 /// \file
 /// What a disk means for a model, before anything is bought or started: arithmetic only.
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// How the state of a parameter is stored, and what a step moves of it when all of it is on disk:
 /// the weight is read once for forward and backward (the device keeps it between the two; where it
@@ -81,4 +81,4 @@ struct FormatPlan {
 /// Terabytes written, as on data sheets: "600", "600TB", "1.2PB"; in bytes. Throws ConfigError.
 [[nodiscard]] double parse_tbw(std::string_view text);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

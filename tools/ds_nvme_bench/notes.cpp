@@ -6,7 +6,7 @@
 #include "report.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 // Drives with flash of three or four bits write to tens of GB of it as one bit first.
@@ -75,4 +75,4 @@ std::vector<std::string> notes_on(const Point& point, std::uint64_t bytes,
   return notes;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 template <class... Values>
@@ -55,4 +55,4 @@ std::string duration_text(double seconds) {
   return format("%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

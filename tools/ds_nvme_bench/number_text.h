@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// "4k", "1m", "1536": fio's way to write a block or a size, exact.
 [[nodiscard]] std::string fio_bytes(std::uint64_t bytes);
@@ -23,4 +23,4 @@ namespace strata::bench {
 /// "12 s", "1:05", "1:00:09".
 [[nodiscard]] std::string duration_text(double seconds);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

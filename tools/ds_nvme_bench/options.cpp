@@ -7,7 +7,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr double kSecondsMax = 1e7;  // four months
@@ -148,4 +148,4 @@ void add_limit_options(CLI::App& command, Limits& limits) {
       ->group(kGroup);
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -13,7 +13,7 @@
 #include "point.h"
 #include "report.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// Where to measure and where the result goes: what all commands have.
 struct TargetOptions {
@@ -51,4 +51,4 @@ CLI::Option* add_text(CLI::App& command, const std::string& name, const std::str
 /// A whole number from 1. Throws ConfigError for anything else.
 [[nodiscard]] std::uint32_t parse_count(const std::string& text);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

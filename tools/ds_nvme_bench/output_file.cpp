@@ -11,7 +11,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 namespace {
 
@@ -92,4 +92,4 @@ void OutputFile::publish() {
   temporary_.clear();
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -4,7 +4,7 @@
 #include <fstream>
 #include <ostream>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// Where symbolic links lead in the end, though nothing be there. Throws IoError for links in a
 /// circle.
@@ -32,4 +32,4 @@ class OutputFile {
   std::ofstream stream_;
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -8,7 +8,7 @@
 #include "number_text.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr double kBillionsOfParameters[] = {1, 7, 13, 70};
@@ -94,4 +94,4 @@ std::string run_command_of(const Report& report) {
   return command;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -6,7 +6,7 @@
 
 #include "report.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// A measurement under the name that the overview gives it.
 struct NamedReport {
@@ -24,4 +24,4 @@ void write_model_table(std::ostream& out, const PointResult& train_step);
 /// The command that measures a report again: "ds_nvme_bench run /mnt --rw=read --bs=1m ...".
 [[nodiscard]] std::string run_command_of(const Report& report);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -15,7 +15,7 @@
 #include "smart.h"
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -312,4 +312,4 @@ Command add_plan_command(CLI::App& app) {
           .execute = [options](const Console& console) { return plan(*options, console); }};
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::array kWorkloads{
@@ -87,4 +87,4 @@ Workload parse_workload(std::string_view text) {
 
 Engine parse_engine(std::string_view text) { return parse_in(kEngines, text, "an I/O engine"); }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -9,7 +9,7 @@
 /// \file
 /// One point of measurement: what is asked of the disks, in fio's words.
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// What is moved. Sequential ones walk through each thread's part of the files and begin again;
 /// random ones choose a block anywhere in it.
@@ -89,4 +89,4 @@ void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files)
 [[nodiscard]] Workload parse_workload(std::string_view text);
 [[nodiscard]] Engine parse_engine(std::string_view text);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

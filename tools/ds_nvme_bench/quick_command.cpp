@@ -13,7 +13,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr const char* kFooter =
@@ -169,4 +169,4 @@ Command add_quick_command(CLI::App& app) {
           .execute = [options](const Console& console) { return quick(*options, console); }};
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::uint64_t kStep = 0x9e3779b97f4a7c15ull;  // odd: every position has another number
@@ -33,4 +33,4 @@ std::size_t first_difference(std::span<const std::byte> bytes, std::uint64_t see
   return bytes.size();
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

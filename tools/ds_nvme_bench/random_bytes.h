@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// Bytes that neither compress nor repeat, as a function of their place: the byte at `position` of
 /// the stream `seed` is always the same, so that a reader can tell what a writer wrote. `position`
@@ -22,4 +22,4 @@ void fill_random(std::span<std::byte> bytes, std::uint64_t seed, std::uint64_t p
   return value ^ (value >> 31);
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -14,7 +14,7 @@
 #include "result.h"
 #include "strata/aio/disk.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// The percentiles that every format shows.
 inline constexpr double kPercentiles[] = {50, 75, 90, 95, 99, 99.5, 99.9, 99.99};
@@ -69,4 +69,4 @@ void write_reports(std::ostream& out, std::span<const Report> reports, Format fo
 /// "ext4 on nvme0n1 (Samsung SSD 990 PRO 2TB)", "tmpfs".
 [[nodiscard]] std::string describe(const aio::DiskDescription& disk);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -9,7 +9,7 @@
 #include "search_space.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr double kPercent = 99;
@@ -177,4 +177,4 @@ Chart time_line_of(const PointResult& point) {
   return chart;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -4,7 +4,7 @@
 #include "strata/base/units.h"
 #include "svg_chart.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr const char* kStyle =
@@ -119,4 +119,4 @@ std::string render_html(const HtmlReport& report) {
          section("All measurements", table_html(report)) + "</body>\n</html>\n";
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

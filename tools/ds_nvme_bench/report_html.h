@@ -10,7 +10,7 @@
 #include "result.h"
 #include "svg_chart.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// What a page shows, from top to bottom.
 struct HtmlReport {
@@ -46,4 +46,4 @@ struct HtmlReport {
 /// Throughput of both directions over the time of one measurement.
 [[nodiscard]] Chart time_line_of(const PointResult& point);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

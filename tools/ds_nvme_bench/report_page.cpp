@@ -7,7 +7,7 @@
 #include "search_space.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 std::string rate_text(const PointResult& result) {
@@ -93,4 +93,4 @@ HtmlReport to_html_report(std::span<const NamedReport> reports,
   return page;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -7,7 +7,7 @@
 #include "latency_histogram.h"
 #include "point.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// What went in one direction.
 struct DirectionResult {
@@ -58,4 +58,4 @@ struct PointResult {
   }
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -9,7 +9,7 @@
 #include "session.h"
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr const char* kFooter = R"(Examples:
@@ -64,4 +64,4 @@ Command add_run_command(CLI::App& app) {
           .execute = [options](const Console& console) { return run(*options, console); }};
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -20,7 +20,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -347,4 +347,4 @@ PointResult run_point(const Point& point, const Limits& limits, const TargetFile
   return result;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -8,7 +8,7 @@
 #include "strata/base/log.h"
 #include "target_files.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// Runs one point over the files and returns what was measured. `on_window` (may be empty) is
 /// called from the calling thread about every 100 ms with the last window (of 0 bytes during the
@@ -31,4 +31,4 @@ namespace strata::bench {
 /// exists only as a formula.
 using Measure = std::function<PointResult(const Point&, const Limits&)>;
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -11,7 +11,7 @@
 #include "median.h"
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -403,4 +403,4 @@ SearchResult search(const SearchSpace& space, const SearchOptions& options, cons
   return Searcher(space, options, measure, elapsed, on_round).run();
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

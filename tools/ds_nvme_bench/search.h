@@ -22,7 +22,7 @@
 /// came first. Finalists whose difference is within `SearchOptions::tie` are a tie, which the
 /// cheaper one wins: less memory in flight, then fewer threads, then less CPU time.
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 struct SearchOptions {
   std::chrono::nanoseconds budget = std::chrono::seconds(75);  ///< of all measurements together
@@ -87,4 +87,4 @@ using ElapsedTime = std::function<std::chrono::nanoseconds()>;
 /// first one that failed, if one did.
 [[nodiscard]] Candidate median_of(std::span<const Candidate> turns, const Traffic& traffic);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -5,7 +5,7 @@
 
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 /// The value `steps` places from `value` on an axis; `value` itself at the ends.
@@ -120,4 +120,4 @@ std::vector<Setting> SearchSpace::neighbours(const Setting& setting) const {
   return settings;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

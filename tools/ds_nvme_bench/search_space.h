@@ -9,7 +9,7 @@
 /// \file
 /// The settings that a search chooses from.
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// What can be chosen of a point.
 struct Setting {
@@ -53,4 +53,4 @@ struct SearchSpace {
   [[nodiscard]] std::vector<Setting> neighbours(const Setting& setting) const;
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

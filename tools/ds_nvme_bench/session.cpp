@@ -14,7 +14,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::uint64_t kDefaultBytes = 2_GiB;
@@ -187,4 +187,4 @@ Report Session::report(const Point& point, const Limits& limits) {
           .time = time};
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -17,7 +17,7 @@
 #include "strata/aio/disk.h"
 #include "target_files.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// What every command that measures does: looks at the directories, makes the files, measures
 /// points over them with a live line, and hears SIGINT and SIGTERM meanwhile.
@@ -69,4 +69,4 @@ class Session {
 /// 2 GiB, or a quarter of what is free where that is less; a multiple of 1 MiB for each directory.
 [[nodiscard]] std::uint64_t default_bytes(const std::vector<aio::DiskDescription>& disks);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

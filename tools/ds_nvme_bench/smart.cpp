@@ -11,7 +11,7 @@
 #include "number_text.h"
 #include "strata/base/error.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 // Places in the log page.
@@ -128,4 +128,4 @@ std::string describe(const SmartLog& log) {
   return text;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

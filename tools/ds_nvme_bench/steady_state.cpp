@@ -5,7 +5,7 @@
 #include <numeric>
 #include <vector>
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::size_t kWindowsMin = 20;  // two seconds
@@ -143,4 +143,4 @@ SteadyState judge_steadiness(std::span<const Window> windows) {
   return state;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

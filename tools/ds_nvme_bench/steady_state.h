@@ -10,7 +10,7 @@
 /// \file
 /// Whether a measurement has settled, and whether the drive slowed down on the way.
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// A lasting loss of speed, as when a drive's fast cache (SLC) is full.
 struct Slowdown {
@@ -36,4 +36,4 @@ struct SteadyState {
 /// together in groups first, so that the drive's short bursts are not taken for a trend.
 [[nodiscard]] SteadyState judge_steadiness(std::span<const Window> windows);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

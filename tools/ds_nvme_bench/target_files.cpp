@@ -16,7 +16,7 @@
 #include "strata/base/log.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 constexpr std::uint32_t kFillBlock = 1_MiB;
@@ -132,4 +132,4 @@ TargetFiles::TargetFiles(const std::vector<std::filesystem::path>& directories, 
 
 std::uint64_t TargetFiles::fill_seed(std::size_t file) const noexcept { return mix(seed_ + file); }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

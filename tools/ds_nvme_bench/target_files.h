@@ -10,7 +10,7 @@
 #include "strata/aio/disk.h"
 #include "strata/aio/io_file.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// The scratch files that are measured, one in each directory: allocated in full, and written once
 /// with bytes that neither compress nor deduplicate, so that reads reach the medium. They have no
@@ -40,4 +40,4 @@ class TargetFiles {
   std::uint64_t seed_ = 0;  // another one each time: disks that deduplicate keep nothing of before
 };
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -5,11 +5,11 @@
 
 #include "disk_time.h"
 #include "number_text.h"
-#include "strata/base/error.h"
 #include "report.h"
+#include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 std::string padded(const std::string& text, std::size_t width) {
@@ -215,4 +215,4 @@ Format parse_format(std::string_view text) {
                     "\" is not a format; use one of table, json, jsonl, csv, md");
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -20,7 +20,7 @@
 #include "tune_outcome.h"
 #include "tuned_config.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -297,4 +297,4 @@ Command add_tune_command(CLI::App& app) {
           .execute = [options](const Console& console) { return tune(*options, console); }};
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -10,7 +10,7 @@
 #include "strata/base/units.h"
 #include "tuned_config.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -299,4 +299,4 @@ HtmlReport to_html_report(const TuneOutcome& outcome) {
   return report;
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

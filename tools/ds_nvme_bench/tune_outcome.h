@@ -13,7 +13,7 @@
 #include "steady_state.h"
 #include "strata/aio/disk.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// The search's pick against a grid of all settings of a coarser space, both measured in turns.
 struct GridCheck {
@@ -74,4 +74,4 @@ void write_table(std::ostream& out, const TuneOutcome& outcome);
                                            const Limits& limits, double search_seconds,
                                            const Measure& measure, const ElapsedTime& elapsed);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -16,7 +16,7 @@
 #include "strata/base/units.h"
 #include "strata/formats/json.h"
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 namespace {
 
 namespace fs = std::filesystem;
@@ -234,4 +234,4 @@ void write_setting(const fs::path& path, const Setting& setting) {
   file.publish();
 }
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench

@@ -10,7 +10,7 @@
 /// \file
 /// The chosen setting as the section "aio" of a DeepSpeed config, which Strata reads too.
 
-namespace strata::bench {
+namespace strata::nvme_bench {
 
 /// The setting in the config's terms. A kernel engine has `depth` requests in each thread's queue,
 /// as DeepSpeed's threads have; the threads engine has a thread for each request in flight.
@@ -40,4 +40,4 @@ void check_config(const std::filesystem::path& path);
 /// owner cannot be kept); then the file is as it was.
 void write_setting(const std::filesystem::path& path, const Setting& setting);
 
-}  // namespace strata::bench
+}  // namespace strata::nvme_bench
