@@ -68,8 +68,8 @@ class DeviceError : public Error {
   using Error::Error;
 };
 
-/// Another rank of the run died, left or gave up, so what this rank began together with it can never
-/// end. Nothing more can be exchanged in this run.
+/// Another rank of the run died, left or gave up, so what this rank began together with it can
+/// never end. Nothing more can be exchanged in this run.
 class RankFailure : public Error {
  public:
   RankFailure(const std::string& message, int rank) : Error(message), rank_(rank) {}
