@@ -34,10 +34,10 @@ std::string milliseconds(std::chrono::nanoseconds time) {
   return std::to_string(std::chrono::duration_cast<milliseconds>(time).count()) + "ms";
 }
 
-std::string fio_engine(Engine engine) {
+std::string fio_engine(IoEngine engine) {
   switch (engine) {
-    case Engine::kLibaio: return "--ioengine=libaio";
-    case Engine::kThreads: return "--ioengine=psync";
+    case IoEngine::kLibaio: return "--ioengine=libaio";
+    case IoEngine::kThreads: return "--ioengine=psync";
     default: return "--ioengine=io_uring --fixedbufs --registerfiles";
   }
 }

@@ -31,8 +31,8 @@ TEST(Point, ReadsTheNamesThatItWrites) {
         Workload::kRandWrite, Workload::kRandRw, Workload::kTrainStep}) {
     EXPECT_EQ(parse_workload(name_of(workload)), workload);
   }
-  for (const Engine engine :
-       {Engine::kAuto, Engine::kIoUring, Engine::kLibaio, Engine::kThreads, Engine::kNull}) {
+  for (const IoEngine engine : {IoEngine::kAuto, IoEngine::kIoUring, IoEngine::kLibaio,
+                                IoEngine::kThreads, IoEngine::kNull}) {
     EXPECT_EQ(parse_engine(name_of(engine)), engine);
   }
   EXPECT_EQ(parse_workload("rw"), Workload::kReadWrite);

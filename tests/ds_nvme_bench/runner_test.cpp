@@ -64,7 +64,7 @@ TEST_F(Runner, FillsTheFilesInFullAndSaysHowFarItIs) {
 
 TEST_F(Runner, CountsEveryRequestOfEveryEngineAndWorkload) {
   const TargetFiles files({directory_.path()}, 8_MiB, true, {});
-  for (const Engine engine : {Engine::kAuto, Engine::kThreads, Engine::kNull}) {
+  for (const IoEngine engine : {IoEngine::kAuto, IoEngine::kThreads, IoEngine::kNull}) {
     for (const Workload workload : {Workload::kRead, Workload::kWrite, Workload::kReadWrite,
                                     Workload::kRandRead, Workload::kRandWrite, Workload::kRandRw}) {
       const Point point{.workload = workload, .engine = engine, .block_bytes = 64_KiB, .depth = 8};
@@ -82,7 +82,7 @@ TEST_F(Runner, CountsEveryRequestOfEveryEngineAndWorkload) {
 
 TEST_F(Runner, RunsTheEngineThatIsNamed) {
   const TargetFiles files({directory_.path()}, 4_MiB, true, {});
-  for (const Engine engine : {Engine::kIoUring, Engine::kLibaio, Engine::kThreads}) {
+  for (const IoEngine engine : {IoEngine::kIoUring, IoEngine::kLibaio, IoEngine::kThreads}) {
     const Point point{.workload = Workload::kRandRw,
                       .engine = engine,
                       .block_bytes = 64_KiB,
@@ -105,8 +105,10 @@ TEST_F(Runner, RunsTheEngineThatIsNamed) {
 TEST_F(Runner, MovesTheBytesOfATrainingStepIn14To12) {
   const TargetFiles files({directory_.path()}, 6_MiB, true, {});
   // One unit of 8 blocks: a step moves 26 units of them.
-  const Point point{
-      .workload = Workload::kTrainStep, .engine = Engine::kNull, .block_bytes = 64_KiB, .depth = 8};
+  const Point point{.workload = Workload::kTrainStep,
+                    .engine = IoEngine::kNull,
+                    .block_bytes = 64_KiB,
+                    .depth = 8};
   const PointResult result = run(point, bytes_of(26 * 8 * 64_KiB * 5), files);
   EXPECT_EQ(result.read.bytes, 14 * 8 * 64_KiB * 5);
   EXPECT_EQ(result.write.bytes, 12 * 8 * 64_KiB * 5);
@@ -115,7 +117,7 @@ TEST_F(Runner, MovesTheBytesOfATrainingStepIn14To12) {
 TEST_F(Runner, DoesNotCountPreparingAWriteAsTheDisksTime) {
   const TargetFiles files({directory_.path()}, 64_MiB, true, {});
   const Point point{.workload = Workload::kWrite,
-                    .engine = Engine::kNull,
+                    .engine = IoEngine::kNull,
                     .block_bytes = 16_MiB,
                     .depth = 1,
                     .verify = true};  // a block is filled and summed, and then moved at once
@@ -138,7 +140,7 @@ TEST_F(Runner, GivesEveryThreadAPartOfEveryFile) {
 
 TEST_F(Runner, EndsByTimeAndCutsItIntoWindows) {
   const TargetFiles files({directory_.path()}, 4_MiB, true, {});
-  const Point point{.engine = Engine::kNull, .block_bytes = 64_KiB};
+  const Point point{.engine = IoEngine::kNull, .block_bytes = 64_KiB};
   const PointResult result = run(point, {.runtime = 350ms, .ramp = 50ms}, files);
   EXPECT_GE(result.seconds, 0.34);
   EXPECT_LT(result.seconds, 30);
@@ -159,7 +161,7 @@ TEST_F(Runner, EndsWithWhatItHasWhenItIsTold) {
   const TargetFiles files({directory_.path()}, 4_MiB, true, {});
   int windows = 0;
   const PointResult result =
-      run_point({.engine = Engine::kNull, .block_bytes = 64_KiB}, {.runtime = 60s, .ramp = 0ms},
+      run_point({.engine = IoEngine::kNull, .block_bytes = 64_KiB}, {.runtime = 60s, .ramp = 0ms},
                 files, log_, [&](const Window&) { return ++windows < 2; });
   EXPECT_EQ(windows, 2);
   EXPECT_LT(result.seconds, 10);

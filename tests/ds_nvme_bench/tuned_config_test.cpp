@@ -22,7 +22,7 @@ using ::testing::Not;
 
 namespace fs = std::filesystem;
 
-const Setting kSetting{Engine::kIoUring, 2_MiB, 16, 2};
+const Setting kSetting{IoEngine::kIoUring, 2_MiB, 16, 2};
 
 std::string content_of(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -41,14 +41,14 @@ constexpr const char* kConfig = R"({
 )";
 
 TEST(TunedConfig, SectionsReadBackToTheSetting) {
-  using formats::IoEngine;
-  for (const auto& [engine, io] : {std::pair(Engine::kIoUring, IoEngine::kIoUring),
-                                   std::pair(Engine::kLibaio, IoEngine::kLibaio),
-                                   std::pair(Engine::kThreads, IoEngine::kThreads)}) {
+  using InConfig = formats::IoEngine;
+  for (const auto& [engine, in_config] : {std::pair(IoEngine::kIoUring, InConfig::kIoUring),
+                                          std::pair(IoEngine::kLibaio, InConfig::kLibaio),
+                                          std::pair(IoEngine::kThreads, InConfig::kThreads)}) {
     const Setting setting{engine, 512_KiB, 8, 4};
     const DsConfig config = DsConfig::from_text(config_sections(setting), "sections");
     EXPECT_EQ(config.aio, aio_config(setting));
-    EXPECT_EQ(config.strata.io, io);
+    EXPECT_EQ(config.strata.io, in_config);
   }
 }
 
@@ -63,7 +63,7 @@ TEST(TunedConfig, SectionsHaveTheKeysAndTypesThatDeepSpeedTakes) {
 }
 
 TEST(TunedConfig, TheThreadsEngineHasAThreadForEachRequestInFlight) {
-  const auto config = aio_config({Engine::kThreads, 1_MiB, 8, 2});
+  const auto config = aio_config({IoEngine::kThreads, 1_MiB, 8, 2});
   EXPECT_EQ(config.queue_depth, 16);
   EXPECT_EQ(config.threads, 16);
 }

@@ -21,13 +21,13 @@ constexpr std::chrono::milliseconds kTimeoutMin{1};
 // The finest grain at which disks and file systems look for equal contents.
 constexpr std::size_t kStampEvery = 4_KiB;
 
-aio::BackendKind backend_kind(Engine engine) {
+aio::BackendKind backend_kind(IoEngine engine) {
   switch (engine) {
-    case Engine::kIoUring: return aio::BackendKind::kIoUring;
-    case Engine::kLibaio: return aio::BackendKind::kLibaio;
-    case Engine::kThreads: return aio::BackendKind::kThreads;
-    case Engine::kAuto:
-    case Engine::kNull: break;
+    case IoEngine::kIoUring: return aio::BackendKind::kIoUring;
+    case IoEngine::kLibaio: return aio::BackendKind::kLibaio;
+    case IoEngine::kThreads: return aio::BackendKind::kThreads;
+    case IoEngine::kAuto:
+    case IoEngine::kNull: break;
   }
   return aio::BackendKind::kAuto;
 }
@@ -66,7 +66,7 @@ void make_channel(std::optional<aio::IoChannel>& channel, const Point& point,
   options.numa_node = node_of(files);
   if (make_backend) {
     channel.emplace(options, make_backend(), log);
-  } else if (point.engine == Engine::kNull) {
+  } else if (point.engine == IoEngine::kNull) {
     channel.emplace(options, aio::make_null_backend(point.depth), log);
   } else {
     channel.emplace(options, files.files().front().path().parent_path(), log);
@@ -81,7 +81,7 @@ void add(std::atomic<std::uint64_t>& value, std::uint64_t increment) {
 }  // namespace
 
 void check_engine(const Point& point, const std::filesystem::path& directory, Logger& log) {
-  if (point.engine == Engine::kAuto || point.engine == Engine::kNull) return;
+  if (point.engine == IoEngine::kAuto || point.engine == IoEngine::kNull) return;
   const aio::IoChannel tried(channel_options(point), directory, log);
 }
 

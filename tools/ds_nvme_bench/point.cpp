@@ -17,9 +17,9 @@ constexpr std::array kWorkloads{
     std::pair{Workload::kTrainStep, "trainstep"}};
 
 constexpr std::array kEngines{
-    std::pair{Engine::kAuto, "auto"}, std::pair{Engine::kIoUring, "io_uring"},
-    std::pair{Engine::kLibaio, "libaio"}, std::pair{Engine::kThreads, "threads"},
-    std::pair{Engine::kNull, "null"}};
+    std::pair{IoEngine::kAuto, "auto"}, std::pair{IoEngine::kIoUring, "io_uring"},
+    std::pair{IoEngine::kLibaio, "libaio"}, std::pair{IoEngine::kThreads, "threads"},
+    std::pair{IoEngine::kNull, "null"}};
 
 template <class Value, std::size_t kCount>
 std::string_view name_in(const std::array<std::pair<Value, const char*>, kCount>& table,
@@ -78,13 +78,13 @@ void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files)
 }
 
 std::string_view name_of(Workload workload) { return name_in(kWorkloads, workload); }
-std::string_view name_of(Engine engine) { return name_in(kEngines, engine); }
+std::string_view name_of(IoEngine engine) { return name_in(kEngines, engine); }
 
 Workload parse_workload(std::string_view text) {
   if (text == "rw") return Workload::kReadWrite;  // fio takes both
   return parse_in(kWorkloads, text, "a workload");
 }
 
-Engine parse_engine(std::string_view text) { return parse_in(kEngines, text, "an I/O engine"); }
+IoEngine parse_engine(std::string_view text) { return parse_in(kEngines, text, "an I/O engine"); }
 
 }  // namespace strata::nvme_bench

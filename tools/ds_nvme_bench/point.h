@@ -35,11 +35,13 @@ inline constexpr std::uint64_t kTrainBytesRead = 2 * kTrainWeightBytes + 10;
 inline constexpr std::uint64_t kTrainBytesWritten = kTrainBytesAtRest;
 inline constexpr std::uint64_t kTrainBytesMoved = kTrainBytesRead + kTrainBytesWritten;
 
-enum class Engine : std::uint8_t { kAuto, kIoUring, kLibaio, kThreads, kNull };
+/// Which of Strata's I/O backends (aio::BackendKind) does the requests; kNull: none of them, a
+/// request is done at once.
+enum class IoEngine : std::uint8_t { kAuto, kIoUring, kLibaio, kThreads, kNull };
 
 struct Point {
   Workload workload = Workload::kRead;
-  Engine engine = Engine::kAuto;
+  IoEngine engine = IoEngine::kAuto;
   std::uint64_t block_bytes = 1_MiB;  ///< of one request; a multiple of 512
   std::uint32_t depth = 32;           ///< requests in flight, of each thread
   std::uint32_t threads = 1;          ///< each with a queue and a part of every file of its own
@@ -84,9 +86,9 @@ void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files)
 
 /// fio's names ("randread") and ours ("trainstep"); "io_uring", "libaio".
 [[nodiscard]] std::string_view name_of(Workload workload);
-[[nodiscard]] std::string_view name_of(Engine engine);
+[[nodiscard]] std::string_view name_of(IoEngine engine);
 /// Throw ConfigError that lists what there is.
 [[nodiscard]] Workload parse_workload(std::string_view text);
-[[nodiscard]] Engine parse_engine(std::string_view text);
+[[nodiscard]] IoEngine parse_engine(std::string_view text);
 
 }  // namespace strata::nvme_bench
