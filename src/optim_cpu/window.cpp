@@ -2,25 +2,35 @@
 
 #include <algorithm>
 
+#include "optim_cpu/kernel_spans.h"
 #include "strata/base/error.h"
+#include "strata/base/units.h"
 
 namespace strata::optim_cpu {
+namespace {
 
-const StateHome& home_of(const ShardStates& shard, StateKind kind) {
-  switch (kind) {
-    case StateKind::kWeight: return shard.weight;
-    case StateKind::kMaster: return shard.master;
-    case StateKind::kM: return shard.m;
-    case StateKind::kV: return shard.v;
-    case StateKind::kGradient: break;
-  }
-  return shard.gradient;
-}
+constexpr std::size_t index_of(StateKind kind) { return static_cast<std::size_t>(kind); }
 
+/// The segment that `element` of the shard lies in.
 std::vector<Segment>::const_iterator segment_at(const ShardStates& shard, std::uint64_t element) {
   return std::ranges::partition_point(
       shard.segments, [&](const Segment& segment) { return segment.end <= element; });
 }
+
+/// Updates a part of a window, segment by segment.
+void update_part(const StepContext& context, const ShardStates& shard, UpdateSpan part) {
+  auto segment = segment_at(shard, part.first_element - shard.first_element);
+  while (part.count > 0) {
+    const std::uint64_t begin = part.first_element - shard.first_element;
+    const std::size_t count = std::min<std::uint64_t>(part.count, segment->end - begin);
+    if (segment->group != kNotUpdated)
+      context.kernels.update(context.groups[segment->group], part_of(part, 0, count));
+    part = rest_of(part, count);
+    ++segment;
+  }
+}
+
+}  // namespace
 
 bool has_updates(const WindowRange& range) {
   const std::vector<Segment>& segments = range.shard->segments;
@@ -45,9 +55,30 @@ void Window::begin(const WindowRange& range) {
   }
 }
 
+void Window::update(const StepContext& context, ComputeThreads& threads) const {
+  const UpdateSpan whole = span();
+  threads.for_each_block(whole.count, kUpdateElementsAtOnce, [&](Block block) {
+    update_part(context, *range_.shard, part_of(whole, block.begin, block.end - block.begin));
+  });
+}
+
 void Window::begin_flush() {
   hop_ = Hop::kFlush;
   next_ = 0;
+}
+
+UpdateSpan Window::span() const {
+  const ShardStates& shard = *range_.shard;
+  return {.format = shard.format,
+          .gradient_format = shard.gradient_fp32 ? Precision::kFp32 : shard.format.precision,
+          .count = range_.end - range_.begin,
+          .weight = data_[index_of(StateKind::kWeight)],
+          .master = data_[index_of(StateKind::kMaster)],
+          .m = data_[index_of(StateKind::kM)],
+          .v = data_[index_of(StateKind::kV)],
+          .gradient = data_[index_of(StateKind::kGradient)],
+          .first_element = shard.first_element + range_.begin,
+          .stream = shard.stream};
 }
 
 bool Window::on_nvme(StateKind kind) const {
@@ -101,6 +132,37 @@ void Window::wait_for_oldest(Counters& counters) {
 void Window::abandon() {
   for (auto& transfer : transfers_) transfer.reset();
   next_ = transfers_.size();
+}
+
+PerState<std::uint64_t> window_buffer_bytes(std::span<const StateFormat> formats,
+                                            std::uint64_t elements, bool gradients_on_nvme,
+                                            std::uint64_t alignment) {
+  PerState<std::uint64_t> bytes{};
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    const auto kind = static_cast<StateKind>(i);
+    if (kind == StateKind::kGradient && !gradients_on_nvme) continue;
+    constexpr bool kAccumulated = true;  // the larger of the two gradient formats
+    std::uint64_t element_bytes = 0;
+    for (const StateFormat& format : formats)
+      element_bytes = std::max(element_bytes, state_bytes(format, kind, kAccumulated));
+    bytes[i] = round_up(elements * element_bytes, alignment);
+  }
+  return bytes;
+}
+
+std::vector<Window> make_windows(std::size_t count, const PerState<std::uint64_t>& bytes,
+                                 std::span<std::byte> memory) {
+  std::vector<Window> windows;
+  windows.reserve(count);
+  for (std::size_t w = 0; w < count; ++w) {
+    PerState<std::span<std::byte>> buffers;
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      buffers[i] = memory.first(bytes[i]);
+      memory = memory.subspan(bytes[i]);
+    }
+    windows.emplace_back(buffers);
+  }
+  return windows;
 }
 
 }  // namespace strata::optim_cpu

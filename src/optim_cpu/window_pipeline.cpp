@@ -3,15 +3,51 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <numeric>
+#include <string>
 
-#include "optim_cpu/shard_contract.h"
-#include "optim_cpu/step.h"
 #include "optim_cpu/window.h"
-#include "optim_cpu/window_buffers.h"
 #include "strata/base/error.h"
 
 namespace strata::optim_cpu {
 namespace {
+
+void check_formats(std::span<const StateFormat> formats) {
+  if (formats.empty())
+    throw ConfigError("optimizer windows: no state format is given; name those of all shards");
+  for (const StateFormat& format : formats)
+    if (format.has_m != formats.front().has_m || format.has_v != formats.front().has_v)
+      throw ConfigError(
+          "optimizer windows: the state formats have different moments; one optimizer keeps the "
+          "same ones for all shards");
+}
+
+/// Of all formats.
+std::uint64_t smallest_state_bytes_of(std::span<const StateFormat> formats) {
+  std::uint64_t smallest = smallest_state_bytes(formats.front());
+  for (const StateFormat& format : formats)
+    smallest = std::min(smallest, smallest_state_bytes(format));
+  return smallest;
+}
+
+void check_options(const WindowPipeline::Options& options, const tiering::ShardStore* store) {
+  if (options.windows == 0 || options.window_elements == 0)
+    throw ConfigError("optimizer windows: at least one window of at least one element is needed");
+  check_formats(options.formats);
+  const std::uint64_t smallest = smallest_state_bytes_of(options.formats);
+  if (store != nullptr && options.window_elements * smallest % store->chunk_bytes() != 0)
+    throw ConfigError("optimizer windows: " + std::to_string(options.window_elements) +
+                      " elements of " + std::to_string(smallest) +
+                      " bytes are no multiple of the store's chunk of " +
+                      std::to_string(store->chunk_bytes()) + " bytes; choose a multiple of " +
+                      std::to_string(store->chunk_bytes() / smallest) + " elements");
+}
+
+PerState<std::uint64_t> buffer_bytes_of(const WindowPipeline::Options& options,
+                                        std::uint64_t alignment) {
+  return window_buffer_bytes(options.formats, options.window_elements, options.gradients_on_nvme,
+                             alignment);
+}
 
 /// Goes through all shards window by window, one after the other, past those windows in which
 /// nothing is updated.
@@ -68,10 +104,20 @@ struct WindowPipeline::Impl {
        ComputeThreads& compute_threads, Counters& engine_counters)
       : options(given), store(shard_store), counters(engine_counters), threads(compute_threads) {
     check_options(options, store);
-    if (store != nullptr) memory = take_window_memory(options, arena);
-    windows = make_windows(options, memory);
+    PerState<std::uint64_t> bytes{};  // none where nothing is ever fetched
+    if (store != nullptr) {
+      bytes = buffer_bytes_of(options, tiering::HostArena::kGranularity);
+      memory =
+          arena.take(arena_bytes(options, tiering::HostArena::kGranularity), "optimizer windows");
+    }
+    windows = make_windows(options.windows, bytes, memory);
   }
 
+  [[nodiscard]] ShardRules rules() const {
+    return {.formats = options.formats,
+            .on_nvme = store != nullptr,
+            .gradients_on_nvme = options.gradients_on_nvme};
+  }
   [[nodiscard]] Window& window(std::uint64_t number) { return windows[number % windows.size()]; }
 
   void run(WindowCursor cursor, const StepContext& context);
@@ -105,7 +151,7 @@ void WindowPipeline::Impl::run(WindowCursor cursor, const StepContext& context) 
     wait_for_arrival(cursor);
     {
       const ScopedTimer busy(counters, Hop::kStep, ScopedTimer::Kind::kBusy);
-      update_window(context, window(updated), threads);
+      window(updated).update(context, threads);
     }
     window(updated++).begin_flush();
   }
@@ -175,6 +221,11 @@ void WindowPipeline::Impl::abandon() {
   for (Window& each : windows) each.abandon();
 }
 
+std::uint64_t WindowPipeline::arena_bytes(const Options& options, std::uint64_t buffer_alignment) {
+  const PerState<std::uint64_t> bytes = buffer_bytes_of(options, buffer_alignment);
+  return options.windows * std::accumulate(bytes.begin(), bytes.end(), std::uint64_t{0});
+}
+
 WindowPipeline::WindowPipeline(const Options& options, tiering::ShardStore* store,
                                tiering::HostArena& arena, ComputeThreads& threads,
                                Counters& counters)
@@ -185,7 +236,10 @@ WindowPipeline::~WindowPipeline() = default;
 std::span<std::byte> WindowPipeline::memory() const noexcept { return impl_->memory; }
 
 void WindowPipeline::run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups) {
-  check_shards(impl_->options, impl_->store, shards, groups);
+  const ShardRules rules = impl_->rules();
+  check_groups(rules, groups);
+  for (std::size_t index = 0; index < shards.size(); ++index)
+    check_shard(rules, shards[index], index, groups.size());
   std::vector<RuleConstants> constants;
   for (const UpdateGroup& group : groups)
     constants.push_back(constants_of(group.options, group.step));

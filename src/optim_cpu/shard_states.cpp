@@ -1,9 +1,8 @@
-#include "optim_cpu/shard_contract.h"
+#include "strata/optim_cpu/shard_states.h"
 
 #include <algorithm>
 #include <string>
 
-#include "optim_cpu/window.h"
 #include "strata/base/error.h"
 
 namespace strata::optim_cpu {
@@ -13,8 +12,8 @@ namespace {
   throw UsageError("optimizer step: shard " + std::to_string(shard) + ": " + what);
 }
 
-void check_home(const WindowPipeline::Options& options, const tiering::ShardStore* store,
-                const ShardStates& shard, std::size_t index, StateKind kind) {
+void check_home(const ShardRules& rules, const ShardStates& shard, std::size_t index,
+                StateKind kind) {
   const StateHome& home = home_of(shard, kind);
   const std::string name(name_of(kind));
   const std::uint64_t bytes = shard.count * state_bytes(shard.format, kind, shard.gradient_fp32);
@@ -23,9 +22,9 @@ void check_home(const WindowPipeline::Options& options, const tiering::ShardStor
   if (held != bytes)
     refuse(index, name + " has " + std::to_string(held) + " bytes where " +
                       std::to_string(shard.count) + " elements take " + std::to_string(bytes));
-  if (home.extent && store == nullptr)
+  if (home.extent && !rules.on_nvme)
     refuse(index, name + " rests on nvme, but the pipeline was made without a shard store");
-  if (home.extent && kind == StateKind::kGradient && !options.gradients_on_nvme)
+  if (home.extent && kind == StateKind::kGradient && !rules.gradients_on_nvme)
     refuse(index, "the gradient rests on nvme; make the pipeline with gradients_on_nvme");
 }
 
@@ -59,7 +58,21 @@ void check_blocks(const ShardStates& shard, std::size_t index) {
   if (format.moments == MomentFormat::kInt8) check(shard.count, "it ends at");
 }
 
-void check_groups(const StateFormat& format, std::span<const UpdateGroup> groups) {
+}  // namespace
+
+const StateHome& home_of(const ShardStates& shard, StateKind kind) {
+  switch (kind) {
+    case StateKind::kWeight: return shard.weight;
+    case StateKind::kMaster: return shard.master;
+    case StateKind::kM: return shard.m;
+    case StateKind::kV: return shard.v;
+    case StateKind::kGradient: break;
+  }
+  return shard.gradient;
+}
+
+void check_groups(const ShardRules& rules, std::span<const UpdateGroup> groups) {
+  const StateFormat& format = rules.formats.front();
   for (const UpdateGroup& group : groups) {
     if (group.options.index() != groups.front().options.index())
       throw UsageError("optimizer step: the groups are of different optimizers");
@@ -72,50 +85,14 @@ void check_groups(const StateFormat& format, std::span<const UpdateGroup> groups
   }
 }
 
-void check_formats(std::span<const StateFormat> formats) {
-  if (formats.empty())
-    throw ConfigError("optimizer windows: no state format is given; name those of all shards");
-  for (const StateFormat& format : formats)
-    if (format.has_m != formats.front().has_m || format.has_v != formats.front().has_v)
-      throw ConfigError(
-          "optimizer windows: the state formats have different moments; one optimizer keeps the "
-          "same ones for all shards");
-}
-
-/// Of all formats.
-std::uint64_t smallest_state_bytes_of(std::span<const StateFormat> formats) {
-  std::uint64_t smallest = smallest_state_bytes(formats.front());
-  for (const StateFormat& format : formats)
-    smallest = std::min(smallest, smallest_state_bytes(format));
-  return smallest;
-}
-
-}  // namespace
-
-void check_options(const WindowPipeline::Options& options, const tiering::ShardStore* store) {
-  if (options.windows == 0 || options.window_elements == 0)
-    throw ConfigError("optimizer windows: at least one window of at least one element is needed");
-  check_formats(options.formats);
-  const std::uint64_t smallest = smallest_state_bytes_of(options.formats);
-  if (store != nullptr && options.window_elements * smallest % store->chunk_bytes() != 0)
-    throw ConfigError("optimizer windows: " + std::to_string(options.window_elements) +
-                      " elements of " + std::to_string(smallest) +
-                      " bytes are no multiple of the store's chunk of " +
-                      std::to_string(store->chunk_bytes()) + " bytes; choose a multiple of " +
-                      std::to_string(store->chunk_bytes() / smallest) + " elements");
-}
-
-void check_shards(const WindowPipeline::Options& options, const tiering::ShardStore* store,
-                  std::span<const ShardStates> shards, std::span<const UpdateGroup> groups) {
-  check_groups(options.formats.front(), groups);
-  for (std::size_t index = 0; index < shards.size(); ++index) {
-    if (std::ranges::find(options.formats, shards[index].format) == options.formats.end())
-      refuse(index, "its state format is none of those that the pipeline was made for");
-    for (int kind = 0; kind < kStateKindCount; ++kind)
-      check_home(options, store, shards[index], index, static_cast<StateKind>(kind));
-    check_segments(shards[index], index, groups.size());
-    check_blocks(shards[index], index);
-  }
+void check_shard(const ShardRules& rules, const ShardStates& shard, std::size_t index,
+                 std::size_t group_count) {
+  if (std::ranges::find(rules.formats, shard.format) == rules.formats.end())
+    refuse(index, "its state format is none of those that the pipeline was made for");
+  for (int kind = 0; kind < kStateKindCount; ++kind)
+    check_home(rules, shard, index, static_cast<StateKind>(kind));
+  check_segments(shard, index, group_count);
+  check_blocks(shard, index);
 }
 
 }  // namespace strata::optim_cpu

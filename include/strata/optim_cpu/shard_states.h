@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "strata/base/number_format.h"
+#include "strata/optim_cpu/update.h"
+#include "strata/tiering/shard_store.h"
+
+/// \file
+/// The words in which the optimizer speaks of parameters: numbers and where they rest, nothing of
+/// modules or ranks.
+
+namespace strata::optim_cpu {
+
+/// Where one state of one shard rests: in memory (host tier, or device tier on a machine without a
+/// GPU), or in an extent of the shard store. Exactly one is set, or none where the format has no
+/// such state.
+struct StateHome {
+  std::span<std::byte> memory;
+  std::optional<tiering::Extent> extent;
+};
+
+/// What a run of elements is updated with in one step: hyperparameters, and a step count of its
+/// own. A parameter that had no gradient in some steps has made fewer than the others.
+struct UpdateGroup {
+  OptimizerOptions options;
+  UpdateStep step;
+};
+
+/// In place of a group: these elements rest in this step. Weight, master, m and v stay bit for bit
+/// as they are; their gradient is not looked at.
+inline constexpr std::uint32_t kNotUpdated = UINT32_MAX;
+
+/// A run of consecutive elements of a shard that are updated alike.
+struct Segment {
+  std::uint64_t begin = 0, end = 0;  ///< elements
+  std::uint32_t group = 0;           ///< index into the groups of the step, or kNotUpdated
+};
+
+/// One trainable shard as the optimizer sees it.
+struct ShardStates {
+  std::uint64_t count = 0;  ///< elements, padding included
+  StateFormat format;       ///< one of those that the pipeline was made for
+  /// The gradient home is fp32 (accumulated), else the weight's format.
+  bool gradient_fp32 = false;
+  /// Random rounding is keyed by (stream, element of the vector): a vector has the same bits
+  /// however many shards it is cut into. `stream`: another one for each vector, the same one for
+  /// all of its shards. `first_element`: the shard's place in its vector; where rounding is random
+  /// a multiple of kMomentBlockElements.
+  std::uint64_t stream = 0;
+  std::uint64_t first_element = 0;
+  StateHome weight, master, m, v, gradient;
+  /// In order, covering [0, count), counted from the shard's first element. Where rounding is
+  /// random they begin at multiples of kMomentBlockElements; with int8 moments `count` is one too.
+  std::vector<Segment> segments;
+};
+
+[[nodiscard]] const StateHome& home_of(const ShardStates& shard, StateKind kind);
+
+/// What the shards and groups of a step have to be like.
+struct ShardRules {
+  std::span<const StateFormat> formats;  ///< at least one; all have the same moments
+  bool on_nvme = false;                  ///< states may rest on nvme: there is a shard store
+  bool gradients_on_nvme = false;        ///< the gradient too
+};
+
+/// Throws UsageError unless the groups are of one optimizer, the one whose moments the formats
+/// have.
+void check_groups(const ShardRules& rules, std::span<const UpdateGroup> groups);
+
+/// Throws UsageError unless the shard has one of the formats, each of its states exactly the home
+/// that format and rules call for, and segments that cover it in order. `index` names it in the
+/// message.
+void check_shard(const ShardRules& rules, const ShardStates& shard, std::size_t index,
+                 std::size_t group_count);
+
+}  // namespace strata::optim_cpu
