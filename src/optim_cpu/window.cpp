@@ -1,6 +1,8 @@
 #include "optim_cpu/window.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "optim_cpu/kernel_spans.h"
 #include "strata/base/error.h"
@@ -41,7 +43,7 @@ bool has_updates(const WindowRange& range) {
 }
 
 void Window::begin(const WindowRange& range) {
-  STRATA_CHECK(all_done() && !has_transfers(), "a window was reused while it was under way");
+  STRATA_CHECK(is_settled(), "a window was reused while it was under way");
   range_ = range;
   hop_ = Hop::kFetch;
   next_ = 0;
@@ -57,9 +59,10 @@ void Window::begin(const WindowRange& range) {
 
 void Window::update(const StepContext& context, ComputeThreads& threads) const {
   const UpdateSpan whole = span();
-  threads.for_each_block(whole.count, kUpdateElementsAtOnce, [&](Block block) {
+  const auto update_block = [&](Block block) {
     update_part(context, *range_.shard, part_of(whole, block.begin, block.end - block.begin));
-  });
+  };
+  threads.for_each_block(whole.count, kUpdateElementsAtOnce, std::ref(update_block));
 }
 
 void Window::begin_flush() {
@@ -95,6 +98,7 @@ bool Window::start_transfers(tiering::ShardStore* store) {
     if (!on_nvme(kind) || (hop_ == Hop::kFlush && kind == StateKind::kGradient)) continue;
     transfers_[next_] = start(*store, kind);
     if (!transfers_[next_]) return false;
+    ++moves_;
   }
   return true;
 }
@@ -109,10 +113,17 @@ std::optional<tiering::Transfer> Window::start(tiering::ShardStore& store, State
                              : flush(store, extent, range, buffer);
 }
 
-bool Window::all_done() const {
-  return all_started() && std::ranges::all_of(transfers_, [](const auto& transfer) {
-           return !transfer || transfer->done();
-         });
+void Window::end_what_arrived() {
+  for (auto& transfer : transfers_)
+    if (transfer && transfer->done()) end(transfer);
+}
+
+/// Lets go of it also where that throws.
+void Window::end(std::optional<tiering::Transfer>& transfer) {
+  ++moves_;
+  tiering::Transfer ended = std::move(*transfer);
+  transfer.reset();
+  ended.wait();
 }
 
 bool Window::has_transfers() const {
@@ -125,8 +136,7 @@ void Window::wait_for_oldest(Counters& counters) {
   STRATA_CHECK(oldest != transfers_.end(), "nothing to wait for");
   std::optional<ScopedTimer> standing_still;
   if (!(*oldest)->done()) standing_still.emplace(counters, hop_, ScopedTimer::Kind::kWait);
-  (*oldest)->wait();
-  oldest->reset();
+  end(*oldest);
 }
 
 void Window::abandon() {

@@ -38,9 +38,8 @@ struct StepContext {
 /// A window's place in the rotation: buffers for the states that rest on nvme, and the transfers
 /// that fill and empty them.
 ///
-/// Goes round: `begin`, fetch until nothing is pending, `update`, `begin_flush`, flush until
-/// nothing is pending. "Pending" is a transfer that has not been started, or has been and was not
-/// waited for. Thread: the engine's.
+/// Goes round: `begin`, fetch until it is settled, `update`, `begin_flush`, flush until it is
+/// settled. Thread: the engine's.
 class Window {
  public:
   /// `buffers` are empty for states that are never fetched.
@@ -57,19 +56,23 @@ class Window {
 
   /// Starts what is to be transferred until the store says "not now". True when all has started.
   [[nodiscard]] bool start_transfers(tiering::ShardStore* store);
-  /// True when nothing is pending, or only waits that would not block.
-  [[nodiscard]] bool all_done() const;
+  /// Ends the transfers that are done, without waiting. Throws what Transfer::wait throws.
+  void end_what_arrived();
+  /// Nothing is to be started any more, and everything that was has been waited for.
+  [[nodiscard]] bool is_settled() const { return next_ == kStateKindCount && !has_transfers(); }
   [[nodiscard]] bool has_transfers() const;
   /// Waits for the transfer that was started first. The time it stood still is added to `counters`.
   void wait_for_oldest(Counters& counters);
   /// Drops all transfers, waiting for those under way.
   void abandon();
+  /// Transfers started and ended since the window was made.
+  [[nodiscard]] std::uint64_t moves() const { return moves_; }
 
  private:
-  [[nodiscard]] bool all_started() const { return next_ == kStateKindCount; }
   [[nodiscard]] bool on_nvme(StateKind kind) const;
   [[nodiscard]] std::uint64_t element_bytes(StateKind kind) const;
   [[nodiscard]] std::optional<tiering::Transfer> start(tiering::ShardStore& store, StateKind kind);
+  void end(std::optional<tiering::Transfer>& transfer);
   [[nodiscard]] UpdateSpan span() const;
 
   PerState<std::span<std::byte>> buffers_;
@@ -78,6 +81,7 @@ class Window {
   PerState<std::optional<tiering::Transfer>> transfers_;
   std::size_t next_ = kStateKindCount;  // the state whose transfer is started next
   Hop hop_ = Hop::kFetch;
+  std::uint64_t moves_ = 0;
 };
 
 /// Bytes of the buffers of one window of `elements`, by state, so that shards of any of the formats

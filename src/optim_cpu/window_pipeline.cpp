@@ -5,7 +5,9 @@
 #include <chrono>
 #include <numeric>
 #include <string>
+#include <string_view>
 
+#include "optim_cpu/offered_shards.h"
 #include "optim_cpu/window.h"
 #include "strata/base/error.h"
 
@@ -33,6 +35,8 @@ std::uint64_t smallest_state_bytes_of(std::span<const StateFormat> formats) {
 void check_options(const WindowPipeline::Options& options, const tiering::ShardStore* store) {
   if (options.windows == 0 || options.window_elements == 0)
     throw ConfigError("optimizer windows: at least one window of at least one element is needed");
+  if (options.shards_max == 0)
+    throw ConfigError("optimizer windows: shards_max is 0; no shard could ever be offered");
   check_formats(options.formats);
   const std::uint64_t smallest = smallest_state_bytes_of(options.formats);
   if (store != nullptr && options.window_elements * smallest % store->chunk_bytes() != 0)
@@ -49,48 +53,7 @@ PerState<std::uint64_t> buffer_bytes_of(const WindowPipeline::Options& options,
                              alignment);
 }
 
-/// Goes through all shards window by window, one after the other, past those windows in which
-/// nothing is updated.
-class WindowCursor {
- public:
-  WindowCursor(std::span<const ShardStates> shards, std::uint64_t window_elements)
-      : shards_(shards), window_elements_(window_elements) {
-    skip_what_rests();
-  }
-
-  [[nodiscard]] bool at_end() const { return shards_.empty(); }
-
-  WindowRange next() {
-    const WindowRange range{&shards_.front(), begin_, end()};
-    begin_ = range.end;
-    skip_what_rests();
-    return range;
-  }
-
- private:
-  [[nodiscard]] std::uint64_t end() const {
-    return std::min(begin_ + window_elements_, shards_.front().count);
-  }
-
-  void skip_what_rests() {
-    while (!shards_.empty()) {
-      if (begin_ == shards_.front().count) {
-        shards_ = shards_.subspan(1);
-        begin_ = 0;
-      } else if (!has_updates({&shards_.front(), begin_, end()})) {
-        begin_ = end();
-      } else {
-        return;
-      }
-    }
-  }
-
-  std::span<const ShardStates> shards_;
-  std::uint64_t window_elements_;
-  std::uint64_t begin_ = 0;
-};
-
-/// How long the queue may be full of other people's transfers.
+/// How long a step waits for other people's transfers to end and make room in the queue.
 constexpr std::chrono::seconds kPatience{90};
 
 }  // namespace
@@ -100,9 +63,15 @@ constexpr std::chrono::seconds kPatience{90};
 /// flushed, those from updated are being fetched or wait for their update, at begun is the next
 /// free place.
 struct WindowPipeline::Impl {
+  enum class Step { kNone, kUnderWay, kFailed };
+
   Impl(const Options& given, tiering::ShardStore* shard_store, tiering::HostArena& arena,
        ComputeThreads& compute_threads, Counters& engine_counters)
-      : options(given), store(shard_store), counters(engine_counters), threads(compute_threads) {
+      : options(given),
+        store(shard_store),
+        counters(engine_counters),
+        threads(compute_threads),
+        shards(given.shards_max, given.window_elements) {
     check_options(options, store);
     PerState<std::uint64_t> bytes{};  // none where nothing is ever fetched
     if (store != nullptr) {
@@ -120,15 +89,37 @@ struct WindowPipeline::Impl {
   }
   [[nodiscard]] Window& window(std::uint64_t number) { return windows[number % windows.size()]; }
 
-  void run(WindowCursor cursor, const StepContext& context);
-  void start_what_can(WindowCursor& cursor);
+  void begin(std::span<const UpdateGroup> groups);
+  bool offer(const ShardStates& shard);
+  void require_step(std::string_view call) const;
+  void require_no_step(std::string_view call) const;
+  void require_windows() const;
+
+  Progress pump();
+  bool finish();
+  bool advance();
+  bool wait_for_arrival();
+  bool wait_for_departure();
+  bool wait_for_room();
+
+  void start_what_can();
   void flush_what_can();
-  void fetch_what_can(WindowCursor& cursor);
-  void wait_for_arrival(WindowCursor& cursor);
-  void wait_for_departure();
-  void start_all(Window& needed);
-  void wait_for_room();
-  void abandon();
+  void fetch_what_can();
+  void update_next();
+  void retire_oldest();
+  [[nodiscard]] std::uint64_t moves() const;
+
+  /// Whatever `work` throws ends the step.
+  template <class Work>
+  auto in_step(Work work) {
+    try {
+      return work();
+    } catch (...) {
+      fail();
+      throw;
+    }
+  }
+  void fail();
 
   const Options options;
   tiering::ShardStore* const store;
@@ -137,89 +128,189 @@ struct WindowPipeline::Impl {
   std::span<std::byte> memory;  ///< of the windows
   std::vector<Window> windows;
   std::uint64_t begun = 0, updated = 0, retired = 0;
+
+  Step step = Step::kNone;
+  std::vector<RuleConstants> constants;  ///< of the groups
+  const KernelTable* kernels = nullptr;  ///< those of this step
+  OfferedShards shards;
+  std::uint64_t offered = 0;
 };
 
-void WindowPipeline::Impl::run(WindowCursor cursor, const StepContext& context) {
-  begun = updated = retired = 0;
-  for (;;) {
-    start_what_can(cursor);
-    if (updated == begun) {  // no window is left, or no place for one
-      if (retired == updated) return;
-      wait_for_departure();
-      continue;
-    }
-    wait_for_arrival(cursor);
-    {
-      const ScopedTimer busy(counters, Hop::kStep, ScopedTimer::Kind::kBusy);
-      window(updated).update(context, threads);
-    }
-    window(updated++).begin_flush();
-  }
+// ---- the calls of a step, and their order -------------------------------------------------------
+
+void WindowPipeline::Impl::require_step(std::string_view call) const {
+  if (step == Step::kUnderWay) return;
+  throw UsageError("optimizer step: " + std::string(call) +
+                   (step == Step::kFailed
+                        ? " after the step has failed; its states are partly updated: bring back "
+                          "good ones and begin another step"
+                        : " while no step is under way; begin one first"));
 }
 
-/// Keeps the disk busy without waiting for it. Writes first: they make places free.
-void WindowPipeline::Impl::start_what_can(WindowCursor& cursor) {
+void WindowPipeline::Impl::require_no_step(std::string_view call) const {
+  if (step != Step::kUnderWay) return;
+  throw UsageError("optimizer step: " + std::string(call) +
+                   " while a step is under way; finish that one first");
+}
+
+void WindowPipeline::Impl::require_windows() const {
+  if (store == nullptr || !store->lost_memory()->touches(memory)) return;
+  throw DeadlineExceeded(
+      "optimizer step: windows are lost to a transfer that never came back; the disk or its file "
+      "system is stuck (see dmesg), and only a new process can go on",
+      ETIMEDOUT);
+}
+
+void WindowPipeline::Impl::begin(std::span<const UpdateGroup> groups) {
+  require_no_step("begin");
+  check_groups(rules(), groups);
+  require_windows();
+  constants.clear();
+  for (const UpdateGroup& group : groups)
+    constants.push_back(constants_of(group.options, group.step));
+  kernels = &chosen_kernels();
+  shards.clear();
+  offered = 0;
+  step = Step::kUnderWay;
+}
+
+bool WindowPipeline::Impl::offer(const ShardStates& shard) {
+  require_step("offer");
+  check_shard(rules(), shard, offered, constants.size());
+  if (!shards.take(shard)) return false;
+  ++offered;
+  return true;
+}
+
+WindowPipeline::Progress WindowPipeline::Impl::pump() {
+  require_step("pump");
+  return in_step([&]() -> Progress {
+    const std::uint64_t before = moves();
+    for (std::uint64_t number = updated; number < begun; ++number)
+      window(number).end_what_arrived();
+    start_what_can();
+    if (updated < begun && window(updated).is_settled()) {
+      update_next();
+      start_what_can();
+    }
+    return {.made = moves() != before, .more = !shards.all_complete()};
+  });
+}
+
+bool WindowPipeline::Impl::finish() {
+  require_step("finish");
+  return in_step([&] {
+    while (!shards.all_complete())
+      if (!advance()) return false;
+    step = Step::kNone;
+    return true;
+  });
+}
+
+/// Lets go of every transfer.
+void WindowPipeline::Impl::fail() {
+  step = Step::kFailed;
+  for (Window& each : windows) each.abandon();
+  begun = updated = retired = 0;
+}
+
+// ---- what waits ---------------------------------------------------------------------------------
+
+/// Updates the next window, or where none is left or has a place, makes a place free. False: not
+/// now.
+bool WindowPipeline::Impl::advance() {
+  start_what_can();
+  if (updated == begun) return retired == updated || wait_for_departure();
+  if (!wait_for_arrival()) return false;
+  update_next();
+  return true;
+}
+
+/// Waits until the next window to be updated is in memory.
+bool WindowPipeline::Impl::wait_for_arrival() {
+  Window& next = window(updated);
+  while (!next.is_settled()) {
+    if (!next.start_transfers(store)) {
+      if (!wait_for_room()) return false;
+    } else if (next.has_transfers()) {
+      next.wait_for_oldest(counters);
+      start_what_can();
+    }
+  }
+  return true;
+}
+
+/// Waits until the oldest window is back at rest: its place is free then.
+bool WindowPipeline::Impl::wait_for_departure() {
+  Window& oldest = window(retired);
+  while (!oldest.is_settled()) {
+    if (!oldest.start_transfers(store)) {
+      if (!wait_for_room()) return false;
+    } else if (oldest.has_transfers()) {
+      oldest.wait_for_oldest(counters);
+    }
+  }
+  retire_oldest();
+  return true;
+}
+
+/// Waits for the oldest of our transfers, or where there is none, for others to end theirs. False
+/// when there is no room even so.
+bool WindowPipeline::Impl::wait_for_room() {
+  for (std::uint64_t number = retired; number < begun; ++number) {
+    if (!window(number).has_transfers()) continue;
+    window(number).wait_for_oldest(counters);
+    return true;
+  }
+  const ScopedTimer standing_still(counters, Hop::kFetch, ScopedTimer::Kind::kWait);
+  return store->wait_for_room(kPatience);
+}
+
+// ---- what does not ------------------------------------------------------------------------------
+
+/// Keeps the disk busy. Writes first: they make places free.
+void WindowPipeline::Impl::start_what_can() {
   flush_what_can();
-  fetch_what_can(cursor);
+  fetch_what_can();
 }
 
 void WindowPipeline::Impl::flush_what_can() {
-  for (std::uint64_t number = retired; number < updated; ++number)
+  for (std::uint64_t number = retired; number < updated; ++number) {
+    window(number).end_what_arrived();
     if (!window(number).start_transfers(store)) break;
-  while (retired < updated && window(retired).all_done()) wait_for_departure();
+  }
+  while (retired < updated && window(retired).is_settled()) retire_oldest();
 }
 
-void WindowPipeline::Impl::fetch_what_can(WindowCursor& cursor) {
+void WindowPipeline::Impl::fetch_what_can() {
   for (std::uint64_t number = updated;; ++number) {
     if (number == begun) {
-      if (cursor.at_end() || begun == retired + windows.size()) return;
-      window(begun++).begin(cursor.next());
+      if (!shards.has_window() || begun == retired + windows.size()) return;
+      window(begun++).begin(shards.begin_window());
     }
     if (!window(number).start_transfers(store)) return;
   }
 }
 
-/// Waits until the next window to be updated is in memory.
-void WindowPipeline::Impl::wait_for_arrival(WindowCursor& cursor) {
-  Window& next = window(updated);
-  start_all(next);
-  while (next.has_transfers()) {
-    next.wait_for_oldest(counters);
-    start_what_can(cursor);
-  }
+void WindowPipeline::Impl::update_next() {
+  const ScopedTimer busy(counters, Hop::kStep, ScopedTimer::Kind::kBusy);
+  window(updated).update({constants, *kernels}, threads);
+  window(updated++).begin_flush();
 }
 
-/// Waits until the oldest window is back at rest: its place is free then.
-void WindowPipeline::Impl::wait_for_departure() {
-  Window& oldest = window(retired);
-  start_all(oldest);
-  while (oldest.has_transfers()) oldest.wait_for_oldest(counters);
+void WindowPipeline::Impl::retire_oldest() {
   ++retired;
+  shards.end_window();
 }
 
-void WindowPipeline::Impl::start_all(Window& needed) {
-  while (!needed.start_transfers(store)) wait_for_room();
+/// Goes up with everything that comes about. That a window has turned to a shard is nothing yet.
+std::uint64_t WindowPipeline::Impl::moves() const {
+  std::uint64_t sum = updated + retired;
+  for (const Window& each : windows) sum += each.moves();
+  return sum;
 }
 
-/// Waits for the oldest of our transfers, or where there is none, for others to end theirs.
-void WindowPipeline::Impl::wait_for_room() {
-  for (std::uint64_t number = retired; number < begun; ++number)
-    if (window(number).has_transfers()) return window(number).wait_for_oldest(counters);
-
-  const ScopedTimer standing_still(counters, Hop::kFetch, ScopedTimer::Kind::kWait);
-  if (store->wait_for_room(kPatience)) return;
-  throw DeadlineExceeded(
-      "optimizer step: the I/O queue has no room for a window, though none of its transfers is "
-      "ours, and " +
-          std::to_string(kPatience.count()) +
-          " s of waiting make none; wait for prefetched shards before the step, or raise the "
-          "queue's operations_max",
-      ETIMEDOUT);
-}
-
-void WindowPipeline::Impl::abandon() {
-  for (Window& each : windows) each.abandon();
-}
+// ---- the pipeline -------------------------------------------------------------------------------
 
 std::uint64_t WindowPipeline::arena_bytes(const Options& options, std::uint64_t buffer_alignment) {
   const PerState<std::uint64_t> bytes = buffer_bytes_of(options, buffer_alignment);
@@ -233,22 +324,34 @@ WindowPipeline::WindowPipeline(const Options& options, tiering::ShardStore* stor
 
 WindowPipeline::~WindowPipeline() = default;
 
-std::span<std::byte> WindowPipeline::memory() const noexcept { return impl_->memory; }
+void WindowPipeline::begin(std::span<const UpdateGroup> groups) { impl_->begin(groups); }
+
+bool WindowPipeline::offer(const ShardStates& shard) { return impl_->offer(shard); }
+
+WindowPipeline::Progress WindowPipeline::pump() { return impl_->pump(); }
+
+bool WindowPipeline::finish() { return impl_->finish(); }
+
+std::uint64_t WindowPipeline::completed() const noexcept { return impl_->shards.completed(); }
 
 void WindowPipeline::run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups) {
-  const ShardRules rules = impl_->rules();
-  check_groups(rules, groups);
+  impl_->require_no_step("run");
   for (std::size_t index = 0; index < shards.size(); ++index)
-    check_shard(rules, shards[index], index, groups.size());
-  std::vector<RuleConstants> constants;
-  for (const UpdateGroup& group : groups)
-    constants.push_back(constants_of(group.options, group.step));
-  try {
-    impl_->run(WindowCursor(shards, impl_->options.window_elements), {constants, chosen_kernels()});
-  } catch (...) {
-    impl_->abandon();
-    throw;
-  }
+    check_shard(impl_->rules(), shards[index], index, groups.size());
+  impl_->begin(groups);
+  impl_->in_step([&] {
+    bool goes_on = true;
+    for (const ShardStates& shard : shards)
+      while (goes_on && !impl_->offer(shard)) goes_on = impl_->advance();
+    if (goes_on && impl_->finish()) return;
+    throw DeadlineExceeded(
+        "optimizer step: the I/O queue has no room for a window, though none of its transfers is "
+        "ours, and waiting makes none; wait for prefetched shards before the step, or raise the "
+        "queue's operations_max",
+        ETIMEDOUT);
+  });
 }
+
+std::span<std::byte> WindowPipeline::memory() const noexcept { return impl_->memory; }
 
 }  // namespace strata::optim_cpu

@@ -15,12 +15,23 @@
 
 namespace strata::optim_cpu {
 
-/// Hop 7 over everything: windows of (weight, master, m, v, gradient) flow through a fixed set of
-/// buffers; while one is updated by all threads, the next are being fetched and the last are being
-/// flushed. States that rest in memory are updated in place.
+/// Hop 7: windows of (weight, master, m, v, gradient) flow through a fixed set of buffers; while
+/// one is updated by all threads, the next are being fetched and the last are being flushed. States
+/// that rest in memory are updated in place.
 ///
-/// All memory is taken from the arena when the pipeline is made; `run` allocates nothing of size.
-/// Thread: the engine's.
+/// A step goes on beside other work, in the hands of its caller:
+///
+///     pipeline.begin(groups);
+///     ... pipeline.offer(shard) ...     // each one as soon as its gradient is there
+///     ... pipeline.pump() ...           // now and then: what can be done without waiting
+///     while (!pipeline.finish()) ...    // the rest; "not now" is an answer
+///
+/// How these calls follow one another changes no bit of the result. A step fails with the first
+/// error that any of them throws, except for UsageError from `begin` and `offer`, which changes
+/// nothing: all transfers are let go, the states are partly updated, and only the shards that
+/// `completed` counts are as they should be. The pipeline itself can begin another step then.
+///
+/// All memory is taken when the pipeline is made; a step allocates nothing. Thread: the engine's.
 class WindowPipeline {
  public:
   struct Options {
@@ -31,6 +42,13 @@ class WindowPipeline {
     std::uint64_t window_elements = 1u << 20;
     std::size_t windows = 3;         ///< buffers in rotation: read next, update this, write last
     bool gradients_on_nvme = false;  ///< windows then have room for an fp32 gradient
+    std::size_t shards_max = 16;     ///< that are offered and not complete; costs a few words each
+  };
+
+  /// What a call of `pump` has done and left.
+  struct Progress {
+    bool made = false;  ///< something was started, came to its end or was updated
+    bool more = false;  ///< an offered shard is not complete
   };
 
   /// Arena bytes that a pipeline with these options takes, for plans.
@@ -39,18 +57,51 @@ class WindowPipeline {
 
   /// `store` may be null when every state of every shard rests in memory (then no windows are
   /// allocated). `threads` must outlive the pipeline. Throws ConfigError for windows that do not
-  /// lie on the store's chunks, for no format, and for formats with different moments.
+  /// lie on the store's chunks, for none or no room for a shard, for no format, and for formats
+  /// with different moments.
   WindowPipeline(const Options& options, tiering::ShardStore* store, tiering::HostArena& arena,
                  ComputeThreads& threads, Counters& counters);
+  /// Waits for the transfers of a step that was not finished.
   ~WindowPipeline();
 
-  /// Updates every shard once and waits until all of it is back at rest. A segment is updated with
-  /// `groups[segment.group]`, or left as it is (kNotUpdated); windows in which nothing is updated
-  /// are neither fetched nor flushed. All groups are of one optimizer, the one whose moments the
-  /// formats have. The time it stood still for the disk is added to the wait of kFetch (arrivals)
-  /// and kFlush (a free buffer, the last writes); the arithmetic to the busy time of kStep. Throws
-  /// UsageError, before anything is changed, for shards and groups that break these rules. Throws
-  /// what Transfer::wait throws; the states are then partly updated and the run cannot go on.
+  /// Begins a step. Segments are updated with `groups[segment.group]`, which is copied. All groups
+  /// are of one optimizer, the one whose moments the formats have. Throws UsageError for other
+  /// groups and while a step is under way; DeadlineExceeded when a transfer that never came back
+  /// holds windows: then no step can be made in this process.
+  void begin(std::span<const UpdateGroup> groups);
+
+  /// Hands over a shard, once in a step. False: not now, as `shards_max` are not complete; pump and
+  /// offer again. One in which nothing is updated is always taken. Nothing is started yet.
+  ///
+  /// `shard` is lent until it is complete, or the step has ended; until then nobody else moves its
+  /// states. Windows in which nothing is updated are neither fetched nor flushed. Throws UsageError
+  /// when no step is under way, and for a shard that breaks the rules of ShardStates, which is not
+  /// taken.
+  [[nodiscard]] bool offer(const ShardStates& shard);
+  bool offer(ShardStates&& shard) = delete;
+
+  /// Does what can be done without waiting for the disk: ends the transfers that have arrived,
+  /// updates at most one window, starts what the I/O queue has room for. With `made` false and
+  /// `more` true all depends on the disk, or on transfers of others that fill the queue: call
+  /// again later. (A window whose chunks lie in several directories is started whole, as `fetch`
+  /// says.) Throws UsageError when no step is under way, and what Transfer::wait throws.
+  Progress pump();
+
+  /// Does what is left, waits until all of it is back at rest, and ends the step. False: not now,
+  /// as transfers of others fill the I/O queue and waiting does not help; the step goes on: wait
+  /// for them and call again. Throws as `pump`.
+  ///
+  /// The time it stood still for the disk is added to the wait of kFetch (arrivals) and kFlush (a
+  /// free buffer, the last writes); the arithmetic, in `pump` too, to the busy time of kStep.
+  [[nodiscard]] bool finish();
+
+  /// How many of the shards offered in this step (or the last one) are complete: updated, and all
+  /// of their states back at rest, so that others may read and move them. They complete in the
+  /// order in which they were offered.
+  [[nodiscard]] std::uint64_t completed() const noexcept;
+
+  /// A step of all `shards` at once: begin, offer and finish. Throws UsageError before anything is
+  /// changed; what `finish` throws; DeadlineExceeded where that says "not now".
   void run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups);
 
   /// All windows, for Submitter::prepare; empty when there are none.

@@ -1,0 +1,47 @@
+#include <gtest/gtest.h>
+
+#include <sstream>
+#include <vector>
+
+#include "aio/allocation_counter.h"
+#include "optim_cpu/offloaded_shards.h"
+#include "strata/optim_cpu/window_pipeline.h"
+
+namespace strata::optim_cpu {
+namespace {
+
+TEST(StepAllocation, ASteadyStepAllocatesNothingWhereverTheStatesRest) {
+  // With one transfer at a time the store is warm after a step, whatever the disk's times.
+  TestStore store({.backend = aio::BackendKind::kThreads, .operations_max = 1});
+  std::ostringstream text;
+  Logger log(text);
+  tiering::Budget host{tiering::Tier::kHost};
+  tiering::HostArena arena(host, 2_MiB, log);
+  ComputeThreads threads(1);
+  WindowPipeline pipeline({.formats = {Precision::kBf16},
+                           .window_elements = TestStore::kChunk,
+                           .gradients_on_nvme = true},
+                          &store.store(), arena, threads, store.counters());
+  for (const std::set<StateKind>& on_nvme :
+       {std::set<StateKind>{}, std::set<StateKind>{kStateKinds.begin(), kStateKinds.end()}}) {
+    TestShards shards(Precision::kBf16, false);
+    const std::vector<UpdateGroup> groups = at_step(shards.groups());
+    const std::vector<ShardStates> placed = shards.place(on_nvme, &store);
+    const auto step_by_hand = [&] {
+      pipeline.begin(groups);
+      for (const ShardStates& shard : placed) {
+        EXPECT_TRUE(pipeline.offer(shard));
+        pipeline.pump();
+      }
+      EXPECT_TRUE(pipeline.finish());
+    };
+    step_by_hand();
+    const std::uint64_t before = aio::allocations_so_far();
+    step_by_hand();
+    pipeline.run(placed, groups);
+    EXPECT_EQ(aio::allocations_so_far(), before) << on_nvme.size() << " states on nvme";
+  }
+}
+
+}  // namespace
+}  // namespace strata::optim_cpu
