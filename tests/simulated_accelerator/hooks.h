@@ -1,0 +1,28 @@
+#pragma once
+
+#include <ATen/detail/PrivateUse1HooksInterface.h>
+
+namespace strata::simulated {
+
+/// What LibTorch asks of an accelerator besides operators, streams and events.
+class Hooks final : public at::PrivateUse1HooksInterface {
+ public:
+  [[nodiscard]] bool isBuilt() const override { return true; }
+  [[nodiscard]] bool isAvailable() const override { return true; }
+  [[nodiscard]] bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
+
+  [[nodiscard]] c10::DeviceIndex deviceCount() const override { return 1; }
+  [[nodiscard]] c10::DeviceIndex getCurrentDevice() const override { return 0; }
+  void setCurrentDevice(c10::DeviceIndex) const override {}
+  [[nodiscard]] c10::DeviceIndex exchangeDevice(c10::DeviceIndex) const override { return 0; }
+  [[nodiscard]] c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex) const override { return 0; }
+
+  [[nodiscard]] const at::Generator& getDefaultGenerator(c10::DeviceIndex) const override;
+  [[nodiscard]] at::Generator getNewGenerator(c10::DeviceIndex) const override;
+  [[nodiscard]] at::Device getDeviceFromPtr(void*) const override;
+  [[nodiscard]] bool isPinnedPtr(const void* data) const override;
+  [[nodiscard]] at::Allocator* getPinnedMemoryAllocator() const override;
+  void resizePrivateUse1Bytes(const c10::Storage& storage, std::size_t bytes) const override;
+};
+
+}  // namespace strata::simulated

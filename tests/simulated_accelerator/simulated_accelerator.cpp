@@ -1,0 +1,69 @@
+#include "simulated_accelerator/simulated_accelerator.h"
+
+#include <ATen/detail/PrivateUse1HooksInterface.h>
+#include <c10/core/Allocator.h>
+#include <torch/library.h>
+
+#include "simulated_accelerator/attention_kernels.h"
+#include "simulated_accelerator/copy_kernels.h"
+#include "simulated_accelerator/device_allocator.h"
+#include "simulated_accelerator/device_guard.h"
+#include "simulated_accelerator/dropout_kernels.h"
+#include "simulated_accelerator/hooks.h"
+#include "simulated_accelerator/layout_kernels.h"
+#include "simulated_accelerator/operator_fallback.h"
+#include "simulated_accelerator/pinned_allocator.h"
+#include "strata/base/error.h"
+
+namespace strata::simulated {
+namespace {
+
+torch::Library& library(const char* of_operators) {
+  return *new torch::Library(torch::Library::IMPL, of_operators, c10::DispatchKey::PrivateUse1,
+                             __FILE__, __LINE__);
+}
+
+/// Tells LibTorch of the backend. LibTorch keeps what it is told until the process ends, and so
+/// nothing here is ever destroyed.
+void register_backend() {
+  c10::register_privateuse1_backend("simulated");
+  c10::impl::registerDeviceGuard(kDeviceType, new DeviceGuard);
+  at::RegisterPrivateUse1HooksInterface(new Hooks);
+  c10::SetAllocator(kDeviceType, &device_allocator());
+
+  torch::Library& aten = library("aten");
+  register_layout_kernels(aten);
+  register_copy_kernels(aten);
+  register_dropout_kernels(aten);
+  register_attention_kernels(aten);
+  register_operator_fallback(aten);  // after the others: it takes what they left
+  register_fallback_for_other_operators(library("_"));
+}
+
+bool lives = false;
+
+}  // namespace
+
+support::SimDeviceOptions SimulatedAccelerator::roomy() {
+  return {.capacity_bytes = 1_GiB, .address_space_bytes = 64_GiB};
+}
+
+SimulatedAccelerator::SimulatedAccelerator(const support::SimDeviceOptions& options)
+    : device_(options) {
+  if (lives) {
+    throw UsageError("a second SimulatedAccelerator: LibTorch knows one; end the first before");
+  }
+  static const bool registered = (register_backend(), true);
+  (void)registered;
+  lives = true;
+  set_live_device(&device_);
+}
+
+SimulatedAccelerator::~SimulatedAccelerator() {
+  device_allocator().take_back_all();
+  pinned_allocator().drop_all();
+  set_live_device(nullptr);
+  lives = false;
+}
+
+}  // namespace strata::simulated
