@@ -8,8 +8,8 @@ namespace strata::simulated {
 using tiering::Event;
 
 bool DeviceGuard::queryStream(const c10::Stream& stream) const {
-  // The thread of an idle stream needs a moment to say that it is idle.
-  constexpr std::chrono::milliseconds kMoment{1};
+  // The thread of an idle stream needs a moment to say that it is idle, more on a busy machine.
+  constexpr std::chrono::milliseconds kMoment{300};
   try {
     live_device().record(role_of(stream)).synchronize(kMoment);
     return true;

@@ -3,6 +3,7 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/set_native.h>
 #include <ATen/ops/unfold_native.h>
 #include <ATen/ops/view_native.h>
 
@@ -46,6 +47,18 @@ at::Tensor as_strided(const at::Tensor& self, at::IntArrayRef sizes, at::IntArra
   return at::native::as_strided_tensorimpl(self, sizes, strides, offset);
 }
 
+at::Tensor& set_storage(at::Tensor& self, at::Storage source, std::int64_t offset,
+                        at::IntArrayRef sizes, at::IntArrayRef strides) {
+  const std::size_t bytes = at::detail::computeStorageNbytes(sizes, strides, self.element_size(),
+                                                             static_cast<std::size_t>(offset));
+  TORCH_CHECK(bytes <= source.nbytes(), "a tensor of ", bytes, " bytes in a storage of ",
+              source.nbytes());
+  c10::TensorImpl& impl = *self.unsafeGetTensorImpl();
+  impl.set_storage_keep_dtype(std::move(source));
+  impl.set_sizes_and_strides(sizes, strides, offset);
+  return self;
+}
+
 void record_stream(at::Tensor& self, at::Stream stream) {
   device_allocator().used_on(self.storage().data_ptr(), role_of(stream));
 }
@@ -74,6 +87,8 @@ void register_layout_kernels(torch::Library& aten) {
   aten.impl("view", &at::native::view);
   aten.impl("_reshape_alias", &at::native::_reshape_alias);
   aten.impl("unfold", &at::native::unfold);
+  aten.impl("set_.source_Storage_storage_offset", &set_storage);
+  aten.impl("set_.source_Tensor", &at::native::set_tensor_);
   aten.impl("record_stream", &record_stream);
   aten.impl("_has_compatible_shallow_copy_type", &has_compatible_shallow_copy_type);
 }

@@ -11,6 +11,7 @@
 #include "simulated_accelerator/dropout_kernels.h"
 #include "simulated_accelerator/hooks.h"
 #include "simulated_accelerator/layout_kernels.h"
+#include "simulated_accelerator/lstm_kernels.h"
 #include "simulated_accelerator/operator_fallback.h"
 #include "simulated_accelerator/pinned_allocator.h"
 #include "strata/base/error.h"
@@ -36,6 +37,7 @@ void register_backend() {
   register_copy_kernels(aten);
   register_dropout_kernels(aten);
   register_attention_kernels(aten);
+  register_lstm_kernels(aten);
   register_operator_fallback(aten);  // after the others: it takes what they left
   register_fallback_for_other_operators(library("_"));
 }

@@ -140,6 +140,15 @@ TEST_F(StreamsOfTheSimulatedAccelerator, HoldUpTheHostForADownloadUnlessItIsAske
   EXPECT_EQ(x.cpu().sum().item<float>(), 28);
 }
 
+TEST(DownloadFromTheSimulatedAccelerator, IsReportedWhenTheHostReadsItWithoutTheWait) {
+  support::SimDeviceOptions options = SimulatedAccelerator::roomy();
+  options.suppress_wait = 1;
+  const SimulatedAccelerator accelerator(options);
+  const torch::Tensor x = torch::ones({4}, torch::device(SimulatedAccelerator::torch_device()));
+  EXPECT_EQ(x.sum().item<float>(), 4);
+  EXPECT_THAT(accelerator.races(), ElementsAre(is_race("download", "read of a download")));
+}
+
 TEST_F(StreamsOfTheSimulatedAccelerator, KeepThePointThatAWaitWasForWhenAnEventIsRecordedAgain) {
   c10::Event event(kDeviceType);
   EXPECT_TRUE(event.query());
