@@ -26,7 +26,7 @@ torch::Library& library(const char* of_operators) {
 
 /// Tells LibTorch of the backend. LibTorch keeps what it is told until the process ends, and so
 /// nothing here is ever destroyed.
-void register_backend() {
+bool register_backend() {
   c10::register_privateuse1_backend("simulated");
   c10::impl::registerDeviceGuard(kDeviceType, new DeviceGuard);
   at::RegisterPrivateUse1HooksInterface(new Hooks);
@@ -40,7 +40,12 @@ void register_backend() {
   register_lstm_kernels(aten);
   register_operator_fallback(aten);  // after the others: it takes what they left
   register_fallback_for_other_operators(library("_"));
+  return true;
 }
+
+// Before main: autograd starts its threads at the first backward pass of a program, one for each
+// device that there is by then.
+[[maybe_unused]] const bool is_registered = register_backend();
 
 bool lives = false;
 
@@ -55,8 +60,6 @@ SimulatedAccelerator::SimulatedAccelerator(const support::SimDeviceOptions& opti
   if (lives) {
     throw UsageError("a second SimulatedAccelerator: LibTorch knows one; end the first before");
   }
-  static const bool registered = (register_backend(), true);
-  (void)registered;
   lives = true;
   set_live_device(&device_);
 }

@@ -20,9 +20,9 @@ namespace strata::simulated {
 /// stream other than the current one need events between them, as on any device. torch::manual_seed
 /// seeds the device's generator too.
 ///
-/// The first one registers the backend for the rest of the process (device type PrivateUse1, called
-/// "simulated"): it belongs into programs of tests alone. One after the other may live, not two at
-/// once. Tensors of its device must not be read after it; they may be destroyed.
+/// A program that uses this class has the backend registered before main (device type PrivateUse1,
+/// called "simulated"), and so it is for programs of tests alone. One after the other may live, not
+/// two at once. Tensors of its device must not be read after it; they may be destroyed.
 class SimulatedAccelerator {
  public:
   /// Room for small modules that train for a few hundred steps.
