@@ -3,11 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <fstream>
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/temp_directory.h"
 
 namespace strata {
 namespace {
@@ -20,11 +20,8 @@ using testing::HasSubstr;
 class MachineMemoryTest : public testing::Test {
  protected:
   MachineMemoryTest() {
-    std::string name = testing::TempDir() + "strata_memory_XXXXXX";
-    root_ = ::mkdtemp(name.data());
     write("proc/meminfo", "MemFree:  100 kB\nMemTotal:       16777216 kB\nSwapTotal: 9999999 kB\n");
   }
-  ~MachineMemoryTest() override { fs::remove_all(root_); }
 
   void write(const std::string& name, const std::string& content) {
     fs::create_directories((root_ / name).parent_path());
@@ -44,7 +41,8 @@ class MachineMemoryTest : public testing::Test {
   }
   [[nodiscard]] MachineMemory memory() const { return machine_memory(root_); }
 
-  fs::path root_;
+  support::TempDirectory directory_;
+  const fs::path root_ = directory_.path();
 };
 
 TEST_F(MachineMemoryTest, WithoutACgroupIsTheMachines) {

@@ -10,12 +10,13 @@
 #include <string>
 
 #include "strata/base/error.h"
-#include "temp_directory.h"
+#include "support/temp_directory.h"
 
 namespace strata::nvme_bench {
 namespace {
 
 namespace fs = std::filesystem;
+using support::TempDirectory;
 
 std::string content_of(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);

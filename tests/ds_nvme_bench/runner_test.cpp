@@ -14,12 +14,13 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "support/simulated_disk.h"
-#include "temp_directory.h"
+#include "support/temp_directory.h"
 
 namespace strata::nvme_bench {
 namespace {
 
 using namespace std::chrono_literals;
+using support::TempDirectory;
 using testing::HasSubstr;
 
 constexpr Limits kShort{.runtime = 200ms, .ramp = 0ms};

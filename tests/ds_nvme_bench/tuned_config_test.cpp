@@ -9,14 +9,14 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "formats/temporary_directory.h"
 #include "strata/base/error.h"
+#include "support/temp_directory.h"
 
 namespace strata::nvme_bench {
 namespace {
 
 using formats::DsConfig;
-using formats::TemporaryDirectory;
+using support::TempDirectory;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -136,7 +136,7 @@ TEST(TunedConfig, AFileWithoutBracesIsNotWrittenTo) {
 }
 
 TEST(TunedConfig, RefusesAFileThatTheParserRefusesAndLeavesItAlone) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const auto path = directory.write("config.json", R"({"aioo": {}})");
   EXPECT_THROW(write_setting(path, kSetting), ConfigError);
   EXPECT_EQ(content_of(path), R"({"aioo": {}})");
@@ -144,7 +144,7 @@ TEST(TunedConfig, RefusesAFileThatTheParserRefusesAndLeavesItAlone) {
 }
 
 TEST(TunedConfig, FindsOutBeforeWhatWillBeRefusedAndLeavesNothing) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const auto refused = directory.write("refused.json", R"({"aioo": {}})");
   EXPECT_THROW(check_config(refused), ConfigError);
   EXPECT_THROW(check_config(directory.path() / "missing/new.json"), IoError);
@@ -154,7 +154,7 @@ TEST(TunedConfig, FindsOutBeforeWhatWillBeRefusedAndLeavesNothing) {
 }
 
 TEST(TunedConfig, KeepsPermissionsAndSymbolicLinks) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const auto path = directory.write("config.json", kConfig);
   ::chmod(path.c_str(), 0640);
   fs::create_symlink("config.json", directory.path() / "link.json");
@@ -166,7 +166,7 @@ TEST(TunedConfig, KeepsPermissionsAndSymbolicLinks) {
 
 TEST(TunedConfig, KeepsOwnerAndGroup) {
   if (::geteuid() != 0) GTEST_SKIP() << "only root may give a file away";
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const auto path = directory.write("config.json", kConfig);
   ASSERT_EQ(::chown(path.c_str(), 4321, 1234), 0);
   ASSERT_EQ(::chmod(path.c_str(), 02640), 0);
@@ -180,7 +180,7 @@ TEST(TunedConfig, KeepsOwnerAndGroup) {
 }
 
 TEST(TunedConfig, IsCheckedWhereALinkLeadsAndLeavesNothingBehind) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   fs::create_symlink(directory.path() / "missing/config.json", directory.path() / "link.json");
   EXPECT_THROW(check_config(directory.path() / "link.json"), IoError);
   fs::create_directory(directory.path() / "missing");
@@ -193,7 +193,7 @@ TEST(TunedConfig, IsCheckedWhereALinkLeadsAndLeavesNothingBehind) {
 }
 
 TEST(TunedConfig, MakesANewFile) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   write_setting(directory.path() / "new.json", kSetting);
   EXPECT_EQ(DsConfig::from_file(directory.path() / "new.json").aio, aio_config(kSetting));
   EXPECT_THROW(write_setting(directory.path() / "missing/new.json", kSetting), IoError);

@@ -3,12 +3,22 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <string>
 
-#include "finetune/temp_directory.h"
 #include "strata/base/error.h"
+#include "support/temp_directory.h"
 
 namespace strata::tool {
 namespace {
+
+using support::TempDirectory;
+
+/// Bytes 0, 1, ..., count - 1 (modulo 256): a token says where it stands.
+std::string counting_bytes(std::size_t count) {
+  std::string text;
+  for (std::size_t i = 0; i < count; ++i) text += static_cast<char>(i % 256);
+  return text;
+}
 
 class BatchSamplerTest : public testing::Test {
  protected:

@@ -5,13 +5,14 @@
 
 #include <cerrno>
 
-#include "finetune/temp_directory.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/temp_directory.h"
 
 namespace strata::tool {
 namespace {
 
+using support::TempDirectory;
 using testing::AllOf;
 using testing::HasSubstr;
 

@@ -1,13 +1,15 @@
 #include <gtest/gtest.h>
 
 #include "budget_option.h"
-#include "finetune/temp_directory.h"
 #include "run_config.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/temp_directory.h"
 
 namespace strata::tool {
 namespace {
+
+using support::TempDirectory;
 
 TEST(BudgetOption, SetsWhatItNamesAndNothingElse) {
   formats::StrataConfig config;

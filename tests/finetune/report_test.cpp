@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "finetune/temp_directory.h"
 #include "metrics.h"
 #include "progress.h"
 #include "readable_text.h"
@@ -16,10 +15,12 @@
 #include "strata/base/units.h"
 #include "strata/tiering/budget.h"
 #include "summary.h"
+#include "support/temp_directory.h"
 
 namespace strata::tool {
 namespace {
 
+using support::TempDirectory;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;

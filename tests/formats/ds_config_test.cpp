@@ -7,13 +7,14 @@
 
 #include "formats/ds_config_keys.h"
 #include "formats/parsed_config.h"
-#include "formats/temporary_directory.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/temp_directory.h"
 
 namespace strata::formats {
 namespace {
 
+using support::TempDirectory;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -456,7 +457,7 @@ TEST(DsConfigFiles, ReadyConfigurationsAreReadAndRoundTrip) {
 }
 
 TEST(DsConfigFiles, AFileThatCannotBeReadSaysWhy) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   EXPECT_THROW((void)DsConfig::from_file(directory.path() / "missing.json"), IoError);
   EXPECT_THROW((void)DsConfig::from_file(directory.path()), DataError);
   const auto large = directory.write("large.json", std::string(2 << 20, ' '));

@@ -10,11 +10,13 @@
 
 #include "formats/file_location.h"
 #include "formats/float_bits.h"
-#include "formats/temporary_directory.h"
 #include "strata/base/error.h"
+#include "support/temp_directory.h"
 
 namespace strata::formats {
 namespace {
+
+using support::TempDirectory;
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
@@ -53,7 +55,7 @@ class ModelDirectoryTest : public ::testing::Test {
     return "opened";
   }
 
-  TemporaryDirectory directory_;
+  TempDirectory directory_;
 };
 
 TEST_F(ModelDirectoryTest, ReadsASingleFile) {
@@ -214,7 +216,7 @@ TEST_F(ModelDirectoryTest, IndexErrorsNameTheLine) {
 }
 
 TEST_F(ModelDirectoryTest, FollowsLinksInsideTheDirectoryOnly) {
-  const TemporaryDirectory outside;
+  const TempDirectory outside;
   write_shard(outside.path() / "stolen.safetensors", {"a"});
   write_shard(path() / "real.safetensors", {"a"});
 
@@ -242,7 +244,7 @@ TEST_F(ModelDirectoryTest, ALinkedConfigMayNotLeaveEither) {
 }
 
 TEST_F(ModelDirectoryTest, FollowsASnapshotsLinksIntoItsBlobs) {
-  const TemporaryDirectory cache;
+  const TempDirectory cache;
   const fs::path model = cache.path() / "models--gpt2";
   const fs::path snapshot = model / "snapshots" / "0123abcd";
   fs::create_directories(snapshot);

@@ -7,13 +7,14 @@
 
 #include <fstream>
 
-#include "formats/temporary_directory.h"
 #include "strata/base/error.h"
+#include "support/temp_directory.h"
 
 namespace strata::formats {
 namespace {
 
 namespace fs = std::filesystem;
+using support::TempDirectory;
 
 void write(const fs::path& path, std::string_view content) { std::ofstream(path) << content; }
 
@@ -23,7 +24,7 @@ std::size_t entries(const fs::path& directory) {
 }
 
 TEST(OutputDirectory, AppearsOnlyWhenPublished) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const fs::path final_path = directory.path() / "out";
   OutputDirectory out(final_path);
   write(out.path() / "config.json", "{}");
@@ -37,7 +38,7 @@ TEST(OutputDirectory, AppearsOnlyWhenPublished) {
 }
 
 TEST(OutputDirectory, LeavesNothingWhenItIsNotPublished) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   {
     const OutputDirectory out(directory.path() / "out");
     write(out.path() / "half", "written");
@@ -46,20 +47,20 @@ TEST(OutputDirectory, LeavesNothingWhenItIsNotPublished) {
 }
 
 TEST(OutputDirectory, StaysAfterItsObjectIsGone) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   OutputDirectory(directory.path() / "out").publish();
   EXPECT_TRUE(fs::is_directory(directory.path() / "out"));
 }
 
 TEST(OutputDirectory, MakesMissingParentsAndTakesATrailingSlash) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   OutputDirectory(directory.path() / "a" / "b" / "").publish();
   EXPECT_TRUE(fs::is_directory(directory.path() / "a" / "b"));
   EXPECT_EQ(entries(directory.path() / "a"), 1u);
 }
 
 TEST(OutputDirectory, TakesTheRightsThatTheUmaskGives) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const mode_t before = ::umask(027);
   OutputDirectory(directory.path() / "out").publish();
   ::umask(before);
@@ -67,7 +68,7 @@ TEST(OutputDirectory, TakesTheRightsThatTheUmaskGives) {
 }
 
 TEST(OutputDirectory, ReplacesAnEmptyDirectory) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   fs::create_directory(directory.path() / "out");
   OutputDirectory out(directory.path() / "out");
   write(out.path() / "x", "1");
@@ -76,7 +77,7 @@ TEST(OutputDirectory, ReplacesAnEmptyDirectory) {
 }
 
 TEST(OutputDirectory, RefusesWhatExists) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   fs::create_directory(directory.path() / "full");
   write(directory.path() / "full" / "precious", "1");
   EXPECT_THROW(OutputDirectory(directory.path() / "full"), ConfigError);
@@ -87,7 +88,7 @@ TEST(OutputDirectory, RefusesWhatExists) {
 }
 
 TEST(OutputDirectory, NeverReplacesWhatAppearedMeanwhileAndKeepsWhatWasMade) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const fs::path final_path = directory.path() / "out";
   fs::path kept;
   {
@@ -108,7 +109,7 @@ TEST(OutputDirectory, NeverReplacesWhatAppearedMeanwhileAndKeepsWhatWasMade) {
 }
 
 TEST(OutputDirectory, SaysBeforehandThatTheDiskIsTooSmall) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const OutputDirectory out(directory.path() / "out");
   EXPECT_NO_THROW(out.require_space(1));
   try {
@@ -121,7 +122,7 @@ TEST(OutputDirectory, SaysBeforehandThatTheDiskIsTooSmall) {
 }
 
 TEST(OutputDirectory, APlaceThatCannotBeWrittenIsAnErrorAtOnce) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const fs::path file = directory.write("file", "");
   EXPECT_THROW(OutputDirectory(file / "out"), IoError);
   EXPECT_THROW(OutputDirectory("/proc/strata/out"), IoError);

@@ -9,12 +9,13 @@
 #include <csignal>
 #include <cstdlib>
 
-#include "formats/temporary_directory.h"
 #include "strata/base/error.h"
+#include "support/temp_directory.h"
 
 namespace strata::formats {
 namespace {
 
+using support::TempDirectory;
 using ::testing::HasSubstr;
 
 /// A file of this header (whatever it says) and data.
@@ -31,7 +32,7 @@ std::vector<std::byte> counting_bytes(std::size_t count) {
 }
 
 TEST(Safetensors, ReadsBackWhatItWrote) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const auto path = directory.path() / "model.safetensors";
   const auto data = counting_bytes(4 * 6 + 2 * 5 + 0 + 8);
   SafetensorsWriter writer(path,
@@ -62,7 +63,7 @@ TEST(Safetensors, ReadsBackWhatItWrote) {
 }
 
 TEST(Safetensors, RefusesToReadBeyondATensor) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const SafetensorsFile file(
       directory.write("f", file_of(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4)));
   std::vector<std::byte> bytes(4);
@@ -72,7 +73,7 @@ TEST(Safetensors, RefusesToReadBeyondATensor) {
 }
 
 TEST(Safetensors, ListsTensorsInTheOrderOfTheFileWhateverTheHeaderSays) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const SafetensorsFile file(
       directory.write("f", file_of(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[3,5]},)"
                                    R"("a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}   )",
@@ -82,7 +83,7 @@ TEST(Safetensors, ListsTensorsInTheOrderOfTheFileWhateverTheHeaderSays) {
 }
 
 TEST(Safetensors, AcceptsAFileWithoutTensors) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   EXPECT_TRUE(SafetensorsFile(directory.write("f", file_of("{}", 0))).tensors().empty());
 }
 
@@ -199,7 +200,7 @@ std::vector<HostileFile> hostile_files() {
 }
 
 TEST(Safetensors, RefusesHostileFilesAndSaysWhy) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   for (const auto& [what, content, words] : hostile_files()) {
     const auto path = directory.write("hostile.safetensors", content);
     try {
@@ -213,7 +214,7 @@ TEST(Safetensors, RefusesHostileFilesAndSaysWhy) {
 }
 
 TEST(Safetensors, RefusesEveryTruncation) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const std::string whole =
       file_of(R"({"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}})", 16);
   for (std::size_t length = 0; length < whole.size(); ++length) {
@@ -223,7 +224,7 @@ TEST(Safetensors, RefusesEveryTruncation) {
 }
 
 TEST(Safetensors, OpensRegularFilesOnly) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const auto fifo = directory.path() / "fifo";
   ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
   EXPECT_THROW(SafetensorsFile{fifo}, DataError);  // and does not wait for a writer
@@ -236,7 +237,7 @@ TEST(Safetensors, OpensRegularFilesOnly) {
 }
 
 TEST(Safetensors, ReportsAFileThatShrinksWhileItIsOpen) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const auto path = directory.write(
       "f", file_of(R"({"a":{"dtype":"U8","shape":[4096],"data_offsets":[0,4096]}})", 4096));
   const SafetensorsFile file(path);
@@ -246,7 +247,7 @@ TEST(Safetensors, ReportsAFileThatShrinksWhileItIsOpen) {
 }
 
 TEST(SafetensorsWriter, TakesExactlyTheDeclaredBytes) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   SafetensorsWriter writer(directory.path() / "f",
                            {{.name = "a", .dtype = DType::kF32, .shape = {1}},
                             {.name = "b", .dtype = DType::kF32, .shape = {1}}});
@@ -264,7 +265,7 @@ TEST(SafetensorsWriter, TakesExactlyTheDeclaredBytes) {
 }
 
 TEST(SafetensorsWriter, RefusesDeclarationsThatNoFileHolds) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const auto path = directory.path() / "f";
   const auto declare = [&](std::vector<TensorInfo> tensors) {
     const SafetensorsWriter writer(path, std::move(tensors));
@@ -278,7 +279,7 @@ TEST(SafetensorsWriter, RefusesDeclarationsThatNoFileHolds) {
 }
 
 TEST(SafetensorsWriter, NeverOverwrites) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   const auto path = directory.write("f", "precious");
   EXPECT_THROW(SafetensorsWriter(path, {}), IoError);
   EXPECT_EQ(std::filesystem::file_size(path), 8u);
@@ -298,7 +299,7 @@ TEST(SafetensorsWriter, NeverOverwrites) {
 }
 
 TEST(SafetensorsWriter, ReportsWhenTheDiskTakesNoMore) {
-  const TemporaryDirectory directory;
+  const TempDirectory directory;
   SafetensorsWriter writer(directory.path() / "f",
                            {{.name = "a", .dtype = DType::kU8, .shape = {1 << 20}}});
   EXPECT_EXIT(append_beyond_the_file_size_limit(writer), ::testing::ExitedWithCode(7), "");

@@ -4,9 +4,9 @@
 #include <cstring>
 #include <vector>
 
-#include "formats/temporary_directory.h"
 #include "strata/base/error.h"
 #include "strata/formats/token_data.h"
+#include "support/temp_directory.h"
 
 /// \file
 /// What --data is, is decided by what the file holds: it is read right or refused by name.
@@ -14,6 +14,7 @@
 namespace strata::formats {
 namespace {
 
+using support::TempDirectory;
 using namespace std::string_literals;
 using ::testing::AllOf;
 using ::testing::AnyOf;
@@ -97,7 +98,7 @@ class TokenContent : public ::testing::Test {
     return "accepted";
   }
 
-  TemporaryDirectory directory_;
+  TempDirectory directory_;
 };
 
 TEST_F(TokenContent, NumPyArraysOfWholeNumbersAreTokens) {

@@ -6,12 +6,13 @@
 #include <cstring>
 #include <vector>
 
-#include "formats/temporary_directory.h"
 #include "strata/base/error.h"
+#include "support/temp_directory.h"
 
 namespace strata::formats {
 namespace {
 
+using support::TempDirectory;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -53,7 +54,7 @@ class TokenDataTest : public ::testing::Test {
     return "accepted";
   }
 
-  TemporaryDirectory directory_;
+  TempDirectory directory_;
 };
 
 TEST_F(TokenDataTest, BytesOfATextAreTokens) {
