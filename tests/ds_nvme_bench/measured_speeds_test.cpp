@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "strata/base/error.h"
+#include "support/message_of.h"
 
 namespace strata::nvme_bench {
 namespace {
@@ -64,12 +65,7 @@ DiskSpeeds speeds_of(const std::vector<Job>& jobs) {
 }
 
 std::string refusal_of(const std::string& text) {
-  try {
-    (void)speeds_in_result(text, "fio.json");
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "nothing was refused";
+  return support::message_of<DataError>([&] { (void)speeds_in_result(text, "fio.json"); });
 }
 
 TEST(MeasuredSpeeds, AreTheFastestOfEachDirectionInFiosFormat) {

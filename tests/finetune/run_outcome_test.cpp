@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "strata/base/error.h"
+#include "support/message_of.h"
 
 namespace strata::tool {
 namespace {
@@ -33,12 +34,7 @@ StepRecord skipped() {
 
 std::string error_of(const RunOutcome& outcome) {
   Summary summary;
-  try {
-    outcome.finish(summary);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "ended well";
+  return support::message_of<Error>([&] { outcome.finish(summary); });
 }
 
 TEST(RunOutcome, ARunWhoseStepsWereAllSkippedIsAFailure) {
@@ -52,7 +48,7 @@ TEST(RunOutcome, OneStepThatWasAppliedIsEnough) {
   RunOutcome outcome;
   outcome.add(skipped());
   outcome.add(applied(4));
-  EXPECT_EQ(error_of(outcome), "ended well");
+  EXPECT_EQ(error_of(outcome), support::kNothingThrown);
 }
 
 TEST(RunOutcome, ARunThatCannotGetBetterEndsEarly) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "strata/base/error.h"
+#include "support/message_of.h"
 
 namespace strata::formats {
 namespace {
@@ -17,13 +18,8 @@ JsonValue parse(std::string_view text) {
 
 /// The message of the ConfigError that `action` throws.
 template <class Action>
-std::string message_of(Action action) {
-  try {
-    action();
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
+std::string message_of(Action&& action) {
+  return support::message_of<ConfigError>(std::forward<Action>(action));
 }
 
 TEST(Json, ReadsEveryTypeOfValue) {
@@ -143,9 +139,9 @@ TEST(Json, HoldsItsLimits) {
   const auto parse_within = [&](std::string_view text) {
     return message_of([&] { (void)JsonValue::parse(text, "f", JsonRole::kConfig, limits); });
   };
-  EXPECT_THAT(parse_within("[[[1]]]"), HasSubstr("nothing was thrown"));
+  EXPECT_THAT(parse_within("[[[1]]]"), HasSubstr(support::kNothingThrown));
   EXPECT_THAT(parse_within("[[[[1]]]]"), HasSubstr("deeper than 3"));
-  EXPECT_THAT(parse_within("[1, 2, 3, 4]"), HasSubstr("nothing was thrown"));
+  EXPECT_THAT(parse_within("[1, 2, 3, 4]"), HasSubstr(support::kNothingThrown));
   EXPECT_THAT(parse_within("[1, 2, 3, 4, 5]"), HasSubstr("more than 5 values"));
   EXPECT_THAT(parse_within(std::string(41, ' ')), HasSubstr("at most 40"));
 }

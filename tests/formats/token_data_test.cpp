@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "strata/base/error.h"
+#include "support/message_of.h"
 #include "support/temp_directory.h"
 
 namespace strata::formats {
@@ -46,12 +47,7 @@ class TokenDataTest : public ::testing::Test {
   }
   std::string error_of(const std::string& name, std::string_view content,
                        std::int64_t vocab_size = 50257) {
-    try {
-      (void)read_all(open(name, content, vocab_size));
-    } catch (const DataError& error) {
-      return error.what();
-    }
-    return "accepted";
+    return support::message_of<DataError>([&] { (void)read_all(open(name, content, vocab_size)); });
   }
 
   TempDirectory directory_;

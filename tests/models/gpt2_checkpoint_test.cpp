@@ -10,6 +10,7 @@
 #include "models/small_gpt2.h"
 #include "strata/base/error.h"
 #include "strata/formats/safetensors.h"
+#include "support/message_of.h"
 
 namespace strata::models {
 namespace {
@@ -68,12 +69,7 @@ class Gpt2Checkpoint : public ::testing::Test {
   }
 
   static std::string error_of(const fs::path& path) {
-    try {
-      (void)load(path);
-    } catch (const DataError& error) {
-      return error.what();
-    }
-    return "no error";
+    return support::message_of<DataError>([&] { (void)load(path); });
   }
 
   static void expect_equal(Gpt2 a, Gpt2 b) {

@@ -4,6 +4,7 @@
 
 #include "strata/base/error.h"
 #include "strata/models/gpt2.h"
+#include "support/message_of.h"
 
 namespace strata::models {
 namespace {
@@ -12,12 +13,8 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string error_of(const std::string& text) {
-  try {
-    (void)Gpt2Config::from_json(text, "dir/config.json");
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "no error";
+  return support::message_of<ConfigError>(
+      [&] { (void)Gpt2Config::from_json(text, "dir/config.json"); });
 }
 
 TEST(Gpt2Config, ReadsThePublishedConfigOfGpt2) {
@@ -140,7 +137,7 @@ TEST(Gpt2Config, KeepsTheConfigThatTheModelCameWith) {
 TEST(Gpt2Config, ListsThePresetsWhenOneIsUnknown) {
   try {
     (void)Gpt2Config::preset("gpt-3");
-    FAIL() << "no error";
+    FAIL() << support::kNothingThrown;
   } catch (const ConfigError& error) {
     EXPECT_THAT(error.what(),
                 AllOf(HasSubstr("gpt-3"), HasSubstr("gpt-lite"), HasSubstr("gpt2-xl")));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "strata/zero3/engine.h"
+#include "support/message_of.h"
 
 /// \file
 /// Engines and layers small enough to compare with plain LibTorch number by number.
@@ -87,15 +88,6 @@ inline torch::optim::AdamW adamw(std::vector<torch::Tensor> parameters, double w
                              torch::optim::AdamWOptions(1e-2).weight_decay(weight_decay));
 }
 
-template <class Exception, class Function>
-std::string message_of(Function function) {
-  try {
-    function();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
+using support::message_of;
 
 }  // namespace strata::small
