@@ -26,7 +26,7 @@ std::string hex(std::uint64_t value) {
                     std::to_string(place.offset) +
                     " holds other bytes than were written: checksum " + hex(found) + ", written " +
                     hex(extent.checksum(chunk)) +
-                    "; check the disk (smartctl, dmesg) and resume from the last checkpoint");
+                    "; check the disk (smartctl, dmesg) and start the run again");
 }
 
 }  // namespace

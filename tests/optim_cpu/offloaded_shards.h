@@ -21,7 +21,7 @@
 #include "strata/tiering/movement.h"
 #include "strata/tiering/shard_store.h"
 #include "support/simulated_disk.h"
-#include "tiering/temp_directory.h"
+#include "support/temp_directory.h"
 
 namespace strata::optim_cpu {
 
@@ -65,7 +65,7 @@ class TestStore {
   }
 
  private:
-  tiering::TempDirectory directory_;
+  support::TempDirectory directory_;
   std::ostringstream log_text_;
   Logger log_{log_text_};
   Counters counters_;

@@ -122,7 +122,7 @@ class StoreAgainstModel : public testing::TestWithParam<Geometry> {
     under_way_.pop_back();
   }
 
-  TempDirectory directory_;
+  support::TempDirectory directory_;
   std::ostringstream log_text_;
   Logger log_{log_text_};
   Counters counters_;

@@ -16,7 +16,7 @@
 #include "strata/tiering/movement.h"
 #include "strata/tiering/shard_store.h"
 #include "support/simulated_disk.h"
-#include "tiering/temp_directory.h"
+#include "support/temp_directory.h"
 
 namespace strata::tiering {
 
@@ -76,7 +76,7 @@ class StoreTest : public testing::Test {
   }
   std::vector<std::byte> read(Extent extent) { return read(extent, {0, extent.bytes}); }
 
-  TempDirectory directory_;
+  support::TempDirectory directory_;
   std::ostringstream log_text_;
   Logger log_{log_text_};
   ManualClock clock_;
