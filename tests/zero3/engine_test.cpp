@@ -233,7 +233,7 @@ TEST(Engine, EvaluationBetweenStepsChangesNothing) {
 TEST(Engine, NestedUnitsThatDoNotFitSaySo) {
   formats::DsConfig config = config_for(OffloadDevice::kNvme);
   Engine engine([&] {
-    config.strata.device_budget_bytes = 4096 + 32768 * 4;  // one unit and the bucket
+    config.strata.device_budget_bytes = small::room_for_one_linear(config);
     return config;
   }());
   Sharded a = engine.shard(linear(1), {.name = "a"});

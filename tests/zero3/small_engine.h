@@ -47,6 +47,13 @@ inline torch::nn::Linear linear(std::uint64_t seed, std::int64_t in = kWidth,
   return torch::nn::Linear(in, out);
 }
 
+/// The least device tier in which one `linear` at a time is trained.
+inline std::uint64_t room_for_one_linear(const formats::DsConfig& config) {
+  Engine engine(config);
+  const auto layer = engine.shard(linear(0));
+  return zero3::smallest_budgets(engine.plan_input()).device;
+}
+
 inline torch::Tensor input(std::uint64_t seed = 99) {
   torch::manual_seed(seed);
   return torch::randn({4, kWidth});

@@ -81,7 +81,7 @@ TEST(UnitMover, TimesEveryHopWithoutCountingOneTwice) {
 
 TEST(UnitMover, GoesOnAfterAUnitThatHadNoRoom) {
   formats::DsConfig config = small::on_nvme();
-  config.strata.device_budget_bytes = 132 * 1024;  // one unit, and the bucket
+  config.strata.device_budget_bytes = small::room_for_one_linear(config);
   Engine engine(config);
   Sharded<torch::nn::Linear> outer = engine.shard(small::linear(0));
   Sharded<torch::nn::Linear> inner = engine.shard(small::linear(1));
