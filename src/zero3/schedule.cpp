@@ -122,7 +122,12 @@ void Schedule::prefetch(View view) {
 /// False when there is no place for it now.
 bool Schedule::start_fetch(UnitId unit, std::uint64_t needed_at, View view) {
   UnitResidency& state = states_[unit];
-  if (options_.fetches_into_regions && take_region(unit, needed_at, view)) {
+  // What is in use now is soon the better one to evict, if it is used later.
+  std::uint64_t later_than = needed_at;
+  for (const UnitId used : in_use_) {
+    later_than = std::max(later_than, trace_.next_use(used, view));
+  }
+  if (options_.fetches_into_regions && take_region(unit, later_than, view)) {
     state.residency = Residency::kFetching;
     fetching_elements_ += units_[unit].elements;
     remember(unit, view);
@@ -196,13 +201,13 @@ void Schedule::make_room(UnitId unit, View view) {
 }
 
 /// Evicts, the farthest use first, until there is a region; only what is used later than
-/// `needed_at`, where that is given. False when that is not enough.
-bool Schedule::take_region(UnitId unit, std::optional<std::uint64_t> needed_at, View view) {
+/// `later_than`, where that is given. False when that is not enough.
+bool Schedule::take_region(UnitId unit, std::optional<std::uint64_t> later_than, View view) {
   while (true) {
     states_[unit].region = regions_.try_take(units_[unit].region_bytes);
     if (states_[unit].region) return true;
     const auto victim = farthest(view);
-    if (victim == evictable_.end() || (needed_at && victim->next_use <= *needed_at)) {
+    if (victim == evictable_.end() || (later_than && victim->next_use <= *later_than)) {
       return false;
     }
     evict(victim->unit);

@@ -55,7 +55,8 @@ struct Action {
 /// Its rules: a unit that is entered gets room; what comes next by the recorded order is fetched
 /// ahead of use (`OrderTrace`), as far as `prefetch_elements`, regions and slots go; room is made
 /// by evicting what is used last (L. A. Belady, "A Study of Replacement Algorithms for a
-/// Virtual-Storage Computer", 1966), for a fetch ahead of use only what is used later than it. An
+/// Virtual-Storage Computer", 1966), for a fetch ahead of use only what is used later than it and
+/// than the units in use. An
 /// unexpected order drops those fetches alone whose place the entered unit needs.
 ///
 /// The cost of a decision does not grow with the number of units, but for a logarithm and for what
@@ -115,7 +116,7 @@ class Schedule {
   void fill_slots();
   void free_a_slot(UnitId for_unit, View view);
   void make_room(UnitId unit, View view);
-  [[nodiscard]] bool take_region(UnitId unit, std::optional<std::uint64_t> needed_at, View view);
+  [[nodiscard]] bool take_region(UnitId unit, std::optional<std::uint64_t> later_than, View view);
   [[nodiscard]] std::set<Evictable>::iterator farthest(View view);
   void remember(UnitId unit, View view);
   void forget(UnitId unit);

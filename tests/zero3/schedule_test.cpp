@@ -106,6 +106,33 @@ TEST(Schedule, FetchesAheadInTheRecordedOrderAsFarAsThereIsRoom) {
   EXPECT_THAT(units_of(use(schedule, 1), Kind::kFetch), ElementsAre(3)) << "in the place of 0";
 }
 
+TEST(Schedule, KeepsATiedEmbeddingWhileTheBlocksPassBesideIt) {
+  constexpr UnitId kBlocks = 6;
+  std::vector<ScheduledUnit> sizes = units(1 + kBlocks);
+  sizes[0].region_bytes = 4 * kPage;  // used first and last, in forward and in backward
+  sizes[0].pieces = 4;
+  Schedule schedule(nvme(5, 3), sizes);  // room for it and one block
+  int unshards = 0;
+  const auto run = [&](UnitId unit, Pass pass) {
+    for (const UnitId each : units_of(use(schedule, unit, pass), Kind::kUnshard)) {
+      unshards += each == 0 ? 1 : 0;
+    }
+  };
+  for (int step = 0; step < 3; ++step) {
+    unshards = 0;
+    run(0, Pass::kForward);
+    for (UnitId block = 1; block <= kBlocks; ++block) run(block, Pass::kForward);
+    run(0, Pass::kForward);
+    run(0, Pass::kBackward);
+    for (UnitId block = kBlocks; block > 0; --block) run(block, Pass::kBackward);
+    run(0, Pass::kBackward);
+    schedule.end_micro_batch(/*complete=*/true);
+    change_all_weights(schedule, 1 + kBlocks);
+    schedule.begin_step();
+  }
+  EXPECT_EQ(unshards, 1);
+}
+
 TEST(Schedule, FetchesAheadNoFurtherThanPrefetchElements) {
   ScheduleOptions options = nvme(6, 0);
   options.prefetch_elements = 15;
