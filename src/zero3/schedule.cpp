@@ -121,29 +121,27 @@ void Schedule::prefetch(View view) {
 
 /// False when there is no place for it now.
 bool Schedule::start_fetch(UnitId unit, std::uint64_t needed_at, View view) {
+  const bool has_region =
+      options_.fetches_into_regions && take_region(unit, worth_evicting_for(needed_at, view), view);
+  if (!has_region && free_slots_ == 0) return false;
   UnitResidency& state = states_[unit];
-  // What is in use now is soon the better one to evict, if it is used later.
-  std::uint64_t later_than = needed_at;
-  for (const UnitId used : in_use_) {
-    later_than = std::max(later_than, trace_.next_use(used, view));
-  }
-  if (options_.fetches_into_regions && take_region(unit, later_than, view)) {
-    state.residency = Residency::kFetching;
-    fetching_elements_ += units_[unit].elements;
+  state.residency = Residency::kFetching;
+  fetching_elements_ += units_[unit].elements;
+  if (has_region) {
     remember(unit, view);
     actions_.push_back({Action::Kind::kFetch, unit, state.region, units_[unit].pieces});
-    return true;
+  } else {
+    staged_.push_back(unit);
+    fill_slots();
   }
-  if (free_slots_ == 0) return false;
-  stage(unit);
   return true;
 }
 
-void Schedule::stage(UnitId unit) {
-  states_[unit].residency = Residency::kFetching;
-  fetching_elements_ += units_[unit].elements;
-  staged_.push_back(unit);
-  fill_slots();
+/// A fetch ahead of use may evict what is used later than this: later than the fetched unit, and
+/// than those in use, which are soon the better ones to evict.
+std::uint64_t Schedule::worth_evicting_for(std::uint64_t needed_at, View view) const {
+  for (const UnitId used : in_use_) needed_at = std::max(needed_at, trace_.next_use(used, view));
+  return needed_at;
 }
 
 /// Starts as many pieces of what is staged as there are free slots, the first unit's first.

@@ -112,7 +112,7 @@ class Schedule {
 
   void prefetch(View view);
   [[nodiscard]] bool start_fetch(UnitId unit, std::uint64_t needed_at, View view);
-  void stage(UnitId unit);
+  [[nodiscard]] std::uint64_t worth_evicting_for(std::uint64_t needed_at, View view) const;
   void fill_slots();
   void free_a_slot(UnitId for_unit, View view);
   void make_room(UnitId unit, View view);

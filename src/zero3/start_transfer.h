@@ -15,9 +15,8 @@ inline void wait_for_room(tiering::ShardStore& store) {
   constexpr std::chrono::seconds kPatience{90};
   if (store.wait_for_room(kPatience)) return;
   throw DeadlineExceeded(
-      "the I/O queue had no room for a transfer within 90 s, or every transfer that it may have "
-      "was "
-      "under way; is the disk stuck (see dmesg)?",
+      "the I/O queue had no room for a transfer within 90 s, or all the transfers that it may have "
+      "were under way; is the disk stuck (see dmesg)?",
       ETIMEDOUT);
 }
 
