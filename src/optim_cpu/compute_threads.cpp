@@ -13,8 +13,34 @@
 
 #include "strata/base/units.h"
 
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
 namespace strata::optim_cpu {
 namespace {
+
+/// Tells ThreadSanitizer what oneTBB keeps: every block of a call comes after all that the caller
+/// did before the call, and before all that it does after it. The library's own synchronization
+/// is not instrumented, so that without this every write of a block would look like a race.
+class OrderOfBlocks {
+ public:
+#if defined(__SANITIZE_THREAD__)
+  void call_begins() noexcept { __tsan_release(&begun_); }
+  void block_begins() noexcept { __tsan_acquire(&begun_); }
+  void block_ends() noexcept { __tsan_release(&ended_); }
+  void call_ends() noexcept { __tsan_acquire(&ended_); }
+
+ private:
+  char begun_ = 0;
+  char ended_ = 0;
+#else
+  void call_begins() noexcept {}
+  void block_begins() noexcept {}
+  void block_ends() noexcept {}
+  void call_ends() noexcept {}
+#endif
+};
 
 std::vector<tbb::numa_node_id> nodes_of_machine() {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -63,15 +89,20 @@ int ComputeThreads::nodes() const noexcept { return static_cast<int>(impl_->node
 
 void ComputeThreads::for_each_block(std::uint64_t count, std::uint64_t block_elements,
                                     const std::function<void(Block)>& work) {
+  OrderOfBlocks order;
   const auto run = [&](std::uint64_t first, std::uint64_t last) {
     tbb::parallel_for(first, last, [&](std::uint64_t block) {
+      order.block_begins();
       const std::uint64_t begin = block * block_elements;
       work({begin, std::min(begin + block_elements, count)});
+      order.block_ends();
     });
   };
+  order.call_begins();
   const std::uint64_t blocks = ceil_div(count, block_elements);
   if (impl_->nodes.size() == 1) {
-    return impl_->nodes.front().arena.execute([&] { run(0, blocks); });
+    impl_->nodes.front().arena.execute([&] { run(0, blocks); });
+    return order.call_ends();
   }
   std::uint64_t threads_before = 0;
   const auto threads = static_cast<std::uint64_t>(impl_->threads);
@@ -90,6 +121,7 @@ void ComputeThreads::for_each_block(std::uint64_t count, std::uint64_t block_ele
       failure = std::current_exception();
     }
   }
+  order.call_ends();
   if (failure) std::rethrow_exception(failure);
 }
 
