@@ -90,7 +90,6 @@ TEST_P(SubmitterTest, DeliversAFailureWithItsPlaceThroughTheTicket) {
 
 TEST_P(SubmitterTest, FinishesWhatIsInFlightWhenItGoesBeforeItsTickets) {
   IoTicket ticket = submitter().submit(read_of(0, 16));
-  script.faults = {};
   destroy_submitter();
   EXPECT_TRUE(ticket.done());
   ticket.wait();
