@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <fstream>
 #include <string>
 #include <system_error>
 
@@ -110,6 +111,14 @@ void OutputDirectory::publish() {
         "the complete output is " + partial_path_.string() + ", move it to where it belongs");
   }
   sync(final_path_.parent_path());
+}
+
+void write_text(const fs::path& path, std::string_view text) {
+  errno = 0;
+  std::ofstream out(path, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out) throw system_error("cannot write", path.string(), errno);
 }
 
 }  // namespace strata::formats

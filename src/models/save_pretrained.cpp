@@ -1,12 +1,9 @@
-#include <cerrno>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -110,14 +107,6 @@ void require_finite(const std::string& name, const torch::Tensor& value, Precisi
                   "with more range (bf16 for fp16)");
 }
 
-void write_text(const fs::path& path, const std::string& text) {
-  errno = 0;
-  std::ofstream out(path, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) throw system_error("write", path.string(), errno);
-}
-
 /// Which file every tensor is in, for models of more than one file.
 std::string index_text(const std::vector<SavedFile>& files) {
   nlohmann::ordered_json index;
@@ -139,8 +128,9 @@ void write_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions&
   const std::string& original = options.original_config.empty() && options.source
                                     ? options.source->config_text()
                                     : options.original_config;
-  write_text(directory / "config.json",
-             model.config().to_json(saved_format(model.precision()).config_name, original));
+  formats::write_text(
+      directory / "config.json",
+      model.config().to_json(saved_format(model.precision()).config_name, original));
   if (options.source) copy_model_files(*options.source, directory);
   FileSequenceWriter writer(directory, files);
   model.visit_parameters([&](const std::string& name, const torch::Tensor& parameter) {
@@ -151,7 +141,8 @@ void write_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions&
     require_finite(name, value, model.precision());
     writer.append(name, value);
   });
-  if (files.size() > 1) write_text(directory / "model.safetensors.index.json", index_text(files));
+  if (files.size() > 1)
+    formats::write_text(directory / "model.safetensors.index.json", index_text(files));
 }
 
 void save_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions& options) {

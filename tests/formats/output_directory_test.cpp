@@ -128,5 +128,21 @@ TEST(OutputDirectory, APlaceThatCannotBeWrittenIsAnErrorAtOnce) {
   EXPECT_THROW(OutputDirectory("/proc/strata/out"), IoError);
 }
 
+TEST(WriteText, ReplacesTheWholeFileAndSaysWhyItCannot) {
+  const TempDirectory directory;
+  const fs::path path = directory.path() / "config.json";
+  write_text(path, "a longer text");
+  write_text(path, "short\n");
+  EXPECT_EQ(fs::file_size(path), 6u);
+  try {
+    write_text(directory.path() / "missing" / "x", "text");
+    FAIL() << "wrote into a directory that is not there";
+  } catch (const IoError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("missing/x"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("ENOENT"));
+  }
+  EXPECT_THROW(write_text("/dev/full", "text"), IoError);
+}
+
 }  // namespace
 }  // namespace strata::formats

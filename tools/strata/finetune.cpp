@@ -1,7 +1,5 @@
 #include "finetune.h"
 
-#include <cerrno>
-#include <fstream>
 #include <ostream>
 #include <vector>
 
@@ -135,18 +133,10 @@ void log_run(const RunInput& run, Logger& log) {
   if (!ignored.empty()) log.info("config keys without effect here: " + ignored);
 }
 
-void write_text(const std::filesystem::path& path, const std::string& text) {
-  errno = 0;
-  std::ofstream out(path, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) throw system_error("cannot write", path.string(), errno);
-}
-
 // A record that cannot be written is not worth the model.
 void write_results(const std::filesystem::path& path, const Summary& summary, Logger& log) {
   try {
-    write_text(path, to_json(summary));
+    formats::write_text(path, to_json(summary));
   } catch (const IoError& error) {
     std::error_code ignored;  // a piece of it may stay
     std::filesystem::remove(path, ignored);
@@ -183,7 +173,7 @@ void write_sample(models::Gpt2& model, const RunInput& run, const FinetuneOption
 void run_training(const RunInput& run, const FinetuneOptions& options,
                   const Interruption& interruption, std::ostream& out, bool terminal, Logger& log) {
   formats::OutputDirectory output(*options.output);
-  write_text(output.path() / "ds_config.json", run.config.resolved_json());
+  formats::write_text(output.path() / "ds_config.json", run.config.resolved_json());
   if (run.model.directory) models::copy_model_files(*run.model.directory, output.path());
   MetricsFile metrics(output.path() / "metrics.jsonl", log);
   log.info("metrics while it runs: " + (output.path() / "metrics.jsonl").string());

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string_view>
 
 namespace strata::formats {
 
@@ -42,5 +43,9 @@ class OutputDirectory {
   std::filesystem::path partial_path_;
   bool published_ = false;
 };
+
+/// Writes a text as a whole file, in place of one that is there. Throws IoError with the path and
+/// the system's reason (a disk that is full among them); then a piece of the text may have stayed.
+void write_text(const std::filesystem::path& path, std::string_view text);
 
 }  // namespace strata::formats
