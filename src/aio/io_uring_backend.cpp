@@ -9,25 +9,15 @@
 #include "aio/ring_registry.h"
 #include "strata/aio/backend.h"
 #include "strata/base/error.h"
-
-#if defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
-#endif
+#include "strata/base/unseen_order.h"
 
 namespace strata::aio {
 namespace {
 
 // liburing maps and unmaps the memory of a ring with system calls of its own, which ThreadSanitizer
 // does not see: a ring at the address of one that another thread has taken down looks like a race
-// on it. The kernel does order the two, and these tell so; in other builds they do nothing.
-#if defined(__SANITIZE_THREAD__)
-char order_of_rings = 0;  // its address is what counts
-void unmapped_before_the_next_ring_is_mapped() noexcept { __tsan_release(&order_of_rings); }
-void mapped_after_the_last_ring_was_unmapped() noexcept { __tsan_acquire(&order_of_rings); }
-#else
-void unmapped_before_the_next_ring_is_mapped() noexcept {}
-void mapped_after_the_last_ring_was_unmapped() noexcept {}
-#endif
+// on it. The kernel does order the two: unmapping releases, and mapping the next ring acquires.
+UnseenOrder order_of_rings;
 
 // The tag of the ring's own request: the read of the eventfd that `wake` writes to.
 constexpr std::uint64_t kWakeTag = ~std::uint64_t{0};
@@ -115,12 +105,12 @@ int IoUringBackend::set_up_ring() {
     params.flags = IORING_SETUP_R_DISABLED;
     result = io_uring_queue_init_params(entries, &ring_, &params);
   }
-  if (result >= 0) mapped_after_the_last_ring_was_unmapped();
+  if (result >= 0) order_of_rings.acquire();
   return result;
 }
 
 void IoUringBackend::take_down_ring() noexcept {
-  unmapped_before_the_next_ring_is_mapped();
+  order_of_rings.release();
   io_uring_queue_exit(&ring_);
 }
 

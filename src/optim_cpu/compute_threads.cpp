@@ -12,34 +12,25 @@
 #include <vector>
 
 #include "strata/base/units.h"
-
-#if defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
-#endif
+#include "strata/base/unseen_order.h"
 
 namespace strata::optim_cpu {
 namespace {
 
-/// Tells ThreadSanitizer what oneTBB keeps: every block of a call comes after all that the caller
-/// did before the call, and before all that it does after it. The library's own synchronization
-/// is not instrumented, so that without this every write of a block would look like a race.
+/// What oneTBB keeps without being seen: while this lives, every block comes after all that the
+/// caller did before, and before all that the caller does when this is gone.
 class OrderOfBlocks {
  public:
-#if defined(__SANITIZE_THREAD__)
-  void call_begins() noexcept { __tsan_release(&begun_); }
-  void block_begins() noexcept { __tsan_acquire(&begun_); }
-  void block_ends() noexcept { __tsan_release(&ended_); }
-  void call_ends() noexcept { __tsan_acquire(&ended_); }
+  OrderOfBlocks() noexcept { begun_.release(); }
+  OrderOfBlocks(const OrderOfBlocks&) = delete;
+  OrderOfBlocks& operator=(const OrderOfBlocks&) = delete;
+  ~OrderOfBlocks() { ended_.acquire(); }
+
+  void block_begins() noexcept { begun_.acquire(); }
+  void block_ends() noexcept { ended_.release(); }
 
  private:
-  char begun_ = 0;
-  char ended_ = 0;
-#else
-  void call_begins() noexcept {}
-  void block_begins() noexcept {}
-  void block_ends() noexcept {}
-  void call_ends() noexcept {}
-#endif
+  UnseenOrder begun_, ended_;
 };
 
 std::vector<tbb::numa_node_id> nodes_of_machine() {
@@ -98,11 +89,9 @@ void ComputeThreads::for_each_block(std::uint64_t count, std::uint64_t block_ele
       order.block_ends();
     });
   };
-  order.call_begins();
   const std::uint64_t blocks = ceil_div(count, block_elements);
   if (impl_->nodes.size() == 1) {
-    impl_->nodes.front().arena.execute([&] { run(0, blocks); });
-    return order.call_ends();
+    return impl_->nodes.front().arena.execute([&] { run(0, blocks); });
   }
   std::uint64_t threads_before = 0;
   const auto threads = static_cast<std::uint64_t>(impl_->threads);
@@ -121,7 +110,6 @@ void ComputeThreads::for_each_block(std::uint64_t count, std::uint64_t block_ele
       failure = std::current_exception();
     }
   }
-  order.call_ends();
   if (failure) std::rethrow_exception(failure);
 }
 
