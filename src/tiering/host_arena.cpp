@@ -115,6 +115,4 @@ bool HostArena::is_lost(std::span<const std::byte> memory) const {
   return lost_ != nullptr && lost_->touches(memory);
 }
 
-std::uint64_t HostArena::used() const noexcept { return used_; }
-
 }  // namespace strata::tiering

@@ -17,36 +17,37 @@ std::byte* pointer_to(DeviceSpan range) { return reinterpret_cast<std::byte*>(ra
 
 static_assert(RegionMap::kAlignment % Device::kAlignment == 0);
 
-HostDevice::HostDevice(std::span<std::byte> memory)
+HostDevice::HostDevice(HostArena& arena)
     : properties_{.name = "host memory",
-                  .total_bytes = memory.size(),
+                  .total_bytes = arena.capacity(),
                   .memory_is_host = true,
                   .copies_are_asynchronous = false},
-      memory_(memory),
-      regions_(memory.size()),
-      live_(std::make_unique<LiveMemory>(properties_.name)) {
-  if (reinterpret_cast<std::uintptr_t>(memory.data()) % kAlignment != 0) {
-    throw UsageError("host device: its memory must start on a multiple of " +
-                     std::to_string(kAlignment));
-  }
-}
+      arena_(arena),
+      live_(std::make_unique<LiveMemory>(properties_.name)) {}
 
 HostDevice::~HostDevice() = default;
 
 DeviceMemory HostDevice::allocate(std::uint64_t bytes, std::string_view what) {
   if (bytes == 0) throw UsageError("device memory for " + std::string(what) + ": no bytes asked");
   const std::lock_guard lock(mutex_);
-  const auto region = regions_.try_take(bytes);
+  auto region = regions_.try_take(bytes);
   if (!region) {
-    throw BudgetError("device " + properties_.name + ": no room for " + std::string(what) + ": " +
-                      std::to_string(bytes) + " bytes asked, " +
-                      std::to_string(regions_.capacity() - regions_.used()) + " of " +
-                      std::to_string(regions_.capacity()) +
-                      " free, perhaps not in one piece; raise the device tier's budget");
+    regions_.add(take_more(bytes, what));
+    region = regions_.try_take(bytes);
   }
-  const DeviceSpan memory(reinterpret_cast<std::uintptr_t>(memory_.data()) + region->offset, bytes);
+  const DeviceSpan memory(region->offset, bytes);
   live_->add(memory, what);
   return give(memory);
+}
+
+Region HostDevice::take_more(std::uint64_t bytes, std::string_view what) {
+  try {
+    const std::span<std::byte> more = arena_.take(round_up(bytes, kAlignment), what);
+    return {reinterpret_cast<std::uintptr_t>(more.data()), more.size()};
+  } catch (const BudgetError& error) {
+    throw BudgetError("device " + properties_.name + ": no room for " + std::string(what) + ": " +
+                      std::to_string(bytes) + " bytes asked; " + error.what());
+  }
 }
 
 std::optional<std::span<std::byte>> HostDevice::host_view(DeviceSpan range) {
@@ -106,8 +107,7 @@ void HostDevice::take_back(DeviceSpan memory) noexcept {
   const std::lock_guard lock(mutex_);
   live_->remove(memory);
   // Regions are rounded up to whole pages; a DeviceMemory is as long as it was asked for.
-  regions_.give_back({memory.address() - reinterpret_cast<std::uintptr_t>(memory_.data()),
-                      round_up(memory.bytes(), RegionMap::kAlignment)});
+  regions_.give_back({memory.address(), round_up(memory.bytes(), RegionMap::kAlignment)});
 }
 
 void HostDevice::take_back(std::span<std::byte>) noexcept {}

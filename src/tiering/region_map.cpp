@@ -29,17 +29,30 @@ std::optional<Region> RegionMap::try_take(std::uint64_t bytes) {
   return Region{offset, needed};
 }
 
+void RegionMap::add(Region stretch) {
+  if (stretch.bytes == 0 || stretch.offset % kAlignment != 0 || stretch.bytes % kAlignment != 0) {
+    throw UsageError("region map: a stretch of " + std::to_string(stretch.bytes) + " bytes at " +
+                     std::to_string(stretch.offset) + " does not lie on multiples of " +
+                     std::to_string(kAlignment));
+  }
+  capacity_ += stretch.bytes;
+  set_free(stretch);
+}
+
 void RegionMap::give_back(Region region) {
   const auto taken = taken_.find(region.offset);
   if (taken == taken_.end() || taken->second != region.bytes) {
     throw UsageError("region map: " + std::to_string(region.bytes) +
                      " bytes given back that were not taken as one region");
   }
-  std::uint64_t offset = taken->first;
-  std::uint64_t length = taken->second;
   taken_.erase(taken);
-  used_ -= length;
+  used_ -= region.bytes;
+  set_free(region);
+}
 
+/// Joins it with its free neighbours.
+void RegionMap::set_free(Region region) {
+  auto [offset, length] = region;
   const auto after = free_.lower_bound(offset);
   if (after != free_.begin()) {
     const auto before = std::prev(after);

@@ -7,11 +7,13 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "strata/base/error.h"
+#include "strata/base/log.h"
 #include "strata/base/units.h"
 #include "strata/tiering/host_device.h"
 #include "support/sim_device.h"
@@ -40,12 +42,12 @@ struct DeviceCase {
 };
 
 std::shared_ptr<Device> make_host_device(const DeviceFaults&) {
-  struct alignas(Device::kAlignment) Memory {
-    std::byte bytes[kCapacity];
-  };
   struct Owner {
-    std::unique_ptr<Memory> memory = std::make_unique<Memory>();
-    HostDevice device{memory->bytes};
+    std::ostringstream lines;
+    Logger log{lines};
+    Budget budget{Tier::kDevice, kCapacity};
+    HostArena arena{budget, kCapacity, log};
+    HostDevice device{arena};
   };
   const auto owner = std::make_shared<Owner>();
   return {owner, &owner->device};

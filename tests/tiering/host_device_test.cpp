@@ -11,12 +11,12 @@
 namespace strata::tiering {
 namespace {
 
-/// The device tier of a machine without a GPU: a piece of an arena that its budget was charged for.
+/// The device tier of a machine without a GPU, with its budget.
 class HostDeviceTest : public StoreTest {
  protected:
   Budget device_budget_{Tier::kDevice, 1_MiB};
   HostArena device_arena_{device_budget_, 1_MiB, log_};
-  HostDevice device_{device_arena_.take(1_MiB, "device memory")};
+  HostDevice device_{device_arena_};
 };
 
 TEST_F(HostDeviceTest, TakesAFetchStraightIntoItsMemory) {
@@ -33,11 +33,20 @@ TEST_F(HostDeviceTest, TakesAFetchStraightIntoItsMemory) {
   EXPECT_EQ(back, bytes);
 }
 
-TEST_F(HostDeviceTest, GivesWhatTheBudgetWasChargedForAndTakesNothingBesideIt) {
+TEST_F(HostDeviceTest, ChargesTheBudgetWithWhatItGivesInWholePages) {
+  EXPECT_EQ(device_budget_.used(), 0);
+  const DeviceMemory first = device_.allocate(Device::kAlignment + 1, "homes");
+  EXPECT_EQ(device_budget_.used(), 2 * Device::kAlignment);
+  const DeviceMemory rest = device_.allocate(1_MiB - 2 * Device::kAlignment, "regions");
   EXPECT_EQ(device_budget_.used(), 1_MiB);
-  const DeviceMemory all = device_.allocate(1_MiB, "regions");
-  EXPECT_EQ(device_budget_.peak(), 1_MiB);
   EXPECT_THROW((void)device_.allocate(1, "one byte more"), BudgetError);
+}
+
+TEST_F(HostDeviceTest, GivesOutAgainWhatCameBackBeforeItAsksForMore) {
+  { const DeviceMemory passing = device_.allocate(512_KiB, "passing"); }
+  const DeviceMemory first = device_.allocate(256_KiB, "first");
+  const DeviceMemory second = device_.allocate(256_KiB, "second");
+  EXPECT_EQ(device_budget_.peak(), 512_KiB);
 }
 
 TEST_F(HostDeviceTest, HasDoneEveryOperationWhenItsCallReturns) {
@@ -47,13 +56,6 @@ TEST_F(HostDeviceTest, HasDoneEveryOperationWhenItsCallReturns) {
   device_.fill(StreamRole::kCompute, memory.span(), std::byte{4});
   EXPECT_TRUE(device_.record(StreamRole::kCompute).is_done());
   EXPECT_TRUE(std::ranges::all_of(view, [](std::byte one) { return one == std::byte{4}; }));
-}
-
-TEST_F(HostDeviceTest, RefusesMemoryThatDoesNotStartOnAPage) {
-  std::vector<std::byte> memory(3 * Device::kAlignment);
-  const auto start = reinterpret_cast<std::uintptr_t>(memory.data());
-  const std::size_t off_the_page = start % Device::kAlignment == 0 ? 1 : 0;
-  EXPECT_THROW(HostDevice(std::span(memory).subspan(off_the_page)), UsageError);
 }
 
 }  // namespace

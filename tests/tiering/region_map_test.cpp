@@ -71,6 +71,21 @@ TEST(RegionMap, AgreesWithAMapOfPagesOverRandomCalls) {
   }
 }
 
+TEST(RegionMap, HandsOutWhatWasAddedAndJoinsItWithItsNeighbours) {
+  RegionMap map;
+  EXPECT_FALSE(map.try_take(1));
+  map.add({.offset = 8 * kPage, .bytes = 2 * kPage});
+  EXPECT_FALSE(map.try_take(3 * kPage));
+  map.add({.offset = 10 * kPage, .bytes = kPage});
+  map.add({.offset = 2 * kPage, .bytes = kPage});
+  EXPECT_EQ(map.capacity(), 4 * kPage);
+  EXPECT_EQ(map.try_take(3 * kPage), (Region{8 * kPage, 3 * kPage}));
+  EXPECT_EQ(map.try_take(1), (Region{2 * kPage, kPage}));
+  EXPECT_EQ(map.used(), map.capacity());
+  EXPECT_THROW(map.add({.offset = 1, .bytes = kPage}), UsageError);
+  EXPECT_THROW(map.add({.offset = 0, .bytes = 1}), UsageError);
+}
+
 TEST(RegionMap, JoinsNeighboursSoThatTheWholeFitsAgain) {
   RegionMap map(kPages * kPage);
   std::vector<Region> regions;

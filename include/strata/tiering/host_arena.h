@@ -45,7 +45,8 @@ class HostArena {
   /// Whether any of it may still be written to by the kernel.
   [[nodiscard]] bool is_lost(std::span<const std::byte> memory) const;
 
-  [[nodiscard]] std::uint64_t used() const noexcept;
+  [[nodiscard]] std::uint64_t used() const noexcept { return used_; }
+  [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
 
  private:
   Budget& budget_;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "strata/tiering/device.h"
+#include "strata/tiering/host_arena.h"
 #include "strata/tiering/region_map.h"
 
 namespace strata::tiering {
@@ -19,10 +20,9 @@ class LiveMemory;
 /// Copies are made by the calling thread, those of different threads beside each other.
 class HostDevice final : public Device {
  public:
-  /// `memory`, which starts on a multiple of kAlignment, is what the device gives out: a piece of a
-  /// HostArena that the device tier's budget was charged for. It must outlive the device. Throws
-  /// UsageError when it starts elsewhere.
-  explicit HostDevice(std::span<std::byte> memory);
+  /// Takes what it gives out from `arena`, whose budget is that of the device tier and which must
+  /// outlive it. What comes back is given out again, and stays charged to the budget.
+  explicit HostDevice(HostArena& arena);
   ~HostDevice() override;
 
   [[nodiscard]] const DeviceProperties& properties() const noexcept override { return properties_; }
@@ -40,13 +40,15 @@ class HostDevice final : public Device {
   void wait(StreamRole stream, const Event& event) override;
 
  private:
+  /// From the arena. Throws BudgetError.
+  [[nodiscard]] Region take_more(std::uint64_t bytes, std::string_view what);
   void take_back(DeviceSpan memory) noexcept override;
   void take_back(std::span<std::byte> registered) noexcept override;
 
   const DeviceProperties properties_;
-  const std::span<std::byte> memory_;
-  std::mutex mutex_;   // of the two below
-  RegionMap regions_;  // of the memory
+  HostArena& arena_;
+  std::mutex mutex_;   // of the two below, and of the arena
+  RegionMap regions_;  // of what was taken from the arena; offsets are addresses
   std::unique_ptr<LiveMemory> live_;
 };
 

@@ -14,9 +14,9 @@ struct Region {
   bool operator==(const Region&) const = default;
 };
 
-/// The books of one stretch of memory of which regions are taken and given back whole: first fit,
-/// neighbours are joined when they come back. It touches no memory, and it is a value: a copy is a
-/// "what if". The device tier keeps unsharded units by it. Thread: one thread.
+/// The books of stretches of memory, one at first, of which regions are taken and given back whole:
+/// first fit, neighbours are joined when they come back. It touches no memory, and it is a value: a
+/// copy is a "what if". The device tier keeps unsharded units by it. Thread: one thread.
 class RegionMap {
  public:
   /// Regions begin and end on multiples of this.
@@ -28,6 +28,10 @@ class RegionMap {
   /// A region of `bytes` rounded up to kAlignment, or nullopt: no free stretch is long enough now.
   [[nodiscard]] std::optional<Region> try_take(std::uint64_t bytes);
 
+  /// Takes another stretch into the books; it touches none that is in them. Its offset and length
+  /// are multiples of kAlignment (UsageError otherwise).
+  void add(Region stretch);
+
   /// Gives back a region that `try_take` returned. Throws UsageError for anything else.
   void give_back(Region region);
 
@@ -38,6 +42,8 @@ class RegionMap {
   [[nodiscard]] std::uint64_t used() const noexcept { return used_; }
 
  private:
+  void set_free(Region region);
+
   std::uint64_t capacity_ = 0;
   std::map<std::uint64_t, std::uint64_t> free_;   // offset -> bytes
   std::map<std::uint64_t, std::uint64_t> taken_;  // offset -> bytes
