@@ -3,59 +3,50 @@
 #include <ATen/Functions.h>
 
 #include <tuple>
+#include <vector>
 
 namespace strata::simulated {
 namespace {
 
 using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-using ThreeTensors = std::tuple<Tensor, Tensor, Tensor>;
 
-bool is_given(const OptionalTensor& tensor) { return tensor.has_value() && tensor->defined(); }
+constexpr std::int64_t kLstm = 2;  // among LibTorch's modes of recurrent layers
 
-/// The third result is what the backward pass needs: the activated gates.
-ThreeTensors cell(const Tensor& of_input, const Tensor& of_hidden, const Tensor& cell_before,
-                  const OptionalTensor& input_bias, const OptionalTensor& hidden_bias) {
-  Tensor input = of_input;
-  Tensor hidden = of_hidden;
-  if (is_given(input_bias)) input = input + *input_bias;
-  if (is_given(hidden_bias)) hidden = hidden + *hidden_bias;
-  const std::vector<Tensor> gates = (hidden + input).chunk(4, 1);
-  const Tensor in = gates[0].sigmoid();
-  const Tensor forget = gates[1].sigmoid();
-  const Tensor candidate = gates[2].tanh();
-  const Tensor out = gates[3].sigmoid();
-  const Tensor cell_after = (forget * cell_before).add_(in * candidate);
-  return {out * cell_after.tanh(), cell_after, at::cat({in, forget, candidate, out}, 1)};
-}
-
-ThreeTensors cell_backward(const OptionalTensor& of_hidden, const OptionalTensor& of_cell,
-                           const Tensor& cell_before, const Tensor& cell_after,
-                           const Tensor& activated, bool has_bias) {
-  const std::vector<Tensor> gates = activated.chunk(4, 1);
-  const Tensor& in = gates[0];
-  const Tensor& forget = gates[1];
-  const Tensor& candidate = gates[2];
-  const Tensor& out = gates[3];
-  const Tensor squashed = cell_after.tanh();
-  Tensor of_state = is_given(of_cell) ? *of_cell : at::zeros_like(cell_after);
-  Tensor of_out = at::zeros_like(out);
-  if (is_given(of_hidden)) {
-    of_state = of_state + *of_hidden * out * (1 - squashed * squashed);
-    of_out = *of_hidden * squashed * out * (1 - out);
+std::tuple<Tensor, Tensor, Tensor> lstm(const Tensor& sequence, at::TensorList states,
+                                        at::TensorList weights, bool has_biases,
+                                        std::int64_t layers, double dropout, bool train,
+                                        bool bidirectional, bool batch_first) {
+  TORCH_CHECK(sequence.scalar_type() == at::kFloat,
+              "the simulated accelerator has an LSTM of fp32 numbers alone");
+  const std::int64_t directions = bidirectional ? 2 : 1;
+  const std::size_t of_each = has_biases ? 4 : 2;
+  const Tensor hidden = states[0].contiguous();
+  const Tensor cells = states[1].contiguous();
+  Tensor x = (batch_first ? sequence.transpose(0, 1) : sequence).contiguous();
+  std::vector<Tensor> last_hidden, last_cells;
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    std::vector<Tensor> outputs;
+    for (std::int64_t direction = 0; direction < directions; ++direction) {
+      const std::int64_t index = layer * directions + direction;
+      const at::TensorList own = weights.slice(static_cast<std::size_t>(index) * of_each, of_each);
+      const Tensor input_bias = has_biases ? own[2] : at::zeros_like(own[0]);
+      const Tensor hidden_bias = has_biases ? own[3] : at::zeros_like(own[1]);
+      auto [output, hidden_after, cell_after, workspace] = at::mkldnn_rnn_layer(
+          x, own[0], own[1], input_bias, hidden_bias, hidden[index], cells[index],
+          /*reverse=*/direction > 0, /*batch_sizes=*/{}, kLstm, hidden.size(2), layers, has_biases,
+          bidirectional, batch_first, train);
+      outputs.push_back(output);
+      last_hidden.push_back(hidden_after);
+      last_cells.push_back(cell_after);
+    }
+    x = directions == 1 ? outputs[0] : at::cat(outputs, -1);
+    if (dropout > 0 && train && layer + 1 < layers) x = at::dropout(x, dropout, /*train=*/true);
   }
-  const Tensor of_gates =
-      at::cat({of_state * candidate * in * (1 - in), of_state * cell_before * forget * (1 - forget),
-               of_state * in * (1 - candidate * candidate), of_out},
-              1);
-  return {of_gates, of_state * forget, has_bias ? of_gates.sum(0) : Tensor()};
+  return {batch_first ? x.transpose(0, 1) : x, at::stack(last_hidden), at::stack(last_cells)};
 }
 
 }  // namespace
 
-void register_lstm_kernels(torch::Library& aten) {
-  aten.impl("_thnn_fused_lstm_cell", &cell);
-  aten.impl("_thnn_fused_lstm_cell_backward_impl", &cell_backward);
-}
+void register_lstm_kernels(torch::Library& autograd) { autograd.impl("lstm.input", &lstm); }
 
 }  // namespace strata::simulated

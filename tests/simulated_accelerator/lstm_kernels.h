@@ -4,8 +4,8 @@
 
 namespace strata::simulated {
 
-/// Registers the fused cell of an LSTM, which LibTorch calls for every accelerator and which has no
-/// kernel on the CPU. It has the bits of the CPU's layer where that is not oneDNN's.
-void register_lstm_kernels(torch::Library& aten);
+/// Registers the LSTM of fp32 sequences as the CPU computes it, layer by layer with oneDNN; for
+/// other accelerators LibTorch takes it apart, which rounds otherwise.
+void register_lstm_kernels(torch::Library& autograd);
 
 }  // namespace strata::simulated

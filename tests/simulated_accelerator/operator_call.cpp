@@ -38,8 +38,8 @@ bool is_generator(const c10::Argument& argument) {
   return argument.type()->isSubtypeOf(*c10::OptionalType::create(c10::GeneratorType::get()));
 }
 
-Values call_below_autograd(const c10::OperatorHandle& op, Values arguments) {
-  const at::NoGradGuard no_grad;
+Values call_below_autograd(const c10::OperatorHandle& op, Values arguments, bool with_gradients) {
+  const at::AutoGradMode mode(with_gradients);
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   op.callBoxed(&arguments);
   return arguments;
@@ -53,7 +53,7 @@ std::optional<Values> shapes_of_results(const c10::OperatorHandle& op, const Val
                                          : map_tensors(argument, &without_elements));
   }
   try {
-    shapes = call_below_autograd(op, std::move(shapes));
+    shapes = call_below_autograd(op, std::move(shapes), /*with_gradients=*/false);
   } catch (const c10::Error&) {
     return std::nullopt;
   }

@@ -43,7 +43,8 @@ template <typename Function>
 [[nodiscard]] bool is_generator(const c10::Argument& argument);
 
 /// Calls the operator's kernel for the tensors in `arguments`, without autograd.
-[[nodiscard]] Values call_below_autograd(const c10::OperatorHandle& op, Values arguments);
+[[nodiscard]] Values call_below_autograd(const c10::OperatorHandle& op, Values arguments,
+                                         bool with_gradients);
 
 /// What the operator would return, as tensors without elements (of the meta device): their sizes,
 /// strides and types. Nothing where LibTorch cannot say that without computing, or where the

@@ -49,7 +49,7 @@ c10::IValue for_cpu(const c10::OperatorHandle& op, const c10::IValue& value) {
   if (value.isDevice()) return c10::Device(at::kCPU);
   const bool are_indices = value.isOptionalTensorList();
   return map_tensors(value, [&](const at::Tensor& tensor) {
-    if (is_on_device(tensor)) return touchable(tensor);
+    if (is_on_device(tensor)) return touchable(tensor).set_requires_grad(tensor.requires_grad());
     if (!tensor.defined() || tensor.unsafeGetTensorImpl()->is_wrapped_number()) return tensor;
     TORCH_CHECK(tensor.dim() == 0 || are_indices, op.schema().name(),
                 " got tensors of the simulated accelerator and of the CPU: all must be on one "
@@ -72,7 +72,8 @@ at::Generator generator_for_cpu(const c10::OperatorHandle& op, const c10::IValue
 /// made there, because some kernels resize it on the way.
 class CpuCall {
  public:
-  CpuCall(const c10::OperatorHandle& op, const Values& arguments) : op_(op) {
+  CpuCall(const c10::OperatorHandle& op, const Values& arguments)
+      : op_(op), with_gradients_(at::GradMode::is_enabled()) {
     for (std::size_t i = 0; i < arguments.size(); ++i) {
       const c10::Argument& declared = op.schema().arguments()[i];
       if (declared.is_out() && arguments[i].isTensor()) {
@@ -85,10 +86,13 @@ class CpuCall {
     }
   }
 
-  [[nodiscard]] Values operator()() const { return call_below_autograd(op_, arguments_); }
+  [[nodiscard]] Values operator()() const {
+    return call_below_autograd(op_, arguments_, with_gradients_);
+  }
 
  private:
   c10::OperatorHandle op_;
+  bool with_gradients_;  // some kernels compute otherwise when no backward pass follows
   Values arguments_;
 };
 
@@ -236,6 +240,11 @@ bool computes(const c10::FunctionSchema& schema) {
 }  // namespace
 
 void register_operator_fallback(torch::Library& aten) {
+  // These are put together from others on every device; the CPU's whole chooses other parts than an
+  // accelerator's would.
+  for (const char* const name : {"convolution", "convolution_backward"}) {
+    aten.impl(name, torch::CppFunction::makeFromBoxedFunction<&call_on_device>());
+  }
   for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) {
     const auto op = c10::Dispatcher::singleton().findSchema(name);
     if (!op || name.getNamespace() != "aten" || !computes(op->schema()) ||

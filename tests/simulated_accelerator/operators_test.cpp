@@ -116,18 +116,54 @@ TEST_F(OperatorsOfTheSimulatedAccelerator, ClipGradientsAsTheCpuDoes) {
 }
 
 TEST_F(OperatorsOfTheSimulatedAccelerator, RunAnLstmForwardAndBackward) {
-  const auto run = [&](const Tensor& x) {
-    torch::manual_seed(12);
-    torch::nn::LSTM lstm(8, 5);
-    lstm->to(x.device());
-    const Tensor y = std::get<0>(lstm->forward(x.unsqueeze(1)));
-    y.sum().backward();
-    return Tensors{y.detach().cpu(), lstm->parameters()[0].grad().cpu()};
-  };
-  const Tensors on_cpu = run(x_);  // computed by another library there
-  const Tensors on_device = run(x_.to(device_));
-  EXPECT_TRUE(torch::allclose(on_cpu[0], on_device[0]));
-  EXPECT_TRUE(torch::allclose(on_cpu[1], on_device[1]));
+  for (const bool bidirectional : {false, true}) {
+    expect_bits_of_the_cpu([&](const Tensor& x) {
+      torch::manual_seed(12);
+      torch::nn::LSTM lstm(torch::nn::LSTMOptions(8, 5).num_layers(2).bidirectional(bidirectional));
+      lstm->to(x.device());
+      const auto [y, state] = lstm->forward(x.unsqueeze(1));
+      (y.sum() + std::get<1>(state).pow(2).sum()).backward();
+      Tensors results{y.detach()};
+      for (const Tensor& parameter : lstm->parameters()) results.push_back(parameter.grad());
+      return results;
+    });
+  }
+}
+
+TEST_F(OperatorsOfTheSimulatedAccelerator, NormalizeBatchesAndKeepTheirStatistics) {
+  expect_bits_of_the_cpu([&](const Tensor& x) {
+    torch::nn::BatchNorm2d norm(3);
+    norm->to(x.device());
+    const Tensor input = x.view({2, 3, 2, 4}).detach().set_requires_grad(true);
+    norm->forward(input).pow(3).sum().backward();
+    return Tensors{input.grad(), norm->weight.grad(), norm->bias.grad(), norm->running_mean,
+                   norm->running_var};
+  });
+}
+
+TEST_F(OperatorsOfTheSimulatedAccelerator, RunConvolutionsOfBatchesForwardAndBackward) {
+  expect_bits_of_the_cpu([&](const Tensor& x) {
+    torch::manual_seed(13);
+    torch::nn::Conv2d convolution(torch::nn::Conv2dOptions(1, 3, 3));
+    convolution->to(x.device());
+    const Tensor y = convolution->forward(x.view({2, 1, 4, 6}));
+    y.pow(2).sum().backward();
+    return Tensors{y.detach(), convolution->weight.grad(), convolution->bias.grad()};
+  });
+}
+
+TEST_F(OperatorsOfTheSimulatedAccelerator, RunConvolutionsForwardAndBackward) {
+  for (const int dilation : {1, 2}) {
+    expect_bits_of_the_cpu([&](const Tensor& x) {
+      torch::manual_seed(13);
+      torch::nn::Conv2d convolution(
+          torch::nn::Conv2dOptions(2, 4, 3).padding(2).groups(2).dilation(dilation));
+      convolution->to(x.device());
+      const Tensor y = convolution->forward(x.flatten().slice(0, 0, 32).view({1, 2, 4, 4}));
+      y.pow(2).sum().backward();
+      return Tensors{y.detach(), convolution->weight.grad(), convolution->bias.grad()};
+    });
+  }
 }
 
 TEST_F(OperatorsOfTheSimulatedAccelerator, SaveAndLoadATensor) {

@@ -19,9 +19,9 @@
 namespace strata::simulated {
 namespace {
 
-torch::Library& library(const char* of_operators) {
-  return *new torch::Library(torch::Library::IMPL, of_operators, c10::DispatchKey::PrivateUse1,
-                             __FILE__, __LINE__);
+torch::Library& library(const char* of_operators,
+                        c10::DispatchKey key = c10::DispatchKey::PrivateUse1) {
+  return *new torch::Library(torch::Library::IMPL, of_operators, key, __FILE__, __LINE__);
 }
 
 /// Tells LibTorch of the backend. LibTorch keeps what it is told until the process ends, and so
@@ -37,7 +37,7 @@ bool register_backend() {
   register_copy_kernels(aten);
   register_dropout_kernels(aten);
   register_attention_kernels(aten);
-  register_lstm_kernels(aten);
+  register_lstm_kernels(library("aten", c10::DispatchKey::AutogradPrivateUse1));
   register_operator_fallback(aten);  // after the others: it takes what they left
   register_fallback_for_other_operators(library("_"));
   return true;
