@@ -68,9 +68,10 @@ function(strata_add_program)
 endfunction()
 
 # strata_add_test(NAME aio_io_queue SOURCES ... LINK strata::aio ... LABELS slow TIMEOUT seconds)
-# makes a GoogleTest program and registers each of its tests with CTest.
+# makes a GoogleTest program and registers each of its tests with CTest. SLOW_TESTS, a filter of
+# GoogleTest's, names those of them that get the label `slow`.
 function(strata_add_test)
-  cmake_parse_arguments(ARG "" "NAME;TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "NAME;TIMEOUT;SLOW_TESTS" "SOURCES;LINK;LABELS" ${ARGN})
   set(target test_${ARG_NAME})
   add_executable(${target} ${ARG_SOURCES})
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
@@ -85,6 +86,13 @@ function(strata_add_test)
     list(APPEND properties LABELS "${ARG_LABELS}")
   endif()
   # NO_PRETTY_VALUES: a test is called what its source calls it, the same in every run.
-  gtest_discover_tests(${target} TEST_PREFIX "${ARG_NAME}." DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
+  set(discovery TEST_PREFIX "${ARG_NAME}." DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES)
+  if(NOT ARG_SLOW_TESTS)
+    gtest_discover_tests(${target} ${discovery} PROPERTIES ${properties})
+    return()
+  endif()
+  gtest_discover_tests(${target} ${discovery} TEST_FILTER "-${ARG_SLOW_TESTS}"
                        PROPERTIES ${properties})
+  gtest_discover_tests(${target} ${discovery} TEST_FILTER "${ARG_SLOW_TESTS}" TEST_LIST ${target}_slow
+                       PROPERTIES ${properties} LABELS slow)
 endfunction()

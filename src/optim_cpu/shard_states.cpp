@@ -14,16 +14,21 @@ namespace {
 
 void check_home(const ShardRules& rules, const ShardStates& shard, std::size_t index,
                 StateKind kind) {
-  const StateHome& home = home_of(shard, kind);
+  const tiering::StateHome& home = home_of(shard, kind);
   const std::string name(name_of(kind));
   const std::uint64_t bytes = shard.count * state_bytes(shard.format, kind, shard.gradient_fp32);
-  if (home.extent && !home.memory.empty()) refuse(index, name + " rests in two places");
-  const std::uint64_t held = home.extent ? home.extent->bytes : home.memory.size();
+  if (home.extent && (!home.memory.empty() || !home.device.empty()))
+    refuse(index, name + " rests in two places");
+  const std::uint64_t held = home.extent           ? home.extent->bytes
+                             : home.memory.empty() ? home.device.bytes()
+                                                   : home.memory.size();
   if (held != bytes)
     refuse(index, name + " has " + std::to_string(held) + " bytes where " +
                       std::to_string(shard.count) + " elements take " + std::to_string(bytes));
   if (home.extent && !rules.on_nvme)
     refuse(index, name + " rests on nvme, but the pipeline was made without a shard store");
+  if (home.is_elsewhere() && !home.extent && !rules.on_device)
+    refuse(index, name + " rests on a device, but the pipeline was made without one");
   if (home.extent && kind == StateKind::kGradient && !rules.gradients_on_nvme)
     refuse(index, "the gradient rests on nvme; make the pipeline with gradients_on_nvme");
 }
@@ -60,7 +65,7 @@ void check_blocks(const ShardStates& shard, std::size_t index) {
 
 }  // namespace
 
-const StateHome& home_of(const ShardStates& shard, StateKind kind) {
+const tiering::StateHome& home_of(const ShardStates& shard, StateKind kind) {
   switch (kind) {
     case StateKind::kWeight: return shard.weight;
     case StateKind::kMaster: return shard.master;

@@ -50,7 +50,7 @@ void Window::begin(const WindowRange& range) {
   for (std::size_t i = 0; i < data_.size(); ++i) {
     const auto kind = static_cast<StateKind>(i);
     const std::span<std::byte> memory = home_of(*range.shard, kind).memory;
-    if (on_nvme(kind))
+    if (is_elsewhere(kind))
       data_[i] = buffers_[i].data();
     else
       data_[i] = memory.empty() ? nullptr : memory.data() + range.begin * element_bytes(kind);
@@ -84,33 +84,33 @@ UpdateSpan Window::span() const {
           .stream = shard.stream};
 }
 
-bool Window::on_nvme(StateKind kind) const {
-  return home_of(*range_.shard, kind).extent.has_value();
+bool Window::is_elsewhere(StateKind kind) const {
+  return home_of(*range_.shard, kind).is_elsewhere();
 }
 
 std::uint64_t Window::element_bytes(StateKind kind) const {
   return state_bytes(range_.shard->format, kind, range_.shard->gradient_fp32);
 }
 
-bool Window::start_transfers(tiering::ShardStore* store) {
+bool Window::start_transfers(const tiering::HomePlaces& places) {
   for (; next_ < transfers_.size(); ++next_) {
     const auto kind = static_cast<StateKind>(next_);
-    if (!on_nvme(kind) || (hop_ == Hop::kFlush && kind == StateKind::kGradient)) continue;
-    transfers_[next_] = start(*store, kind);
+    if (!is_elsewhere(kind) || (hop_ == Hop::kFlush && kind == StateKind::kGradient)) continue;
+    transfers_[next_] = start(places, kind);
     if (!transfers_[next_]) return false;
     ++moves_;
   }
   return true;
 }
 
-std::optional<tiering::Transfer> Window::start(tiering::ShardStore& store, StateKind kind) {
-  const tiering::Extent extent = *home_of(*range_.shard, kind).extent;
+std::optional<tiering::HomeTransfer> Window::start(const tiering::HomePlaces& places,
+                                                   StateKind kind) {
+  const tiering::StateHome& home = home_of(*range_.shard, kind);
   const std::uint64_t bytes = element_bytes(kind);
   const tiering::ByteRange range{range_.begin * bytes, (range_.end - range_.begin) * bytes};
-  const std::span<std::byte> buffer =
-      buffers_[index_of(kind)].first(store.buffer_bytes(range.bytes));
-  return hop_ == Hop::kFetch ? fetch(store, extent, range, buffer)
-                             : flush(store, extent, range, buffer);
+  const std::span<std::byte> buffer = buffers_[index_of(kind)];
+  return hop_ == Hop::kFetch ? fetch_home(places, home, range, buffer)
+                             : flush_home(places, home, range, buffer);
 }
 
 void Window::end_what_arrived() {
@@ -119,9 +119,9 @@ void Window::end_what_arrived() {
 }
 
 /// Lets go of it also where that throws.
-void Window::end(std::optional<tiering::Transfer>& transfer) {
+void Window::end(std::optional<tiering::HomeTransfer>& transfer) {
   ++moves_;
-  tiering::Transfer ended = std::move(*transfer);
+  tiering::HomeTransfer ended = std::move(*transfer);
   transfer.reset();
   ended.wait();
 }

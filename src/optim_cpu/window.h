@@ -12,7 +12,7 @@
 #include "strata/base/number_format.h"
 #include "strata/optim_cpu/compute_threads.h"
 #include "strata/optim_cpu/shard_states.h"
-#include "strata/tiering/movement.h"
+#include "strata/tiering/home_transfer.h"
 
 namespace strata::optim_cpu {
 
@@ -35,8 +35,8 @@ struct StepContext {
   const KernelTable& kernels;
 };
 
-/// A window's place in the rotation: buffers for the states that rest on nvme, and the transfers
-/// that fill and empty them.
+/// A window's place in the rotation: buffers for the states that rest elsewhere (on nvme, or on a
+/// device whose memory host code cannot touch), and the transfers that fill and empty them.
 ///
 /// Goes round: `begin`, fetch until it is settled, `update`, `begin_flush`, flush until it is
 /// settled. Thread: the engine's.
@@ -45,17 +45,17 @@ class Window {
   /// `buffers` are empty for states that are never fetched.
   explicit Window(const PerState<std::span<std::byte>>& buffers) : buffers_(buffers) {}
 
-  /// Turns to `range`: all of its states on nvme are to be fetched.
+  /// Turns to `range`: all of its states that rest elsewhere are to be fetched.
   void begin(const WindowRange& range);
   /// Updates the elements, whose states are all in memory (hop 7, step), on all of `threads`. Each
   /// element (each block of int8 moments) is updated by itself, so how the window is split does not
   /// show.
   void update(const StepContext& context, ComputeThreads& threads) const;
-  /// All of its states on nvme but the gradient are to be flushed.
+  /// All of its states that rest elsewhere, but the gradient, are to be flushed.
   void begin_flush();
 
   /// Starts what is to be transferred until the store says "not now". True when all has started.
-  [[nodiscard]] bool start_transfers(tiering::ShardStore* store);
+  [[nodiscard]] bool start_transfers(const tiering::HomePlaces& places);
   /// Ends the transfers that are done, without waiting. Throws what Transfer::wait throws.
   void end_what_arrived();
   /// Nothing is to be started any more, and everything that was has been waited for.
@@ -69,16 +69,17 @@ class Window {
   [[nodiscard]] std::uint64_t moves() const { return moves_; }
 
  private:
-  [[nodiscard]] bool on_nvme(StateKind kind) const;
+  [[nodiscard]] bool is_elsewhere(StateKind kind) const;
   [[nodiscard]] std::uint64_t element_bytes(StateKind kind) const;
-  [[nodiscard]] std::optional<tiering::Transfer> start(tiering::ShardStore& store, StateKind kind);
-  void end(std::optional<tiering::Transfer>& transfer);
+  [[nodiscard]] std::optional<tiering::HomeTransfer> start(const tiering::HomePlaces& places,
+                                                           StateKind kind);
+  void end(std::optional<tiering::HomeTransfer>& transfer);
   [[nodiscard]] UpdateSpan span() const;
 
   PerState<std::span<std::byte>> buffers_;
   WindowRange range_;
   PerState<std::byte*> data_{};  // first elements: in the buffer, or in the memory where they rest
-  PerState<std::optional<tiering::Transfer>> transfers_;
+  PerState<std::optional<tiering::HomeTransfer>> transfers_;
   std::size_t next_ = kStateKindCount;  // the state whose transfer is started next
   Hop hop_ = Hop::kFetch;
   std::uint64_t moves_ = 0;

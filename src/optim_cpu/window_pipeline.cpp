@@ -65,16 +65,16 @@ constexpr std::chrono::seconds kPatience{90};
 struct WindowPipeline::Impl {
   enum class Step { kNone, kUnderWay, kFailed };
 
-  Impl(const Options& given, tiering::ShardStore* shard_store, tiering::HostArena& arena,
+  Impl(const Options& given, const tiering::HomePlaces& home_places, tiering::HostArena& arena,
        ComputeThreads& compute_threads, Counters& engine_counters)
       : options(given),
-        store(shard_store),
+        places{home_places.store, home_places.device, &engine_counters},
         counters(engine_counters),
         threads(compute_threads),
         shards(given.shards_max, given.window_elements) {
-    check_options(options, store);
+    check_options(options, places.store);
     PerState<std::uint64_t> bytes{};  // none where nothing is ever fetched
-    if (store != nullptr) {
+    if (places.store != nullptr || places.device != nullptr) {
       bytes = buffer_bytes_of(options, tiering::HostArena::kGranularity);
       memory =
           arena.take(arena_bytes(options, tiering::HostArena::kGranularity), "optimizer windows");
@@ -84,7 +84,8 @@ struct WindowPipeline::Impl {
 
   [[nodiscard]] ShardRules rules() const {
     return {.formats = options.formats,
-            .on_nvme = store != nullptr,
+            .on_nvme = places.store != nullptr,
+            .on_device = places.device != nullptr,
             .gradients_on_nvme = options.gradients_on_nvme};
   }
   [[nodiscard]] Window& window(std::uint64_t number) { return windows[number % windows.size()]; }
@@ -122,7 +123,7 @@ struct WindowPipeline::Impl {
   void fail();
 
   const Options options;
-  tiering::ShardStore* const store;
+  const tiering::HomePlaces places;
   Counters& counters;
   ComputeThreads& threads;
   std::span<std::byte> memory;  ///< of the windows
@@ -154,7 +155,7 @@ void WindowPipeline::Impl::require_no_step(std::string_view call) const {
 }
 
 void WindowPipeline::Impl::require_windows() const {
-  if (store == nullptr || !store->lost_memory()->touches(memory)) return;
+  if (places.store == nullptr || !places.store->lost_memory()->touches(memory)) return;
   throw DeadlineExceeded(
       "optimizer step: windows are lost to a transfer that never came back; the disk or its file "
       "system is stuck (see dmesg), and only a new process can go on",
@@ -230,7 +231,7 @@ bool WindowPipeline::Impl::advance() {
 bool WindowPipeline::Impl::wait_for_arrival() {
   Window& next = window(updated);
   while (!next.is_settled()) {
-    if (!next.start_transfers(store)) {
+    if (!next.start_transfers(places)) {
       if (!wait_for_room()) return false;
     } else if (next.has_transfers()) {
       next.wait_for_oldest(counters);
@@ -244,7 +245,7 @@ bool WindowPipeline::Impl::wait_for_arrival() {
 bool WindowPipeline::Impl::wait_for_departure() {
   Window& oldest = window(retired);
   while (!oldest.is_settled()) {
-    if (!oldest.start_transfers(store)) {
+    if (!oldest.start_transfers(places)) {
       if (!wait_for_room()) return false;
     } else if (oldest.has_transfers()) {
       oldest.wait_for_oldest(counters);
@@ -263,7 +264,7 @@ bool WindowPipeline::Impl::wait_for_room() {
     return true;
   }
   const ScopedTimer standing_still(counters, Hop::kFetch, ScopedTimer::Kind::kWait);
-  return store->wait_for_room(kPatience);
+  return places.store->wait_for_room(kPatience);
 }
 
 // ---- what does not ------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ void WindowPipeline::Impl::start_what_can() {
 void WindowPipeline::Impl::flush_what_can() {
   for (std::uint64_t number = retired; number < updated; ++number) {
     window(number).end_what_arrived();
-    if (!window(number).start_transfers(store)) break;
+    if (!window(number).start_transfers(places)) break;
   }
   while (retired < updated && window(retired).is_settled()) retire_oldest();
 }
@@ -288,7 +289,7 @@ void WindowPipeline::Impl::fetch_what_can() {
       if (!shards.has_window() || begun == retired + windows.size()) return;
       window(begun++).begin(shards.begin_window());
     }
-    if (!window(number).start_transfers(store)) return;
+    if (!window(number).start_transfers(places)) return;
   }
 }
 
@@ -317,10 +318,10 @@ std::uint64_t WindowPipeline::arena_bytes(const Options& options, std::uint64_t 
   return options.windows * std::accumulate(bytes.begin(), bytes.end(), std::uint64_t{0});
 }
 
-WindowPipeline::WindowPipeline(const Options& options, tiering::ShardStore* store,
+WindowPipeline::WindowPipeline(const Options& options, const tiering::HomePlaces& places,
                                tiering::HostArena& arena, ComputeThreads& threads,
                                Counters& counters)
-    : impl_(std::make_unique<Impl>(options, store, arena, threads, counters)) {}
+    : impl_(std::make_unique<Impl>(options, places, arena, threads, counters)) {}
 
 WindowPipeline::~WindowPipeline() = default;
 

@@ -1,10 +1,13 @@
 #include "strata/tiering/movement.h"
-#include "tiering/host_copy.h"
 
 namespace strata::tiering {
 
-void drain(std::span<const std::byte> device, std::span<std::byte> pinned, Counters& counters) {
-  copy_on_host(Hop::kDrain, device, pinned, counters);
+DeviceCopy drain(Device& device, DeviceSpan source, std::span<std::byte> pinned,
+                 Counters& counters) {
+  const ScopedTimer busy(counters, Hop::kDrain, ScopedTimer::Kind::kBusy);
+  device.copy_to_host(StreamRole::kDrain, source, pinned);
+  counters.add_moved(Hop::kDrain, pinned.size());
+  return DeviceCopy(device, StreamRole::kDrain, pinned);
 }
 
 }  // namespace strata::tiering

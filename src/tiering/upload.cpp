@@ -1,10 +1,13 @@
 #include "strata/tiering/movement.h"
-#include "tiering/host_copy.h"
 
 namespace strata::tiering {
 
-void upload(std::span<const std::byte> pinned, std::span<std::byte> device, Counters& counters) {
-  copy_on_host(Hop::kUpload, pinned, device, counters);
+DeviceCopy upload(Device& device, std::span<const std::byte> pinned, DeviceSpan target,
+                  Counters& counters) {
+  const ScopedTimer busy(counters, Hop::kUpload, ScopedTimer::Kind::kBusy);
+  device.copy_to_device(StreamRole::kUpload, pinned, target);
+  counters.add_moved(Hop::kUpload, pinned.size());
+  return DeviceCopy(device, StreamRole::kUpload, pinned);
 }
 
 }  // namespace strata::tiering

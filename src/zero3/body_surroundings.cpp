@@ -3,7 +3,6 @@
 #include <c10/core/impl/COW.h>
 
 #include <algorithm>
-#include <cstring>
 #include <mutex>
 #include <utility>
 
@@ -11,24 +10,25 @@ namespace strata::zero3 {
 
 namespace {
 
-constexpr std::array<at::DeviceType, 2> kAutocastDevices = {at::kCPU, at::kCUDA};
+using Autocast = BodySurroundings::Autocast;
 
-using AutocastState = std::array<std::pair<bool, at::ScalarType>, 2>;
-
-AutocastState autocast_state() {
-  AutocastState state;
-  for (std::size_t i = 0; i < kAutocastDevices.size(); ++i) {
-    state[i] = {at::autocast::is_autocast_enabled(kAutocastDevices[i]),
-                at::autocast::get_autocast_dtype(kAutocastDevices[i])};
-  }
-  return state;
+Autocast autocast_of(at::DeviceType device) {
+  return {device, at::autocast::is_autocast_enabled(device),
+          at::autocast::get_autocast_dtype(device)};
 }
 
-void set_autocast_state(const AutocastState& state) {
-  for (std::size_t i = 0; i < kAutocastDevices.size(); ++i) {
-    at::autocast::set_autocast_enabled(kAutocastDevices[i], state[i].first);
-    at::autocast::set_autocast_dtype(kAutocastDevices[i], state[i].second);
+void set_autocast(const std::vector<Autocast>& states) {
+  for (const Autocast& state : states) {
+    at::autocast::set_autocast_enabled(state.device, state.enabled);
+    at::autocast::set_autocast_dtype(state.device, state.type);
   }
+}
+
+/// The host, where bodies may compute too, and the unit's device.
+std::vector<c10::Device> devices_of(const Unit& unit) {
+  std::vector<c10::Device> devices = {c10::Device(c10::DeviceType::CPU)};
+  if (unit.device() != devices.front()) devices.push_back(unit.device());
+  return devices;
 }
 
 torch::Tensor state_of(at::Generator& generator) {
@@ -41,16 +41,20 @@ void set_state(at::Generator& generator, const torch::Tensor& state) {
   generator.set_state(state);
 }
 
-/// Another storage with the same bytes, which are copied when either of the two is written to; at
-/// once where LibTorch cannot do that.
+/// Another storage with the same bytes. In host memory they are copied when either of the two is
+/// written to; on another device, or where LibTorch cannot do that, at once.
 c10::Storage clone_lazily(const c10::Storage& storage) {
-  if (auto lazy = c10::impl::cow::lazy_clone_storage(*storage.unsafeGetStorageImpl())) {
-    return c10::Storage(std::move(lazy));
+  if (storage.device().is_cpu()) {
+    if (auto lazy = c10::impl::cow::lazy_clone_storage(*storage.unsafeGetStorageImpl())) {
+      return c10::Storage(std::move(lazy));
+    }
   }
-  const torch::Tensor copy =
-      torch::empty({static_cast<std::int64_t>(storage.nbytes())}, torch::kUInt8);
-  std::memcpy(copy.mutable_data_ptr(), storage.data(), storage.nbytes());
-  return copy.storage();
+  const auto options = torch::TensorOptions(torch::kUInt8).device(storage.device());
+  const auto bytes = static_cast<std::int64_t>(storage.nbytes());
+  const torch::Tensor source = torch::empty({0}, options);
+  source.unsafeGetTensorImpl()->set_storage_keep_dtype(storage);
+  source.unsafeGetTensorImpl()->set_sizes_contiguous({bytes});
+  return torch::empty({bytes}, options).copy_(source).storage();
 }
 
 void set_storage(const torch::Tensor& tensor, const c10::Storage& storage) {
@@ -59,9 +63,12 @@ void set_storage(const torch::Tensor& tensor, const c10::Storage& storage) {
 
 }  // namespace
 
-BodySurroundings::BodySurroundings(const Unit& unit) : autocast_(autocast_state()) {
+BodySurroundings::BodySurroundings(const Unit& unit) {
   std::vector<at::Generator> generators = unit.generators();
-  generators.push_back(at::detail::getDefaultCPUGenerator());
+  for (const c10::Device device : devices_of(unit)) {
+    autocast_.push_back(autocast_of(device.type()));
+    generators.push_back(at::globalContext().defaultGenerator(device));
+  }
   for (at::Generator& generator : generators) {
     torch::Tensor state = state_of(generator);
     generators_.emplace_back(generator, std::move(state));
@@ -91,7 +98,7 @@ void BodySurroundings::keep_what_changed() {
 }
 
 void BodySurroundings::restore() const {
-  set_autocast_state(autocast_);
+  set_autocast(autocast_);
   for (const auto& [generator, state] : generators_) {
     at::Generator handle = generator;
     set_state(handle, state);
@@ -102,8 +109,10 @@ void BodySurroundings::restore() const {
   }
 }
 
-BodySurroundings::Restored::Restored(const BodySurroundings& earlier)
-    : autocast_now_(autocast_state()) {
+BodySurroundings::Restored::Restored(const BodySurroundings& earlier) {
+  for (const Autocast& state : earlier.autocast_) {
+    autocast_now_.push_back(autocast_of(state.device));
+  }
   for (const auto& [generator, state] : earlier.generators_) {
     at::Generator handle = generator;
     generators_now_.emplace_back(handle, state_of(handle));
@@ -121,7 +130,7 @@ BodySurroundings::Restored::~Restored() {
     set_storage(buffer, storage);
   }
   for (auto& [generator, state] : generators_now_) set_state(generator, state);
-  set_autocast_state(autocast_now_);
+  set_autocast(autocast_now_);
 }
 
 }  // namespace strata::zero3

@@ -3,8 +3,6 @@
 #include <ATen/autocast_mode.h>
 #include <torch/torch.h>
 
-#include <array>
-#include <cstddef>
 #include <utility>
 #include <vector>
 
@@ -13,13 +11,22 @@
 namespace strata::zero3 {
 
 /// What a body sees beside its inputs and parameters, as it was when this was made: random
-/// generators (LibTorch's default one and those that the unit names), autocast, and the unit's
-/// buffers. Recomputation runs from it, so that it computes the same again and leaves no trace.
+/// generators (LibTorch's default ones of the host and of the device, and those that the unit
+/// names), autocast, and the unit's buffers. Recomputation runs from it, so that it computes the
+/// same again and leaves no trace.
 ///
-/// Buffers are kept as lazy clones: one that the body does not write to costs nothing.
+/// Buffers in host memory are kept as lazy clones: one that the body does not write to costs
+/// nothing. Those on another device are copied.
 class BodySurroundings {
  public:
   explicit BodySurroundings(const Unit& unit);
+
+  /// Of one type of device.
+  struct Autocast {
+    at::DeviceType device;
+    bool enabled;
+    at::ScalarType type;
+  };
 
   /// Call when the body has run: drops what it left as it was.
   void keep_what_changed();
@@ -37,7 +44,7 @@ class BodySurroundings {
    private:
     std::vector<std::pair<at::Generator, torch::Tensor>> generators_now_;
     std::vector<std::pair<torch::Tensor, c10::Storage>> buffers_now_;
-    std::array<std::pair<bool, at::ScalarType>, 2> autocast_now_;
+    std::vector<Autocast> autocast_now_;
   };
 
   /// Puts everything back for good: the body is to run from the start once more.
@@ -50,7 +57,7 @@ class BodySurroundings {
   };
   std::vector<std::pair<at::Generator, torch::Tensor>> generators_;
   std::vector<Buffer> buffers_;
-  std::array<std::pair<bool, at::ScalarType>, 2> autocast_;
+  std::vector<Autocast> autocast_;
 };
 
 /// For the length of a scope autocast remembers no casts: it would remember those of parameters

@@ -14,7 +14,9 @@ Engine Engine::from_config(const std::filesystem::path& ds_config, Logger* log) 
 }
 
 Engine::Engine(formats::DsConfig config, Logger* log)
-    : impl_(std::make_unique<Impl>(std::move(config), log)) {}
+    : Engine(std::move(config), EngineDevice{}, log) {}
+Engine::Engine(formats::DsConfig config, const EngineDevice& device, Logger* log)
+    : impl_(std::make_unique<Impl>(std::move(config), device, log)) {}
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
@@ -62,6 +64,7 @@ std::vector<UnitNorm> Engine::gradient_norms() const { return impl_->gradient_no
 void Engine::visit_masters(const ParameterVisitor& visit) { impl_->visit_masters(visit); }
 void Engine::edit_masters(const ParameterInitializer& edit) { impl_->edit_masters(edit); }
 
+c10::Device Engine::device() const { return impl_->torch_device_; }
 const formats::DsConfig& Engine::config() const { return impl_->config_; }
 CounterReading Engine::counters() const { return impl_->counters_.read(); }
 const zero3::PlanInput& Engine::plan_input() const { return impl_->plan_input_; }
@@ -72,12 +75,13 @@ const zero3::Plan& Engine::plan() const {
 }
 
 TierUse Engine::use(Tier tier) const {
-  const tiering::Budget& budget = impl_->budget(tier);
+  const tiering::Budget& budget = impl_->tiers_.budget(tier);
   return {budget.used(), budget.peak(), budget.limit()};
 }
 
 std::string Engine::io_description() const {
-  return impl_->queue_ ? impl_->queue_->description() : "none";
+  const aio::IoQueue* const queue = impl_->tiers_.queue();
+  return queue != nullptr ? queue->description() : "none";
 }
 
 }  // namespace strata

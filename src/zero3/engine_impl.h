@@ -11,14 +11,11 @@
 #include <unordered_set>
 #include <vector>
 
-#include "strata/aio/io_queue.h"
 #include "strata/base/counters.h"
 #include "strata/base/log.h"
 #include "strata/optim_cpu/window_pipeline.h"
-#include "strata/tiering/budget.h"
-#include "strata/tiering/host_arena.h"
 #include "strata/tiering/pinned_slots.h"
-#include "strata/tiering/shard_store.h"
+#include "strata/tiering/tiers.h"
 #include "strata/zero3/engine.h"
 #include "strata/zero3/loss_scaler.h"
 #include "strata/zero3/lr_schedule.h"
@@ -34,7 +31,7 @@ namespace strata {
 
 /// Everything an engine owns, in the order in which it depends on one another.
 struct Engine::Impl {
-  Impl(formats::DsConfig config, Logger* log);
+  Impl(formats::DsConfig config, const EngineDevice& device, Logger* log);
   ~Impl();
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -83,7 +80,6 @@ struct Engine::Impl {
   void refuse_inside_visitor(const std::string& what) const;
   /// The masters of units at rest. `what` asks for them.
   [[nodiscard]] zero3::StateAccess& states_at_rest(const std::string& what);
-  [[nodiscard]] tiering::Budget& budget(tiering::Tier tier);
 
   // Fixed when the engine is made.
   std::unique_ptr<Logger> own_log_;
@@ -93,17 +89,15 @@ struct Engine::Impl {
   optim_cpu::ComputeThreads threads_;  ///< of hops 6 and 7
   Counters counters_;
   zero3::ComputeTimer compute_timer_{counters_};
-  tiering::Budget device_, host_, nvme_;
-  std::unique_ptr<tiering::HostArena> device_arena_, host_arena_;
-  std::unique_ptr<aio::IoQueue> queue_;
-  std::unique_ptr<tiering::ShardStore> store_;
+  c10::Device torch_device_;
+  zero3::PlanInput plan_input_;  ///< grows with every unit
+  tiering::Tiers tiers_;
   zero3::LrSchedule schedule_;
   zero3::LossScaler scaler_;
   torch::Tensor anchor_;  ///< requires a gradient, so that every unit's backward comes
 
   // Grows with every unit.
   zero3::ParameterGroups groups_;
-  zero3::PlanInput plan_input_;
   std::vector<std::shared_ptr<zero3::Unit>> units_;
   std::unordered_map<const c10::TensorImpl*, zero3::Unit*> owner_of_;  ///< every parameter's unit
   std::unordered_set<std::string> parameter_names_;                    ///< full ones
@@ -118,7 +112,6 @@ struct Engine::Impl {
   std::unique_ptr<zero3::GradientCoordinator> gradients_;
   std::unique_ptr<optim_cpu::WindowPipeline> pipeline_;
   std::unique_ptr<zero3::StateAccess> state_access_;
-  std::vector<aio::IoPreparation> prepared_io_;  ///< staging slots and windows
 
   // Where training stands.
   std::function<void()> before_each_unit_;
@@ -130,14 +123,10 @@ struct Engine::Impl {
   bool told_of_other_backward_ = false;
 
  private:
-  /// Lets the I/O engine prepare the memory that all transfers pass through.
-  void prepare_io_memory();
+  [[nodiscard]] zero3::StatePassage state_passage();
   [[nodiscard]] std::string unit_name(const torch::nn::Module& module, std::string wished) const;
   void set_homes(zero3::Unit& unit);
   void set_gradient_homes(zero3::Unit& unit, tiering::Tier tier);
-  [[nodiscard]] optim_cpu::StateHome make_home(tiering::Tier tier, std::uint64_t count,
-                                               std::uint64_t element_bytes,
-                                               const std::string& what);
   void take_memory();
   void check_room_for_micro_batch(const char* what) const;
   void refuse_in_use(const std::string& what) const;

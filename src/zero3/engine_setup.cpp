@@ -1,14 +1,8 @@
 #include <malloc.h>
 
-#include <algorithm>
-#include <filesystem>
-#include <span>
-#include <system_error>
 #include <utility>
 #include <vector>
 
-#include "strata/aio/disk.h"
-#include "strata/aio/path_trial.h"
 #include "strata/base/error.h"
 #include "strata/base/machine_memory.h"
 #include "strata/base/units.h"
@@ -30,12 +24,10 @@ namespace {
 // Operations in flight are bounded by slots and windows, times the directories they are striped
 // over.
 constexpr std::uint32_t kOperationsMax = 1024;
-// Address space, not memory.
-constexpr std::uint64_t kAddressSpace = std::uint64_t{1} << 42;
 // Random streams of what units keep in fp32 follow those of all units.
 constexpr std::uint64_t kStreamsOfFp32 = std::uint64_t{1} << 32;
 
-aio::IoQueueOptions io_options(const formats::DsConfig& config, int numa_node) {
+aio::IoQueueOptions io_options(const formats::DsConfig& config) {
   aio::IoQueueOptions options;
   options.backend = config.strata.io == formats::IoEngine::kIoUring   ? aio::BackendKind::kIoUring
                     : config.strata.io == formats::IoEngine::kLibaio  ? aio::BackendKind::kLibaio
@@ -45,31 +37,24 @@ aio::IoQueueOptions io_options(const formats::DsConfig& config, int numa_node) {
   options.depth = static_cast<std::uint32_t>(config.aio.queue_depth);
   options.threads = static_cast<std::uint32_t>(config.aio.threads);
   options.operations_max = kOperationsMax;
-  options.numa_node = numa_node;
   return options;
 }
 
-/// Makes the last folder of a path that is not there yet. Not the whole path: where a disk is not
-/// mounted, its mount point must not become a folder of the system disk.
-void make_directory(const std::filesystem::path& directory) {
-  std::error_code error;
-  std::filesystem::create_directory(directory, error);
-  if (error) {
-    throw system_error("create the nvme directory", directory.string(), error.value(),
-                       "name an existing directory, or one whose parent exists and is writable");
-  }
+tiering::Tiers::Options tiers_options(const formats::DsConfig& config, tiering::Device* device) {
+  const std::vector<std::string> names = config.nvme_directories();
+  return {.device_bytes = config.strata.device_budget_bytes.value_or(Budget::kUnlimited),
+          .host_bytes = config.strata.host_budget_bytes.value_or(Budget::kUnlimited),
+          .nvme_bytes = config.strata.nvme_budget_bytes.value_or(Budget::kUnlimited),
+          .directories = {names.begin(), names.end()},
+          .chunk_bytes = config.strata.chunk_bytes,
+          .io = io_options(config),
+          .device = device};
 }
 
-/// The NUMA node next to the disks of all directories, -1 where they have none in common.
-int node_of(std::span<const std::filesystem::path> directories) {
-  std::vector<aio::DiskDescription> disks;
-  for (const auto& directory : directories) disks.push_back(aio::describe_disk(directory));
-  return aio::numa_node_of(disks);
-}
-
-std::unique_ptr<tiering::HostArena> make_arena(Budget& budget, Logger& log, int numa_node) {
-  return std::make_unique<tiering::HostArena>(budget, std::min(budget.limit(), kAddressSpace), log,
-                                              numa_node);
+zero3::PlanInput plan_input_for(const formats::DsConfig& config, const tiering::Device* device) {
+  zero3::PlanInput input = zero3::plan_input_from(config);
+  input.device_memory_is_host = device == nullptr || device->properties().memory_is_host;
+  return input;
 }
 
 /// What modules held before they were sharded was freed in pieces that the allocator keeps: some 30
@@ -82,47 +67,26 @@ void return_freed_memory() {
 
 }  // namespace
 
-Engine::Impl::Impl(formats::DsConfig config, Logger* log)
+Engine::Impl::Impl(formats::DsConfig config, const EngineDevice& device, Logger* log)
     : own_log_(log == nullptr ? std::make_unique<Logger>() : nullptr),
       log_(log == nullptr ? *own_log_ : *log),
       config_((config.resolve_batch(/*world_size=*/1), std::move(config))),
       format_(config_.state_format()),
       threads_(static_cast<int>(config_.strata.threads)),
-      device_(Tier::kDevice, config_.strata.device_budget_bytes.value_or(Budget::kUnlimited)),
-      host_(Tier::kHost, config_.strata.host_budget_bytes.value_or(Budget::kUnlimited)),
-      nvme_(Tier::kNvme, config_.strata.nvme_budget_bytes.value_or(Budget::kUnlimited)),
+      torch_device_(device.torch_device),
+      plan_input_(plan_input_for(config_, device.device)),
+      tiers_(tiers_options(config_, device.device), counters_, log_),
       schedule_(config_.scheduler, config_.optimizer.lr),
       scaler_(config_.fp16.enabled ? zero3::LossScaler(config_.fp16) : zero3::LossScaler()),
       anchor_(torch::zeros({}, torch::requires_grad())),
-      groups_(config_),
-      plan_input_(zero3::plan_input_from(config_)) {
+      groups_(config_) {
   zero3::mark_as_anchor(anchor_);
   for (const std::string& note : config_.notes) log_.warning(config_.name + ": " + note);
   if (!config_.strata.simd.empty()) optim_cpu::force_kernel_target(config_.strata.simd);
-  const std::vector<std::string> names = config_.nvme_directories();
-  const std::vector<std::filesystem::path> directories(names.begin(), names.end());
-  for (const auto& directory : directories) make_directory(directory);
-  // Host memory and the queue's thread lie next to the disks that they serve.
-  const int disk_node = node_of(directories);
-  device_arena_ = make_arena(device_, log_, disk_node);
-  host_arena_ = make_arena(host_, log_, disk_node);
-  if (plan_input_.nvme_available) {
-    queue_ =
-        std::make_unique<aio::IoQueue>(io_options(config_, disk_node), directories.front(), log_);
-    for (const auto& arena : {device_arena_.get(), host_arena_.get()}) {
-      arena->heed(queue_->lost_memory());
-    }
-    store_ = std::make_unique<tiering::ShardStore>(
-        tiering::ShardStore::Options{.directories = directories,
-                                     .chunk_bytes = plan_input_.chunk_bytes,
-                                     .bandwidths = aio::try_paths(*queue_, directories, log_),
-                                     .log = &log_},
-        *queue_, nvme_, counters_);
-  }
 }
 
-Budget& Engine::Impl::budget(Tier tier) {
-  return tier == Tier::kDevice ? device_ : tier == Tier::kHost ? host_ : nvme_;
+zero3::StatePassage Engine::Impl::state_passage() {
+  return {tiers_.places(), plan_input_.chunk_bytes};
 }
 
 Engine::Impl::~Impl() {
@@ -162,18 +126,18 @@ zero3::UnitHandle Engine::Impl::make_unit(torch::nn::Module& module, ShardOption
                      "uses");
   }
   const std::string name = unit_name(module, std::move(options.name));
-  zero3::UnitIntake intake = zero3::take_in(name, module, taken_);
+  zero3::UnitIntake intake = zero3::take_in(name, module, taken_, torch_device_);
   zero3::TakenMemory memory = intake.memory;
   const std::vector<std::string> fp32_patterns = config_.fp32_patterns();
   auto unit = std::make_shared<Unit>(*this, static_cast<zero3::UnitId>(units_.size()), name,
-                                     std::move(intake), format_, fp32_patterns, options.recompute,
-                                     std::move(options.generators));
+                                     std::move(intake), torch_device_, format_, fp32_patterns,
+                                     options.recompute, std::move(options.generators));
   if (!options.initializer) zero3::check_initial_values(*unit);  // before anything is taken for it
   if (!placement_) {
-    const bool on_nvme =
-        plan_input_.parameter_tier == Tier::kNvme || plan_input_.optimizer_tier == Tier::kNvme;
-    placement_.emplace(format_, !fp32_patterns.empty(), on_nvme ? store_.get() : nullptr, host_,
-                       log_);
+    const bool are_elsewhere = plan_input_.is_elsewhere(plan_input_.parameter_tier) ||
+                               plan_input_.is_elsewhere(plan_input_.optimizer_tier);
+    placement_.emplace(format_, !fp32_patterns.empty(), are_elsewhere, state_passage(),
+                       tiers_.budget(Tier::kHost), log_);
   }
   set_homes(*unit);
   placement_->place(*unit, options.initializer);
@@ -190,23 +154,15 @@ zero3::UnitHandle Engine::Impl::make_unit(torch::nn::Module& module, ShardOption
   return units_.back();
 }
 
-optim_cpu::StateHome Engine::Impl::make_home(Tier tier, std::uint64_t count,
-                                             std::uint64_t element_bytes, const std::string& what) {
-  const std::uint64_t bytes = count * element_bytes;
-  if (bytes == 0) return {};
-  if (tier == Tier::kNvme) return {.memory = {}, .extent = store_->allocate(bytes, what)};
-  tiering::HostArena& arena = tier == Tier::kDevice ? *device_arena_ : *host_arena_;
-  return {.memory = arena.take(bytes, what).first(bytes), .extent = std::nullopt};
-}
-
 void Engine::Impl::set_homes(Unit& unit) {
   for (std::size_t i = 0; i < unit.vectors().size(); ++i) {
     zero3::FlatVector& vector = unit.vectors()[i];
     const auto home = [&](Tier tier, StateKind kind) {
-      return make_home(tier, vector.count, state_bytes(vector.format, kind),
-                       unit.name() + " " + std::string(name_of(kind)));
+      return tiers_.take_home(tier, vector.count * state_bytes(vector.format, kind),
+                              unit.name() + " " + std::string(name_of(kind)));
     };
     vector.weight = home(plan_input_.parameter_tier, StateKind::kWeight);
+    tiers_.prepare(vector.weight.memory, "weights", /*by_disk=*/false);  // they are uploaded
     if (!vector.trains()) continue;
     optim_cpu::ShardStates& states = vector.states;
     states.count = vector.count;
@@ -229,9 +185,10 @@ void Engine::Impl::set_gradient_homes(Unit& unit, Tier tier) {
   for (zero3::FlatVector& vector : unit.vectors()) {
     if (!vector.trains()) continue;
     vector.states.gradient =
-        make_home(tier, vector.count,
-                  state_bytes(vector.format, StateKind::kGradient, vector.states.gradient_fp32),
-                  unit.name() + " gradient");
+        tiers_.take_home(tier,
+                         vector.count * state_bytes(vector.format, StateKind::kGradient,
+                                                    vector.states.gradient_fp32),
+                         unit.name() + " gradient");
   }
 }
 
@@ -246,7 +203,8 @@ void Engine::Impl::prepare() {
   placement_.reset();  // its staging makes room for the plan's
   return_freed_memory();
   zero3::Plan made = zero3::make_plan(plan_input_);
-  require_machine_memory(made.total.device + made.total.host);  // both are, without a GPU
+  require_machine_memory(made.total.host +
+                         (plan_input_.device_memory_is_host ? made.total.device : 0));
   plan_ = std::move(made);
   take_memory();
   prepared_ = true;
@@ -260,27 +218,35 @@ void Engine::Impl::take_memory() {
   for (std::size_t i = 0; i < units_.size(); ++i) {
     set_gradient_homes(*units_[i], plan.gradient_tier[i]);
   }
-  tiering::HostArena& host = *host_arena_;
-  std::span<std::byte> unsharded;
+  tiers_.finish_homes();
+  tiering::HostArena& host = tiers_.host_arena();
+  tiering::DeviceSpan regions;
   if (plan.device_cache_bytes > 0) {
-    unsharded = device_arena_->take(plan.device_cache_bytes, "unsharded units");
+    regions = tiers_.take_on_device(plan.device_cache_bytes, "unsharded units");
   }
   if (plan.fetch_slots > 0) {
     fetch_slots_ = std::make_unique<tiering::PinnedSlots>(host, plan.fetch_slots, plan.slot_bytes);
+    tiers_.prepare(fetch_slots_->memory(), "staging of weights", /*by_disk=*/true);
   }
   mover_ = std::make_unique<zero3::UnitMover>(
       zero3::ScheduleOptions{.home = plan_input_.parameter_tier,
                              .device_bytes = plan.device_cache_bytes,
-                             .fetches_into_regions = true,  // the device tier is host memory
+                             .fetches_into_regions = plan_input_.device_memory_is_host,
                              .staging_slots = static_cast<std::uint32_t>(plan.fetch_slots),
                              .prefetch_elements = plan_input_.prefetch_elements},
-      units_, zero3::UnitMover::Places{unsharded, store_.get(), fetch_slots_.get()}, counters_);
+      units_,
+      zero3::UnitMover::Places{tiers_.device(), regions, tiers_.store(), fetch_slots_.get()},
+      counters_);
   mover_->expect_step(config_.gradient_accumulation_steps == 1);
   if (plan.gradient_slots > 0) {
     gradient_slots_ =
         std::make_unique<tiering::PinnedSlots>(host, plan.gradient_slots, plan.slot_bytes);
+    tiers_.prepare(gradient_slots_->memory(), "staging of gradients", /*by_disk=*/true);
     gradients_ = std::make_unique<zero3::GradientCoordinator>(
-        device_arena_->take(plan.bucket_bytes, "gradient bucket"), *gradient_slots_, store_.get(),
+        zero3::GradientCoordinator::Places{
+            tiers_.device(), torch_device_,
+            tiers_.take_on_device(plan.bucket_bytes, "gradient bucket"), *gradient_slots_,
+            tiers_.store()},
         threads_, counters_);
     optim_cpu::WindowPipeline::Options options{.formats = plan.formats,
                                                .gradients_on_nvme = plan.gradients_on_nvme};
@@ -289,28 +255,12 @@ void Engine::Impl::take_memory() {
       options.window_elements = plan.window_elements;
     }
     pipeline_ = std::make_unique<optim_cpu::WindowPipeline>(
-        options, plan.windows > 0 ? store_.get() : nullptr, host, threads_, counters_);
+        options, plan.windows > 0 ? tiers_.places() : tiering::HomePlaces{}, host, threads_,
+        counters_);
+    tiers_.prepare(pipeline_->memory(), "optimizer windows", /*by_disk=*/true);
   }
-  state_access_ =
-      std::make_unique<zero3::StateAccess>(store_.get(), fetch_slots_.get(), gradient_slots_.get());
-  if (queue_) prepare_io_memory();
-}
-
-void Engine::Impl::prepare_io_memory() {
-  std::vector<std::span<std::byte>> memory;
-  if (fetch_slots_) memory.push_back(fetch_slots_->memory());
-  if (gradient_slots_) memory.push_back(gradient_slots_->memory());
-  if (pipeline_) memory.push_back(pipeline_->memory());
-  for (const std::span<std::byte> piece : memory) {
-    if (piece.empty()) continue;
-    aio::IoPreparation prepared = queue_->prepare(piece);
-    if (prepared.refusal() == aio::Backend::kNothingToPrepare) return;
-    if (!prepared.refusal().empty()) {
-      log_.info("I/O buffers are not registered: " + prepared.refusal());
-      return;
-    }
-    prepared_io_.push_back(std::move(prepared));
-  }
+  state_access_ = std::make_unique<zero3::StateAccess>(state_passage(), fetch_slots_.get(),
+                                                       gradient_slots_.get());
 }
 
 }  // namespace strata

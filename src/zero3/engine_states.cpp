@@ -37,14 +37,13 @@ torch::Tensor masters_for(const Unit& unit, std::size_t parameter, const torch::
 /// Puts the compute weights of new masters where the unit in use reads them.
 void refresh_region(Unit& unit, std::size_t parameter, const torch::Tensor& masters) {
   if (unit.region().empty()) return;  // they are read at home
-  const FlatVector& vector = unit.vector_of(parameter);
-  const std::uint64_t width = weight_bytes(vector.format.precision);
-  std::byte* const target = unit.region().data() + vector.region_offset +
-                            unit.layout().parameters[parameter].offset * width;
+  const StateFormat& format = unit.vector_of(parameter).format;
+  const torch::Tensor weights = torch::empty(masters.sizes(), scalar_type(format.precision));
   optim_cpu::split_master(
-      vector.format, {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())},
-      target,
+      format, {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())},
+      static_cast<std::byte*>(weights.mutable_data_ptr()),
       /*master=*/nullptr);
+  unit.parameters()[parameter].detach().copy_(weights);
 }
 
 }  // namespace

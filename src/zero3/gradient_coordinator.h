@@ -9,6 +9,8 @@
 #include "strata/base/counters.h"
 #include "strata/base/number_format.h"
 #include "strata/optim_cpu/compute_threads.h"
+#include "strata/tiering/device.h"
+#include "strata/tiering/device_copy.h"
 #include "strata/tiering/pinned_slots.h"
 #include "strata/tiering/shard_store.h"
 #include "zero3/unit.h"
@@ -16,7 +18,8 @@
 namespace strata::zero3 {
 
 /// Takes a unit's gradients from autograd to their home (hops 5 and 6), bucket by bucket: packed on
-/// the device, drained into a pinned slot, added to what the home holds, summed up on the way.
+/// the device, drained into a pinned slot, added to what the home holds, summed up on the way. The
+/// host adds a bucket when it needs that bucket's slot, or at the end: the device works on.
 ///
 /// No gradient of a whole unit is ever copied: a bucket is a few MiB and stays in the cache.
 /// Contributions are added in the order in which backward makes them: in fp32 when several
@@ -24,12 +27,15 @@ namespace strata::zero3 {
 /// engine's.
 class GradientCoordinator {
  public:
-  /// `bucket`: device memory for as many gradients of any vector's format as a slot holds in fp32.
-  /// `store` is null when no gradient rests on nvme.
-  GradientCoordinator(std::span<std::byte> bucket, tiering::PinnedSlots& slots,
-                      tiering::ShardStore* store, optim_cpu::ComputeThreads& threads,
-                      Counters& counters)
-      : bucket_(bucket), slots_(slots), store_(store), threads_(threads), counters_(counters) {}
+  /// Where gradients pass through. `store` is null when none rests on nvme.
+  struct Places {
+    tiering::Device& device;
+    c10::Device torch_device;    ///< the same, as LibTorch calls it
+    tiering::DeviceSpan bucket;  ///< as many gradients of any vector's format as a slot has in fp32
+    tiering::PinnedSlots& slots;
+    tiering::ShardStore* store;
+  };
+  GradientCoordinator(const Places& places, optim_cpu::ComputeThreads& threads, Counters& counters);
 
   /// Adds `gradients` (see reduce.h; released as they are used) to the unit's gradient homes and
   /// leaves their sums of squares and finiteness in its vectors, and which parameters had one.
@@ -46,22 +52,32 @@ class GradientCoordinator {
     tiering::Transfer transfer;
   };
 
-  void accumulate(const Unit& unit, FlatVector& vector, torch::autograd::variable_list& gradients);
-  /// `is_first`: the home holds nothing of this step yet.
-  void add_piece(FlatVector& vector, bool is_first, std::uint64_t begin, std::uint64_t count,
-                 std::span<std::byte> piece);
-  void add_piece_on_nvme(FlatVector& vector, bool is_first, std::uint64_t begin,
-                         std::uint64_t count, std::span<std::byte> piece);
-  void add(FlatVector& vector, bool is_first, std::uint64_t count, std::span<std::byte> piece,
-           std::byte* home);
-  tiering::PinnedSlot acquire_slot();
-  void wait_for_oldest();
+  /// Elements of a vector's gradient on their way from the device.
+  struct Piece {
+    FlatVector* vector;
+    bool is_first;  // the home holds nothing of this step yet
+    std::uint64_t begin, count;
+    tiering::PinnedSlot slot;
+    tiering::DeviceCopy drained;
+  };
 
-  std::span<std::byte> bucket_;
-  tiering::PinnedSlots& slots_;
-  tiering::ShardStore* store_;
+  void accumulate(const Unit& unit, FlatVector& vector, torch::autograd::variable_list& gradients);
+  void finish(const FlatVector& vector);
+  [[nodiscard]] tiering::DeviceCopy drain_bucket(tiering::DeviceSpan bucket,
+                                                 std::span<std::byte> target);
+  void add_oldest_piece();
+  void add_on_nvme(const Piece& piece, std::span<std::byte> bytes);
+  void add(const Piece& piece, std::span<std::byte> bytes, std::byte* home);
+  [[nodiscard]] tiering::PinnedSlot slot_for_piece();
+  [[nodiscard]] tiering::PinnedSlot slot_for_home();
+  void wait_for_oldest_write();
+
+  Places places_;
+  std::size_t pieces_max_;
   optim_cpu::ComputeThreads& threads_;
   Counters& counters_;
+  tiering::Event bucket_free_;
+  std::deque<Piece> pieces_;  // oldest first
   std::deque<Writing> writing_;
 };
 

@@ -29,11 +29,11 @@ void check_initial_values(const Unit& unit) {
   }
 }
 
-InitialPlacement::InitialPlacement(const StateFormat& format, bool keeps_fp32,
-                                   tiering::ShardStore* store, tiering::Budget& host, Logger& log)
-    : store_(store) {
-  if (store == nullptr) return;
-  const std::uint64_t chunk = store->chunk_bytes();
+InitialPlacement::InitialPlacement(const StateFormat& format, bool keeps_fp32, bool needs_staging,
+                                   const StatePassage& passage, tiering::Budget& host, Logger& log)
+    : passage_(passage) {
+  if (!needs_staging) return;
+  const std::uint64_t chunk = passage.chunk_bytes;
   const auto weight_bytes_of = [&](std::size_t i) {
     return MasterStream::weight_staging_bytes(i < 2 ? format : kept_in_fp32(format), chunk,
                                               /*frozen=*/i % 2 != 0);
@@ -43,7 +43,7 @@ InitialPlacement::InitialPlacement(const StateFormat& format, bool keeps_fp32,
   std::uint64_t bytes = master;
   for (std::size_t i = 0; i < vectors; ++i) bytes += weight_bytes_of(i);
   arena_.emplace(host, bytes, log);
-  arena_->heed(store->lost_memory());
+  if (passage.places.store != nullptr) arena_->heed(passage.places.store->lost_memory());
   for (std::size_t i = 0; i < vectors; ++i) {
     staging_[i].weight = arena_->take(weight_bytes_of(i), "staging of initial weights");
   }
@@ -56,7 +56,7 @@ void InitialPlacement::place(Unit& unit, const ParameterInitializer& initializer
   std::vector<MasterStream> streams;
   for (std::size_t i = 0; i < unit.vectors().size(); ++i) {
     const FlatVector& vector = unit.vectors()[i];
-    streams.emplace_back(vector.format, vector.count, vector.weight, vector.states.master, store_,
+    streams.emplace_back(vector.format, vector.count, vector.weight, vector.states.master, passage_,
                          staging_[i], MasterStream::Start::kZeros);
   }
   for (std::size_t i = 0; i < unit.layout().parameters.size(); ++i) {

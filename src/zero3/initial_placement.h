@@ -8,7 +8,6 @@
 #include "strata/base/number_format.h"
 #include "strata/tiering/budget.h"
 #include "strata/tiering/host_arena.h"
-#include "strata/tiering/shard_store.h"
 #include "zero3/state_stream.h"
 #include "zero3/unit.h"
 
@@ -19,15 +18,15 @@ void check_initial_values(const Unit& unit);
 
 /// Brings a new unit's values to their homes, parameter by parameter: from the module's own tensors
 /// or from an initializer, as fp32 masters split into weight and remainder. Memory: one parameter
-/// in fp32, and for homes on nvme staging buffers of at most 4 chunks (6 where parameters are kept
-/// in fp32) that are charged to the host budget as long as this object lives. Optimizer moments
-/// need nothing: homes start as zeros.
+/// in fp32, and for homes that are elsewhere staging buffers of at most 4 chunks (6 where
+/// parameters are kept in fp32) that are charged to the host budget as long as this object lives.
+/// Optimizer moments need nothing: homes start as zeros.
 class InitialPlacement {
  public:
-  /// `format` is the run's; `keeps_fp32`: units may keep parameters in fp32 beside it. `store` is
-  /// null when nothing rests on nvme.
-  InitialPlacement(const StateFormat& format, bool keeps_fp32, tiering::ShardStore* store,
-                   tiering::Budget& host, Logger& log);
+  /// `format` is the run's; `keeps_fp32`: units may keep parameters in fp32 beside it;
+  /// `needs_staging`: homes are elsewhere.
+  InitialPlacement(const StateFormat& format, bool keeps_fp32, bool needs_staging,
+                   const StatePassage& passage, tiering::Budget& host, Logger& log);
 
   /// The unit's homes are set; its parameters still hold their initial values (or none, on the meta
   /// device). Throws what checked_masters (parameter_values.h) throws, what the initializer throws,
@@ -35,7 +34,7 @@ class InitialPlacement {
   void place(Unit& unit, const ParameterInitializer& initializer);
 
  private:
-  tiering::ShardStore* store_;
+  StatePassage passage_;
   std::optional<tiering::HostArena> arena_;
   /// Of each of a unit's vectors: their parameters come in turn.
   std::array<StagingBuffers, std::tuple_size_v<FlatVectors>> staging_;

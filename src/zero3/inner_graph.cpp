@@ -48,7 +48,7 @@ torch::Tensor sample_of(const torch::Tensor& output) {
   const torch::NoGradGuard no_grad;
   const torch::Tensor flat = output.detach().reshape({-1});
   const std::int64_t stride = std::max<std::int64_t>(1, flat.numel() / kSampleElements);
-  return flat.slice(0, 0, flat.numel(), stride).to(torch::kCPU, torch::kFloat64).clone();
+  return flat.slice(0, 0, flat.numel(), stride).cpu().to(torch::kFloat64).clone();
 }
 
 }  // namespace

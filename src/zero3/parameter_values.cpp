@@ -95,7 +95,7 @@ torch::Tensor checked_masters(const std::string& parameter, const std::vector<st
                      "' is on the meta device; give ShardOptions::initializer to fill it");
   }
   check_scalar_type(parameter, values.scalar_type());
-  const torch::Tensor masters = values.detach().to(torch::kCPU, torch::kFloat32).contiguous();
+  const torch::Tensor masters = values.detach().cpu().to(torch::kFloat32).contiguous();
   check_magnitudes(parameter,
                    {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())},
                    precision);

@@ -33,7 +33,8 @@ struct StagingLevel {
 };
 constexpr std::array<StagingLevel, 6> kLevels = {
     {{2, 1, 1}, {4, 2, 1}, {8, 3, 1}, {12, 3, 2}, {16, 3, 4}, {32, 4, 4}}};
-constexpr std::size_t kComfortableLevel = 2;  // disk and arithmetic overlap from here on
+constexpr std::size_t kSlotsToReadStates = 2;  // one for weights, one for masters
+constexpr std::size_t kComfortableLevel = 2;   // disk and arithmetic overlap from here on
 
 std::uint64_t vector_bytes(std::uint64_t count, std::uint64_t element_bytes) {
   return round_up(count * element_bytes, kPage);
@@ -128,11 +129,14 @@ class Facts {
 
   [[nodiscard]] bool on_nvme(Tier tier) const { return tier == Tier::kNvme; }
   [[nodiscard]] bool weights_on_nvme() const { return on_nvme(input_.parameter_tier); }
-  /// Whether the step finds weights or optimizer states on nvme.
-  [[nodiscard]] bool states_on_nvme() const {
+  [[nodiscard]] bool weights_elsewhere() const {
+    return input_.is_elsewhere(input_.parameter_tier);
+  }
+  /// Whether the step finds weights or optimizer states elsewhere than in host memory.
+  [[nodiscard]] bool states_elsewhere() const {
     if (largest_trainable_ == 0) return false;
-    return weights_on_nvme() ||
-           (on_nvme(input_.optimizer_tier) && optimizer_bytes(Tier::kNvme) > 0);
+    return weights_elsewhere() || (input_.is_elsewhere(input_.optimizer_tier) &&
+                                   optimizer_bytes(input_.optimizer_tier) > 0);
   }
 
   [[nodiscard]] std::uint64_t slot_bytes() const { return slot_bytes_; }
@@ -206,10 +210,12 @@ Staging staging_of(const Facts& facts, std::size_t level, bool gradients_on_nvme
   Staging staging;
   if (facts.weights_on_nvme()) {
     staging.fetch_slots = std::min(kLevels[level].fetch_slots, facts.fetch_slots_wished());
+  } else if (facts.weights_elsewhere()) {
+    staging.fetch_slots = kSlotsToReadStates;
   }
   if (facts.trainable()) staging.gradient_slots = gradients_on_nvme ? 4 : 1;
   staging.slots_total = (staging.fetch_slots + staging.gradient_slots) * facts.slot_bytes();
-  if (facts.states_on_nvme() || gradients_on_nvme) {
+  if (facts.states_elsewhere() || gradients_on_nvme) {
     staging.windows = kLevels[level].windows;
     staging.window_elements = facts.window_elements(kLevels[level].window_multiple);
     staging.windows_total =
@@ -367,6 +373,10 @@ std::string parameter_at_rest(const StateFormat& format) {
 }
 
 }  // namespace
+
+bool PlanInput::is_elsewhere(Tier tier) const noexcept {
+  return tier == Tier::kNvme || (tier == Tier::kDevice && !device_memory_is_host);
+}
 
 std::uint64_t TierBytes::of(Tier tier) const {
   return tier == Tier::kDevice ? device : tier == Tier::kHost ? host : nvme;

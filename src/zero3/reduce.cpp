@@ -1,19 +1,21 @@
 #include "zero3/reduce.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace strata::zero3 {
 
 void reduce(const Unit& unit, const FlatVector& vector, torch::autograd::variable_list& gradients,
-            std::uint64_t begin, std::span<std::byte> bucket, Counters& counters) {
+            std::uint64_t begin, const torch::Tensor& bucket, Counters& counters) {
   const ScopedTimer busy(counters, Hop::kReduce, ScopedTimer::Kind::kBusy);
-  const std::uint64_t width = weight_bytes(vector.format.precision);
-  const std::uint64_t end = begin + bucket.size() / width;
+  const torch::NoGradGuard no_grad;
+  const auto part_of = [](const torch::Tensor& row, std::uint64_t first, std::uint64_t count) {
+    return row.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(count));
+  };
+  const std::uint64_t end = begin + static_cast<std::uint64_t>(bucket.numel());
   std::uint64_t packed = begin;
   const auto fill_zeros = [&](std::uint64_t up_to) {
     if (up_to <= packed) return;
-    std::memset(bucket.data() + (packed - begin) * width, 0, (up_to - packed) * width);
+    part_of(bucket, packed - begin, up_to - packed).zero_();
     packed = up_to;
   };
   for (std::size_t i = 0; i < gradients.size(); ++i) {
@@ -21,18 +23,15 @@ void reduce(const Unit& unit, const FlatVector& vector, torch::autograd::variabl
     if (&unit.vector_of(parameter) != &vector) continue;
     const std::uint64_t first = std::max(begin, parameter.offset);
     const std::uint64_t last = std::min(end, parameter.offset + parameter.count);
-    if (first >= last) continue;
-    if (gradients[i].defined()) {
-      fill_zeros(first);
-      const auto* source = static_cast<const std::byte*>(gradients[i].const_data_ptr());
-      std::memcpy(bucket.data() + (first - begin) * width,
-                  source + (first - parameter.offset) * width, (last - first) * width);
-      packed = last;
-      if (last == parameter.offset + parameter.count) gradients[i].reset();
-    }
+    if (first >= last || !gradients[i].defined()) continue;
+    fill_zeros(first);
+    part_of(bucket, first - begin, last - first)
+        .copy_(part_of(gradients[i].view({-1}), first - parameter.offset, last - first));
+    packed = last;
+    if (last == parameter.offset + parameter.count) gradients[i].reset();
   }
   fill_zeros(end);
-  counters.add_moved(Hop::kReduce, bucket.size());
+  counters.add_moved(Hop::kReduce, bucket.nbytes());
 }
 
 }  // namespace strata::zero3

@@ -3,7 +3,6 @@
 #include <torch/torch.h>
 
 #include <cstdint>
-#include <span>
 
 #include "strata/base/counters.h"
 #include "zero3/unit.h"
@@ -11,12 +10,13 @@
 namespace strata::zero3 {
 
 /// Packs elements [begin, begin + bucket elements) of the flat gradient of `vector`, one of the
-/// unit's, into `bucket` (hop 5, reduce). With one rank the sum over ranks is the gradient itself.
+/// unit's, into `bucket` (hop 5, reduce), on LibTorch's current stream. With one rank the sum over
+/// ranks is the gradient itself.
 ///
 /// `gradients` are autograd's, one for each trainable parameter of the unit in the layout's order,
 /// in the weight's format and contiguous; an undefined one counts as zero, as does the padding.
-/// Gradients that end in this bucket are released.
+/// Gradients that end in this bucket are released. `bucket` is a row of numbers of that format.
 void reduce(const Unit& unit, const FlatVector& vector, torch::autograd::variable_list& gradients,
-            std::uint64_t begin, std::span<std::byte> bucket, Counters& counters);
+            std::uint64_t begin, const torch::Tensor& bucket, Counters& counters);
 
 }  // namespace strata::zero3

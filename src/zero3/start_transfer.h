@@ -2,7 +2,6 @@
 
 #include <cerrno>
 #include <chrono>
-#include <optional>
 #include <utility>
 
 #include "strata/base/error.h"
@@ -24,10 +23,10 @@ inline void wait_for_room(tiering::ShardStore& store) {
 /// asked again when the I/O queue has room. What the caller has under way itself, he must not wait
 /// for elsewhere. Throws DeadlineExceeded when no room comes.
 template <class Start>
-[[nodiscard]] tiering::Transfer start_transfer(tiering::ShardStore& store, const Start& start) {
+[[nodiscard]] auto start_transfer(tiering::ShardStore* store, const Start& start) {
   while (true) {
-    if (std::optional<tiering::Transfer> transfer = start()) return std::move(*transfer);
-    wait_for_room(store);
+    if (auto transfer = start()) return *std::move(transfer);
+    wait_for_room(*store);
   }
 }
 

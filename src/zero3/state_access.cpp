@@ -9,7 +9,7 @@ namespace strata::zero3 {
 
 namespace {
 
-const optim_cpu::StateHome kNoHome;
+const tiering::StateHome kNoHome;
 
 std::span<float> numbers_of(torch::Tensor& values) {
   return {values.mutable_data_ptr<float>(), static_cast<std::size_t>(values.numel())};
@@ -39,8 +39,8 @@ class StateAccess::UseScope {
 };
 
 std::optional<StateAccess::Lease> StateAccess::lease(const StateFormat& format,
-                                                     const optim_cpu::StateHome& weight,
-                                                     const optim_cpu::StateHome& master) {
+                                                     const tiering::StateHome& weight,
+                                                     const tiering::StateHome& master) {
   Lease lease;
   const auto take = [&](std::span<std::byte>& buffer, std::uint64_t bytes) {
     for (tiering::PinnedSlots* const pool : pools_) {
@@ -53,16 +53,26 @@ std::optional<StateAccess::Lease> StateAccess::lease(const StateFormat& format,
     }
     return false;
   };
-  const bool frozen = !master.extent && master.memory.empty();
-  if (weight.extent && !take(lease.buffers.weight, MasterStream::weight_staging_bytes(
-                                                       format, store_->chunk_bytes(), frozen))) {
+  const std::uint64_t chunk = passage_.chunk_bytes;
+  if (weight.is_elsewhere() &&
+      !take(lease.buffers.weight,
+            MasterStream::weight_staging_bytes(format, chunk, /*frozen=*/!master.exists()))) {
     return std::nullopt;
   }
-  if (master.extent && !take(lease.buffers.master,
-                             MasterStream::master_staging_bytes(format, store_->chunk_bytes()))) {
+  if (master.is_elsewhere() &&
+      !take(lease.buffers.master, MasterStream::master_staging_bytes(format, chunk))) {
     return std::nullopt;
   }
   return lease;
+}
+
+/// Weights on the device were computed with, and perhaps written to, by what LibTorch was given.
+void StateAccess::order_behind_computation() const {
+  tiering::Device* const device = passage_.places.device;
+  if (device == nullptr) return;
+  const tiering::Event computed = device->record(tiering::StreamRole::kCompute);
+  device->wait(tiering::StreamRole::kDrain, computed);
+  device->wait(tiering::StreamRole::kUpload, computed);
 }
 
 /// The streams of a unit's vectors, each opened when it is first wanted. As many stay open as the
@@ -79,9 +89,8 @@ class StateAccess::Streams {
     const FlatVector& vector = unit_.vector_of(parameter);
     std::optional<Open>& open = open_[static_cast<std::size_t>(&vector - unit_.vectors().data())];
     if (open) return open->stream;
-    const optim_cpu::StateHome& home =
-        of_ == Of::kGradients ? vector.states.gradient : vector.weight;
-    const optim_cpu::StateHome& master = of_ == Of::kMasters ? vector.states.master : kNoHome;
+    const tiering::StateHome& home = of_ == Of::kGradients ? vector.states.gradient : vector.weight;
+    const tiering::StateHome& master = of_ == Of::kMasters ? vector.states.master : kNoHome;
     const StateFormat format = of_ == Of::kGradients && vector.states.gradient_fp32
                                    ? kept_in_fp32(vector.format)
                                    : vector.format;
@@ -95,7 +104,8 @@ class StateAccess::Streams {
           "states cannot be read or written here: the staging buffers are in use (by a visitor of "
           "states around this one); do one after the other");
     }
-    MasterStream stream(format, vector.count, home, master, access_.store_, lease->buffers,
+    if (!home.device.empty()) access_.order_behind_computation();
+    MasterStream stream(format, vector.count, home, master, access_.passage_, lease->buffers,
                         MasterStream::Start::kAtRest);
     return open.emplace(Open{std::move(*lease), std::move(stream)}).stream;
   }

@@ -16,18 +16,20 @@
 namespace strata::zero3 {
 
 /// Reads and writes what units have at rest, between the hops of training, parameter by parameter.
-/// What rests on nvme passes through the staging slots of training, which must be free: nothing is
-/// being prefetched, no gradient is on its way. Throws UsageError when they are not (one visitor
-/// inside another); IoError, DeadlineExceeded, CorruptData from the disk. Thread: the engine's.
+/// What rests elsewhere (on nvme, or on a device whose memory host code cannot touch) passes
+/// through the staging slots of training, which must be free: nothing is being prefetched, no
+/// gradient is on its way. Throws UsageError when they are not (one visitor inside another);
+/// IoError, DeadlineExceeded, CorruptData from the disk, DeviceError from the device. Thread: the
+/// engine's.
 class StateAccess {
  public:
   /// A parameter's index in its unit's layout, and fp32 values of its shape.
   using Visit = std::function<void(std::size_t parameter, torch::Tensor& values)>;
 
-  /// Either pool may be null, where nothing rests on nvme that would pass through it.
-  StateAccess(tiering::ShardStore* store, tiering::PinnedSlots* fetch_slots,
+  /// Either pool may be null, where nothing rests elsewhere that would pass through it.
+  StateAccess(const StatePassage& passage, tiering::PinnedSlots* fetch_slots,
               tiering::PinnedSlots* gradient_slots)
-      : store_(store), pools_{fetch_slots, gradient_slots} {}
+      : passage_(passage), pools_{fetch_slots, gradient_slots} {}
 
   /// Whether a visitor or editor is at work.
   [[nodiscard]] bool is_in_use() const noexcept { return in_use_; }
@@ -51,10 +53,12 @@ class StateAccess {
   class Streams;
   /// Nullopt when the slots do not suffice.
   [[nodiscard]] std::optional<Lease> lease(const StateFormat& format,
-                                           const optim_cpu::StateHome& weight,
-                                           const optim_cpu::StateHome& master);
+                                           const tiering::StateHome& weight,
+                                           const tiering::StateHome& master);
 
-  tiering::ShardStore* store_;
+  void order_behind_computation() const;
+
+  StatePassage passage_;
   std::array<tiering::PinnedSlots*, 2> pools_;
   bool in_use_ = false;
 };

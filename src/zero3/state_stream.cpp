@@ -4,7 +4,6 @@
 
 #include "strata/base/error.h"
 #include "strata/optim_cpu/convert.h"
-#include "strata/tiering/movement.h"
 #include "zero3/start_transfer.h"
 
 namespace strata::zero3 {
@@ -32,16 +31,16 @@ std::uint64_t MasterStream::master_staging_bytes(const StateFormat& format,
 }
 
 MasterStream::MasterStream(const StateFormat& format, std::uint64_t count,
-                           const optim_cpu::StateHome& weight, const optim_cpu::StateHome& master,
-                           tiering::ShardStore* store, const StagingBuffers& staging, Start start)
+                           const tiering::StateHome& weight, const tiering::StateHome& master,
+                           const StatePassage& passage, const StagingBuffers& staging, Start start)
     : format_(format),
       count_(count),
       weight_{&weight, state_bytes(format, StateKind::kWeight), staging.weight},
       master_{&master, state_bytes(format, StateKind::kMaster), staging.master},
-      store_(store),
-      piece_elements_(store == nullptr
-                          ? std::max<std::uint64_t>(count_, 1)
-                          : piece_elements(format, store->chunk_bytes(), !master_.exists())),
+      places_(passage.places),
+      piece_elements_(weight.is_elsewhere() || master.is_elsewhere()
+                          ? piece_elements(format, passage.chunk_bytes, !master_.exists())
+                          : std::max<std::uint64_t>(count_, 1)),
       start_(start),
       piece_begin_(count_) {}
 
@@ -51,30 +50,32 @@ std::uint64_t MasterStream::piece_end() const {
 
 std::byte* MasterStream::data(const Home& home, std::uint64_t element) const {
   if (!home.exists()) return nullptr;
-  return home.home->extent ? home.staging.data() + (element - piece_begin_) * home.element_bytes
-                           : home.home->memory.data() + element * home.element_bytes;
+  return home.home->is_elsewhere()
+             ? home.staging.data() + (element - piece_begin_) * home.element_bytes
+             : home.home->memory.data() + element * home.element_bytes;
 }
 
 void MasterStream::fetch(const Home& home) const {
-  if (!home.home->extent) return;
-  const std::uint64_t bytes = (piece_end() - piece_begin_) * home.element_bytes;
+  if (!home.home->is_elsewhere()) return;
+  const tiering::ByteRange range = range_of(home);
   if (start_ == Start::kZeros) {
-    std::fill_n(home.staging.data(), bytes, std::byte{0});
+    std::fill_n(home.staging.data(), range.bytes, std::byte{0});
     return;
   }
-  start_transfer(*store_, [&] {
-    return tiering::fetch(*store_, *home.home->extent, {piece_begin_ * home.element_bytes, bytes},
-                          home.staging);
+  start_transfer(places_.store, [&] {
+    return tiering::fetch_home(places_, *home.home, range, home.staging);
   }).wait();
 }
 
 void MasterStream::flush(const Home& home) const {
-  if (!home.home->extent) return;
-  const std::uint64_t bytes = (piece_end() - piece_begin_) * home.element_bytes;
-  start_transfer(*store_, [&] {
-    return tiering::flush(*store_, *home.home->extent, {piece_begin_ * home.element_bytes, bytes},
-                          home.staging);
+  if (!home.home->is_elsewhere()) return;
+  start_transfer(places_.store, [&] {
+    return tiering::flush_home(places_, *home.home, range_of(home), home.staging);
   }).wait();
+}
+
+tiering::ByteRange MasterStream::range_of(const Home& home) const {
+  return {piece_begin_ * home.element_bytes, (piece_end() - piece_begin_) * home.element_bytes};
 }
 
 void MasterStream::turn_to(std::uint64_t piece) {

@@ -5,15 +5,21 @@
 
 #include "strata/base/number_format.h"
 #include "strata/optim_cpu/window_pipeline.h"
-#include "strata/tiering/shard_store.h"
+#include "strata/tiering/home_transfer.h"
 
 namespace strata::zero3 {
 
-/// Buffers through which the masters of one flat vector pass when they rest on nvme. They serve one
-/// vector at a time: two vectors that are read or written in turn need two of these.
+/// Buffers through which the masters of one flat vector pass when they rest elsewhere. They serve
+/// one vector at a time: two vectors that are read or written in turn need two of these.
 struct StagingBuffers {
   std::span<std::byte> weight;  ///< MasterStream::weight_staging_bytes
   std::span<std::byte> master;  ///< MasterStream::master_staging_bytes; empty for a frozen vector
+};
+
+/// How states that rest elsewhere are moved.
+struct StatePassage {
+  tiering::HomePlaces places;
+  std::uint64_t chunk_bytes;  ///< at a time; the shard store's
 };
 
 /// The fp32 masters of one flat vector at rest: read and written range by range, in any order, best
@@ -26,16 +32,17 @@ class MasterStream {
     kAtRest,  ///< pieces are fetched before they are changed
   };
 
-  /// Bytes that the buffers need for homes on nvme in chunks of `chunk_bytes`: one or two chunks.
+  /// Bytes that the buffers need for homes that are elsewhere, moved in chunks of `chunk_bytes`:
+  /// one or two chunks.
   [[nodiscard]] static std::uint64_t weight_staging_bytes(const StateFormat& format,
                                                           std::uint64_t chunk_bytes, bool frozen);
   [[nodiscard]] static std::uint64_t master_staging_bytes(const StateFormat& format,
                                                           std::uint64_t chunk_bytes);
 
   /// Of `count` elements. `master` is empty where the weight is all there is: of frozen parameters
-  /// and in fp32. `store` is null when neither rests on nvme. The homes must outlive the stream.
-  MasterStream(const StateFormat& format, std::uint64_t count, const optim_cpu::StateHome& weight,
-               const optim_cpu::StateHome& master, tiering::ShardStore* store,
+  /// and in fp32. The homes must outlive the stream.
+  MasterStream(const StateFormat& format, std::uint64_t count, const tiering::StateHome& weight,
+               const tiering::StateHome& master, const StatePassage& passage,
                const StagingBuffers& staging, Start start);
 
   /// Masters of elements [begin, begin + masters.size()). Throws IoError, DeadlineExceeded,
@@ -49,10 +56,10 @@ class MasterStream {
 
  private:
   struct Home {
-    const optim_cpu::StateHome* home;
+    const tiering::StateHome* home;
     std::uint64_t element_bytes;
     std::span<std::byte> staging;
-    [[nodiscard]] bool exists() const { return home->extent || !home->memory.empty(); }
+    [[nodiscard]] bool exists() const { return home->exists(); }
   };
 
   /// visit(elements begin, count, weight bytes, master bytes or null) for every piece of a range.
@@ -63,11 +70,12 @@ class MasterStream {
   void flush(const Home& home) const;
   [[nodiscard]] std::byte* data(const Home& home, std::uint64_t element) const;
   [[nodiscard]] std::uint64_t piece_end() const;
+  [[nodiscard]] tiering::ByteRange range_of(const Home& home) const;
 
   StateFormat format_;
   std::uint64_t count_;
   Home weight_, master_;
-  tiering::ShardStore* store_;
+  tiering::HomePlaces places_;
   std::uint64_t piece_elements_;
   Start start_;
   std::uint64_t piece_begin_;  // of the piece in the buffers; count_ when there is none

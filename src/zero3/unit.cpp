@@ -26,11 +26,6 @@ UnitLayout lay_out(std::string name, const std::vector<NamedTensor>& parameters,
   return layout;
 }
 
-c10::Storage storage_without_bytes(std::uint64_t bytes) {
-  return c10::Storage(c10::Storage::use_byte_size_t(), bytes, at::DataPtr(nullptr, torch::kCPU),
-                      /*allocator=*/nullptr, /*resizable=*/false);
-}
-
 /// Makes every read of `storage`, through whatever tensor, an error with these words.
 void refuse_reads(const c10::Storage& storage, const std::string& words) {
   storage.unsafeGetStorageImpl()->release_data_and_set_meta_custom_data_ptr_error_msg_(words);
@@ -39,7 +34,7 @@ void refuse_reads(const c10::Storage& storage, const std::string& words) {
 /// A tensor of this shape over `storage` from element `offset` on.
 torch::Tensor view_of(const c10::Storage& storage, torch::ScalarType type, std::uint64_t offset,
                       const std::vector<std::int64_t>& shape) {
-  torch::Tensor view = torch::empty({0}, torch::dtype(type));
+  torch::Tensor view = torch::empty({0}, torch::TensorOptions(type).device(storage.device()));
   c10::TensorImpl& impl = *view.unsafeGetTensorImpl();
   impl.set_storage_keep_dtype(storage);
   impl.set_storage_offset(static_cast<std::int64_t>(offset));
@@ -58,11 +53,12 @@ torch::ScalarType scalar_type(Precision precision) {
   return torch::kFloat32;
 }
 
-Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
+Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake, c10::Device device,
            const StateFormat& format, const std::vector<std::string>& fp32_patterns,
            Recompute recompute, std::vector<at::Generator> generators)
     : engine_(engine),
       id_(id),
+      device_(device),
       precision_(format.precision),
       recompute_(recompute),
       generators_(std::move(generators)),
@@ -120,14 +116,25 @@ void Unit::adopt_parameters() {
     adopt(i);
     if (layout_.parameters[i].trainable && layout_.parameters[i].count > 0) watch_gradient(i);
   }
-  if (precision_ == Precision::kFp32) return;
-  for (std::size_t i = 0; i < buffers_.size(); ++i) {
-    const NamedTensor& buffer = buffers_[i];
-    if (!buffer.tensor.is_floating_point()) continue;
-    const Precision wanted = fp32_buffers_[i] ? Precision::kFp32 : compute_precision();
-    torch::Tensor converted = buffer.tensor.to(scalar_type(wanted));
-    buffer.tensor.unsafeGetTensorImpl()->shallow_copy_from(converted.getIntrusivePtr());
+  for (std::size_t i = 0; i < buffers_.size(); ++i) adopt_buffer(i);
+}
+
+void Unit::adopt_buffer(std::size_t buffer) {
+  const torch::Tensor& tensor = buffers_[buffer].tensor;
+  torch::TensorOptions wanted(device_);
+  if (precision_ != Precision::kFp32 && tensor.is_floating_point()) {
+    wanted =
+        wanted.dtype(scalar_type(fp32_buffers_[buffer] ? Precision::kFp32 : compute_precision()));
   }
+  const torch::Tensor converted = tensor.to(wanted);
+  if (!converted.is_same(tensor)) {
+    tensor.unsafeGetTensorImpl()->shallow_copy_from(converted.getIntrusivePtr());
+  }
+}
+
+c10::Storage Unit::storage_without_bytes(std::uint64_t bytes) const {
+  return c10::Storage(c10::Storage::use_byte_size_t(), bytes, at::DataPtr(nullptr, device_),
+                      /*allocator=*/nullptr, /*resizable=*/false);
 }
 
 void Unit::adopt(std::size_t parameter) {
@@ -165,11 +172,12 @@ void Unit::watch_gradient(std::size_t parameter) {
   });
 }
 
-void Unit::attach(std::span<std::byte> region) {
+void Unit::attach(tiering::DeviceSpan region) {
   for (FlatVector& vector : vectors_) {
-    std::byte* data =
-        region.empty() ? vector.weight.memory.data() : region.data() + vector.region_offset;
-    vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(data, torch::kCPU));
+    const std::uintptr_t address =
+        region.empty() ? vector.weight.device.address() : region.address() + vector.region_offset;
+    vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(
+        at::DataPtr(reinterpret_cast<void*>(address), device_));
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     parameters_[i].unsafeGetTensorImpl()->set_storage_keep_dtype(vector_of(i).storage);
@@ -185,7 +193,7 @@ void Unit::detach() {
     parameter.unsafeGetTensorImpl()->set_storage_keep_dtype(sharded_storage_);
   }
   for (FlatVector& vector : vectors_) {
-    vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(nullptr, torch::kCPU));
+    vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(nullptr, device_));
   }
   refuse_stale_views();
 }
@@ -302,11 +310,13 @@ std::vector<std::size_t> Unit::hashes() const {
   std::vector<std::size_t> hashes;
   hashes.reserve(parameters_.size());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    std::string_view bytes;  // what was given other data is found without
-    if (is_in_place(i)) {
-      bytes = {static_cast<const char*>(parameters_[i].const_data_ptr()), parameters_[i].nbytes()};
+    if (!is_in_place(i)) {  // what was given other data is found without
+      hashes.push_back(0);
+      continue;
     }
-    hashes.push_back(std::hash<std::string_view>{}(bytes));
+    const torch::Tensor on_host = parameters_[i].detach().cpu();
+    hashes.push_back(std::hash<std::string_view>{}(
+        {static_cast<const char*>(on_host.const_data_ptr()), on_host.nbytes()}));
   }
   return hashes;
 }

@@ -5,12 +5,13 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
+#include "strata/optim_cpu/shard_states.h"
 #include "strata/optim_cpu/sum_of_squares.h"
-#include "strata/optim_cpu/window_pipeline.h"
+#include "strata/tiering/device_span.h"
+#include "strata/tiering/state_home.h"
 #include "strata/zero3/engine.h"
 #include "strata/zero3/unit_layout.h"
 #include "zero3/order_trace.h"
@@ -26,7 +27,7 @@ struct FlatVector {
   std::uint64_t count = 0;          ///< elements, padding included; often 0
   std::uint64_t bytes = 0;          ///< in the weight's format
   std::uint64_t region_offset = 0;  ///< bytes, within the unit's device region
-  optim_cpu::StateHome weight;
+  tiering::StateHome weight;
   c10::Storage storage;
 
   // Of a trainable vector.
@@ -56,14 +57,15 @@ class Unit {
  public:
   /// Lays out what was taken of a module; parameters and buffers whose full names match a pattern
   /// of `fp32_patterns` are kept in fp32. The parameters' values stay as they are until
-  /// `adopt_parameters`.
-  Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
+  /// `adopt_parameters`. `device`: where its parameters are when they are used.
+  Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake, c10::Device device,
        const StateFormat& format, const std::vector<std::string>& fp32_patterns,
        Recompute recompute, std::vector<at::Generator> generators);
 
   [[nodiscard]] Engine::Impl& engine() const noexcept { return engine_; }
   [[nodiscard]] UnitId id() const noexcept { return id_; }
   [[nodiscard]] const std::string& name() const noexcept { return layout_.name; }
+  [[nodiscard]] c10::Device device() const noexcept { return device_; }
   [[nodiscard]] const UnitLayout& layout() const noexcept { return layout_; }
   /// What its body computes in where nothing says otherwise: the run's precision, or fp32 when all
   /// of its parameters are kept in that.
@@ -98,19 +100,19 @@ class Unit {
   }
 
   // ---- what LibTorch sees ----
-  /// Makes every parameter a view of its flat vector, in the compute format, without bytes so far.
-  /// What the module's own tensors held is released. Floating buffers get the compute format, or
-  /// fp32 where they are kept in that.
+  /// Makes every parameter a view of its flat vector on the device, in the compute format, without
+  /// bytes so far. What the module's own tensors held is released. Buffers go to the device, those
+  /// with floating numbers in the compute format, or in fp32 where they are kept in that.
   void adopt_parameters();
   /// Gives the flat vectors their bytes and the parameters their vectors: they can be read.
   /// `region` has region_bytes(), or is empty for a unit whose weights rest on the device.
-  void attach(std::span<std::byte> region);
+  void attach(tiering::DeviceSpan region);
   /// The reverse: reading a parameter, or a tensor that shares its memory, is an error that names
   /// the unit.
   void detach();
   [[nodiscard]] bool is_attached() const noexcept { return attached_; }
   /// What it is attached to.
-  [[nodiscard]] std::span<std::byte> region() const noexcept { return region_; }
+  [[nodiscard]] tiering::DeviceSpan region() const noexcept { return region_; }
   [[nodiscard]] std::uint64_t region_bytes() const noexcept { return region_bytes_; }
   /// The engine goes away: as detach, and says so.
   void abandon_parameters();
@@ -127,7 +129,7 @@ class Unit {
       const std::vector<std::uint32_t>& versions,
       const std::vector<std::size_t>& hashes = {}) const;
   /// A hash of every parameter's bytes, for where that must not happen unseen. The unit is
-  /// attached.
+  /// attached. Waits for the device where that is not host memory.
   [[nodiscard]] std::vector<std::size_t> hashes() const;
   /// Whether `parameter` is the view that the engine made of it.
   [[nodiscard]] bool is_in_place(std::size_t parameter) const;
@@ -179,12 +181,15 @@ class Unit {
 
  private:
   void adopt(std::size_t parameter);
+  void adopt_buffer(std::size_t buffer);
+  [[nodiscard]] c10::Storage storage_without_bytes(std::uint64_t bytes) const;
   void refuse_stale_views();
   void watch_gradient(std::size_t parameter);
   [[nodiscard]] const c10::Storage& storage_of(std::size_t parameter) const;
 
   Engine::Impl& engine_;
   UnitId id_;
+  c10::Device device_;
   Precision precision_;  // the run's
   Recompute recompute_;
   std::vector<at::Generator> generators_;
@@ -204,7 +209,7 @@ class Unit {
   std::uint64_t weights_epoch_ = 0;
   int kept_graphs_ = 0;
   std::uint64_t region_bytes_ = 0;
-  std::span<std::byte> region_;
+  tiering::DeviceSpan region_;
 };
 
 /// The scalar type of a weight.

@@ -27,14 +27,15 @@ std::vector<NamedTensor> each_once(const torch::OrderedDict<std::string, torch::
   return unique;
 }
 
-void check_parameter(const std::string& name, const torch::Tensor& parameter) {
+void check_parameter(const std::string& name, const torch::Tensor& parameter, c10::Device device) {
   if (parameter.layout() != torch::kStrided) {
     throw UsageError("parameter '" + name + "' is " + c10::str(parameter.layout()) +
                      "; a unit's parameters are dense tensors");
   }
-  if (!parameter.is_cpu() && !parameter.is_meta()) {
+  if (!parameter.is_cpu() && !parameter.is_meta() && parameter.device() != device) {
     throw UsageError("parameter '" + name + "' is on " + parameter.device().str() +
-                     "; give modules on the CPU or on the meta device to shard()");
+                     "; give modules on the CPU, on the meta device or on the engine's device (" +
+                     device.str() + ") to shard()");
   }
   check_scalar_type(name, parameter.scalar_type());
 }
@@ -85,7 +86,7 @@ void TakenMemory::add(TakenMemory others) {
 }
 
 UnitIntake take_in(const std::string& unit, const torch::nn::Module& module,
-                   const TakenMemory& taken) {
+                   const TakenMemory& taken, c10::Device device) {
   UnitIntake intake{each_once(module.named_parameters()), each_once(module.named_buffers()), {}};
   for (const NamedTensor& buffer : intake.buffers) {
     if (!buffer.tensor.is_meta()) continue;
@@ -96,7 +97,7 @@ UnitIntake take_in(const std::string& unit, const torch::nn::Module& module,
   std::int64_t elements = 0;
   for (const NamedTensor& parameter : intake.parameters) {
     const std::string name = full_name(unit, parameter.name);
-    check_parameter(name, parameter.tensor);
+    check_parameter(name, parameter.tensor, device);
     taken.check(name, parameter.tensor);
     intake.memory.check(name, parameter.tensor);
     intake.memory.add(name, parameter.tensor);

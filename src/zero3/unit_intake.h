@@ -45,9 +45,9 @@ struct UnitIntake {
 
 /// Lists what the unit takes. Throws UsageError, naming the tensor
 /// and what to do: for a module without elements to train or read, a parameter whose type fp32
-/// cannot hold, that is sparse, or on a device other than the CPU and meta, what
+/// cannot hold, that is sparse, or on a device other than `device`, the CPU and meta, what
 /// TakenMemory::check refuses, and a buffer on the meta device.
 [[nodiscard]] UnitIntake take_in(const std::string& unit, const torch::nn::Module& module,
-                                 const TakenMemory& taken);
+                                 const TakenMemory& taken, c10::Device device);
 
 }  // namespace strata::zero3

@@ -1,6 +1,7 @@
 #include "zero3/unit_mover.h"
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <utility>
 
@@ -11,11 +12,14 @@
 
 namespace strata::zero3 {
 
+using tiering::StreamRole;
+
 namespace {
 
 // Pieces under way at most: gradients and states need transfers too, and a queue has a number of
 // them. A disk is busy with far fewer.
 constexpr std::size_t kUnderWayMax = 256;
+constexpr std::chrono::seconds kPatience{90};
 
 std::vector<ScheduledUnit> scheduled(const std::vector<std::shared_ptr<Unit>>& units,
                                      const tiering::PinnedSlots* slots) {
@@ -43,7 +47,9 @@ UnitMover::UnitMover(const ScheduleOptions& options, std::vector<std::shared_ptr
       units_(units),
       places_(places),
       counters_(counters),
-      schedule_(options, scheduled(units, places.slots)) {}
+      schedule_(options, scheduled(units, places.slots)),
+      last_use_(units.size()),
+      from_home_(units.size()) {}
 
 // ---- events ----------------------------------------------------------------------------------
 
@@ -62,9 +68,32 @@ void UnitMover::enter(Unit& unit, Pass pass, View view) {
   }
 }
 
-void UnitMover::leave(Unit& unit) { carry_out(schedule_.leave(unit.id())); }
+void UnitMover::leave(Unit& unit) {
+  try {
+    last_use_[unit.id()] = places_.device.record(StreamRole::kCompute);
+  } catch (const DeviceError&) {
+    last_use_[unit.id()] = {};  // whoever uses the device next is told that nothing more is done
+  }
+  carry_out(schedule_.leave(unit.id()));
+}
 
-void UnitMover::change_weights(Unit& unit) { carry_out(schedule_.change_weights(unit.id())); }
+void UnitMover::change_weights(Unit& unit) {
+  carry_out(schedule_.change_weights(unit.id()));
+  if (home_ == tiering::Tier::kHost) {
+    std::exchange(from_home_[unit.id()], {}).synchronize(kPatience);
+    for (const FlatVector& vector : unit.vectors()) {
+      places_.device.note_host_write(vector.weight.memory);
+    }
+  } else if (home_ == tiering::Tier::kDevice) {
+    places_.device.wait(StreamRole::kDrain, last_use_[unit.id()]);
+    places_.device.wait(StreamRole::kUpload, last_use_[unit.id()]);
+  }
+}
+
+void UnitMover::release_staging() {
+  carry_out(schedule_.release_staging());
+  while (!uploads_.empty()) finish_oldest_upload();
+}
 
 const Unit* UnitMover::unit_in_use() const {
   const std::optional<UnitId> unit = schedule_.unit_in_use();
@@ -80,7 +109,10 @@ void UnitMover::carry_out(std::span<const Action> actions) {
 void UnitMover::carry_out(const Action& action) {
   Unit& unit = *units_[action.unit];
   switch (action.kind) {
-    case Action::Kind::kEvict: unit.detach(); return;
+    case Action::Kind::kEvict:
+      give_back(unit.region(), last_use_[action.unit]);
+      unit.detach();
+      return;
     case Action::Kind::kDrop: drop(action.unit); return;
     case Action::Kind::kFetch: {
       Arrival& arrival = arrivals_.try_emplace(action.unit, Arrival{&unit}).first->second;
@@ -94,12 +126,21 @@ void UnitMover::carry_out(const Action& action) {
   }
 }
 
-std::span<std::byte> UnitMover::memory_of(const std::optional<tiering::Region>& region) const {
+tiering::DeviceSpan UnitMover::memory_of(const std::optional<tiering::Region>& region) const {
   if (!region) return {};
-  return places_.device.subspan(region->offset, region->bytes);
+  return places_.regions.subspan(region->offset, region->bytes);
 }
 
-void UnitMover::unshard(Unit& unit, std::span<std::byte> region) {
+std::vector<tiering::Event> UnitMover::take_over(tiering::DeviceSpan region) {
+  return freed_.take({region.address() - places_.regions.address(), region.bytes()});
+}
+
+void UnitMover::give_back(tiering::DeviceSpan region, tiering::Event last_use) {
+  if (region.empty()) return;
+  freed_.add({region.address() - places_.regions.address(), region.bytes()}, std::move(last_use));
+}
+
+void UnitMover::unshard(Unit& unit, tiering::DeviceSpan region) {
   if (home_ == tiering::Tier::kNvme) {
     Arrival& arrival = arrivals_.try_emplace(unit.id(), Arrival{&unit}).first->second;
     arrival.region = region;
@@ -118,31 +159,57 @@ void UnitMover::unshard(Unit& unit, std::span<std::byte> region) {
   }
 }
 
-void UnitMover::upload_from_home(const Unit& unit, std::span<std::byte> region) {
+void UnitMover::upload_from_home(const Unit& unit, tiering::DeviceSpan region) {
+  for (const tiering::Event& event : take_over(region)) {
+    places_.device.wait(StreamRole::kUpload, event);
+  }
+  tiering::Event& uploaded = from_home_[unit.id()];
   for (const FlatVector& vector : unit.vectors()) {
     if (vector.count == 0) continue;
-    tiering::upload(vector.weight.memory.first(vector.bytes),
-                    region.subspan(vector.region_offset, vector.bytes), counters_);
+    uploaded = tiering::upload(places_.device, vector.weight.memory,
+                               region.subspan(vector.region_offset, vector.bytes), counters_)
+                   .into_event();
   }
+  places_.device.wait(StreamRole::kCompute, uploaded);
 }
 
+/// Waits for the disk, and has computation wait for the device.
 void UnitMover::receive(Arrival& arrival) {
   while (true) {
     start_pieces(arrival);
     if (arrival.pieces.empty()) {
-      if (arrival.pieces_wanted == 0) return;
+      if (arrival.pieces_wanted == 0) break;
       make_room_for(arrival);
       continue;
     }
     Piece piece = std::move(arrival.pieces.front());
     arrival.pieces.pop_front();
     wait_for(piece);
-    if (!piece.slot) continue;
-    tiering::upload(
-        piece.slot->bytes().first(piece.range.bytes),
-        arrival.region.subspan(piece.vector->region_offset + piece.range.offset, piece.range.bytes),
-        counters_);
+    if (piece.slot) upload(arrival, std::move(piece));
   }
+  places_.device.wait(StreamRole::kCompute, arrival.uploaded);
+}
+
+void UnitMover::upload(Arrival& arrival, Piece piece) {
+  if (!std::exchange(arrival.owns_region, true)) {
+    for (const tiering::Event& event : take_over(arrival.region)) {
+      places_.device.wait(StreamRole::kUpload, event);
+    }
+  }
+  tiering::DeviceCopy copy = tiering::upload(
+      places_.device, piece.slot->bytes().first(piece.range.bytes),
+      arrival.region.subspan(piece.vector->region_offset + piece.range.offset, piece.range.bytes),
+      counters_);
+  arrival.uploaded = copy.event();
+  uploads_.push_back({*std::move(piece.slot), std::move(copy)});
+  if (!places_.device.properties().copies_are_asynchronous) finish_oldest_upload();
+}
+
+void UnitMover::finish_oldest_upload() {
+  Upload oldest = std::move(uploads_.front());
+  uploads_.pop_front();
+  const ScopedTimer waiting(counters_, Hop::kUpload, ScopedTimer::Kind::kWait);
+  oldest.copy.wait();
 }
 
 void UnitMover::start_waiting() {
@@ -186,11 +253,16 @@ std::optional<UnitMover::Piece> UnitMover::next_piece(Arrival& arrival) const {
 bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
   std::span<std::byte> target;
   if (arrival.region.empty() || !into_regions_) {
-    piece.slot = places_.slots->try_acquire();
+    piece.slot = acquire_slot();
     if (!piece.slot) return false;
     target = piece.slot->bytes();
+    places_.device.note_host_write(target);
   } else {
-    target = arrival.region.subspan(piece.vector->region_offset + piece.range.offset);
+    if (!std::exchange(arrival.owns_region, true)) {
+      for (const tiering::Event& event : take_over(arrival.region)) event.synchronize(kPatience);
+    }
+    target = *places_.device.host_view(arrival.region);
+    target = target.subspan(piece.vector->region_offset + piece.range.offset);
   }
   piece.transfer =
       tiering::fetch(*places_.store, *piece.vector->weight.extent, piece.range, target);
@@ -199,6 +271,15 @@ bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
   arrival.offset += piece.range.bytes;
   arrival.pieces.push_back(std::move(piece));
   return true;
+}
+
+std::optional<tiering::PinnedSlot> UnitMover::acquire_slot() {
+  std::optional<tiering::PinnedSlot> slot = places_.slots->try_acquire();
+  while (!slot && !uploads_.empty() && uploads_.front().copy.done()) {
+    finish_oldest_upload();
+    slot = places_.slots->try_acquire();
+  }
+  return slot;
 }
 
 void UnitMover::wait_for(Piece& piece) {
@@ -217,15 +298,23 @@ void UnitMover::drop(UnitId unit) {
   // Transfers wait for their ends when they are destroyed. What a deadline made the kernel's for
   // good does no harm in a region: the queue accepts nothing more then.
   if (found->second.is_starting) std::erase(starting_, unit);
+  if (found->second.uploaded.state() != nullptr) {
+    give_back(found->second.region, found->second.uploaded);
+  }
   arrivals_.erase(found);
 }
 
-/// After a "not now" with nothing of the unit's own under way: the I/O queue is full of others'.
+/// After a "not now" with nothing of the unit's own under way: slots are being uploaded from, or
+/// the I/O queue is full of others'.
 void UnitMover::make_room_for(const Arrival& arrival) {
+  if (!uploads_.empty()) {
+    finish_oldest_upload();
+    return;
+  }
   if (wait_for_any()) return;
   STRATA_CHECK(into_regions_ || places_.slots->free_count() > 0,
                "unit '" + arrival.unit->name() + "' has no slot to come through");
-  wait_for_room(*places_.store);
+  zero3::wait_for_room(*places_.store);
 }
 
 bool UnitMover::wait_for_any() {

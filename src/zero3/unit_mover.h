@@ -10,8 +10,11 @@
 #include <vector>
 
 #include "strata/base/counters.h"
+#include "strata/tiering/device.h"
+#include "strata/tiering/device_copy.h"
 #include "strata/tiering/pinned_slots.h"
 #include "strata/tiering/shard_store.h"
+#include "zero3/freed_regions.h"
 #include "zero3/schedule.h"
 #include "zero3/unit.h"
 
@@ -24,15 +27,19 @@ namespace strata::zero3 {
 /// host memory is; else it goes through a slot, from which it is uploaded. As many pieces are under
 /// way as the schedule allows and the I/O queue takes.
 ///
-/// A unit is readable between `enter` and `leave`, which nest, for different units or the same one.
-/// Thread: the engine's.
+/// The device is not waited for: computation is ordered behind uploads, uploads into a region
+/// behind the computations of those who had it before, and slots come back, by events.
+///
+/// A unit is readable between `enter` and `leave`, on the device's compute stream; they nest, for
+/// different units or the same one. Thread: the engine's.
 class UnitMover {
  public:
   using View = Schedule::View;
 
   /// What it moves between; what is not needed for the weights' home is null or empty.
   struct Places {
-    std::span<std::byte> device;  ///< for unsharded units; the schedule keeps the books of it
+    tiering::Device& device;
+    tiering::DeviceSpan regions;  ///< for unsharded units; the schedule keeps the books of it
     tiering::ShardStore* store = nullptr;
     tiering::PinnedSlots* slots = nullptr;
   };
@@ -44,17 +51,17 @@ class UnitMover {
   /// IoError, DeadlineExceeded, CorruptData, of this unit or of starting the next; BudgetError when
   /// the units in use leave no room. The unit is not in use then.
   void enter(Unit& unit, Pass pass, View view);
-  /// Gives `unit` back. Its bytes stay on the device as long as there is room, unless they are
-  /// spoiled.
+  /// Gives `unit` back, also when the device has failed. Its bytes stay there as long as there is
+  /// room, unless they are spoiled.
   void leave(Unit& unit);
 
-  /// The weights of `unit` at home are about to change: nothing is fetched of them any more, and
-  /// what the device holds is not valid once the unit is not in use.
+  /// The weights of `unit` at home are about to change: nothing is fetched or uploaded of them any
+  /// more, and what the device holds is not valid once the unit is not in use.
   void change_weights(Unit& unit);
   /// What the device holds of a unit in use is not to be kept.
   void spoil(Unit& unit) { schedule_.spoil(unit.id()); }
   /// Lets go of the staging slots.
-  void release_staging() { carry_out(schedule_.release_staging()); }
+  void release_staging();
 
   /// As Schedule's.
   void end_micro_batch(bool complete) { schedule_.end_micro_batch(complete); }
@@ -75,24 +82,37 @@ class UnitMover {
   };
   struct Arrival {
     const Unit* unit;
-    std::span<std::byte> region{};    // empty until the unit has one
+    tiering::DeviceSpan region{};     // empty until the unit has one
+    bool owns_region = false;         // those who had it before are out of the way
     std::uint32_t pieces_wanted = 0;  // to be started, of those that are not
     bool is_starting = false;         // in the list of those
     std::size_t vector = 0;           // the next piece: which of the unit's vectors,
     std::uint64_t offset = 0;         // and from which byte
     std::deque<Piece> pieces{};       // started, oldest first
+    tiering::Event uploaded{};        // of the last piece
+  };
+  /// A slot whose bytes are on their way to the device.
+  struct Upload {
+    tiering::PinnedSlot slot;
+    tiering::DeviceCopy copy;
   };
 
   void carry_out(std::span<const Action> actions);
   void carry_out(const Action& action);
-  void unshard(Unit& unit, std::span<std::byte> region);
+  void unshard(Unit& unit, tiering::DeviceSpan region);
   void receive(Arrival& arrival);
-  void upload_from_home(const Unit& unit, std::span<std::byte> region);
+  void upload(Arrival& arrival, Piece piece);
+  void upload_from_home(const Unit& unit, tiering::DeviceSpan region);
+  /// What had the region before, and is still under way.
+  [[nodiscard]] std::vector<tiering::Event> take_over(tiering::DeviceSpan region);
+  void give_back(tiering::DeviceSpan region, tiering::Event last_use);
   /// Starts what is wanted, until it is all started, or a "not now".
   void start_pieces(Arrival& arrival);
   [[nodiscard]] bool start_piece(Arrival& arrival, Piece piece);
   [[nodiscard]] std::optional<Piece> next_piece(Arrival& arrival) const;
+  [[nodiscard]] std::optional<tiering::PinnedSlot> acquire_slot();
   void wait_for(Piece& piece);
+  void finish_oldest_upload();
   /// Goes on with the units whose pieces the queue had no room for.
   void start_waiting();
   void make_room_for(const Arrival& arrival);
@@ -100,7 +120,7 @@ class UnitMover {
   bool wait_for_any();
   /// Gives up what is under way for a unit, waiting for its end.
   void drop(UnitId unit);
-  [[nodiscard]] std::span<std::byte> memory_of(const std::optional<tiering::Region>& region) const;
+  [[nodiscard]] tiering::DeviceSpan memory_of(const std::optional<tiering::Region>& region) const;
 
   tiering::Tier home_;
   bool into_regions_;
@@ -111,6 +131,10 @@ class UnitMover {
   std::unordered_map<UnitId, Arrival> arrivals_;
   std::size_t under_way_ = 0;    // pieces of all units with a transfer
   std::deque<UnitId> starting_;  // not all wanted pieces of theirs are started; in their order
+  std::deque<Upload> uploads_;   // oldest first
+  FreedRegions freed_;
+  std::vector<tiering::Event> last_use_;   // of each unit, by computation
+  std::vector<tiering::Event> from_home_;  // the last upload of each unit from host memory
 };
 
 }  // namespace strata::zero3

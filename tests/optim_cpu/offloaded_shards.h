@@ -149,12 +149,12 @@ class TestShards {
       shard.format = arrays_[i].format();
       shard.gradient_fp32 = gradient_fp32_;
       shard.stream = first_ + i;
-      const auto home = [&](StateKind kind) -> StateHome {
+      const auto home = [&](StateKind kind) -> tiering::StateHome {
         const std::span<std::byte> bytes = arrays_[i].bytes(kind);
-        if (!on_nvme.contains(kind) || bytes.empty()) return {.memory = bytes, .extent = {}};
+        if (!on_nvme.contains(kind) || bytes.empty()) return {.memory = bytes};
         const tiering::Extent extent = store->extent(first_ + i, kind, bytes.size());
         store->write(extent, bytes);
-        return {.memory = {}, .extent = extent};
+        return {.extent = extent};
       };
       shard.weight = home(StateKind::kWeight);
       shard.master = home(StateKind::kMaster);

@@ -342,7 +342,7 @@ TEST(FailedStep, IsNoneWhereThePipelineEndsInTheMiddle) {
   {
     WindowPipeline pipeline(
         {.formats = {Precision::kBf16}, .window_elements = kWindow, .gradients_on_nvme = true},
-        &step.store.store(), step.arena, step.threads, step.store.counters());
+        {.store = &step.store.store()}, step.arena, step.threads, step.store.counters());
     pipeline.begin(step.groups());
     EXPECT_TRUE(pipeline.offer(step.placed[0]));
     pipeline.pump();

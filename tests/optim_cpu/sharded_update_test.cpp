@@ -45,7 +45,7 @@ class ShardedUpdate : public ::testing::TestWithParam<Variant> {
     shard.gradient_fp32 = true;
     shard.stream = kStream;
     shard.first_element = begin;
-    const auto home = [&](StateKind kind) -> StateHome {
+    const auto home = [&](StateKind kind) -> tiering::StateHome {
       const std::uint64_t bytes = arrays.element_bytes(kind);
       return {.memory = arrays.bytes(kind).subspan(begin * bytes, count * bytes), .extent = {}};
     };
@@ -64,7 +64,7 @@ class ShardedUpdate : public ::testing::TestWithParam<Variant> {
   void step(StateArrays& arrays, std::uint64_t ranks, Place place = Place::kOfVector) {
     tiering::HostArena arena(host_, 1_MiB, log_);
     Counters counters;
-    WindowPipeline pipeline({.formats = {arrays.format()}}, nullptr, arena, threads_, counters);
+    WindowPipeline pipeline({.formats = {arrays.format()}}, {}, arena, threads_, counters);
     const std::uint64_t longest = round_up(ceil_div(kCount, ranks), kBlock);
     for (std::int64_t step = 1; step <= 3; ++step) {
       for (std::uint64_t begin = 0; begin < kCount; begin += longest) {
@@ -124,7 +124,7 @@ TEST_P(ShardedUpdate, RefusesAPlaceThatIsNoWholeBlockWhereRoundingIsRandom) {
   StateArrays arrays = begin_with(format(stochastic));
   tiering::HostArena arena(host_, 1_MiB, log_);
   Counters counters;
-  WindowPipeline pipeline({.formats = {arrays.format()}}, nullptr, arena, threads_, counters);
+  WindowPipeline pipeline({.formats = {arrays.format()}}, {}, arena, threads_, counters);
   std::vector<ShardStates> shards = {shard_of(arrays, 0, kCount)};
   shards.front().first_element = kBlock / 2;
   const UpdateGroup group{GetParam().optimizer.options, {.step = 1}};

@@ -63,7 +63,7 @@ class SimulatedStep : public ::testing::Test {
     tiering::HostArena arena(host_, 2_MiB, log_);
     WindowPipeline pipeline(
         {.formats = {format_}, .window_elements = kWindow, .gradients_on_nvme = true},
-        &store.store(), arena, threads_, store.counters());
+        {.store = &store.store()}, arena, threads_, store.counters());
     Outcome outcome;
     disk->set_chances(chances);
     disk->start_trace();

@@ -21,7 +21,7 @@ TEST(StepAllocation, ASteadyStepAllocatesNothingWhereverTheStatesRest) {
   WindowPipeline pipeline({.formats = {Precision::kBf16},
                            .window_elements = TestStore::kChunk,
                            .gradients_on_nvme = true},
-                          &store.store(), arena, threads, store.counters());
+                          {.store = &store.store()}, arena, threads, store.counters());
   for (const std::set<StateKind>& on_nvme :
        {std::set<StateKind>{}, std::set<StateKind>{kStateKinds.begin(), kStateKinds.end()}}) {
     TestShards shards(Precision::kBf16, false);

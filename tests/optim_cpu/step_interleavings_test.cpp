@@ -149,7 +149,7 @@ TEST(StepInterleavings, HaveTheBitsOfTheReferenceWhileAThreadMovesTheBytes) {
     WindowPipeline pipeline({.formats = {Precision::kBf16},
                              .window_elements = TestStore::kChunk,
                              .gradients_on_nvme = true},
-                            &store.store(), arena, threads, store.counters());
+                            {.store = &store.store()}, arena, threads, store.counters());
     pipeline.begin(at_step(shards.groups()));
     for (const ShardStates& shard : placed) {
       EXPECT_TRUE(pipeline.offer(shard));

@@ -80,7 +80,7 @@ struct StepUnderTest {
                   .windows = options.windows,
                   .gradients_on_nvme = true,
                   .shards_max = options.shards_max},
-                 &store.store(), arena, threads, store.counters()) {
+                 {.store = &store.store()}, arena, threads, store.counters()) {
     expected.step_by_reference(groups());
   }
 
@@ -110,7 +110,7 @@ struct StepUnderTest {
   /// Whether the weights of a shard that is complete are the new ones, where they rest; also when
   /// that cannot be seen, as the queue is full.
   bool has_new_weights(std::size_t index) {
-    const StateHome& home = placed[index].weight;
+    const tiering::StateHome& home = placed[index].weight;
     std::span<const std::byte> bytes = home.memory;
     if (home.extent) {
       auto transfer = fetch(store.store(), *home.extent, {0, home.extent->bytes}, weights);

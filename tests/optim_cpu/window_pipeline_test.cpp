@@ -6,9 +6,11 @@
 #include <cerrno>
 #include <chrono>
 #include <string>
+#include <utility>
 
 #include "optim_cpu/offloaded_shards.h"
 #include "strata/base/error.h"
+#include "support/sim_device.h"
 
 namespace strata::optim_cpu {
 namespace {
@@ -38,7 +40,7 @@ class WindowPipelineTest : public ::testing::Test {
     TestShards actual(options.formats.front(), gradient_fp32, groups);
     tiering::HostArena arena(host_, 8_MiB, log_);
     ComputeThreads threads(thread_count);
-    WindowPipeline pipeline(options, &store.store(), arena, threads, store.counters());
+    WindowPipeline pipeline(options, {.store = &store.store()}, arena, threads, store.counters());
     for (std::int64_t step = 1; step <= 2; ++step) {
       expected.step_by_reference(at_step(groups, {step, 0.5f}));
       const std::vector<ShardStates> placed = actual.place(on_nvme, &store);
@@ -59,7 +61,7 @@ class WindowPipelineTest : public ::testing::Test {
     tiering::HostArena arena(host_, 8_MiB, log_);
     WindowPipeline pipeline(
         {.formats = {format}, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
-        &store.store(), arena, threads_, store.counters());
+        {.store = &store.store()}, arena, threads_, store.counters());
     for (const std::vector<std::uint32_t>& cycle : cycles)
       for (const std::set<StateKind>& on_nvme : {std::set<StateKind>{}, everything()}) {
         TestShards expected(format, gradient_fp32);
@@ -196,7 +198,7 @@ TEST_F(WindowPipelineTest, UpdatesShardsOfSeveralFormatsInOneRun) {
     tiering::HostArena arena(host_, 8_MiB, log_);
     WindowPipeline pipeline(
         {.formats = formats, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
-        &store.store(), arena, threads_, store.counters());
+        {.store = &store.store()}, arena, threads_, store.counters());
     pipeline.run(placed, at_step(TestShards::adam_groups()));
     const std::size_t each = placed.size() / formats.size();
     for (std::size_t i = 0; i < formats.size(); ++i) {
@@ -211,13 +213,56 @@ TEST_F(WindowPipelineTest, NeedsNeitherStoreNorArenaWhenAllRestsInMemory) {
   TestShards actual(Precision::kBf16, false);
   Counters counters;
   tiering::HostArena arena(host_, 1_MiB, log_);
-  WindowPipeline pipeline({.formats = {Precision::kBf16}}, nullptr, arena, threads_, counters);
+  WindowPipeline pipeline({.formats = {Precision::kBf16}}, {}, arena, threads_, counters);
   pipeline.run(actual.place({}, nullptr), at_step(actual.groups()));
   expected.step_by_reference(at_step(expected.groups()));
   EXPECT_TRUE(same_bits(expected, actual));
   EXPECT_EQ(arena.used(), 0u);
   EXPECT_GT(counters.read()[Hop::kStep].busy_ns, 0u);
   EXPECT_EQ(counters.read()[Hop::kFetch].wait_ns, 0u);
+}
+
+TEST_F(WindowPipelineTest, StatesOnADeviceGetTheBitsOfTheReferenceAndEveryAccessIsOrdered) {
+  for (const Formats& formats : all_formats()) {
+    support::SimDevice device({.max_delay = std::chrono::microseconds(100)});
+    Counters counters;
+    TestShards expected(formats.format, formats.gradient_fp32, formats.groups);
+    TestShards actual(formats.format, formats.gradient_fp32, formats.groups);
+    std::vector<ShardStates> placed = actual.place({}, nullptr);
+    std::vector<tiering::DeviceMemory> memory;
+    std::vector<std::pair<std::span<std::byte>, tiering::DeviceSpan>> homes;
+    for (ShardStates& shard : placed)
+      for (tiering::StateHome* const home : {&shard.weight, &shard.master, &shard.m, &shard.v}) {
+        if (home->memory.empty()) continue;
+        memory.push_back(device.allocate(home->memory.size(), "state"));
+        homes.emplace_back(std::exchange(home->memory, {}), memory.back().span());
+        home->device = memory.back().span();
+        tiering::upload(device, homes.back().first, home->device, counters).wait();
+      }
+
+    tiering::HostArena arena(host_, 8_MiB, log_);
+    WindowPipeline pipeline({.formats = {formats.format}, .window_elements = kSmallestWindow},
+                            {.device = &device}, arena, threads_, counters);
+    for (std::int64_t step = 1; step <= 2; ++step) {
+      expected.step_by_reference(at_step(expected.groups(), {step, 0.5f}));
+      pipeline.run(placed, at_step(actual.groups(), {step, 0.5f}));
+    }
+    for (const auto& [host, on_device] : homes)
+      tiering::drain(device, on_device, host, counters).wait();
+    EXPECT_TRUE(same_bits(expected, actual));
+    for (const support::Race& race : device.races()) ADD_FAILURE() << race.text;
+  }
+}
+
+TEST_F(WindowPipelineTest, StatesOnADeviceAreRefusedByAPipelineWithoutOne) {
+  TestShards shards(Precision::kBf16, false);
+  std::vector<ShardStates> placed = shards.place({}, nullptr);
+  placed[0].m.device = {4096, std::exchange(placed[0].m.memory, {}).size()};
+  Counters counters;
+  tiering::HostArena arena(host_, 1_MiB, log_);
+  WindowPipeline pipeline({.formats = {Precision::kBf16}}, {}, arena, threads_, counters);
+  EXPECT_THAT(([&] { pipeline.run(placed, at_step(shards.groups())); }),
+              ::testing::ThrowsMessage<UsageError>(HasSubstr("m rests on a device")));
 }
 
 TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
@@ -229,7 +274,8 @@ TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
                                             .windows = 2,
                                             .gradients_on_nvme = gradients_on_nvme};
       tiering::HostArena arena(host_, 8_MiB, log_);
-      const WindowPipeline pipeline(options, &store.store(), arena, threads_, store.counters());
+      const WindowPipeline pipeline(options, {.store = &store.store()}, arena, threads_,
+                                    store.counters());
       EXPECT_EQ(arena.used(), WindowPipeline::arena_bytes(options));
     }
   EXPECT_EQ(WindowPipeline::arena_bytes(
@@ -253,7 +299,7 @@ TEST_F(WindowPipelineTest, RefusesWindowsOffTheChunkGrid) {
   StateFormat format;
   const auto make = [&](std::uint64_t window_elements, std::size_t windows) {
     WindowPipeline({.formats = {format}, .window_elements = window_elements, .windows = windows},
-                   &store.store(), arena, threads_, store.counters());
+                   {.store = &store.store()}, arena, threads_, store.counters());
   };
   EXPECT_THROW(make(TestStore::kChunk / 2 + 1, 3), ConfigError);
   EXPECT_THROW(make(TestStore::kChunk / 4, 3), ConfigError);
@@ -268,8 +314,8 @@ TEST_F(WindowPipelineTest, RefusesFormatsThatNoOneOptimizerHas) {
   TestStore store({.backend = aio::BackendKind::kThreads});
   tiering::HostArena arena(host_, 8_MiB, log_);
   const auto make = [&](const std::vector<StateFormat>& formats, std::uint64_t window_elements) {
-    WindowPipeline({.formats = formats, .window_elements = window_elements}, &store.store(), arena,
-                   threads_, store.counters());
+    WindowPipeline({.formats = formats, .window_elements = window_elements},
+                   {.store = &store.store()}, arena, threads_, store.counters());
   };
   StateFormat small = Precision::kBf16;
   small.moments = MomentFormat::kInt8;
@@ -286,7 +332,7 @@ TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem)
   std::vector<OptimizerOptions> groups = shards.groups();
   tiering::HostArena arena(host_, 8_MiB, log_);
   WindowPipeline pipeline({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow},
-                          &store.store(), arena, threads_, store.counters());
+                          {.store = &store.store()}, arena, threads_, store.counters());
   const auto expect_refused = [&](const std::string& word, auto&& spoil) {
     std::vector<ShardStates> placed = shards.place({}, nullptr);
     spoil(placed[2]);
@@ -329,7 +375,7 @@ TEST_F(WindowPipelineTest, RefusesShardsThatAreNoWholeBlocksWhereRoundingIsRando
   StateFormat format = Precision::kBf16;
   for (const MomentFormat moments : {MomentFormat::kBf16, MomentFormat::kInt8}) {
     format.moments = moments;
-    WindowPipeline pipeline({.formats = {format}}, nullptr, arena, threads_, counters);
+    WindowPipeline pipeline({.formats = {format}}, {}, arena, threads_, counters);
     TestShards shards(format, false);
     std::vector<ShardStates> placed = shards.place({}, nullptr);
     placed[0].segments[0].end += 1;
@@ -355,7 +401,7 @@ class WindowPipelineOnSimulatedDisk : public WindowPipelineTest {
   WindowPipeline pipeline_{{.formats = {Precision::kBf16},
                             .window_elements = kSmallestWindow,
                             .gradients_on_nvme = true},
-                           &store_.store(),
+                           {.store = &store_.store()},
                            arena_,
                            threads_,
                            store_.counters()};
@@ -408,7 +454,7 @@ TEST_F(WindowPipelineOnSimulatedDisk, SaysAtOnceThatOthersHoldEveryPlaceAndItCan
   WindowPipeline pipeline({.formats = {Precision::kBf16},
                            .window_elements = kSmallestWindow,
                            .gradients_on_nvme = true},
-                          &crowded.store(), arena_, threads_, crowded.counters());
+                          {.store = &crowded.store()}, arena_, threads_, crowded.counters());
   {
     const std::span<std::byte> memory = arena_.take(2 * TestStore::kChunk, "prefetched shards");
     const tiering::ByteRange range{0, TestStore::kChunk};

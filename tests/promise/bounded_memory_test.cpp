@@ -52,7 +52,7 @@ TEST_P(BoundedMemory, NothingIsTakenAfterTheFirstStep) {
 TEST_P(BoundedMemory, TheSmallestBudgetsThatThePlanNamesWork) {
   ScratchDirectory scratch;
   formats::DsConfig bounded = config(scratch);
-  zero3::PlanInput input = zero3::plan_input_from(bounded);
+  zero3::PlanInput input = TestDevice::plan_input(bounded);
   input.units = models::unit_layouts(small_model());
   const zero3::TierBytes smallest = zero3::smallest_budgets(input);
   bounded.strata.device_budget_bytes = smallest.device;

@@ -56,7 +56,7 @@ class MixedUnits : public testing::TestWithParam<std::tuple<Precision, bool>> {
     config.zero.offload_optimizer.device = optimizer;
     config.strata.recompute = recompute;
     if (least_memory) {
-      zero3::PlanInput input = zero3::plan_input_from(config);
+      zero3::PlanInput input = TestDevice::plan_input(config);
       zero3::UnitLayout layout;
       layout.add("down", {3, kWidth}, true);
       layout.add("up", {kWidth, 3}, true);
@@ -67,13 +67,14 @@ class MixedUnits : public testing::TestWithParam<std::tuple<Precision, bool>> {
       config.strata.host_budget_bytes = least.host;
       config.strata.device_budget_bytes = least.device;
     }
-    Engine engine(config);
+    TestDevice device;
+    Engine engine(config, device.engine_device());
     std::vector<Sharded<Lora>> units;
     for (const Lora& layer : layers()) {
       units.push_back(engine.shard(layer, {.name = std::to_string(units.size())}));
     }
     for (int step = 0; step < kSteps; ++step) {
-      torch::Tensor x = batch(step);
+      torch::Tensor x = batch(step).to(engine.device());
       for (Sharded<Lora>& unit : units) x = unit(x);
       engine.backward(x.to(torch::kFloat32).square().mean());
       engine.step();

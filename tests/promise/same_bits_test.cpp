@@ -128,7 +128,7 @@ formats::DsConfig config_of(const Variant& variant, const std::filesystem::path&
     std::filesystem::create_directory(directory);
     config.strata.nvme_directories.push_back(directory.string());
   }
-  zero3::PlanInput input = zero3::plan_input_from(config);
+  zero3::PlanInput input = TestDevice::plan_input(config);
   input.units = models::unit_layouts(deep_model());
   const zero3::TierBytes smallest = zero3::smallest_budgets(input);
   if (variant.least_host_memory) config.strata.host_budget_bytes = smallest.host;

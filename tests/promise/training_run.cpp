@@ -81,14 +81,14 @@ formats::DsConfig nvme_config(const std::filesystem::path& scratch, const Traini
 Parameters parameters_of(models::Gpt2& model) {
   Parameters parameters;
   model.visit_parameters([&](const std::string& name, const torch::Tensor& value) {
-    parameters[name] = value.detach().clone();
+    parameters[name] = value.detach().cpu().clone();
   });
   return parameters;
 }
 
 EngineRun::EngineRun(const formats::DsConfig& config, const models::Gpt2Config& model)
     : config_(model),
-      engine_(config),
+      engine_(config, device_.engine_device()),
       model_(model, engine_, models::random_initializer(model, kSeed)) {}
 
 double EngineRun::step() {
@@ -97,7 +97,8 @@ double EngineRun::step() {
   for (std::int64_t micro = 0; micro < accumulation; ++micro) {
     torch::manual_seed(static_cast<std::uint64_t>(batches_));
     const Batch batch = make_batch(config_, batches_++);
-    const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
+    const torch::Tensor loss =
+        model_.loss(batch.tokens.to(engine_.device()), batch.targets.to(engine_.device()));
     sum += loss.item<double>();
     engine_.backward(loss);
     report_ = engine_.step();

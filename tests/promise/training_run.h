@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "promise/test_device.h"
 #include "strata/formats/ds_config.h"
 #include "strata/models/gpt2.h"
 #include "strata/zero3/engine.h"
@@ -86,6 +87,7 @@ class EngineRun {
 
  private:
   models::Gpt2Config config_;
+  TestDevice device_;
   Engine engine_;
   models::Gpt2 model_;
   std::int64_t batches_ = 0;

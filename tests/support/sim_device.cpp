@@ -185,6 +185,16 @@ void SimDevice::host_access(const std::string& name, const Ranges& reads, const 
   function();
 }
 
+void SimDevice::note_host_read(std::span<const std::byte> memory) {
+  const std::lock_guard lock(mutex_);
+  clock_.operate(kHostTimeline, "read by the host", Ranges{range_of(memory)}, {});
+}
+
+void SimDevice::note_host_write(std::span<const std::byte> memory) {
+  const std::lock_guard lock(mutex_);
+  clock_.operate(kHostTimeline, "write by the host", {}, Ranges{range_of(memory)});
+}
+
 void SimDevice::check(std::string_view operation, const Ranges& ranges) const {
   for (const AddressRange& range : ranges) {
     if (shadow_.contains(range.address)) live_.check(operation, {range.address, range.bytes});

@@ -44,7 +44,8 @@ struct SimDeviceOptions {
 /// memory, fresh memory is poison, and a RaceClock is told of everything, so that an access which
 /// no event orders is reported also where its value came out right.
 ///
-/// Of host memory the clock knows what copies do and what `host_access` is told. Giving back
+/// Of host memory the clock knows what copies do and what it is told (`note_host_read`,
+/// `note_host_write`, `host_access`). Giving back
 /// memory, of the device or registered, counts as writing to it. Operations are numbered in
 /// reports, "copy_to_host #7", as the options above count them.
 class SimDevice final : public tiering::Device {
@@ -68,6 +69,8 @@ class SimDevice final : public tiering::Device {
   void copy_to_host(StreamRole stream, DeviceSpan from, std::span<std::byte> to) override;
   void copy_within(StreamRole stream, DeviceSpan from, DeviceSpan to) override;
   void fill(StreamRole stream, DeviceSpan range, std::byte value) override;
+  void note_host_read(std::span<const std::byte> memory) override;
+  void note_host_write(std::span<const std::byte> memory) override;
   [[nodiscard]] tiering::Event record(StreamRole stream) override;
   void wait(StreamRole stream, const tiering::Event& event) override;
 

@@ -167,6 +167,22 @@ std::uint64_t bytes_of(const Plan& plan, const std::string& what) {
   return bytes;
 }
 
+TEST(Plan, WhatRestsOnADeviceThatIsNotHostMemoryPassesThroughStaging) {
+  PlanInput input = gpt2_like();
+  input.parameter_tier = Tier::kDevice;
+  input.optimizer_tier = Tier::kDevice;
+  const Plan in_host_memory = make_plan(input);
+  EXPECT_EQ(in_host_memory.windows, 0u);
+  EXPECT_EQ(in_host_memory.fetch_slots, 0u);
+  input.device_memory_is_host = false;
+  const Plan elsewhere = make_plan(input);
+  EXPECT_GT(elsewhere.windows, 0u);
+  EXPECT_EQ(elsewhere.fetch_slots, 2u);
+  EXPECT_EQ(elsewhere.total.device, in_host_memory.total.device);
+  input.parameter_tier = input.optimizer_tier = Tier::kHost;
+  EXPECT_EQ(make_plan(input).windows, 0u);
+}
+
 TEST(Plan, WhatRestsIsSharedOutToTheRanksAndDiffersFromTheWholeByPaddingOnly) {
   for (const StateFormat& format : all_formats()) {
     for (const Tier tier : {Tier::kNvme, Tier::kHost}) {

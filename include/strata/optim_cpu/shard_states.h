@@ -1,28 +1,18 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include "strata/base/number_format.h"
 #include "strata/optim_cpu/update.h"
-#include "strata/tiering/shard_store.h"
+#include "strata/tiering/state_home.h"
 
 /// \file
 /// The words in which the optimizer speaks of parameters: numbers and where they rest, nothing of
 /// modules or ranks.
 
 namespace strata::optim_cpu {
-
-/// Where one state of one shard rests: in memory (host tier, or device tier on a machine without a
-/// GPU), or in an extent of the shard store. Exactly one is set, or none where the format has no
-/// such state.
-struct StateHome {
-  std::span<std::byte> memory;
-  std::optional<tiering::Extent> extent;
-};
 
 /// What a run of elements is updated with in one step: hyperparameters, and a step count of its
 /// own. A parameter that had no gradient in some steps has made fewer than the others.
@@ -53,18 +43,19 @@ struct ShardStates {
   /// a multiple of kMomentBlockElements.
   std::uint64_t stream = 0;
   std::uint64_t first_element = 0;
-  StateHome weight, master, m, v, gradient;
+  tiering::StateHome weight, master, m, v, gradient;
   /// In order, covering [0, count), counted from the shard's first element. Where rounding is
   /// random they begin at multiples of kMomentBlockElements; with int8 moments `count` is one too.
   std::vector<Segment> segments;
 };
 
-[[nodiscard]] const StateHome& home_of(const ShardStates& shard, StateKind kind);
+[[nodiscard]] const tiering::StateHome& home_of(const ShardStates& shard, StateKind kind);
 
 /// What the shards and groups of a step have to be like.
 struct ShardRules {
   std::span<const StateFormat> formats;  ///< at least one; all have the same moments
   bool on_nvme = false;                  ///< states may rest on nvme: there is a shard store
+  bool on_device = false;                ///< states may rest where host code cannot touch them
   bool gradients_on_nvme = false;        ///< the gradient too
 };
 

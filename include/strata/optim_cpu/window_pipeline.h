@@ -10,14 +10,14 @@
 #include "strata/base/number_format.h"
 #include "strata/optim_cpu/compute_threads.h"
 #include "strata/optim_cpu/shard_states.h"
+#include "strata/tiering/home_transfer.h"
 #include "strata/tiering/host_arena.h"
-#include "strata/tiering/shard_store.h"
 
 namespace strata::optim_cpu {
 
 /// Hop 7: windows of (weight, master, m, v, gradient) flow through a fixed set of buffers; while
 /// one is updated by all threads, the next are being fetched and the last are being flushed. States
-/// that rest in memory are updated in place.
+/// that rest in memory of the host are updated in place.
 ///
 /// A step goes on beside other work, in the hands of its caller:
 ///
@@ -55,12 +55,13 @@ class WindowPipeline {
   [[nodiscard]] static std::uint64_t arena_bytes(const Options& options,
                                                  std::uint64_t buffer_alignment = 4096);
 
-  /// `store` may be null when every state of every shard rests in memory (then no windows are
-  /// allocated). `threads` must outlive the pipeline. Throws ConfigError for windows that do not
-  /// lie on the store's chunks, for none or no room for a shard, for no format, and for formats
-  /// with different moments.
-  WindowPipeline(const Options& options, tiering::ShardStore* store, tiering::HostArena& arena,
-                 ComputeThreads& threads, Counters& counters);
+  /// What `places` has no need for is null: the store where no state rests on nvme, the device
+  /// where none rests in memory that host code cannot touch. With neither no windows are allocated.
+  /// They and `threads` must outlive the pipeline. Throws ConfigError for windows that do not lie
+  /// on the store's chunks, for none or no room for a shard, for no format, and for formats with
+  /// different moments.
+  WindowPipeline(const Options& options, const tiering::HomePlaces& places,
+                 tiering::HostArena& arena, ComputeThreads& threads, Counters& counters);
   /// Waits for the transfers of a step that was not finished.
   ~WindowPipeline();
 
@@ -74,9 +75,10 @@ class WindowPipeline {
   /// offer again. One in which nothing is updated is always taken. Nothing is started yet.
   ///
   /// `shard` is lent until it is complete, or the step has ended; until then nobody else moves its
-  /// states. Windows in which nothing is updated are neither fetched nor flushed. Throws UsageError
-  /// when no step is under way, and for a shard that breaks the rules of ShardStates, which is not
-  /// taken.
+  /// states. Of those on a device, the streams of uploads and drains are ordered behind all that
+  /// used them before. Windows in which nothing is updated are neither fetched nor flushed. Throws
+  /// UsageError when no step is under way, and for a shard that breaks the rules of ShardStates,
+  /// which is not taken.
   [[nodiscard]] bool offer(const ShardStates& shard);
   bool offer(ShardStates&& shard) = delete;
 

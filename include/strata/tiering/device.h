@@ -181,6 +181,12 @@ class Device {
   /// Sets every byte of `range` to `value`.
   virtual void fill(StreamRole stream, DeviceSpan range, std::byte value) = 0;
 
+  /// Says that host code now reads, or may now write, host memory that this device copies from or
+  /// to. A device that checks the order of accesses, in a test, looks at it; others have no use for
+  /// it.
+  virtual void note_host_read(std::span<const std::byte> /*memory*/) {}
+  virtual void note_host_write(std::span<const std::byte> /*memory*/) {}
+
   /// An event that is done when all that is on the stream now has been done.
   [[nodiscard]] virtual Event record(StreamRole stream) = 0;
   /// Whatever is put on `stream` from now on is done after `event`. Does not hold up the host.

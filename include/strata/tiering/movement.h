@@ -6,12 +6,12 @@
 #include <span>
 
 #include "strata/base/counters.h"
+#include "strata/tiering/device_copy.h"
 #include "strata/tiering/shard_store.h"
 
 /// \file
 /// The four movements between tiers, one file each: fetch and flush between nvme and pinned host
-/// memory, upload and drain between pinned host memory and the device. On a machine without a GPU
-/// the device is host memory and upload and drain are copies.
+/// memory, upload and drain between pinned host memory and the device.
 
 namespace strata::tiering {
 
@@ -36,11 +36,16 @@ namespace strata::tiering {
 [[nodiscard]] std::optional<Transfer> flush(ShardStore& store, Extent extent, ByteRange range,
                                             std::span<std::byte> source);
 
-/// Copies pinned host memory to the device (hop 2). Both spans have the same length and do not
-/// overlap. Done when it returns.
-void upload(std::span<const std::byte> pinned, std::span<std::byte> device, Counters& counters);
+/// Copies pinned host memory to the device (hop 2), on the stream of uploads.
+///
+/// Returns at once; `pinned` is lent until the copy is done, `device` belongs to that stream: what
+/// uses it next waits for the copy's event. The stream must have been ordered behind those that
+/// used it before. Errors: as Device::copy_to_device; from wait: DeviceError, DeadlineExceeded.
+[[nodiscard]] DeviceCopy upload(Device& device, std::span<const std::byte> pinned,
+                                DeviceSpan target, Counters& counters);
 
-/// Copies device memory to pinned host memory (hop 6). As upload.
-void drain(std::span<const std::byte> device, std::span<std::byte> pinned, Counters& counters);
+/// Copies device memory to pinned host memory (hop 6), on the stream of drains. As upload.
+[[nodiscard]] DeviceCopy drain(Device& device, DeviceSpan source, std::span<std::byte> pinned,
+                               Counters& counters);
 
 }  // namespace strata::tiering

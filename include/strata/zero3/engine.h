@@ -14,6 +14,7 @@
 #include "strata/base/counters.h"
 #include "strata/base/log.h"
 #include "strata/formats/ds_config.h"
+#include "strata/tiering/device.h"
 #include "strata/zero3/parameter_group.h"
 #include "strata/zero3/plan.h"
 #include "strata/zero3/unit_layout.h"
@@ -82,6 +83,15 @@ struct TierUse {
   std::uint64_t used = 0, peak = 0, budget = 0;
 };
 
+/// What an engine computes on. By default host memory, with the device tier's budget: the device of
+/// a machine without a GPU.
+struct EngineDevice {
+  /// Outlives the engine; null: host memory.
+  tiering::Device* device = nullptr;
+  /// What LibTorch calls the same device; its default stream there is StreamRole::kCompute.
+  c10::Device torch_device = c10::Device(c10::DeviceType::CPU);
+};
+
 /// The offload engine: owns the parameters, gradients and optimizer states of the modules given to
 /// `shard`, keeps them in the tiers that the config names, and moves each byte to where it is
 /// needed just before it is needed.
@@ -106,6 +116,7 @@ class Engine {
   [[nodiscard]] static Engine from_config(const std::filesystem::path& ds_config,
                                           Logger* log = nullptr);
   explicit Engine(formats::DsConfig config, Logger* log = nullptr);
+  Engine(formats::DsConfig config, const EngineDevice& device, Logger* log = nullptr);
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
   ~Engine();
@@ -126,10 +137,10 @@ class Engine {
   /// (set_requires_grad). Units are best made in the order in which forward uses them.
   /// Throws, with the module as it was: UsageError after the first forward, for a parameter that
   /// belongs to another unit already (a tied weight belongs to one unit, whose `run` is called
-  /// twice), is a view of another, is of a type that fp32 cannot hold, or on a device; for a name
-  /// that another unit has; DataError for a value that is not finite or beyond the compute format;
-  /// BudgetError and IoError when its states find no room. Where an initializer throws, the room
-  /// taken for its unit stays taken.
+  /// twice), is a view of another, is of a type that fp32 cannot hold, or on another device; for a
+  /// name that another unit has; DataError for a value that is not finite or beyond the compute
+  /// format; BudgetError and IoError when its states find no room. Where an initializer throws, the
+  /// room taken for its unit stays taken.
   template <class Module>
   [[nodiscard]] Sharded<Module> shard(Module module, ShardOptions options = {});
 
@@ -191,6 +202,8 @@ class Engine {
   /// changed.
   void edit_masters(const ParameterInitializer& edit);
 
+  /// Where parameters are while they are used, and batches belong.
+  [[nodiscard]] c10::Device device() const;
   [[nodiscard]] const formats::DsConfig& config() const;
   /// Known after `prepare`.
   [[nodiscard]] const zero3::Plan& plan() const;

@@ -38,6 +38,9 @@ struct PlanInput {
   tiering::Tier parameter_tier = tiering::Tier::kNvme;  ///< home of the weights
   tiering::Tier optimizer_tier = tiering::Tier::kNvme;  ///< home of master remainder and moments
   bool accumulate_fp32 = false;                         ///< more than one micro-batch per step
+  /// The device's memory is host memory: host code may touch it and the disk write to it. Where it
+  /// is not, states that rest there pass through host memory to be updated or read.
+  bool device_memory_is_host = true;
   TierBytes budgets;
   bool nvme_available = true;                       ///< a directory is named: gradients may spill
   std::size_t nvme_directories = 1;                 ///< that the shard store is striped over
@@ -45,6 +48,9 @@ struct PlanInput {
   std::uint64_t prefetch_elements = 50'000'000;     ///< of units, wished for ahead of use
   std::uint64_t live_elements_max = 1'000'000'000;  ///< kept unsharded on the device at most
   std::uint64_t window_elements_max = 0;            ///< cap of the optimizer's window; 0: none
+
+  /// Whether what rests in `tier` has to be brought to host memory to be worked on there.
+  [[nodiscard]] bool is_elsewhere(tiering::Tier tier) const noexcept;
 };
 
 /// What a config and units come to. Without units it is what an engine begins with; for planning

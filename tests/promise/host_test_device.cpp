@@ -1,0 +1,16 @@
+#include "promise/test_device.h"
+
+namespace strata::promise {
+
+struct TestDevice::Impl {};
+
+TestDevice::TestDevice() = default;
+TestDevice::~TestDevice() = default;
+
+EngineDevice TestDevice::engine_device() { return {}; }
+
+zero3::PlanInput TestDevice::plan_input(const formats::DsConfig& config) {
+  return zero3::plan_input_from(config);
+}
+
+}  // namespace strata::promise

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <memory>
+
+#include "strata/zero3/engine.h"
+#include "strata/zero3/plan.h"
+
+namespace strata::promise {
+
+/// What a test program trains on: host memory, or the simulated accelerator. Programs are made of
+/// the same tests and linked with one of the two. An engine on it goes first; then the test fails
+/// for every pair of accesses that no event ordered. One lives at a time.
+class TestDevice {
+ public:
+  TestDevice();
+  ~TestDevice();
+  TestDevice(const TestDevice&) = delete;
+  TestDevice& operator=(const TestDevice&) = delete;
+
+  [[nodiscard]] EngineDevice engine_device();
+  /// As the engine plans it.
+  [[nodiscard]] static zero3::PlanInput plan_input(const formats::DsConfig& config);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace strata::promise
