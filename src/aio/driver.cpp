@@ -32,13 +32,6 @@ std::uint64_t block_bytes_for(const IoFile& file, std::uint32_t block_bytes) {
   return std::max(alignment, block_bytes / alignment * alignment);
 }
 
-TransferFailure cancellation_of(const Operation& operation) {
-  return {.kind = TransferFailure::Kind::kCancelled,
-          .code = ECANCELED,
-          .offset = operation.offset,
-          .bytes = operation.buffer.size()};
-}
-
 /// Does `action`. What it throws goes to `failed`, as an errno and a message.
 template <typename Action, typename Failed>
 void guard(const Action& action, const Failed& failed) {
@@ -53,12 +46,6 @@ void guard(const Action& action, const Failed& failed) {
 
 }  // namespace
 
-void throw_if_broken(const std::optional<Breakdown>& breakdown) {
-  if (!breakdown) return;
-  std::rethrow_exception(make_error(breakdown->kind, breakdown->code,
-                                    "this queue accepts nothing more: " + breakdown->message));
-}
-
 Driver::Driver(const IoQueueOptions& options, Backend& backend, LostMemory& lost, Logger& log)
     : options_(options),
       clock_(*options.clock),
@@ -68,10 +55,6 @@ Driver::Driver(const IoQueueOptions& options, Backend& backend, LostMemory& lost
       blocks_(std::min(options.depth, backend.capacity())),
       completions_(blocks_.size()),
       next_check_(clock_.now() + options.warn_after) {
-  free_.reserve(blocks_.size());
-  for (auto i = static_cast<BlockIndex>(blocks_.size()); i > 0; --i) free_.push_back(i - 1);
-  staged_.reserve(blocks_.size());
-  backing_off_.reserve(blocks_.size());
   requests_.reserve(blocks_.size());
   finished_.reserve(options.operations_max);
 }
@@ -88,27 +71,6 @@ void Driver::add(OperationState& state) {
   } else {
     stage_new_blocks();
   }
-}
-
-void Driver::cancel(OperationState& state) {
-  state.cancelled = true;
-  if (state.failed()) return;  // nothing more is issued for it anyway
-  std::uint32_t dropped = 0;
-  const auto drop = [&](BlockIndex index) {
-    if (blocks_[index].state != &state) return false;
-    blocks_[index].state = nullptr;
-    free_.push_back(index);
-    ++dropped;
-    return true;
-  };
-  std::erase_if(staged_, drop);
-  std::erase_if(backing_off_, drop);
-  state.blocks_out -= dropped;
-  if (dropped == 0 && state.bytes_issued == state.operation.buffer.size()) return;
-  state.failure = cancellation_of(state.operation);
-  drop_remainder(state);
-  finish_if_home(state);
-  stage_new_blocks();
 }
 
 bool Driver::turn(nanoseconds wait_max) noexcept {
@@ -142,23 +104,18 @@ void Driver::take_finished(std::vector<OperationState*>& finished) {
 // ---- issuing ----------------------------------------------------------------------------------
 
 void Driver::stage_new_blocks() {
-  while (!waiting_.empty() && !free_.empty()) {
+  while (!waiting_.empty() && !blocks_.empty(BlockState::kFree)) {
     OperationState& state = *waiting_.front();
     const Operation& operation = state.operation;
     const std::uint64_t remaining = operation.buffer.size() - state.bytes_issued;
     const std::uint64_t bytes =
         std::min(remaining, block_bytes_for(*operation.file, options_.block_bytes));
-    const BlockIndex index = free_.back();
-    free_.pop_back();
-    blocks_[index] = {.state = &state,
+    const BlockIndex index = blocks_.front(BlockState::kFree);
+    blocks_.move(index, BlockState::kStaged);
+    blocks_[index] = {.owner = &state,
                       .offset = operation.offset + state.bytes_issued,
                       .data = operation.buffer.data() + state.bytes_issued,
-                      .bytes = static_cast<std::uint32_t>(bytes),
-                      .attempts = 0,
-                      .started = {},
-                      .not_before = {},
-                      .warned = false};
-    staged_.push_back(index);
+                      .bytes = static_cast<std::uint32_t>(bytes)};
     ++state.blocks_out;
     state.bytes_issued += bytes;
     if (bytes == remaining) waiting_.pop_front();
@@ -166,37 +123,35 @@ void Driver::stage_new_blocks() {
 }
 
 void Driver::stage_retries(Time now) {
-  std::erase_if(backing_off_, [&](BlockIndex index) {
-    if (blocks_[index].not_before > now) return false;
-    staged_.push_back(index);
-    return true;
+  blocks_.for_each(BlockState::kBackingOff, [&](BlockIndex index) {
+    if (blocks_[index].not_before <= now) blocks_.move(index, BlockState::kStaged);
   });
 }
 
 /// False when the call into the backend was taken over.
 bool Driver::enqueue_staged(Time now) {
-  if (staged_.empty()) return true;
+  if (blocks_.empty(BlockState::kStaged)) return true;
   requests_.clear();
-  for (const BlockIndex index : staged_) {
+  blocks_.for_each(BlockState::kStaged, [&](BlockIndex index) {
     Block& block = blocks_[index];
     if (block.started == Time{}) block.started = now;
-    requests_.push_back({.kind = block.state->operation.kind,
-                         .fd = block.state->operation.file->fd(),
+    requests_.push_back({.kind = block.owner->operation.kind,
+                         .fd = block.owner->operation.file->fd(),
                          .offset = block.offset,
                          .data = block.data,
                          .bytes = block.bytes,
                          .tag = index});
-  }
+  });
   bool is_taken = false;
   const std::size_t accepted = hand_over(is_taken);
   if (is_taken) return false;
-  STRATA_CHECK(accepted <= staged_.size(), "accepted=" + std::to_string(accepted));
-  for (const BlockIndex index : std::span(staged_).first(accepted)) {
-    const Operation& operation = blocks_[index].state->operation;
+  STRATA_CHECK(accepted <= requests_.size(), "accepted=" + std::to_string(accepted));
+  for (const Request& request : std::span(requests_).first(accepted)) {
+    const auto index = static_cast<BlockIndex>(request.tag);
+    blocks_.move(index, BlockState::kIssued);
+    const Operation& operation = blocks_[index].owner->operation;
     if (operation.meter != nullptr) operation.meter->begin(operation.kind, now);
   }
-  staged_.erase(staged_.begin(), staged_.begin() + static_cast<std::ptrdiff_t>(accepted));
-  in_backend_ += static_cast<std::uint32_t>(accepted);
   statistics_.requests += accepted;
   return true;
 }
@@ -220,16 +175,21 @@ std::size_t Driver::hand_over(bool& is_taken) {
 /// When the first request that is under way, or about to be, has to be back.
 Time Driver::first_deadline() const {
   Time first = Time::max();
-  for (const Block& block : blocks_) {
-    if (block.state != nullptr) first = std::min(first, block.started + options_.fail_after);
-  }
+  blocks_.for_each_owned([&](BlockIndex index) {
+    first = std::min(first, blocks_[index].started + options_.fail_after);
+  });
   return first;
 }
 
 nanoseconds Driver::time_until_due(Time now) const {
   Time until = next_check_;
-  if (!staged_.empty() && in_backend_ == 0) until = std::min(until, now + kRefusedPause);
-  for (const BlockIndex index : backing_off_) until = std::min(until, blocks_[index].not_before);
+  const bool has_nothing_out =
+      blocks_.empty(BlockState::kIssued) && blocks_.empty(BlockState::kLost);
+  if (has_nothing_out && !blocks_.empty(BlockState::kStaged)) {
+    until = std::min(until, now + kRefusedPause);
+  }
+  blocks_.for_each(BlockState::kBackingOff,
+                   [&](BlockIndex index) { until = std::min(until, blocks_[index].not_before); });
   return std::max(nanoseconds(0), nanoseconds(until - now));
 }
 
@@ -237,11 +197,11 @@ nanoseconds Driver::time_until_due(Time now) const {
 
 void Driver::complete(const Completion& completion, Time now) {
   STRATA_CHECK(completion.tag < blocks_.size(), "tag=" + std::to_string(completion.tag));
-  --in_backend_;
   const auto index = static_cast<BlockIndex>(completion.tag);
-  const Block& block = blocks_[index];
-  if (block.state == nullptr) return;  // it was given up at its deadline
-  const Operation& operation = block.state->operation;
+  const BlockState state = blocks_.state_of(index);
+  STRATA_CHECK(meaning_of(state).is_in_backend, std::string(meaning_of(state).name));
+  if (state == BlockState::kLost) return blocks_.move(index, BlockState::kFree);
+  const Operation& operation = blocks_[index].owner->operation;
   if (operation.meter != nullptr) {
     const std::int64_t moved = std::max<std::int64_t>(completion.result, 0);
     operation.meter->end(operation.kind, static_cast<std::uint64_t>(moved), now);
@@ -260,7 +220,7 @@ void Driver::complete(const Completion& completion, Time now) {
 
 void Driver::advance(BlockIndex index, std::uint64_t moved, Time now) {
   Block& block = blocks_[index];
-  const Operation& operation = block.state->operation;
+  const Operation& operation = block.owner->operation;
   const bool reading = operation.kind == OpKind::kRead;
   STRATA_CHECK(moved <= block.bytes,
                "moved=" + std::to_string(moved) + " asked=" + std::to_string(block.bytes));
@@ -282,7 +242,7 @@ void Driver::advance(BlockIndex index, std::uint64_t moved, Time now) {
   block.data += progress;
   block.bytes -= static_cast<std::uint32_t>(progress);
   block.attempts = 0;
-  staged_.push_back(index);
+  blocks_.move(index, BlockState::kStaged);
 }
 
 /// Tries again after a pause, or fails for the given reason when that was tried often enough.
@@ -294,48 +254,14 @@ void Driver::retry(BlockIndex index, TransferFailure::Kind kind, int code, Time 
   const bool at_once = code == EINTR && block.attempts == 0;
   block.not_before = at_once ? now : now + kBackoffFirst * (1u << block.attempts);
   ++block.attempts;
-  backing_off_.push_back(index);
-}
-
-void Driver::fail_block(BlockIndex index, TransferFailure::Kind kind, int code) {
-  const Block& block = blocks_[index];
-  OperationState& state = *block.state;
-  if (!state.failed()) {
-    state.failure = {.kind = kind, .code = code, .offset = block.offset, .bytes = block.bytes};
-    drop_remainder(state);
-  }
-  release(index);
-}
-
-/// Gives back a block that is not done when its operation wants no more requests, or no more can
-/// be made.
-bool Driver::ends_early(BlockIndex index) {
-  OperationState& state = *blocks_[index].state;
-  if (!state.failed() && !state.cancelled) {
-    if (!breakdown_) return false;
-    fail_block(index, breakdown_->kind, breakdown_->code);
-    return true;
-  }
-  if (!state.failed()) {
-    state.failure = cancellation_of(state.operation);
-    drop_remainder(state);
-  }
-  release(index);
-  return true;
+  blocks_.move(index, BlockState::kBackingOff);
 }
 
 void Driver::release(BlockIndex index) {
-  OperationState& state = *blocks_[index].state;
-  blocks_[index].state = nullptr;
-  free_.push_back(index);
+  OperationState& state = *blocks_[index].owner;
+  blocks_.move(index, BlockState::kFree);
   --state.blocks_out;
   finish_if_home(state);
-}
-
-void Driver::drop_remainder(OperationState& state) {
-  if (state.bytes_issued == state.operation.buffer.size()) return;
-  waiting_.erase(state);
-  state.bytes_issued = state.operation.buffer.size();
 }
 
 /// An operation has an outcome only when none of its requests can touch its buffer any more.
@@ -343,129 +269,6 @@ void Driver::finish_if_home(OperationState& state) {
   if (state.blocks_out > 0 || state.bytes_issued < state.operation.buffer.size()) return;
   finished_.push_back(&state);
   --unfinished_;
-}
-
-// ---- deadlines --------------------------------------------------------------------------------
-
-void Driver::check_deadlines(Time now) {
-  next_check_ = now + std::min(options_.warn_after, options_.fail_after);
-  for (BlockIndex index = 0; index < blocks_.size(); ++index) {
-    Block& block = blocks_[index];
-    if (block.state == nullptr) continue;
-    if (now >= block.started + options_.fail_after) {
-      give_up(index);
-      continue;
-    }
-    if (!block.warned && now >= block.started + options_.warn_after) {
-      block.warned = true;
-      const auto age = std::chrono::duration_cast<milliseconds>(now - block.started);
-      log_.warning(describe_transfer(block.state->operation, block.offset, block.bytes) +
-                   ": no answer for " + std::to_string(age.count()) +
-                   " ms; the device or its file system is slow or stuck (see dmesg)");
-    }
-    const auto patience = block.warned ? options_.fail_after : options_.warn_after;
-    next_check_ = std::min<Time>(next_check_, block.started + patience);
-  }
-}
-
-/// Fails the operation of a request that never came back, and with it the queue.
-void Driver::give_up(BlockIndex index) {
-  const Block block = blocks_[index];
-  OperationState& state = *block.state;
-  state.failure = {.kind = TransferFailure::Kind::kDeadline,
-                   .code = ETIMEDOUT,
-                   .offset = block.offset,
-                   .bytes = block.bytes};
-  const std::string message = describe_failure(state.operation, state.failure);
-  log_.error(message);
-  drop_remainder(state);
-  abandon(state);
-  close(TransferFailure::Kind::kDeadline, ETIMEDOUT, message);
-}
-
-/// Fails everything. What the engine does with its requests is not known any more, and it is not
-/// asked: it is held up in a call.
-void Driver::give_up_all() {
-  for (Block& block : blocks_) {
-    if (block.state == nullptr) continue;
-    OperationState& state = *block.state;
-    state.failure = {.kind = TransferFailure::Kind::kDeadline,
-                     .code = ETIMEDOUT,
-                     .offset = block.offset,
-                     .bytes = block.bytes};
-    if (!breakdown_) {
-      const std::string message = describe_failure(state.operation, state.failure);
-      log_.error(message);
-      breakdown_ = {.kind = state.failure.kind, .code = state.failure.code, .message = message};
-    }
-    drop_remainder(state);
-    abandon(state);
-  }
-  refuse_waiting();
-}
-
-/// Finishes an operation whose requests are still out. Their blocks are never used again, so that
-/// a completion that arrives after all finds nobody.
-void Driver::abandon(OperationState& state) {
-  lost_.add(state.operation.buffer);
-  const auto is_abandoned = [&](BlockIndex index) { return blocks_[index].state == &state; };
-  std::erase_if(staged_, is_abandoned);
-  std::erase_if(backing_off_, is_abandoned);
-  for (Block& block : blocks_) {
-    if (block.state == &state) block.state = nullptr;
-  }
-  state.blocks_out = 0;
-  finish_if_home(state);
-}
-
-/// Nothing more begins: fails whatever the kernel does not have. What it has comes home, or is
-/// given up at its own deadline.
-void Driver::close(TransferFailure::Kind kind, int code, const std::string& message) {
-  if (!breakdown_) breakdown_ = {.kind = kind, .code = code, .message = message};
-  backend_.drop_unstarted();
-  refuse_staged();
-  refuse_waiting();
-}
-
-void Driver::refuse_staged() {
-  for (std::vector<BlockIndex>* list : {&staged_, &backing_off_}) {
-    for (const BlockIndex index : *list) fail_block(index, breakdown_->kind, breakdown_->code);
-    list->clear();
-  }
-}
-
-/// Fails the operations that have not begun, and the rest of the one that has.
-void Driver::refuse_waiting() {
-  while (!waiting_.empty()) {
-    OperationState& state = waiting_.pop_front();
-    const std::uint64_t issued = state.bytes_issued;
-    state.failure = {.kind = breakdown_->kind,
-                     .code = breakdown_->code,
-                     .offset = state.operation.offset + issued,
-                     .bytes = state.operation.buffer.size() - issued};
-    state.bytes_issued = state.operation.buffer.size();
-    finish_if_home(state);
-  }
-}
-
-/// The engine takes no more requests; those that it has may still come home.
-void Driver::break_down(int code, const std::string& message) {
-  log_.error("the I/O engine " + std::string(backend_.name()) + " failed: " + message);
-  close(TransferFailure::Kind::kBackend, code, message);
-}
-
-/// The engine says nothing of its requests any more.
-void Driver::lose_backend(int code, const std::string& message) {
-  break_down(code, message);
-  for (Block& block : blocks_) {
-    if (block.state == nullptr) continue;
-    OperationState& state = *block.state;
-    state.failure = {.kind = TransferFailure::Kind::kLost,
-                     .code = code,
-                     .offset = block.offset,
-                     .bytes = block.bytes};
-    abandon(state);
-  }
 }
 
 }  // namespace strata::aio

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "aio/blocks.h"
 #include "aio/guarded_call.h"
 #include "aio/operation_state.h"
 #include "aio/transfer_failure.h"
@@ -66,25 +67,13 @@ class Driver {
   [[nodiscard]] bool saturated() const { return !waiting_.empty(); }
   /// Requests that the backend never gave back.
   [[nodiscard]] bool has_lost_requests() const {
-    return (in_backend_ > 0 || call_.is_taken()) && idle();
+    return (!blocks_.empty(BlockState::kLost) || call_.is_taken()) && idle();
   }
   [[nodiscard]] const std::optional<Breakdown>& breakdown() const { return breakdown_; }
   [[nodiscard]] const IoStatistics& statistics() const { return statistics_; }
 
  private:
-  /// The part of an operation that one request carries; its index is the request's tag.
-  struct Block {
-    detail::OperationState* state = nullptr;  // null: free, or given up at its deadline
-    std::uint64_t offset = 0;
-    std::byte* data = nullptr;
-    std::uint32_t bytes = 0;
-    std::uint32_t attempts = 0;  // without progress
-    Time started;                // when it was first offered to the backend
-    Time not_before;             // of the next attempt
-    bool warned = false;
-  };
-  using BlockIndex = std::uint32_t;
-
+  // Issuing.
   void stage_new_blocks();
   void stage_retries(Time now);
   [[nodiscard]] bool enqueue_staged(Time now);
@@ -92,23 +81,25 @@ class Driver {
   [[nodiscard]] Time first_deadline() const;
   [[nodiscard]] std::chrono::nanoseconds time_until_due(Time now) const;
 
+  // Completions.
   void complete(const Completion& completion, Time now);
   void advance(BlockIndex index, std::uint64_t moved, Time now);
   void retry(BlockIndex index, TransferFailure::Kind kind, int code, Time now);
+  void release(BlockIndex index);
+  void finish_if_home(detail::OperationState& state);
+
+  // Failing: driver_failing.cpp. First of one operation, then of all that follow.
   void fail_block(BlockIndex index, TransferFailure::Kind kind, int code);
   [[nodiscard]] bool ends_early(BlockIndex index);
-  void release(BlockIndex index);
-
+  void fail(detail::OperationState& state, const TransferFailure& failure);
   void check_deadlines(Time now);
   void give_up(BlockIndex index);
   void abandon(detail::OperationState& state);
-  void refuse_staged();
-  void refuse_waiting();
   void close(TransferFailure::Kind kind, int code, const std::string& message);
+  void refuse_unissued();
+  void refuse_waiting();
   void break_down(int code, const std::string& message);
   void lose_backend(int code, const std::string& message);
-  void drop_remainder(detail::OperationState& state);
-  void finish_if_home(detail::OperationState& state);
 
   const IoQueueOptions options_;
   const Clock& clock_;
@@ -116,14 +107,10 @@ class Driver {
   LostMemory& lost_;
   Logger& log_;
 
-  std::vector<Block> blocks_;
-  std::vector<BlockIndex> free_;
-  std::vector<BlockIndex> staged_;       // to be enqueued, in this order
-  std::vector<BlockIndex> backing_off_;  // to be staged when their time comes
-  std::vector<Request> requests_;        // staged_ as the backend takes it
+  Blocks blocks_;
+  std::vector<Request> requests_;  // the staged blocks as the backend takes them
   std::vector<Completion> completions_;
   GuardedCall call_;
-  std::uint32_t in_backend_ = 0;  // accepted by the backend and not given back
 
   detail::OperationList waiting_;  // operations with bytes not yet staged; only the first has begun
   std::vector<detail::OperationState*> finished_;
