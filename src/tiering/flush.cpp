@@ -2,30 +2,58 @@
 
 #include "strata/tiering/movement.h"
 #include "tiering/checksum.h"
-#include "tiering/shard_store_impl.h"
+#include "tiering/transfer.h"
 
 namespace strata::tiering {
+namespace {
 
-std::optional<Transfer> ShardStore::start_write(Extent extent, ByteRange range,
-                                                std::span<std::byte> source) {
-  detail::TransferLease transfer = impl_->prepare(Hop::kFlush, extent, range, source);
-  if (transfer == nullptr) return std::nullopt;
-  ExtentRecord& record = *transfer->extent;
-  std::ranges::fill(transfer->buffer.subspan(range.bytes), std::byte{0});
-  impl_->rebalance();
-  transfer->begin_moves();
-  if (!impl_->submit(*transfer, aio::OpKind::kWrite, transfer->chunks)) {
-    transfer->end_moves(/*arrived=*/false);
-    return std::nullopt;
+/// Gives chunks the places where their paths' shares want them.
+void begin_moves(detail::TransferState& transfer) {
+  ExtentRecord& extent = *transfer.extent;
+  for (std::uint64_t chunk = transfer.chunks.first; chunk < transfer.chunks.last; ++chunk) {
+    if (!extent.is_whole(chunk)) continue;
+    const ChunkPlace from = extent.place_of(chunk);
+    const auto to = transfer.store->stripes.move(extent.first_position() + chunk, from);
+    if (!to) continue;
+    extent.set_place(chunk, *to);
+    transfer.moves.push_back({chunk, from});
   }
-  record.begin_flush(transfer->chunks);
+}
+
+}  // namespace
+
+void detail::end_moves(TransferState& transfer, bool arrived) {
+  ExtentRecord& extent = *transfer.extent;
+  StripeMap& stripes = transfer.store->stripes;
+  for (const TransferState::Move& move : transfer.moves) {
+    if (arrived) {
+      stripes.release(move.from);
+    } else {
+      stripes.release(extent.place_of(move.chunk));
+      extent.set_place(move.chunk, move.from);
+    }
+  }
+  transfer.moves.clear();
+}
+
+bool detail::start_flush(TransferState& transfer) {
+  ExtentRecord& extent = *transfer.extent;
+  std::ranges::fill(transfer.buffer.subspan(transfer.range.bytes), std::byte{0});
+  begin_moves(transfer);
+  if (!transfer.submit(aio::OpKind::kWrite, transfer.chunks)) return false;
+  extent.begin_flush(transfer.chunks);
 
   // The disk and the checksums read the source side by side. "Not now" has cost no checksum.
-  const ScopedTimer busy(impl_->counters, Hop::kFlush, ScopedTimer::Kind::kBusy);
-  for (std::uint64_t chunk = transfer->chunks.first; chunk < transfer->chunks.last; ++chunk) {
-    record.set_checksum(chunk, chunk_checksum(extent.id, chunk, transfer->chunk_in_buffer(chunk)));
+  const ScopedTimer busy(transfer.store->counters, Hop::kFlush, ScopedTimer::Kind::kBusy);
+  for (std::uint64_t chunk = transfer.chunks.first; chunk < transfer.chunks.last; ++chunk) {
+    extent.set_checksum(chunk, chunk_checksum(extent.id(), chunk, transfer.chunk_in_buffer(chunk)));
   }
-  return Transfer(transfer.release());
+  return true;
+}
+
+void detail::end_flush(TransferState& transfer) {
+  end_moves(transfer, transfer.error == nullptr);
+  transfer.extent->end_flush(transfer.chunks);
 }
 
 std::optional<Transfer> flush(ShardStore& store, Extent extent, ByteRange range,

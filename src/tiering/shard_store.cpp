@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <deque>
 #include <string>
 #include <utility>
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
-#include "tiering/shard_store_impl.h"
+#include "tiering/transfer.h"
 
 namespace strata::tiering {
 namespace {
@@ -35,53 +36,71 @@ std::vector<aio::PathBandwidth> checked_bandwidths(const ShardStore::Options& op
   return options.bandwidths.empty() ? std::vector<aio::PathBandwidth>(count) : options.bandwidths;
 }
 
-[[noreturn]] void fail_range(Hop hop, const ExtentRecord& extent, ByteRange range,
-                             const std::string& why) {
-  throw UsageError(std::string(name_of(hop)) + " of " + extent.name() + ": bytes [" +
-                   std::to_string(range.offset) + ", +" + std::to_string(range.bytes) + ") of " +
-                   std::to_string(extent.bytes()) + ": " + why);
+std::uint64_t checked_chunk(std::uint64_t chunk_bytes) {
+  if (chunk_bytes > 0 && chunk_bytes % kDiskBlock == 0) return chunk_bytes;
+  throw ConfigError("shard store: a chunk of " + std::to_string(chunk_bytes) +
+                    " bytes; it must be a positive multiple of " + std::to_string(kDiskBlock));
 }
 
-ChunkSpan chunks_of(Hop hop, const ExtentRecord& extent, ByteRange range) {
-  const std::uint64_t chunk_bytes = extent.chunk_bytes();
-  if (range.bytes == 0 || range.offset >= extent.bytes() ||
-      range.bytes > extent.bytes() - range.offset) {
-    fail_range(hop, extent, range, "an empty range, or one that leaves the extent");
+std::vector<aio::IoFile> open_files(std::span<const std::filesystem::path> directories) {
+  std::vector<aio::IoFile> files;
+  for (const std::filesystem::path& directory : directories) {
+    files.push_back(aio::IoFile::create_scratch(directory));
+    if (files.back().alignment() <= kDiskBlock) continue;
+    throw ConfigError("shard store: " + directory.string() + " needs transfers aligned to " +
+                      std::to_string(files.back().alignment()) + " bytes, more than " +
+                      std::to_string(kDiskBlock) + "; choose a directory on another file system");
   }
-  const std::uint64_t end = range.offset + range.bytes;
-  if (range.offset % chunk_bytes != 0 || (end % chunk_bytes != 0 && end != extent.bytes())) {
-    fail_range(hop, extent, range,
-               "start and end must be multiples of the chunk, " + std::to_string(chunk_bytes) +
-                   " bytes, or the end of the extent");
-  }
-  return {range.offset / chunk_bytes, ceil_div(end, chunk_bytes)};
+  return files;
 }
 
 }  // namespace
 
+struct ShardStore::Impl : detail::StoreParts {
+  Impl(const Options& options, aio::Submitter& submitter, Budget& nvme_budget,
+       Counters& hop_counters);
+
+  /// The extent's record. Throws UsageError when it is of another store.
+  ExtentRecord& record_of(Hop hop, Extent extent);
+
+  /// Allocates the blocks of a new extent where there is room for them. Throws IoError.
+  StripeMap::Deal allocate_on_disk(std::uint64_t bytes, std::string_view name);
+  [[nodiscard]] StripeMap::Room room() const;
+
+  /// Follows the directories' bandwidths; says so when their shares change.
+  void rebalance();
+
+  Budget& nvme;
+  const std::uint64_t chunk_bytes;
+  std::vector<aio::IoPreparation> prepared_files;  // where the queue's backend can
+  Logger* log;                                     // null: nobody is told
+  std::deque<ExtentRecord> extents;
+  std::vector<Reservation> reservations;
+  detail::Transfers transfers;
+};
+
 ShardStore::Impl::Impl(const Options& options, aio::Submitter& submitter, Budget& nvme_budget,
                        Counters& hop_counters)
-    : queue(submitter),
+    : StoreParts{.queue = submitter,
+                 .counters = hop_counters,
+                 .stripes = {checked_bandwidths(options), checked_chunk(options.chunk_bytes)},
+                 .files = open_files(options.directories)},
       nvme(nvme_budget),
-      counters(hop_counters),
       chunk_bytes(options.chunk_bytes),
-      stripes(checked_bandwidths(options), chunk_bytes),
       log(options.log),
-      transfers(submitter.operations_max()) {
-  if (chunk_bytes == 0 || chunk_bytes % kDiskBlock != 0) {
-    throw ConfigError("shard store: a chunk of " + std::to_string(chunk_bytes) +
-                      " bytes; it must be a positive multiple of " + std::to_string(kDiskBlock));
+      transfers(*this, submitter.operations_max()) {
+  for (const aio::IoFile& file : files) {
+    alignment = std::max<std::uint64_t>(alignment, file.alignment());
+    prepared_files.push_back(queue.prepare(file));
   }
-  for (const std::filesystem::path& directory : options.directories) {
-    files.push_back(aio::IoFile::create_scratch(directory));
-    alignment = std::max(alignment, files.back().alignment());
-    if (alignment > kDiskBlock) {
-      throw ConfigError("shard store: " + directory.string() + " needs transfers aligned to " +
-                        std::to_string(alignment) + " bytes, more than " +
-                        std::to_string(kDiskBlock) + "; choose a directory on another file system");
-    }
-    prepared_files.push_back(queue.prepare(files.back()));
+}
+
+ExtentRecord& ShardStore::Impl::record_of(Hop hop, Extent extent) {
+  if (extent.id < extents.size() && extents[extent.id].bytes() == extent.bytes) {
+    return extents[extent.id];
   }
+  throw UsageError(std::string(name_of(hop)) + ": extent " + std::to_string(extent.id) + " of " +
+                   std::to_string(extent.bytes) + " bytes is not of this store");
 }
 
 void ShardStore::Impl::rebalance() {
@@ -93,66 +112,6 @@ void ShardStore::Impl::rebalance() {
             std::to_string(percent) + " %";
   }
   log->info(text);
-}
-
-detail::TransferLease ShardStore::Impl::prepare(Hop hop, Extent extent, ByteRange range,
-                                                std::span<std::byte> buffer) {
-  if (extent.id >= extents.size() || extents[extent.id].bytes() != extent.bytes) {
-    throw UsageError(std::string(name_of(hop)) + ": extent " + std::to_string(extent.id) + " of " +
-                     std::to_string(extent.bytes) + " bytes is not of this store");
-  }
-  ExtentRecord& record = extents[extent.id];
-  const ChunkSpan chunks = chunks_of(hop, record, range);
-  if (buffer.size() < buffer_bytes(range.bytes) ||
-      reinterpret_cast<std::uintptr_t>(buffer.data()) % kDiskBlock != 0) {
-    fail_range(hop, record, range,
-               "the buffer has " + std::to_string(buffer.size()) + " bytes; it needs " +
-                   std::to_string(buffer_bytes(range.bytes)) + ", aligned to " +
-                   std::to_string(kDiskBlock));
-  }
-  if (hop == Hop::kFetch) {
-    record.require_fetchable(chunks);
-  } else {
-    record.require_flushable(chunks);
-  }
-
-  detail::TransferLease transfer = transfers.try_acquire();
-  if (transfer == nullptr) return transfer;
-  transfer->hop = hop;
-  transfer->extent = &record;
-  transfer->stripes = &stripes;
-  transfer->files = &files;
-  transfer->counters = &counters;
-  transfer->chunks = chunks;
-  transfer->range = range;
-  transfer->buffer = buffer.first(buffer_bytes(range.bytes));
-  transfer->tickets.reserve(chunks.last - chunks.first);
-  if (hop == Hop::kFlush && files.size() > 1) {
-    transfer->moves.reserve(chunks.last - chunks.first);
-  }
-  return transfer;
-}
-
-bool ShardStore::Impl::submit(detail::TransferState& transfer, aio::OpKind kind, ChunkSpan chunks) {
-  while (chunks.first < chunks.last) {
-    const ChunkSpan piece = transfer.extent->leading_piece(chunks);
-    const ChunkPlace place = transfer.extent->place_of(piece.first);
-    const std::uint64_t start = (piece.first - transfer.chunks.first) * chunk_bytes;
-    const std::uint64_t bytes =
-        std::min((piece.last - piece.first) * chunk_bytes, transfer.buffer.size() - start);
-    const aio::Operation operation{.kind = kind,
-                                   .file = &files[place.file],
-                                   .offset = place.offset,
-                                   .buffer = transfer.buffer.subspan(start, bytes),
-                                   .meter = stripes.meter(place.file)};
-    if (!transfer.submit(queue, operation)) return false;
-    chunks.first = piece.last;
-  }
-  return true;
-}
-
-std::uint64_t ShardStore::Impl::buffer_bytes(std::uint64_t bytes) const noexcept {
-  return round_up(bytes, alignment);
 }
 
 StripeMap::Room ShardStore::Impl::room() const {
@@ -226,6 +185,18 @@ std::uint64_t ShardStore::chunk_bytes() const noexcept { return impl_->chunk_byt
 std::uint64_t ShardStore::disk_bytes(std::uint64_t bytes, std::uint64_t chunk_bytes,
                                      std::size_t directories) {
   return StripeMap::disk_bytes(bytes, chunk_bytes, directories);
+}
+
+std::optional<Transfer> ShardStore::start_read(Extent extent, ByteRange range,
+                                               std::span<std::byte> target) {
+  return impl_->transfers.start(Hop::kFetch, impl_->record_of(Hop::kFetch, extent), range, target);
+}
+
+std::optional<Transfer> ShardStore::start_write(Extent extent, ByteRange range,
+                                                std::span<std::byte> source) {
+  ExtentRecord& record = impl_->record_of(Hop::kFlush, extent);
+  impl_->rebalance();
+  return impl_->transfers.start(Hop::kFlush, record, range, source);
 }
 
 bool ShardStore::wait_for_room(std::chrono::nanoseconds timeout) {

@@ -20,11 +20,10 @@
 
 namespace strata::tiering {
 
-class ShardStore;
-
 namespace detail {
+class Transfers;
 struct TransferState;
-}
+}  // namespace detail
 
 /// A fetch or flush under way. The buffer is lent to the store until it is done. Move-only;
 /// destroying one that is not done waits for it and drops its error.
@@ -46,7 +45,7 @@ class Transfer {
   void wait();
 
  private:
-  friend class ShardStore;
+  friend class detail::Transfers;
   explicit Transfer(detail::TransferState* state) : state_(state) {}
   detail::TransferState* state_;
 };
