@@ -20,7 +20,6 @@ struct IoChannel::Impl final : EngineParts, detail::Acceptor, std::enable_shared
   /// Gives the operation a place and hands it to the driver.
   OperationState& accept(const Operation& operation);
   void turn(nanoseconds wait_max);
-  void publish(OperationState& state);
   std::size_t hand_back(std::span<IoOutcome> outcomes);
 
   void wait_for(OperationState& state, std::uint32_t generation) noexcept override;
@@ -44,34 +43,25 @@ void IoChannel::Impl::turn(nanoseconds wait_max) {
   driver.turn(wait_max);
   driver.take_finished(finished);
   for (OperationState* state : finished) {
-    if (state->has_ticket) {
-      publish(*state);
-    } else {
+    if (!state->has_ticket) {
       outbox.push_back(*state);
+    } else if (state->end_use()) {
+      free.push_back(*state);
     }
   }
   finished.clear();
 }
 
-void IoChannel::Impl::publish(OperationState& state) {
-  if (state.failed()) {
-    state.phase.fetch_add(1);
-  } else {
-    state.phase.fetch_add(2);
-    free.push_back(state);
-  }
-}
-
 void IoChannel::Impl::wait_for(OperationState& state, std::uint32_t generation) noexcept {
-  while (state.phase.load() == generation) turn(nanoseconds::max());
+  while (!state.is_over(generation)) turn(nanoseconds::max());
 }
 
 void IoChannel::Impl::cancel(OperationState& state, std::uint32_t generation) {
-  if (state.phase.load() == generation) driver.cancel(state);
+  if (!state.is_over(generation)) driver.cancel(state);
 }
 
 void IoChannel::Impl::reclaim(OperationState& state) {
-  state.phase.fetch_add(1);
+  state.reclaim();
   free.push_back(state);
 }
 

@@ -53,7 +53,7 @@ void IoQueue::Impl::wait_for(OperationState& state, std::uint32_t generation) no
 
 void IoQueue::Impl::cancel(OperationState& state, std::uint32_t generation) {
   const std::lock_guard lock(mutex);
-  if (state.phase.load(std::memory_order_relaxed) != generation || state.cancel_asked) return;
+  if (state.is_over(generation) || state.cancel_asked) return;
   state.cancel_asked = true;
   cancelled.push_back(&state);
   backend->wake();  // under the lock: the operation keeps the backend from being destroyed
@@ -62,7 +62,7 @@ void IoQueue::Impl::cancel(OperationState& state, std::uint32_t generation) {
 void IoQueue::Impl::reclaim(OperationState& state) {
   {
     const std::lock_guard lock(mutex);
-    state.phase.fetch_add(1);
+    state.reclaim();
     free.push_back(state);
   }
   room.notify_one();
@@ -176,13 +176,7 @@ void IoQueue::Impl::publish_finished() {
   for (OperationState* state : finished) {
     --unfinished;
     state->cancel_asked = false;
-    // Sequentially consistent: the notification after it must not overtake it and miss a waiter.
-    if (state->failed()) {
-      state->phase.fetch_add(1);
-    } else {
-      state->phase.fetch_add(2);
-      free.push_back(*state);
-    }
+    if (state->end_use()) free.push_back(*state);
   }
 }
 

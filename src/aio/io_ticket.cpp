@@ -27,16 +27,15 @@ IoTicket::~IoTicket() { settle(); }
 
 bool IoTicket::done() const noexcept {
   if (!state_ || settled_) return true;
-  const auto is_over = [&] { return state_->phase.load(std::memory_order_acquire) != generation_; };
-  if (!is_over()) state_->acceptor->look();
-  return is_over();
+  if (!state_->is_over(generation_)) state_->acceptor->look();
+  return state_->is_over(generation_);
 }
 
 void IoTicket::wait() {
   if (!state_ || settled_) throw UsageError("an I/O ticket was waited for twice");
   state_->acceptor->wait_for(*state_, generation_);
   std::exception_ptr error;
-  if (has_failed()) error = error_of(state_->operation, state_->failure);
+  if (state_->has_failed(generation_)) error = error_of(state_->operation, state_->failure);
   settle();
   if (error) std::rethrow_exception(error);
 }
@@ -51,12 +50,7 @@ void IoTicket::settle() noexcept {
   if (!state_ || settled_) return;
   state_->acceptor->wait_for(*state_, generation_);
   settled_ = true;
-  if (has_failed()) state_->acceptor->reclaim(*state_);
-}
-
-/// Of a ticket that is done and not settled.
-bool IoTicket::has_failed() const noexcept {
-  return state_->phase.load(std::memory_order_acquire) == generation_ + 1;
+  if (state_->has_failed(generation_)) state_->acceptor->reclaim(*state_);
 }
 
 }  // namespace strata::aio

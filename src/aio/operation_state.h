@@ -14,8 +14,9 @@ namespace strata::aio::detail {
 ///
 /// `phase` counts the uses of the place. An even value is the current use, free or in flight; the
 /// odd value after it means that this use failed and that its ticket has not asked yet; the next
-/// even value begins the next use. So a ticket, which remembers its even value, knows the outcome
-/// from `phase` alone, and a place whose operation succeeded is free at once, ticket or not.
+/// even value begins the next use. So a ticket, which remembers its even value (the use's
+/// generation), knows the outcome from `phase` alone, and a place whose operation succeeded is free
+/// at once, ticket or not. Only `end_use` and `reclaim` change it.
 struct OperationState {
   Acceptor* acceptor = nullptr;
   OperationState* previous = nullptr;  // in the one list that holds this state
@@ -34,6 +35,25 @@ struct OperationState {
   std::atomic<std::uint32_t> phase{0};
 
   [[nodiscard]] bool failed() const { return failure.kind != TransferFailure::Kind::kNone; }
+
+  /// Publishes the outcome of the current use. True when the place is free at once; one that failed
+  /// is its ticket's to reclaim. Sequentially consistent: a notification after it must not overtake
+  /// it and miss a waiter.
+  [[nodiscard]] bool end_use() {
+    const bool is_free = !failed();
+    phase.fetch_add(is_free ? 2 : 1);
+    return is_free;
+  }
+  /// Frees the place of a use that failed.
+  void reclaim() { phase.fetch_add(1); }
+
+  [[nodiscard]] bool is_over(std::uint32_t generation) const {
+    return phase.load(std::memory_order_acquire) != generation;
+  }
+  /// Of a use that is over and whose ticket has not asked yet.
+  [[nodiscard]] bool has_failed(std::uint32_t generation) const {
+    return phase.load(std::memory_order_acquire) == generation + 1;
+  }
 };
 
 /// A first-in, first-out list of states, linked through the states themselves.

@@ -52,7 +52,6 @@ class IoTicket {
   friend class IoChannel;
   IoTicket(std::shared_ptr<detail::OperationState> state, std::uint32_t generation);
   void settle() noexcept;
-  [[nodiscard]] bool has_failed() const noexcept;
 
   std::shared_ptr<detail::OperationState> state_;  // with all of its queue; null once moved from
   std::uint32_t generation_;                       // which use of the state is this ticket's
