@@ -16,8 +16,6 @@ class Acceptor {
   virtual void wait_for(OperationState& state, std::uint32_t generation) noexcept = 0;
   /// Lets what has finished become known, without waiting for more.
   virtual void look() noexcept = 0;
-  /// Asks that the use end early.
-  virtual void cancel(OperationState& state, std::uint32_t generation) = 0;
   /// Frees the place of a failed operation.
   virtual void reclaim(OperationState& state) = 0;
 

@@ -63,7 +63,6 @@ void Driver::add(OperationState& state) {
   state.bytes_issued = 0;
   state.blocks_out = 0;
   state.failure = {};
-  state.cancelled = false;
   ++unfinished_;
   waiting_.push_back(state);
   if (breakdown_) {

@@ -40,10 +40,6 @@ class Driver {
   /// Takes over an operation; it comes back through `take_finished` within the deadline.
   void add(detail::OperationState& state);
 
-  /// Drops what the backend does not have of an operation that was added and is not yet taken back.
-  /// What the backend has comes home first.
-  void cancel(detail::OperationState& state);
-
   /// Issues what fits, waits for the backend (until a completion, a wake, something is due or
   /// `wait_max` is over) and works off what came back. Returns at once while finished operations
   /// are to be taken. Throws nothing: a backend that does breaks the driver down, and what the

@@ -18,13 +18,6 @@ TransferFailure failure_of(const Block& block, TransferFailure::Kind kind, int c
   return {.kind = kind, .code = code, .offset = block.offset, .bytes = block.bytes};
 }
 
-TransferFailure cancellation_of(const Operation& operation) {
-  return {.kind = TransferFailure::Kind::kCancelled,
-          .code = ECANCELED,
-          .offset = operation.offset,
-          .bytes = operation.buffer.size()};
-}
-
 }  // namespace
 
 void throw_if_broken(const std::optional<Breakdown>& breakdown) {
@@ -39,7 +32,8 @@ void throw_if_broken(const std::optional<Breakdown>& breakdown) {
 void Driver::fail(OperationState& state, const TransferFailure& failure) {
   state.failure = failure;
   if (state.bytes_issued == state.operation.buffer.size()) return;
-  waiting_.erase(state);
+  STRATA_CHECK(waiting_.front() == &state, "only the first that waits has begun");
+  waiting_.pop_front();
   state.bytes_issued = state.operation.buffer.size();
 }
 
@@ -49,36 +43,16 @@ void Driver::fail_block(BlockIndex index, TransferFailure::Kind kind, int code) 
   release(index);
 }
 
-/// Gives back a block that is not done when its operation wants no more requests, or no more can
-/// be made.
+/// Gives back a block that is not done when its operation has failed, or no more requests can be
+/// made.
 bool Driver::ends_early(BlockIndex index) {
-  OperationState& state = *blocks_[index].owner;
-  if (!state.failed() && !state.cancelled) {
-    if (!breakdown_) return false;
-    fail_block(index, breakdown_->kind, breakdown_->code);
+  if (blocks_[index].owner->failed()) {
+    release(index);
     return true;
   }
-  if (!state.failed()) fail(state, cancellation_of(state.operation));
-  release(index);
+  if (!breakdown_) return false;
+  fail_block(index, breakdown_->kind, breakdown_->code);
   return true;
-}
-
-void Driver::cancel(OperationState& state) {
-  state.cancelled = true;
-  if (state.failed()) return;  // nothing more is issued for it anyway
-  std::uint32_t dropped = 0;
-  for (const BlockState waiting : {BlockState::kStaged, BlockState::kBackingOff}) {
-    blocks_.for_each(waiting, [&](BlockIndex index) {
-      if (blocks_[index].owner != &state) return;
-      blocks_.move(index, BlockState::kFree);
-      ++dropped;
-    });
-  }
-  state.blocks_out -= dropped;
-  if (dropped == 0 && state.bytes_issued == state.operation.buffer.size()) return;
-  fail(state, cancellation_of(state.operation));
-  finish_if_home(state);
-  stage_new_blocks();
 }
 
 // ---- deadlines --------------------------------------------------------------------------------

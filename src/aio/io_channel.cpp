@@ -24,7 +24,6 @@ struct IoChannel::Impl final : EngineParts, detail::Acceptor, std::enable_shared
 
   void wait_for(OperationState& state, std::uint32_t generation) noexcept override;
   void look() noexcept override { turn(nanoseconds(0)); }
-  void cancel(OperationState& state, std::uint32_t generation) override;
   void reclaim(OperationState& state) override;
   void forget_memory(std::span<std::byte> memory) noexcept override;
   void forget_file(int fd) noexcept override;
@@ -54,10 +53,6 @@ void IoChannel::Impl::turn(nanoseconds wait_max) {
 
 void IoChannel::Impl::wait_for(OperationState& state, std::uint32_t generation) noexcept {
   while (!state.is_over(generation)) turn(nanoseconds::max());
-}
-
-void IoChannel::Impl::cancel(OperationState& state, std::uint32_t generation) {
-  if (!state.is_over(generation)) driver.cancel(state);
 }
 
 void IoChannel::Impl::reclaim(OperationState& state) {

@@ -25,7 +25,6 @@ milliseconds watch_interval(milliseconds fail_after) {
 
 IoQueue::Impl::Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& logger)
     : EngineParts(wanted, std::move(chosen), logger), log(logger) {
-  cancelled.reserve(options.operations_max);
   for (std::uint32_t i = 0; i < options.operations_max; ++i) states[i].acceptor = this;
 }
 
@@ -37,7 +36,6 @@ std::optional<IoTicket> IoQueue::Impl::accept(std::unique_lock<std::mutex>& lock
   if (free.empty()) return std::nullopt;
   OperationState& state = free.pop_front();
   state.operation = operation;
-  state.cancel_asked = false;
   submitted.push_back(state);
   ++unfinished;
   const bool wake = std::exchange(parked, false);
@@ -49,14 +47,6 @@ std::optional<IoTicket> IoQueue::Impl::accept(std::unique_lock<std::mutex>& lock
 
 void IoQueue::Impl::wait_for(OperationState& state, std::uint32_t generation) noexcept {
   state.phase.wait(generation);
-}
-
-void IoQueue::Impl::cancel(OperationState& state, std::uint32_t generation) {
-  const std::lock_guard lock(mutex);
-  if (state.is_over(generation) || state.cancel_asked) return;
-  state.cancel_asked = true;
-  cancelled.push_back(&state);
-  backend->wake();  // under the lock: the operation keeps the backend from being destroyed
 }
 
 void IoQueue::Impl::reclaim(OperationState& state) {
@@ -156,11 +146,6 @@ bool IoQueue::Impl::exchange_with_callers() {
   driver.take_finished(finished);
   publish_finished();
   while (!submitted.empty()) driver.add(submitted.pop_front());
-  // What has just been published needs it no more.
-  for (OperationState* state : cancelled) {
-    if (state->cancel_asked) driver.cancel(*state);
-  }
-  cancelled.clear();
   taken = std::exchange(commands, nullptr);
   statistics = driver.statistics();
   if (!breakdown) breakdown = driver.breakdown();
@@ -175,7 +160,6 @@ bool IoQueue::Impl::exchange_with_callers() {
 void IoQueue::Impl::publish_finished() {
   for (OperationState* state : finished) {
     --unfinished;
-    state->cancel_asked = false;
     if (state->end_use()) free.push_back(*state);
   }
 }

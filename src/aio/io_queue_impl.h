@@ -40,7 +40,6 @@ struct IoQueue::Impl final : EngineParts, detail::Acceptor, std::enable_shared_f
 
   void wait_for(detail::OperationState& state, std::uint32_t generation) noexcept override;
   void look() noexcept override {}  // the driver's thread does
-  void cancel(detail::OperationState& state, std::uint32_t generation) override;
   void reclaim(detail::OperationState& state) override;
   void forget_memory(std::span<std::byte> memory) noexcept override;
   void forget_file(int fd) noexcept override;
@@ -66,8 +65,7 @@ struct IoQueue::Impl final : EngineParts, detail::Acceptor, std::enable_shared_f
   std::condition_variable stopped;  // the driver's thread has left its loop
   std::condition_variable obeyed;   // commands are done
   detail::OperationList submitted;
-  std::vector<detail::OperationState*> cancelled;  // for the driver
-  DriverCommand* commands = nullptr;               // for the driver
+  DriverCommand* commands = nullptr;  // for the driver
   std::uint32_t unfinished = 0;
   IoStatistics statistics;
   std::optional<Breakdown> breakdown;

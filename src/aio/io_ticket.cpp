@@ -40,11 +40,6 @@ void IoTicket::wait() {
   if (error) std::rethrow_exception(error);
 }
 
-void IoTicket::cancel() noexcept {
-  // Looks at nothing that `wait` changes: another thread may be in it.
-  if (state_) state_->acceptor->cancel(*state_, generation_);
-}
-
 /// Waits for the outcome and forgets it.
 void IoTicket::settle() noexcept {
   if (!state_ || settled_) return;

@@ -19,17 +19,14 @@ namespace strata::aio::detail {
 /// at once, ticket or not. Only `end_use` and `reclaim` change it.
 struct OperationState {
   Acceptor* acceptor = nullptr;
-  OperationState* previous = nullptr;  // in the one list that holds this state
-  OperationState* next = nullptr;
+  OperationState* next = nullptr;  // in the one list that holds this state
   Operation operation{};
-  std::uint64_t tag = 0;      // IoChannel's caller's
-  bool has_ticket = false;    // of IoChannel: there is a ticket instead of a tag
-  bool cancel_asked = false;  // IoQueue's, under its mutex: once for each use of the place
+  std::uint64_t tag = 0;    // IoChannel's caller's
+  bool has_ticket = false;  // of IoChannel: there is a ticket instead of a tag
 
   // Of the driver, while in flight.
   std::uint64_t bytes_issued = 0;
   std::uint32_t blocks_out = 0;
-  bool cancelled = false;  // nothing more is issued for it
   TransferFailure failure;
 
   std::atomic<std::uint32_t> phase{0};
@@ -63,7 +60,6 @@ class OperationList {
   [[nodiscard]] OperationState* front() const { return front_; }
 
   void push_back(OperationState& state) {
-    state.previous = back_;
     state.next = nullptr;
     (front_ == nullptr ? front_ : back_->next) = &state;
     back_ = &state;
@@ -71,14 +67,8 @@ class OperationList {
 
   OperationState& pop_front() {
     OperationState& state = *front_;
-    erase(state);
+    front_ = state.next;
     return state;
-  }
-
-  /// Takes out a state that is in this list.
-  void erase(OperationState& state) {
-    (front_ == &state ? front_ : state.previous->next) = state.next;
-    (back_ == &state ? back_ : state.next->previous) = state.previous;
   }
 
  private:

@@ -48,8 +48,6 @@ std::string describe_failure(const Operation& operation, const TransferFailure& 
     case TransferFailure::Kind::kLost:
       return transfer + ": the I/O engine failed: " + words_of(failure.code) +
              "; nothing more goes through this queue, and the buffer may still be written to";
-    case TransferFailure::Kind::kCancelled:
-      return transfer + ": cancelled by its owner; which of its bytes were moved is unknown";
     case TransferFailure::Kind::kNone:
     case TransferFailure::Kind::kSystem: break;
   }
@@ -61,8 +59,6 @@ std::exception_ptr make_error(TransferFailure::Kind kind, int code, const std::s
     case TransferFailure::Kind::kDeadline:
     case TransferFailure::Kind::kLost:
       return std::make_exception_ptr(DeadlineExceeded(message, code));
-    case TransferFailure::Kind::kCancelled:
-      return std::make_exception_ptr(Cancelled(message, code));
     default: return std::make_exception_ptr(IoError(message, code));
   }
 }

@@ -17,11 +17,10 @@ struct TransferFailure {
     kDeadline,   ///< a request never came back
     kBackend,    ///< the I/O engine itself failed with `code`; it does not have the request
     kLost,       ///< likewise, and it does
-    kCancelled,  ///< its owner gave it up
   };
   Kind kind = Kind::kNone;
   int code = 0;
-  std::uint64_t offset = 0;  ///< of what failed: one request or, when cancelled, the operation
+  std::uint64_t offset = 0;  ///< of the request that failed, or of what had not begun
   std::uint64_t bytes = 0;
 };
 
@@ -33,7 +32,7 @@ struct TransferFailure {
 [[nodiscard]] std::string describe_failure(const Operation& operation,
                                            const TransferFailure& failure);
 
-/// The DeadlineExceeded, Cancelled or IoError that `kind` stands for.
+/// The DeadlineExceeded or IoError that `kind` stands for.
 [[nodiscard]] std::exception_ptr make_error(TransferFailure::Kind kind, int code,
                                             const std::string& message);
 

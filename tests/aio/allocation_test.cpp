@@ -81,16 +81,6 @@ TEST_P(AioMemory, OfAChannelIsAllTakenWhenItIsMadeAndPrepared) {
   EXPECT_EQ(allocations_so_far(), before) << channel.description();
 }
 
-TEST_P(AioMemory, OfCancelledOperationsIsTakenOnlyForErrorsThatAreAskedFor) {
-  IoQueue queue(options, here, log);
-  const std::uint64_t before = allocations_so_far();
-  for (int round = 0; round < kRounds; ++round) {
-    IoTicket ticket = queue.submit(piece(OpKind::kRead, 0));
-    ticket.cancel();
-  }
-  EXPECT_EQ(allocations_so_far(), before) << queue.description();
-}
-
 INSTANTIATE_TEST_SUITE_P(Engines, AioMemory,
                          testing::Values(BackendKind::kAuto, BackendKind::kLibaio,
                                          BackendKind::kThreads),

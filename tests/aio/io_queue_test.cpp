@@ -17,6 +17,7 @@ using IoQueueRetries = ScriptedQueue;
 using IoQueueErrors = ScriptedQueue;
 using IoQueueRoom = ScriptedQueue;
 using IoQueueTickets = ScriptedQueue;
+using IoQueueEnd = ScriptedQueue;
 using IoQueuePlace = ScriptedQueue;
 using IoQueueOptionsCheck = ScriptedQueue;
 
@@ -274,6 +275,25 @@ TEST_F(IoQueueTickets, RefuseASecondWait) {
   ticket.wait();
   EXPECT_TRUE(ticket.done());
   EXPECT_THROW(ticket.wait(), UsageError);
+}
+
+TEST_F(IoQueueEnd, FinishesWhatWasAcceptedAndLeavesTheOutcomesToTheTickets) {
+  options.depth = 2;
+  script.faults = {Fault::stuck(), Fault::error(EIO)};
+  start();
+  IoTicket good = queue->submit(read_of(0, 1));
+  IoTicket failed = queue->submit(read_of(1, 1));
+  IoTicket waiting = queue->submit(read_of(2, 8));
+  std::jthread releaser([&] {
+    script.wait_for_accepted(2);
+    script.release_held();
+  });
+  queue.reset();
+  EXPECT_TRUE(good.done() && failed.done() && waiting.done());
+  good.wait();
+  EXPECT_THAT(message_of<IoError>(failed), HasSubstr("EIO"));
+  waiting.wait();
+  EXPECT_TRUE(block_arrived(0) && block_arrived(9));
 }
 
 TEST_F(IoQueuePlace, IsTheNodeThatTheOptionsName) {

@@ -103,17 +103,6 @@ TEST_P(SubmitterTest, KeepsTheErrorOfATicketThatOutlivesIt) {
   EXPECT_THROW(ticket.wait(), IoError);
 }
 
-TEST_P(SubmitterTest, CancelsWhatTheBackendDoesNotHave) {
-  options.depth = 2;
-  script.otherwise = Fault::stuck();
-  IoTicket ticket = submitter().submit(read_of(0, 8));
-  script.wait_for_accepted(2);
-  ticket.cancel();
-  script.release_held();
-  EXPECT_THROW(ticket.wait(), Cancelled);
-  EXPECT_EQ(script.requests().size(), 2u);
-}
-
 TEST_P(SubmitterTest, CallsTheMemoryOfATransferThatNeverCameBackLost) {
   options.warn_after = options.fail_after = milliseconds(30);
   script.otherwise = Fault::stuck();

@@ -333,48 +333,6 @@ TEST_P(AioContract, ConcurrentSubmittersDoNotDisturbEachOther) {
   for (const std::string& fault : faults) EXPECT_EQ(fault, "");
 }
 
-TEST_P(AioContract, CancelledOperationsEndAsCancelledOrWholeAndTheQueueGoesOn) {
-  AlignedBuffer on_disk(kFileBytes);
-  on_disk.fill_randomly(19);
-  write_plainly(on_disk);
-  std::mt19937_64 random(20);
-  const std::size_t piece = 4 * kBlockBytes;
-  for (int round = 0; round < 5; ++round) {
-    AlignedBuffer target(kFileBytes);
-    std::vector<IoTicket> tickets;
-    for (std::size_t at = 0; at < kFileBytes; at += piece) {
-      tickets.push_back(queue->submit(read_of(at, target.span(at, piece))));
-      if (random() % 2 == 0) tickets[random() % tickets.size()].cancel();
-    }
-    std::jthread canceller([&] {
-      for (IoTicket& ticket : tickets) ticket.cancel();
-    });
-    for (std::size_t i = 0; i < tickets.size(); ++i) {
-      try {
-        tickets[i].wait();
-        EXPECT_TRUE(
-            std::ranges::equal(target.span(i * piece, piece), on_disk.span(i * piece, piece)));
-      } catch (const Cancelled& error) {
-        EXPECT_THAT(error.what(), testing::HasSubstr("cancelled"));
-      }
-      EXPECT_TRUE(tickets[i].done());
-    }
-  }
-  AlignedBuffer target(kFileBytes);
-  queue->submit(read_of(0, target.span())).wait();
-  EXPECT_TRUE(target == on_disk);
-}
-
-TEST_P(AioContract, CancellingAfterTheEndChangesNothing) {
-  AlignedBuffer buffer(kBlockBytes);
-  IoTicket ticket = queue->submit(read_of(0, buffer.span()));
-  while (!ticket.done()) std::this_thread::yield();
-  ticket.cancel();
-  ticket.cancel();
-  EXPECT_NO_THROW(ticket.wait());
-  ticket.cancel();
-}
-
 TEST_P(AioContract, DestroyingTheQueueFinishesWhatWasAccepted) {
   AlignedBuffer source(kFileBytes);
   source.fill_randomly(21);

@@ -22,8 +22,8 @@ struct OperationState;
 /// alive. Move-only. Destroying a ticket that is not done waits for it (its buffer is lent to the
 /// kernel) and drops its error. A finished operation costs the queue nothing while its ticket is
 /// kept; a failed one holds its place until then. The queue may be destroyed first: it finishes the
-/// operation, and the outcome remains. Thread: one at a time, but for `cancel`; a channel's only on
-/// the channel's thread.
+/// operation, and the outcome remains. Thread: one at a time; a channel's only on the channel's
+/// thread.
 class IoTicket {
  public:
   IoTicket(IoTicket&&) noexcept;
@@ -37,15 +37,8 @@ class IoTicket {
   /// Throws IoError (path, offset, length, errno) when the transfer failed, DeadlineExceeded when
   /// it took longer than `fail_after` or the I/O engine failed under it (then the buffer stays the
   /// kernel's until the process ends: neither reuse, free nor unmap it, see
-  /// `Submitter::lost_memory`, nor close the file), Cancelled after `cancel`, UsageError when
-  /// called twice.
+  /// `Submitter::lost_memory`, nor close the file), UsageError when called twice.
   void wait();
-
-  /// Asks that the operation end early: blocks that the backend does not have yet are dropped. What
-  /// it has comes home first, so the outcome, which `wait` still delivers, is Cancelled (which
-  /// bytes were moved is unknown) or success when nothing was left to drop. Never blocks. Thread:
-  /// also while another one waits.
-  void cancel() noexcept;
 
  private:
   friend class IoQueue;

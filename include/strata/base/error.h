@@ -54,12 +54,6 @@ class DeadlineExceeded : public IoError {
   using IoError::IoError;
 };
 
-/// A transfer was given up at its owner's wish.
-class Cancelled : public IoError {
- public:
-  using IoError::IoError;
-};
-
 /// A device failed (an illegal access, a fault of the hardware). It stays failed: every later call
 /// for it throws this again, and what its memory held is lost. Only a new process, or a new device
 /// and what was saved before, can go on.
