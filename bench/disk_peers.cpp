@@ -34,10 +34,10 @@ std::string milliseconds(std::chrono::nanoseconds time) {
   return std::to_string(std::chrono::duration_cast<milliseconds>(time).count()) + "ms";
 }
 
-std::string fio_engine(IoEngine engine) {
+std::string fio_engine(IoBackend engine) {
   switch (engine) {
-    case IoEngine::kLibaio: return "--ioengine=libaio";
-    case IoEngine::kThreads: return "--ioengine=psync";
+    case IoBackend::kLibaio: return "--ioengine=libaio";
+    case IoBackend::kThreads: return "--ioengine=psync";
     default: return "--ioengine=io_uring --fixedbufs --registerfiles";
   }
 }

@@ -14,7 +14,6 @@
 
 namespace strata::bench {
 
-using nvme_bench::IoEngine;
 using nvme_bench::Limits;
 using nvme_bench::Point;
 using nvme_bench::Workload;

@@ -97,7 +97,7 @@ std::vector<Point> grid(Workload workload) {
       for (const std::uint32_t threads : {1u, 2u}) {
         Point point;
         point.workload = workload;
-        point.engine = IoEngine::kIoUring;
+        point.engine = IoBackend::kIoUring;
         point.block_bytes = block;
         point.depth = depth;
         point.threads = threads;
@@ -208,7 +208,7 @@ class Benchmark {
     }
     Point single;
     single.workload = Workload::kRandRead;
-    single.engine = IoEngine::kIoUring;
+    single.engine = IoBackend::kIoUring;
     single.block_bytes = 4_KiB;
     single.depth = 1;
     std::vector<Contestant> contestants = disk_tools();
@@ -244,7 +244,7 @@ class Benchmark {
         for (const std::uint32_t threads : {1u, 2u}) {
           Point point;
           point.workload = workload;
-          point.engine = IoEngine::kLibaio;
+          point.engine = IoBackend::kLibaio;
           point.block_bytes = block;
           point.depth = depth;
           point.threads = threads;

@@ -114,16 +114,17 @@ std::string explain_libaio(int code) {
   }
 }
 
-/// An engine that has moved bytes of `file`.
-std::unique_ptr<Backend> make_tried(BackendKind kind, const IoQueueOptions& options,
+/// A backend that has moved bytes of `file`, where it moves any.
+std::unique_ptr<Backend> make_tried(IoBackend kind, const IoQueueOptions& options,
                                     const IoFile& file) {
-  if (kind == BackendKind::kIoUring) {
+  if (kind == IoBackend::kNull) return make_null_backend(options.depth);  // it moves nothing
+  if (kind == IoBackend::kIoUring) {
     // A ring belongs to the thread that first drives it: the trial has one of its own.
     try_transfer(*make_io_uring_backend(1), file, *options.clock);
     return make_io_uring_backend(options.depth);
   }
   std::unique_ptr<Backend> backend =
-      kind == BackendKind::kLibaio
+      kind == IoBackend::kLibaio
           ? make_libaio_backend(options.depth)
           : make_threads_backend(options.depth, options.threads, options.numa_node);
   try_transfer(*backend, file, *options.clock);
@@ -131,22 +132,19 @@ std::unique_ptr<Backend> make_tried(BackendKind kind, const IoQueueOptions& opti
 }
 
 /// "io_uring: EPERM, blocked by a sandbox; allow io_uring_setup to use it".
-std::string describe_refusal(BackendKind kind, const IoError& error) {
+std::string describe_refusal(IoBackend kind, const IoError& error) {
+  const std::string name = std::string(name_of(kind)) + ": ";
   const std::string word = errno_name(error.code()) + ", ";
-  switch (kind) {
-    case BackendKind::kIoUring: return "io_uring: " + word + explain_io_uring(error.code());
-    case BackendKind::kLibaio: return "libaio: " + word + explain_libaio(error.code());
-    case BackendKind::kThreads:
-    case BackendKind::kAuto: break;
-  }
-  return std::string("threads: ") + error.what();
+  if (kind == IoBackend::kIoUring) return name + word + explain_io_uring(error.code());
+  if (kind == IoBackend::kLibaio) return name + word + explain_libaio(error.code());
+  return name + error.what();
 }
 
 ChosenBackend make_named(const IoQueueOptions& options, const IoFile& file) {
   try {
     ChosenBackend chosen{make_tried(options.backend, options, file), {}};
     chosen.description = chosen.backend->name();
-    if (options.backend == BackendKind::kLibaio && !file.direct()) {
+    if (options.backend == IoBackend::kLibaio && !file.direct()) {
       chosen.description += std::string(" (") + kNoOverlap + "; threads overlap here)";
     }
     return chosen;
@@ -162,8 +160,8 @@ ChosenBackend make_best(IoQueueOptions options, const IoFile& file) {
   const auto note = [&](const std::string& refusal) {
     refused += (refused.empty() ? "" : ". ") + refusal;
   };
-  for (const BackendKind kind : {BackendKind::kIoUring, BackendKind::kLibaio}) {
-    if (kind == BackendKind::kLibaio && !file.direct()) {
+  for (const IoBackend kind : {IoBackend::kIoUring, IoBackend::kLibaio}) {
+    if (kind == IoBackend::kLibaio && !file.direct()) {
       note(std::string("libaio: ") + kNoOverlap);
       continue;
     }
@@ -176,7 +174,7 @@ ChosenBackend make_best(IoQueueOptions options, const IoFile& file) {
       note(describe_refusal(kind, error));
     }
   }
-  options.backend = BackendKind::kThreads;
+  options.backend = IoBackend::kThreads;
   ChosenBackend chosen = make_named(options, file);
   chosen.description += " (" + refused + ")";
   return chosen;
@@ -189,7 +187,7 @@ ChosenBackend choose_backend(const IoQueueOptions& options, const std::filesyste
   IoFile file = IoFile::create_scratch(directory);
   file.preallocate(std::max(file.alignment(), 4096u));
   ChosenBackend chosen =
-      options.backend == BackendKind::kAuto ? make_best(options, file) : make_named(options, file);
+      options.backend == IoBackend::kAuto ? make_best(options, file) : make_named(options, file);
   log.info("I/O engine: " + chosen.description);
   return chosen;
 }

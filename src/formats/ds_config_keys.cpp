@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <span>
 
 #include "formats/config_scalar.h"
 #include "strata/formats/json.h"
@@ -47,7 +48,8 @@ constexpr std::array<std::string_view, 6> kSchedulerTypes = {
     "", "WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest"};
 constexpr std::array<std::string_view, 2> kWarmupTypes = {"log", "linear"};
 constexpr std::array<std::string_view, 3> kDevices = {"none", "cpu", "nvme"};
-constexpr std::array<std::string_view, 4> kIoEngines = {"auto", "io_uring", "libaio", "threads"};
+// Without the last, which moves nothing.
+constexpr std::span kIoBackends = std::span(kIoBackendNames).first<4>();
 constexpr std::array<std::string_view, 3> kMomentFormats = {
     name_of(MomentFormat::kFp32), name_of(MomentFormat::kBf16), name_of(MomentFormat::kInt8)};
 constexpr std::array<std::string_view, 2> kMasterFormats = {name_of(MasterFormat::kFp32),
@@ -458,7 +460,7 @@ constexpr ConfigKey kKeys[] = {
     key("strata.budget.host", OptionalBytesField{at<&C::strata, &T::host_budget_bytes>}),
     key("strata.budget.nvme", OptionalBytesField{at<&C::strata, &T::nvme_budget_bytes>}),
     key("strata.nvme", PathListField{at<&C::strata, &T::nvme_directories>}),
-    key("strata.io", choice<&C::strata, &T::io>(kIoEngines)),
+    key("strata.io", choice<&C::strata, &T::io>(kIoBackends)),
     key("strata.no_decay", TextListField{at<&C::strata, &T::no_decay>}),
     key("strata.keep_fp32", TextListField{at<&C::strata, &T::keep_fp32>}),
     key("strata.recompute", BoolField{at<&C::strata, &T::recompute>}),

@@ -29,10 +29,7 @@ constexpr std::uint64_t kStreamsOfFp32 = std::uint64_t{1} << 32;
 
 aio::IoQueueOptions io_options(const formats::DsConfig& config) {
   aio::IoQueueOptions options;
-  options.backend = config.strata.io == formats::IoEngine::kIoUring   ? aio::BackendKind::kIoUring
-                    : config.strata.io == formats::IoEngine::kLibaio  ? aio::BackendKind::kLibaio
-                    : config.strata.io == formats::IoEngine::kThreads ? aio::BackendKind::kThreads
-                                                                      : aio::BackendKind::kAuto;
+  options.backend = config.strata.io;
   options.block_bytes = static_cast<std::uint32_t>(config.aio.block_bytes);
   options.depth = static_cast<std::uint32_t>(config.aio.queue_depth);
   options.threads = static_cast<std::uint32_t>(config.aio.threads);

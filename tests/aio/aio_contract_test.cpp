@@ -20,9 +20,9 @@ EnvironmentPtr on_disk() { return std::make_unique<Directory>(std::filesystem::c
 EnvironmentPtr in_memory() { return std::make_unique<Directory>("/dev/shm"); }
 
 std::vector<AioCase> all_cases() {
-  const std::pair<const char*, BackendKind> engines[] = {{"io_uring", BackendKind::kIoUring},
-                                                         {"libaio", BackendKind::kLibaio},
-                                                         {"threads", BackendKind::kThreads}};
+  const std::pair<const char*, IoBackend> engines[] = {{"io_uring", IoBackend::kIoUring},
+                                                       {"libaio", IoBackend::kLibaio},
+                                                       {"threads", IoBackend::kThreads}};
   const std::pair<const char*, std::function<EnvironmentPtr()>> environments[] = {
       {"on_disk", on_disk},
       {"on_tmpfs", in_memory},
@@ -35,8 +35,8 @@ std::vector<AioCase> all_cases() {
     }
   }
   // Where io_uring may be refused at any time: the limit is shared by all processes of a user.
-  cases.push_back({"auto_with_little_lockable_memory", BackendKind::kAuto, limit_lockable_memory});
-  cases.push_back({"sim_on_disk", BackendKind::kAuto, on_disk,
+  cases.push_back({"auto_with_little_lockable_memory", IoBackend::kAuto, limit_lockable_memory});
+  cases.push_back({"sim_on_disk", IoBackend::kAuto, on_disk,
                    [] { return make_simulated_backend({.seed = 4, .depth = 8}); }});
   return cases;
 }

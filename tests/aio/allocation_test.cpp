@@ -16,7 +16,7 @@ namespace strata::aio {
 namespace {
 
 /// Counts what the transfers of a queue or a channel allocate, by engine.
-class AioMemory : public testing::TestWithParam<BackendKind> {
+class AioMemory : public testing::TestWithParam<IoBackend> {
  protected:
   static constexpr std::size_t kBytes = 1 << 20;
   static constexpr std::size_t kPiece = 128 << 10;
@@ -82,12 +82,11 @@ TEST_P(AioMemory, OfAChannelIsAllTakenWhenItIsMadeAndPrepared) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, AioMemory,
-                         testing::Values(BackendKind::kAuto, BackendKind::kLibaio,
-                                         BackendKind::kThreads),
+                         testing::Values(IoBackend::kAuto, IoBackend::kLibaio, IoBackend::kThreads),
                          [](const auto& test) {
-                           return test.param == BackendKind::kAuto     ? "auto"
-                                  : test.param == BackendKind::kLibaio ? "libaio"
-                                                                       : "threads";
+                           return test.param == IoBackend::kAuto     ? "auto"
+                                  : test.param == IoBackend::kLibaio ? "libaio"
+                                                                     : "threads";
                          });
 
 }  // namespace

@@ -91,7 +91,7 @@ TEST_F(FullDisk, RefusesAQueueAndSaysWhere) {
 
 struct HoleCase {
   std::string name;
-  BackendKind backend;
+  IoBackend backend;
   std::function<EnvironmentPtr()> make_environment;
 };
 void PrintTo(const HoleCase& test, std::ostream* out) { *out << test.name; }
@@ -144,8 +144,8 @@ TEST_P(HoleOnAFullDisk, FailsTheWriteThatMeetsItAndNoOther) {
 std::vector<HoleCase> hole_cases() {
   std::vector<HoleCase> cases;
   for (const auto& [engine, kind] :
-       {std::pair{"io_uring", BackendKind::kIoUring}, std::pair{"libaio", BackendKind::kLibaio},
-        std::pair{"threads", BackendKind::kThreads}}) {
+       {std::pair{"io_uring", IoBackend::kIoUring}, std::pair{"libaio", IoBackend::kLibaio},
+        std::pair{"threads", IoBackend::kThreads}}) {
     cases.push_back({std::string(engine) + "_on_tmpfs", kind, [] { return mount_tmpfs(4_MiB); }});
     cases.push_back({std::string(engine) + "_on_ext4", kind, [] { return mount_ext4(512); }});
   }
@@ -159,7 +159,7 @@ INSTANTIATE_TEST_SUITE_P(Engines, HoleOnAFullDisk, testing::ValuesIn(hole_cases(
 
 struct StallCase {
   std::string name;
-  BackendKind backend;
+  IoBackend backend;
   Stalls stalls;
 };
 void PrintTo(const StallCase& test, std::ostream* out) { *out << test.name; }
@@ -202,7 +202,7 @@ TEST_P(StalledDisk, FailsTheTransferInTimeAndHoldsUpNoDestructor) {
   queue.reset();
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
   const bool is_held_up =
-      GetParam().stalls == Stalls::kFileSystem && GetParam().backend == BackendKind::kLibaio;
+      GetParam().stalls == Stalls::kFileSystem && GetParam().backend == IoBackend::kLibaio;
   EXPECT_THAT(log_text.str(), HasSubstr(is_held_up ? "warning: the I/O engine libaio is held up"
                                                    : "warning: write of " + file.path().string()));
   EXPECT_THAT(log_text.str(), HasSubstr("error: write of " + file.path().string()));
@@ -211,9 +211,9 @@ TEST_P(StalledDisk, FailsTheTransferInTimeAndHoldsUpNoDestructor) {
 
 std::vector<StallCase> stall_cases() {
   std::vector<StallCase> cases;
-  for (const auto& [engine, kind] : {std::pair{"io_uring", BackendKind::kIoUring},
-                                     {"libaio", BackendKind::kLibaio},
-                                     {"threads", BackendKind::kThreads}}) {
+  for (const auto& [engine, kind] : {std::pair{"io_uring", IoBackend::kIoUring},
+                                     {"libaio", IoBackend::kLibaio},
+                                     {"threads", IoBackend::kThreads}}) {
     cases.push_back({std::string(engine) + "_on_a_stuck_device", kind, Stalls::kDevice});
     cases.push_back({std::string(engine) + "_on_a_frozen_file_system", kind, Stalls::kFileSystem});
   }

@@ -96,7 +96,7 @@ class PathTrial : public testing::Test {
   DiskTree first_, second_;  // two directories
   std::ostringstream log_text_;
   Logger log_{log_text_};
-  IoQueue queue_{{.backend = BackendKind::kThreads}, first_.root(), log_};
+  IoQueue queue_{{.backend = IoBackend::kThreads}, first_.root(), log_};
 };
 
 TEST_F(PathTrial, MeasuresEachOfSeveralDirectoriesAndSaysSoInOneLine) {

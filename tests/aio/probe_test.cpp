@@ -147,7 +147,7 @@ TEST_F(Probe, PassesOverLibaioWhereItWouldMakeTransfersOneByOne) {
 TEST_F(Probe, GivesLibaioToWhoAsksForItThereAndSaysWhatIsLost) {
   if (!libaio_works()) GTEST_SKIP() << "no libaio here";
   run_sandboxed({{SYS_fcntl, EINVAL, F_SETFL}}, [&] {
-    IoQueue queue({.backend = BackendKind::kLibaio}, here(), log);
+    IoQueue queue({.backend = IoBackend::kLibaio}, here(), log);
     EXPECT_THAT(queue.description(), StartsWith("libaio (this file system takes no direct"));
     move_bytes(queue);
   });
@@ -156,8 +156,8 @@ TEST_F(Probe, GivesLibaioToWhoAsksForItThereAndSaysWhatIsLost) {
 TEST_F(Probe, ThrowsWhenTheEngineAskedForByNameIsNotThere) {
   run_sandboxed({kNoIoUring, {SYS_io_setup, EAGAIN, {}}}, [&] {
     for (const auto& [kind, code, words] :
-         {std::tuple{BackendKind::kIoUring, EPERM, "io_uring: EPERM, "},
-          std::tuple{BackendKind::kLibaio, EAGAIN, "libaio: EAGAIN, fs.aio-nr is at "}}) {
+         {std::tuple{IoBackend::kIoUring, EPERM, "io_uring: EPERM, "},
+          std::tuple{IoBackend::kLibaio, EAGAIN, "libaio: EAGAIN, fs.aio-nr is at "}}) {
       try {
         const IoQueue queue({.backend = kind}, here(), log);
         ADD_FAILURE() << "another engine was taken";
@@ -170,14 +170,19 @@ TEST_F(Probe, ThrowsWhenTheEngineAskedForByNameIsNotThere) {
 }
 
 TEST_F(Probe, TakesThreadsWhenTheyAreAskedForWithoutTalkingOfIoUring) {
-  const IoQueue queue({.backend = BackendKind::kThreads}, here(), log);
+  const IoQueue queue({.backend = IoBackend::kThreads}, here(), log);
   EXPECT_EQ(queue.description(), "threads");
 }
 
 TEST_F(Probe, TakesLibaioWhenItIsAskedForWithoutTalkingOfIoUring) {
   if (!libaio_works()) GTEST_SKIP() << "no libaio here";
-  const IoQueue queue({.backend = BackendKind::kLibaio}, here(), log);
+  const IoQueue queue({.backend = IoBackend::kLibaio}, here(), log);
   EXPECT_EQ(queue.description(), "libaio");
+}
+
+TEST_F(Probe, TakesTheOneThatMovesNothingAtItsWord) {
+  const IoQueue queue({.backend = IoBackend::kNull}, here(), log);
+  EXPECT_EQ(queue.description(), "null");
 }
 
 TEST_F(Probe, ChoosesIoUringWhereTheKernelGrantsIt) {

@@ -33,7 +33,7 @@ namespace strata::aio {
 
 struct AioCase {
   std::string name;
-  BackendKind backend;
+  IoBackend backend;
   std::function<EnvironmentPtr()> make_environment;
   std::function<std::unique_ptr<Backend>()> make_backend = nullptr;  ///< instead of `backend`
 };
@@ -60,12 +60,12 @@ class AioContract : public testing::TestWithParam<AioCase> {
   }
 
   /// Why the kernel has not got this engine: the only excuse for not having it. Asked once.
-  static std::string refusal_of(BackendKind kind) {
-    static std::map<BackendKind, std::string> refusals;
+  static std::string refusal_of(IoBackend kind) {
+    static std::map<IoBackend, std::string> refusals;
     const auto [place, is_new] = refusals.try_emplace(kind);
     try {
-      if (is_new && kind == BackendKind::kIoUring) (void)make_io_uring_backend(1);
-      if (is_new && kind == BackendKind::kLibaio) (void)make_libaio_backend(1);
+      if (is_new && kind == IoBackend::kIoUring) (void)make_io_uring_backend(1);
+      if (is_new && kind == IoBackend::kLibaio) (void)make_libaio_backend(1);
     } catch (const IoError& error) {
       place->second = error.what();
     }

@@ -31,8 +31,8 @@ TEST(Point, ReadsTheNamesThatItWrites) {
         Workload::kRandWrite, Workload::kRandRw, Workload::kTrainStep}) {
     EXPECT_EQ(parse_workload(name_of(workload)), workload);
   }
-  for (const IoEngine engine : {IoEngine::kAuto, IoEngine::kIoUring, IoEngine::kLibaio,
-                                IoEngine::kThreads, IoEngine::kNull}) {
+  for (const IoBackend engine : {IoBackend::kAuto, IoBackend::kIoUring, IoBackend::kLibaio,
+                                 IoBackend::kThreads, IoBackend::kNull}) {
     EXPECT_EQ(parse_engine(name_of(engine)), engine);
   }
   EXPECT_EQ(parse_workload("rw"), Workload::kReadWrite);

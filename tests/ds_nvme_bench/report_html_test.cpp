@@ -13,7 +13,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-PointResult measured(Workload workload, IoEngine engine, std::uint64_t block, std::uint32_t depth,
+PointResult measured(Workload workload, IoBackend engine, std::uint64_t block, std::uint32_t depth,
                      double gigabytes_per_second) {
   PointResult result;
   result.point = {.workload = workload, .engine = engine, .block_bytes = block, .depth = depth};
@@ -40,8 +40,8 @@ HtmlReport sample() {
   report.config = "{\"aio\": {}}";
   for (const std::uint64_t block : {256_KiB, 1_MiB}) {
     for (const std::uint32_t depth : {4u, 16u}) {
-      report.points.push_back(measured(Workload::kRead, IoEngine::kIoUring, block, depth, 3.5));
-      report.points.push_back(measured(Workload::kWrite, IoEngine::kIoUring, block, depth, 2.5));
+      report.points.push_back(measured(Workload::kRead, IoBackend::kIoUring, block, depth, 3.5));
+      report.points.push_back(measured(Workload::kWrite, IoBackend::kIoUring, block, depth, 2.5));
     }
   }
   report.time_line = report.points.front();
@@ -84,9 +84,9 @@ TEST(ReportCharts, DrawThroughputAndLatencyOfEachEngineAndDirection) {
 TEST(ReportCharts, DrawTheMedianOfSeveralMeasurements) {
   std::vector<PointResult> points;
   for (const double speed : {1.0, 9.0, 2.0}) {
-    points.push_back(measured(Workload::kRead, IoEngine::kThreads, 1_MiB, 4, speed));
+    points.push_back(measured(Workload::kRead, IoBackend::kThreads, 1_MiB, 4, speed));
   }
-  points.push_back(measured(Workload::kRead, IoEngine::kThreads, 1_MiB, 8, 3.0));
+  points.push_back(measured(Workload::kRead, IoBackend::kThreads, 1_MiB, 8, 3.0));
   const auto charts = charts_of(points);
   ASSERT_FALSE(charts.empty());
   EXPECT_DOUBLE_EQ(charts[0].series[0].points[0].y, 2.0);
@@ -94,12 +94,12 @@ TEST(ReportCharts, DrawTheMedianOfSeveralMeasurements) {
 
 TEST(ReportCharts, OnePlaceIsNoCurve) {
   const std::vector<PointResult> one = {
-      measured(Workload::kRead, IoEngine::kThreads, 1_MiB, 4, 1.0)};
+      measured(Workload::kRead, IoBackend::kThreads, 1_MiB, 4, 1.0)};
   EXPECT_TRUE(charts_of(one).empty());
 }
 
 TEST(ReportCharts, TheTimeLineHasALineForEachDirectionUsed) {
-  const auto chart = time_line_of(measured(Workload::kWrite, IoEngine::kThreads, 1_MiB, 4, 2.0));
+  const auto chart = time_line_of(measured(Workload::kWrite, IoBackend::kThreads, 1_MiB, 4, 2.0));
   ASSERT_EQ(chart.series.size(), 1u);
   EXPECT_EQ(chart.series[0].name, "write");
   EXPECT_NEAR(chart.series[0].points.front().y, 2.0, 1e-6);

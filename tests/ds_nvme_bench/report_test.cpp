@@ -183,7 +183,7 @@ TEST(Notes, SayWhatMakesFiguresMeanLess) {
   EXPECT_EQ(notes(plain, 1_GiB, good), "");
   EXPECT_THAT(notes({.direct = false}, 1_MiB, good), HasSubstr("page cache"));
   EXPECT_THAT(notes({.workload = Workload::kWrite}, 1_GiB, good), HasSubstr("drive's own cache"));
-  EXPECT_THAT(notes({.engine = IoEngine::kNull}, 1_GiB, good), HasSubstr("null engine"));
+  EXPECT_THAT(notes({.engine = IoBackend::kNull}, 1_GiB, good), HasSubstr("null engine"));
   EXPECT_THAT(notes(plain, 1_GiB, disk_of("/d", "tmpfs")), HasSubstr("tmpfs"));
   EXPECT_THAT(notes(plain, 1_GiB, disk_of("/d", "overlay")), HasSubstr("overlay"));
   EXPECT_THAT(notes(plain, 1_GiB, disk_of("/d", "ext4", true)), HasSubstr("rotating"));

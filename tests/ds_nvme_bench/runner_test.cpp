@@ -65,7 +65,7 @@ TEST_F(Runner, FillsTheFilesInFullAndSaysHowFarItIs) {
 
 TEST_F(Runner, CountsEveryRequestOfEveryEngineAndWorkload) {
   const TargetFiles files({directory_.path()}, 8_MiB, true, {});
-  for (const IoEngine engine : {IoEngine::kAuto, IoEngine::kThreads, IoEngine::kNull}) {
+  for (const IoBackend engine : {IoBackend::kAuto, IoBackend::kThreads, IoBackend::kNull}) {
     for (const Workload workload : {Workload::kRead, Workload::kWrite, Workload::kReadWrite,
                                     Workload::kRandRead, Workload::kRandWrite, Workload::kRandRw}) {
       const Point point{.workload = workload, .engine = engine, .block_bytes = 64_KiB, .depth = 8};
@@ -83,7 +83,7 @@ TEST_F(Runner, CountsEveryRequestOfEveryEngineAndWorkload) {
 
 TEST_F(Runner, RunsTheEngineThatIsNamed) {
   const TargetFiles files({directory_.path()}, 4_MiB, true, {});
-  for (const IoEngine engine : {IoEngine::kIoUring, IoEngine::kLibaio, IoEngine::kThreads}) {
+  for (const IoBackend engine : {IoBackend::kIoUring, IoBackend::kLibaio, IoBackend::kThreads}) {
     const Point point{.workload = Workload::kRandRw,
                       .engine = engine,
                       .block_bytes = 64_KiB,
@@ -107,7 +107,7 @@ TEST_F(Runner, MovesTheBytesOfATrainingStepIn14To12) {
   const TargetFiles files({directory_.path()}, 6_MiB, true, {});
   // One unit of 8 blocks: a step moves 26 units of them.
   const Point point{.workload = Workload::kTrainStep,
-                    .engine = IoEngine::kNull,
+                    .engine = IoBackend::kNull,
                     .block_bytes = 64_KiB,
                     .depth = 8};
   const PointResult result = run(point, bytes_of(26 * 8 * 64_KiB * 5), files);
@@ -118,7 +118,7 @@ TEST_F(Runner, MovesTheBytesOfATrainingStepIn14To12) {
 TEST_F(Runner, DoesNotCountPreparingAWriteAsTheDisksTime) {
   const TargetFiles files({directory_.path()}, 64_MiB, true, {});
   const Point point{.workload = Workload::kWrite,
-                    .engine = IoEngine::kNull,
+                    .engine = IoBackend::kNull,
                     .block_bytes = 16_MiB,
                     .depth = 1,
                     .verify = true};  // a block is filled and summed, and then moved at once
@@ -141,7 +141,7 @@ TEST_F(Runner, GivesEveryThreadAPartOfEveryFile) {
 
 TEST_F(Runner, EndsByTimeAndCutsItIntoWindows) {
   const TargetFiles files({directory_.path()}, 4_MiB, true, {});
-  const Point point{.engine = IoEngine::kNull, .block_bytes = 64_KiB};
+  const Point point{.engine = IoBackend::kNull, .block_bytes = 64_KiB};
   const PointResult result = run(point, {.runtime = 350ms, .ramp = 50ms}, files);
   EXPECT_GE(result.seconds, 0.34);
   EXPECT_LT(result.seconds, 30);
@@ -162,7 +162,7 @@ TEST_F(Runner, EndsWithWhatItHasWhenItIsTold) {
   const TargetFiles files({directory_.path()}, 4_MiB, true, {});
   int windows = 0;
   const PointResult result =
-      run_point({.engine = IoEngine::kNull, .block_bytes = 64_KiB}, {.runtime = 60s, .ramp = 0ms},
+      run_point({.engine = IoBackend::kNull, .block_bytes = 64_KiB}, {.runtime = 60s, .ramp = 0ms},
                 files, log_, [&](const Window&) { return ++windows < 2; });
   EXPECT_EQ(windows, 2);
   EXPECT_LT(result.seconds, 10);

@@ -18,7 +18,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr std::uint32_t kCores = 8;
-const std::vector<IoEngine> kEngines = {IoEngine::kIoUring, IoEngine::kLibaio, IoEngine::kThreads};
+const std::vector<IoBackend> kEngines = {IoBackend::kIoUring, IoBackend::kLibaio,
+                                         IoBackend::kThreads};
 
 struct Shape {
   std::string name;
@@ -42,7 +43,7 @@ SyntheticDisk deep_queue() {
   disk.write_max = 10e9;
   disk.channel = 0.2e9;
   disk.mu = 0.6;
-  disk.engines[IoEngine::kLibaio].seconds_per_request = 4e-6;
+  disk.engines[IoBackend::kLibaio].seconds_per_request = 4e-6;
   return disk;
 }
 
@@ -67,8 +68,8 @@ SyntheticDisk slows_down() {
 /// io_uring is refused, and threads are slow.
 SyntheticDisk sandboxed() {
   SyntheticDisk disk;
-  disk.engines[IoEngine::kIoUring].works = false;
-  disk.engines[IoEngine::kThreads] = {40e-6, 4};
+  disk.engines[IoBackend::kIoUring].works = false;
+  disk.engines[IoBackend::kThreads] = {40e-6, 4};
   return disk;
 }
 
@@ -171,7 +172,7 @@ TEST(Search, KeepsToItsBudgetWhereTheFirstMeasurementsFailAndSetUpVaries) {
   nanoseconds used{0};
   std::mt19937 random(1);
   const Measure quick = disk.measure(used, random);
-  disk.engines[IoEngine::kIoUring].works = false;  // the one that is tried first
+  disk.engines[IoBackend::kIoUring].works = false;  // the one that is tried first
   int runs = 0;
   const Measure slower_and_slower = [&](const Point& point, const Limits& limits) {
     PointResult result = quick(point, limits);
@@ -193,7 +194,7 @@ TEST(Search, GivesATieToTheSettingThatTakesLess) {
 
 TEST(Search, LeavesOutAnEngineThatIsNotHereAndSaysWhy) {
   const Searched run = search_on(sandboxed(), space());
-  EXPECT_NE(run.result.best.setting.engine, IoEngine::kIoUring);
+  EXPECT_NE(run.result.best.setting.engine, IoBackend::kIoUring);
   ASSERT_FALSE(run.result.notes.empty());
   EXPECT_THAT(run.result.notes.front(), HasSubstr("io_uring is left out: io_uring_setup: EPERM"));
 }
@@ -229,9 +230,9 @@ TEST(Search, RanksWhatThereIsWhenItDidNotComeToItsEnd) {
   nanoseconds clock{0};
   std::mt19937 random(1);
   const Measure measure = disk.measure(clock, random);
-  const Setting slow{IoEngine::kIoUring, 128_KiB, 1, 1};
-  const Setting fast{IoEngine::kIoUring, 1_MiB, 32, 1};
-  const Setting half{IoEngine::kIoUring, 4_MiB, 32, 1};
+  const Setting slow{IoBackend::kIoUring, 128_KiB, 1, 1};
+  const Setting fast{IoBackend::kIoUring, 1_MiB, 32, 1};
+  const Setting half{IoBackend::kIoUring, 4_MiB, 32, 1};
   std::vector<PointResult> points;
   for (const Setting& setting : {slow, fast}) {
     points.push_back(measure(setting.point(Workload::kRead), {}));
@@ -356,12 +357,12 @@ TEST(Search, FailsWhenNothingIsMovedHoweverLongItWaits) {
 
 TEST(Search, TriesEveryEngineBeforeItsTimeIsUp) {
   SyntheticDisk disk = sandboxed();
-  disk.engines[IoEngine::kIoUring].works = true;
+  disk.engines[IoBackend::kIoUring].works = true;
   disk.set_up = std::chrono::milliseconds(100);
   SearchOptions options;
   options.budget = seconds(6);
   const Searched run = search_on(disk, space(), 1, options);
-  std::set<IoEngine> tried;
+  std::set<IoBackend> tried;
   for (const Candidate& candidate : run.result.rounds.front().ranking) {
     tried.insert(candidate.setting.engine);
   }
@@ -379,12 +380,12 @@ TEST(SearchSpace, HoldsMemoryAndPartsOfTheFileWithinBounds) {
 }
 
 TEST(SearchSpace, NeighboursAreOneStepAwayAndNeverTheSettingItself) {
-  const Setting corner{IoEngine::kIoUring, 128_KiB, 1, 1};
+  const Setting corner{IoBackend::kIoUring, 128_KiB, 1, 1};
   const auto neighbours = space().neighbours(corner);
   EXPECT_THAT(neighbours, ::testing::Not(::testing::Contains(corner)));
-  EXPECT_THAT(neighbours, ::testing::Contains(Setting{IoEngine::kIoUring, 256_KiB, 1, 1}));
-  EXPECT_THAT(neighbours, ::testing::Contains(Setting{IoEngine::kIoUring, 128_KiB, 2, 1}));
-  EXPECT_THAT(neighbours, ::testing::Contains(Setting{IoEngine::kThreads, 128_KiB, 1, 1}));
+  EXPECT_THAT(neighbours, ::testing::Contains(Setting{IoBackend::kIoUring, 256_KiB, 1, 1}));
+  EXPECT_THAT(neighbours, ::testing::Contains(Setting{IoBackend::kIoUring, 128_KiB, 2, 1}));
+  EXPECT_THAT(neighbours, ::testing::Contains(Setting{IoBackend::kThreads, 128_KiB, 1, 1}));
   EXPECT_EQ(neighbours.size(), 5u);  // larger, deeper, more threads, two engines
 }
 
@@ -444,7 +445,7 @@ TEST(DiskSpeeds, MuGivesBackTheMixThatItWasMeasuredWith) {
   SyntheticDisk disk;
   for (const double mu : {0.0, 0.3, 1.0}) {
     disk.mu = mu;
-    EXPECT_NEAR(disk.speeds({IoEngine::kIoUring, 1_MiB, 32, 1}).mu(), mu, 1e-9);
+    EXPECT_NEAR(disk.speeds({IoBackend::kIoUring, 1_MiB, 32, 1}).mu(), mu, 1e-9);
   }
 }
 

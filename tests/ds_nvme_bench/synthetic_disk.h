@@ -33,8 +33,8 @@ struct SyntheticDisk {
   double slow_share = 1;
   std::chrono::nanoseconds set_up{0};  ///< of a measurement, beside its run time
   double noise = 0;                    ///< uniform, plus and minus
-  std::map<IoEngine, EngineCost> engines = {
-      {IoEngine::kIoUring, {}}, {IoEngine::kLibaio, {}}, {IoEngine::kThreads, {8e-6, 16}}};
+  std::map<IoBackend, EngineCost> engines = {
+      {IoBackend::kIoUring, {}}, {IoBackend::kLibaio, {}}, {IoBackend::kThreads, {8e-6, 16}}};
 
   /// Bytes per second of one direction, without noise.
   [[nodiscard]] double speed(const Setting& setting, double most) const {

@@ -22,10 +22,10 @@ using ::testing::HasSubstr;
 class TuneOutcomeTest : public ::testing::Test {
  protected:
   TuneOutcomeTest() {
-    disk_.engines.erase(IoEngine::kLibaio);
+    disk_.engines.erase(IoBackend::kLibaio);
     measure_ = disk_.measure(clock_, random_);
     const auto elapsed = [this] { return clock_; };
-    space_ = SearchSpace::usual({IoEngine::kIoUring, IoEngine::kThreads}, 2, 1_GiB);
+    space_ = SearchSpace::usual({IoBackend::kIoUring, IoBackend::kThreads}, 2, 1_GiB);
     outcome_.search = search(space_, {}, measure_, elapsed);
     outcome_.writes = measure_(outcome_.search.best.setting.point(Workload::kWrite), {});
     outcome_.steady = judge_steadiness(outcome_.writes.windows);

@@ -22,7 +22,7 @@ using ::testing::Not;
 
 namespace fs = std::filesystem;
 
-const Setting kSetting{IoEngine::kIoUring, 2_MiB, 16, 2};
+const Setting kSetting{IoBackend::kIoUring, 2_MiB, 16, 2};
 
 std::string content_of(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -41,14 +41,11 @@ constexpr const char* kConfig = R"({
 )";
 
 TEST(TunedConfig, SectionsReadBackToTheSetting) {
-  using InConfig = formats::IoEngine;
-  for (const auto& [engine, in_config] : {std::pair(IoEngine::kIoUring, InConfig::kIoUring),
-                                          std::pair(IoEngine::kLibaio, InConfig::kLibaio),
-                                          std::pair(IoEngine::kThreads, InConfig::kThreads)}) {
+  for (const IoBackend engine : {IoBackend::kIoUring, IoBackend::kLibaio, IoBackend::kThreads}) {
     const Setting setting{engine, 512_KiB, 8, 4};
     const DsConfig config = DsConfig::from_text(config_sections(setting), "sections");
     EXPECT_EQ(config.aio, aio_config(setting));
-    EXPECT_EQ(config.strata.io, in_config);
+    EXPECT_EQ(config.strata.io, engine);
   }
 }
 
@@ -63,7 +60,7 @@ TEST(TunedConfig, SectionsHaveTheKeysAndTypesThatDeepSpeedTakes) {
 }
 
 TEST(TunedConfig, TheThreadsEngineHasAThreadForEachRequestInFlight) {
-  const auto config = aio_config({IoEngine::kThreads, 1_MiB, 8, 2});
+  const auto config = aio_config({IoBackend::kThreads, 1_MiB, 8, 2});
   EXPECT_EQ(config.queue_depth, 16);
   EXPECT_EQ(config.threads, 16);
 }
@@ -97,7 +94,7 @@ TEST(TunedConfig, AddsTheSectionsWhereThereAreNone) {
         "{\"aio\": null, \"strata\": null}", "{\"strata\": {}}"}) {
     const DsConfig config = DsConfig::from_text(with_setting(text, "test", kSetting), "test");
     EXPECT_EQ(config.aio, aio_config(kSetting)) << text;
-    EXPECT_EQ(config.strata.io, formats::IoEngine::kIoUring) << text;
+    EXPECT_EQ(config.strata.io, IoBackend::kIoUring) << text;
   }
 }
 
@@ -127,7 +124,7 @@ TEST(TunedConfig, AddsTheSectionsToEveryKindOfHjson) {
     const std::string changed = with_setting(text, "test", kSetting);
     const DsConfig config = DsConfig::from_text(changed, "test");
     EXPECT_EQ(config.aio, aio_config(kSetting)) << changed;
-    EXPECT_EQ(config.strata.io, formats::IoEngine::kIoUring) << changed;
+    EXPECT_EQ(config.strata.io, IoBackend::kIoUring) << changed;
   }
 }
 

@@ -86,7 +86,7 @@ TEST(DsConfig, ReadsEverySectionWithAnEffect) {
   EXPECT_EQ(config.aio.queue_depth, 16);
   EXPECT_EQ(config.strata.host_budget_bytes, 4_GiB);
   EXPECT_EQ(config.strata.device_budget_bytes, 1'000'000u);
-  EXPECT_EQ(config.strata.io, IoEngine::kIoUring);
+  EXPECT_EQ(config.strata.io, IoBackend::kIoUring);
   EXPECT_EQ(config.strata.chunk_bytes, 2_MiB);
   EXPECT_EQ(config.strata.window_elements, 4096);
   EXPECT_EQ(config.strata.threads, 3);
@@ -171,14 +171,15 @@ TEST(DsConfig, AutomaticBf16GivesWayToFp16) {
   EXPECT_EQ(parse(R"({"fp16": {"enabled": "auto"}})").precision(), Precision::kFp32);
 }
 
-TEST(DsConfig, EveryIoEngineCanBeNamed) {
-  const std::pair<const char*, IoEngine> engines[] = {{"auto", IoEngine::kAuto},
-                                                      {"io_uring", IoEngine::kIoUring},
-                                                      {"libaio", IoEngine::kLibaio},
-                                                      {"threads", IoEngine::kThreads}};
+TEST(DsConfig, EveryIoBackendThatMovesBytesCanBeNamed) {
+  const std::pair<const char*, IoBackend> engines[] = {{"auto", IoBackend::kAuto},
+                                                       {"io_uring", IoBackend::kIoUring},
+                                                       {"libaio", IoBackend::kLibaio},
+                                                       {"threads", IoBackend::kThreads}};
   for (const auto& [name, engine] : engines) {
     EXPECT_EQ(parse(std::string(R"({"strata": {"io": ")") + name + R"("}})").strata.io, engine);
   }
+  EXPECT_THROW((void)parse(R"({"strata": {"io": "null"}})"), ConfigError);
 }
 
 TEST(DsConfig, OlderNamesOfKeysStillWork) {

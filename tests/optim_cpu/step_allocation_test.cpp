@@ -12,7 +12,7 @@ namespace {
 
 TEST(StepAllocation, ASteadyStepAllocatesNothingWhereverTheStatesRest) {
   // With one transfer at a time the store is warm after a step, whatever the disk's times.
-  TestStore store({.backend = aio::BackendKind::kThreads, .operations_max = 1});
+  TestStore store({.backend = IoBackend::kThreads, .operations_max = 1});
   std::ostringstream text;
   Logger log(text);
   tiering::Budget host{tiering::Tier::kHost};

@@ -136,7 +136,7 @@ TEST(StepInterleavings, EndInTheRightBytesOrAnErrorAndCanBeginAgain) {
 TEST(StepInterleavings, HaveTheBitsOfTheReferenceWhileAThreadMovesTheBytes) {
   for (const std::uint32_t operations_max : {1u, 3u, 64u}) {
     TestStore store(
-        {.backend = aio::BackendKind::kThreads, .threads = 2, .operations_max = operations_max});
+        {.backend = IoBackend::kThreads, .threads = 2, .operations_max = operations_max});
     TestShards shards(Precision::kBf16, false);
     TestShards expected(Precision::kBf16, false);
     expected.step_by_reference(at_step(expected.groups()));

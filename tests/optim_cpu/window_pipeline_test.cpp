@@ -57,7 +57,7 @@ class WindowPipelineTest : public ::testing::Test {
   void expect_bits_of_reference_everywhere(const StateFormat& format, bool gradient_fp32,
                                            const std::vector<UpdateGroup>& updates,
                                            const std::vector<std::vector<std::uint32_t>>& cycles) {
-    TestStore store({.backend = aio::BackendKind::kThreads});
+    TestStore store({.backend = IoBackend::kThreads});
     tiering::HostArena arena(host_, 8_MiB, log_);
     WindowPipeline pipeline(
         {.formats = {format}, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
@@ -126,7 +126,7 @@ INSTANTIATE_TEST_SUITE_P(All, WindowPipelineFormats, ::testing::ValuesIn(all_for
 
 TEST_P(WindowPipelineFormats, GivesTheBitsOfTheReferenceWhereverTheStatesRest) {
   const auto& [name, format, gradient_fp32, groups] = GetParam();
-  TestStore store({.backend = aio::BackendKind::kThreads});
+  TestStore store({.backend = IoBackend::kThreads});
   for (unsigned mask = 0; mask < 1u << kStateKindCount; ++mask)
     for (const std::size_t windows : {1u, 2u, 3u}) {
       SCOPED_TRACE("mask " + std::to_string(mask) + ", windows " + std::to_string(windows));
@@ -142,9 +142,9 @@ TEST_P(WindowPipelineFormats, GivesTheSameBitsForEveryWindowThreadAndBackend) {
   const auto& [name, format, gradient_fp32, groups] = GetParam();
   // With room for one or two operations, "not now" is what the store says most of the time.
   const std::array queues = {
-      aio::IoQueueOptions{.backend = aio::BackendKind::kAuto},
-      aio::IoQueueOptions{.backend = aio::BackendKind::kAuto, .operations_max = 1},
-      aio::IoQueueOptions{.backend = aio::BackendKind::kThreads, .operations_max = 2}};
+      aio::IoQueueOptions{.backend = IoBackend::kAuto},
+      aio::IoQueueOptions{.backend = IoBackend::kAuto, .operations_max = 1},
+      aio::IoQueueOptions{.backend = IoBackend::kThreads, .operations_max = 2}};
   for (const aio::IoQueueOptions& queue : queues) {
     TestStore store(queue);
     for (const std::uint64_t chunks : {1u, 3u, 8u})
@@ -182,7 +182,7 @@ TEST_F(WindowPipelineTest, UpdatesShardsOfSeveralFormatsInOneRun) {
   small.master = MasterFormat::k24Bit;
   small.moments = MomentFormat::kInt8;
   const std::vector<StateFormat> formats = {Precision::kBf16, Precision::kFp32, small};
-  TestStore store({.backend = aio::BackendKind::kThreads});
+  TestStore store({.backend = IoBackend::kThreads});
   for (const std::set<StateKind>& on_nvme : {std::set<StateKind>{}, everything()}) {
     std::vector<TestShards> expected;
     std::vector<TestShards> actual;
@@ -266,7 +266,7 @@ TEST_F(WindowPipelineTest, StatesOnADeviceAreRefusedByAPipelineWithoutOne) {
 }
 
 TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
-  TestStore store({.backend = aio::BackendKind::kThreads});
+  TestStore store({.backend = IoBackend::kThreads});
   for (const Formats& formats : all_formats())
     for (const bool gradients_on_nvme : {false, true}) {
       const WindowPipeline::Options options{.formats = {formats.format},
@@ -294,7 +294,7 @@ TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
 }
 
 TEST_F(WindowPipelineTest, RefusesWindowsOffTheChunkGrid) {
-  TestStore store({.backend = aio::BackendKind::kThreads});
+  TestStore store({.backend = IoBackend::kThreads});
   tiering::HostArena arena(host_, 8_MiB, log_);
   StateFormat format;
   const auto make = [&](std::uint64_t window_elements, std::size_t windows) {
@@ -311,7 +311,7 @@ TEST_F(WindowPipelineTest, RefusesWindowsOffTheChunkGrid) {
 }
 
 TEST_F(WindowPipelineTest, RefusesFormatsThatNoOneOptimizerHas) {
-  TestStore store({.backend = aio::BackendKind::kThreads});
+  TestStore store({.backend = IoBackend::kThreads});
   tiering::HostArena arena(host_, 8_MiB, log_);
   const auto make = [&](const std::vector<StateFormat>& formats, std::uint64_t window_elements) {
     WindowPipeline({.formats = formats, .window_elements = window_elements},
@@ -327,7 +327,7 @@ TEST_F(WindowPipelineTest, RefusesFormatsThatNoOneOptimizerHas) {
 }
 
 TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem) {
-  TestStore store({.backend = aio::BackendKind::kThreads});
+  TestStore store({.backend = IoBackend::kThreads});
   TestShards shards(Precision::kBf16, false);
   std::vector<OptimizerOptions> groups = shards.groups();
   tiering::HostArena arena(host_, 8_MiB, log_);
@@ -441,7 +441,7 @@ TEST_F(WindowPipelineOnSimulatedDisk, CountsTheTimeItStandsStillForTheDisk) {
 }
 
 TEST_F(WindowPipelineTest, CountsTheTimeOfTheArithmetic) {
-  TestStore store({.backend = aio::BackendKind::kThreads});
+  TestStore store({.backend = IoBackend::kThreads});
   expect_bits_of_reference({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow}, 1,
                            false, {}, store, TestShards::adam_groups());
   EXPECT_GT(store.counters().read()[Hop::kStep].busy_ns, 0u);

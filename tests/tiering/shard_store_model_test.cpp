@@ -130,7 +130,7 @@ class StoreAgainstModel : public testing::TestWithParam<Geometry> {
   HostArena arena_{host_, 64_MiB, log_};
   PinnedSlots slots_{arena_, kUnderWayMax + 1, kExtentBytesMax};
   aio::IoQueue queue_{
-      {.backend = aio::BackendKind::kThreads, .operations_max = 4096}, directory_.path(), log_};
+      {.backend = IoBackend::kThreads, .operations_max = 4096}, directory_.path(), log_};
   ShardStore::Options options_;
   std::unique_ptr<ShardStore> store_;
   std::vector<ModelExtent> extents_;

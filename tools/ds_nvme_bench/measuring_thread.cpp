@@ -21,17 +21,6 @@ constexpr std::chrono::milliseconds kTimeoutMin{1};
 // The finest grain at which disks and file systems look for equal contents.
 constexpr std::size_t kStampEvery = 4_KiB;
 
-aio::BackendKind backend_kind(IoEngine engine) {
-  switch (engine) {
-    case IoEngine::kIoUring: return aio::BackendKind::kIoUring;
-    case IoEngine::kLibaio: return aio::BackendKind::kLibaio;
-    case IoEngine::kThreads: return aio::BackendKind::kThreads;
-    case IoEngine::kAuto:
-    case IoEngine::kNull: break;
-  }
-  return aio::BackendKind::kAuto;
-}
-
 /// Blocks of one thread's part of each file.
 std::uint64_t blocks_per_file(const Point& point, const TargetFiles& files) {
   std::uint64_t smallest = ~std::uint64_t{0};
@@ -49,7 +38,7 @@ IoMemory make_memory(const Point& point, const TargetFiles& files) {
 }
 
 aio::IoQueueOptions channel_options(const Point& point) {
-  return {.backend = backend_kind(point.engine),
+  return {.backend = point.engine,
           .block_bytes = static_cast<std::uint32_t>(round_up(point.block_bytes, 4_KiB)),
           .depth = point.depth,
           .threads = std::min(point.depth, kEngineThreadsMax),
@@ -66,8 +55,6 @@ void make_channel(std::optional<aio::IoChannel>& channel, const Point& point,
   options.numa_node = node_of(files);
   if (make_backend) {
     channel.emplace(options, make_backend(), log);
-  } else if (point.engine == IoEngine::kNull) {
-    channel.emplace(options, aio::make_null_backend(point.depth), log);
   } else {
     channel.emplace(options, files.files().front().path().parent_path(), log);
   }
@@ -81,7 +68,7 @@ void add(std::atomic<std::uint64_t>& value, std::uint64_t increment) {
 }  // namespace
 
 void check_engine(const Point& point, const std::filesystem::path& directory, Logger& log) {
-  if (point.engine == IoEngine::kAuto || point.engine == IoEngine::kNull) return;
+  if (point.engine == IoBackend::kAuto || point.engine == IoBackend::kNull) return;
   const aio::IoChannel tried(channel_options(point), directory, log);
 }
 

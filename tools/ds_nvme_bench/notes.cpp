@@ -38,7 +38,7 @@ bool is_in_memory(const std::string& file_system) {
 std::vector<std::string> notes_on(const Point& point, std::uint64_t bytes,
                                   const std::vector<aio::DiskDescription>& disks) {
   std::vector<std::string> notes;
-  if (point.engine == IoEngine::kNull) {
+  if (point.engine == IoBackend::kNull) {
     notes.emplace_back("the null engine moves nothing: this is the cost of the program itself");
   }
   for (const aio::DiskDescription& disk : disks) {

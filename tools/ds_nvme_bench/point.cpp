@@ -1,7 +1,7 @@
 #include "point.h"
 
 #include <array>
-#include <span>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -16,29 +16,12 @@ constexpr std::array kWorkloads{
     std::pair{Workload::kRandWrite, "randwrite"}, std::pair{Workload::kRandRw, "randrw"},
     std::pair{Workload::kTrainStep, "trainstep"}};
 
-constexpr std::array kEngines{
-    std::pair{IoEngine::kAuto, "auto"}, std::pair{IoEngine::kIoUring, "io_uring"},
-    std::pair{IoEngine::kLibaio, "libaio"}, std::pair{IoEngine::kThreads, "threads"},
-    std::pair{IoEngine::kNull, "null"}};
-
-template <class Value, std::size_t kCount>
-std::string_view name_in(const std::array<std::pair<Value, const char*>, kCount>& table,
-                         Value value) {
-  for (const auto& [entry, name] : table) {
-    if (entry == value) return name;
-  }
-  return "";
+[[noreturn]] void refuse(std::string_view text, const std::string& what, const std::string& names) {
+  throw ConfigError("\"" + std::string(text) + "\" is not " + what + "; use one of " + names);
 }
 
-template <class Value, std::size_t kCount>
-Value parse_in(const std::array<std::pair<Value, const char*>, kCount>& table,
-               std::string_view text, const std::string& what) {
-  std::string names;
-  for (const auto& [value, name] : table) {
-    if (text == name) return value;
-    names += (names.empty() ? "" : ", ") + std::string(name);
-  }
-  throw ConfigError("\"" + std::string(text) + "\" is not " + what + "; use one of " + names);
+std::string with(const std::string& names, std::string_view name) {
+  return names + (names.empty() ? "" : ", ") + std::string(name);
 }
 
 void require(bool valid, const std::string& rule) {
@@ -77,14 +60,28 @@ void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files)
               "; use a smaller --bs, fewer --threads or a larger --size");
 }
 
-std::string_view name_of(Workload workload) { return name_in(kWorkloads, workload); }
-std::string_view name_of(IoEngine engine) { return name_in(kEngines, engine); }
+std::string_view name_of(Workload workload) {
+  for (const auto& [entry, name] : kWorkloads) {
+    if (entry == workload) return name;
+  }
+  return "";
+}
 
 Workload parse_workload(std::string_view text) {
   if (text == "rw") return Workload::kReadWrite;  // fio takes both
-  return parse_in(kWorkloads, text, "a workload");
+  std::string names;
+  for (const auto& [workload, name] : kWorkloads) {
+    if (text == name) return workload;
+    names = with(names, name);
+  }
+  refuse(text, "a workload", names);
 }
 
-IoEngine parse_engine(std::string_view text) { return parse_in(kEngines, text, "an I/O engine"); }
+IoBackend parse_engine(std::string_view text) {
+  if (const std::optional<IoBackend> engine = io_backend_named(text)) return *engine;
+  std::string names;
+  for (const std::string_view name : kIoBackendNames) names = with(names, name);
+  refuse(text, "an I/O engine", names);
+}
 
 }  // namespace strata::nvme_bench

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "strata/base/io_backend.h"
 #include "strata/base/units.h"
 
 /// \file
@@ -35,19 +36,15 @@ inline constexpr std::uint64_t kTrainBytesRead = 2 * kTrainWeightBytes + 10;
 inline constexpr std::uint64_t kTrainBytesWritten = kTrainBytesAtRest;
 inline constexpr std::uint64_t kTrainBytesMoved = kTrainBytesRead + kTrainBytesWritten;
 
-/// Which of Strata's I/O backends (aio::BackendKind) does the requests; kNull: none of them, a
-/// request is done at once.
-enum class IoEngine : std::uint8_t { kAuto, kIoUring, kLibaio, kThreads, kNull };
-
 struct Point {
   Workload workload = Workload::kRead;
-  IoEngine engine = IoEngine::kAuto;
-  std::uint64_t block_bytes = 1_MiB;  ///< of one request; a multiple of 512
-  std::uint32_t depth = 32;           ///< requests in flight, of each thread
-  std::uint32_t threads = 1;          ///< each with a queue and a part of every file of its own
-  bool direct = true;                 ///< O_DIRECT; false: through the page cache
-  bool huge_pages = true;             ///< of the buffers
-  bool prepare = true;                ///< registered buffers and files, where the engine has them
+  IoBackend engine = IoBackend::kAuto;  ///< that does the requests
+  std::uint64_t block_bytes = 1_MiB;    ///< of one request; a multiple of 512
+  std::uint32_t depth = 32;             ///< requests in flight, of each thread
+  std::uint32_t threads = 1;            ///< each with a queue and a part of every file of its own
+  bool direct = true;                   ///< O_DIRECT; false: through the page cache
+  bool huge_pages = true;               ///< of the buffers
+  bool prepare = true;                  ///< registered buffers and files, where the engine has them
   /// Fills each block written with its place and a checksum, and checks every block read.
   bool verify = false;
 
@@ -84,11 +81,10 @@ void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files)
   return workload != Workload::kRead && workload != Workload::kRandRead;
 }
 
-/// fio's names ("randread") and ours ("trainstep"); "io_uring", "libaio".
+/// fio's names ("randread") and ours ("trainstep").
 [[nodiscard]] std::string_view name_of(Workload workload);
-[[nodiscard]] std::string_view name_of(IoEngine engine);
 /// Throw ConfigError that lists what there is.
 [[nodiscard]] Workload parse_workload(std::string_view text);
-[[nodiscard]] IoEngine parse_engine(std::string_view text);
+[[nodiscard]] IoBackend parse_engine(std::string_view text);
 
 }  // namespace strata::nvme_bench

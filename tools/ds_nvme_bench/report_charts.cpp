@@ -115,7 +115,7 @@ void add_over_block(std::vector<Chart>& charts, const std::string& direction,
   const auto series = series_of(
       figures, [](const Figure& figure) { return figure.setting.engine; },
       [](const Figure& figure) { return static_cast<double>(figure.setting.block_bytes); },
-      speed_of, [](IoEngine engine) { return std::string(name_of(engine)); });
+      speed_of, [](IoBackend engine) { return std::string(name_of(engine)); });
   if (!is_worth_drawing(series)) return;
   charts.push_back({.title = direction + ": the most at each block size",
                     .x = {.label = "block size",
@@ -134,8 +134,8 @@ std::vector<Chart> charts_of(std::span<const PointResult> points) {
        {std::pair(Workload::kRead, "Read"), std::pair(Workload::kWrite, "Write")}) {
     add_over_block(charts, direction, figures_of(points, workload));
   }
-  for (const IoEngine engine :
-       {IoEngine::kAuto, IoEngine::kIoUring, IoEngine::kLibaio, IoEngine::kThreads}) {
+  for (const IoBackend engine :
+       {IoBackend::kAuto, IoBackend::kIoUring, IoBackend::kLibaio, IoBackend::kThreads}) {
     for (const auto& [workload, direction] :
          {std::pair(Workload::kRead, " read"), std::pair(Workload::kWrite, " write")}) {
       std::vector<Figure> figures = figures_of(points, workload);

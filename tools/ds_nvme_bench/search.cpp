@@ -155,8 +155,8 @@ class Searcher {
 
   /// An engine of which nothing worked is not here; the reason is the same for all its settings.
   void note_failures(std::span<const Candidate> ranking) {
-    std::map<IoEngine, const Candidate*> first_failure;
-    std::set<IoEngine> works;
+    std::map<IoBackend, const Candidate*> first_failure;
+    std::set<IoBackend> works;
     for (const Candidate& candidate : ranking) {
       if (candidate.failure.empty()) works.insert(candidate.setting.engine);
       if (!candidate.failure.empty()) first_failure.emplace(candidate.setting.engine, &candidate);
@@ -171,7 +171,7 @@ class Searcher {
           works.contains(engine) ? describe(candidate->setting) : std::string(name_of(engine));
       result_.notes.push_back(what + " is left out: " + candidate->failure);
     }
-    std::erase_if(space_.engines, [&](IoEngine engine) { return !works.contains(engine); });
+    std::erase_if(space_.engines, [&](IoBackend engine) { return !works.contains(engine); });
   }
 
   std::vector<Setting> halve(std::vector<Setting> field) {

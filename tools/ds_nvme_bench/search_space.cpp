@@ -46,7 +46,7 @@ std::string describe(const Setting& setting) {
          (setting.threads == 1 ? " thread" : " threads");
 }
 
-SearchSpace SearchSpace::usual(std::vector<IoEngine> engines, std::uint32_t cores,
+SearchSpace SearchSpace::usual(std::vector<IoBackend> engines, std::uint32_t cores,
                                std::uint64_t file_bytes) {
   constexpr std::uint32_t kThreadsMax = 16;
   SearchSpace space;
@@ -68,7 +68,7 @@ bool SearchSpace::allows(const Setting& setting) const {
 
 std::vector<Setting> SearchSpace::all() const {
   std::vector<Setting> settings;
-  for (const IoEngine engine : engines) {
+  for (const IoBackend engine : engines) {
     for (const std::uint64_t block : blocks) {
       for (const std::uint32_t depth : depths) {
         for (const std::uint32_t count : threads) {
@@ -82,7 +82,7 @@ std::vector<Setting> SearchSpace::all() const {
 
 std::vector<Setting> SearchSpace::lattice() const {
   std::vector<Setting> settings;
-  for (const IoEngine engine : engines) {
+  for (const IoBackend engine : engines) {
     for (const std::uint64_t block : {256_KiB, 1_MiB, 4_MiB}) {
       for (const std::uint32_t depth : {4u, 16u, 64u}) {
         add_new(settings, {engine, nearest(blocks, block), nearest(depths, depth), threads.front()},
@@ -115,7 +115,7 @@ std::vector<Setting> SearchSpace::neighbours(const Setting& setting) const {
             {engine, step_along(blocks, block, step), step_along(depths, depth, -step), count},
             *this);
   }
-  for (const IoEngine other : engines) add_new(settings, {other, block, depth, count}, *this);
+  for (const IoBackend other : engines) add_new(settings, {other, block, depth, count}, *this);
   settings.erase(settings.begin());
   return settings;
 }

@@ -13,7 +13,7 @@ namespace strata::nvme_bench {
 
 /// What can be chosen of a point.
 struct Setting {
-  IoEngine engine = IoEngine::kAuto;
+  IoBackend engine = IoBackend::kAuto;
   std::uint64_t block_bytes = 0;
   std::uint32_t depth = 0;
   std::uint32_t threads = 0;
@@ -31,7 +31,7 @@ struct Setting {
 /// Every combination of the axes but those that need more memory, or a longer part of the file,
 /// than there is. Axes are ascending.
 struct SearchSpace {
-  std::vector<IoEngine> engines;
+  std::vector<IoBackend> engines;
   std::vector<std::uint64_t> blocks;
   std::vector<std::uint32_t> depths;
   std::vector<std::uint32_t> threads;
@@ -39,7 +39,7 @@ struct SearchSpace {
   std::uint64_t file_bytes = UINT64_MAX;  ///< the smallest file: a thread's part holds a block
 
   /// Blocks from 128 KiB to 16 MiB, depths from 1 to 128, threads to `cores` (16 at most).
-  [[nodiscard]] static SearchSpace usual(std::vector<IoEngine> engines, std::uint32_t cores,
+  [[nodiscard]] static SearchSpace usual(std::vector<IoBackend> engines, std::uint32_t cores,
                                          std::uint64_t file_bytes);
 
   [[nodiscard]] bool allows(const Setting& setting) const;

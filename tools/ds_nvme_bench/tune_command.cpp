@@ -48,7 +48,7 @@ constexpr Limits kGridLimits{.runtime = std::chrono::milliseconds(400),
 struct TuneOptions {
   TargetOptions target;
   nanoseconds runtime = seconds(90);
-  IoEngine engine = IoEngine::kAuto;
+  IoBackend engine = IoBackend::kAuto;
   std::optional<std::filesystem::path> config;
   std::optional<std::filesystem::path> report;
   bool grid = false;
@@ -98,7 +98,7 @@ class Tuner {
  private:
   /// An engine that was named is tried before the files are written.
   static std::vector<Point> smallest_points(const TuneOptions& options) {
-    if (options.engine == IoEngine::kAuto) return {};
+    if (options.engine == IoBackend::kAuto) return {};
     return {{.engine = options.engine, .block_bytes = 128_KiB, .depth = 1}};
   }
 
@@ -125,8 +125,8 @@ class Tuner {
     for (const aio::IoFile& file : session_.files().files()) {
       smallest = std::min(smallest, file.size());
     }
-    std::vector<IoEngine> engines{IoEngine::kIoUring, IoEngine::kLibaio, IoEngine::kThreads};
-    if (options_.engine != IoEngine::kAuto) engines = {options_.engine};
+    std::vector<IoBackend> engines{IoBackend::kIoUring, IoBackend::kLibaio, IoBackend::kThreads};
+    if (options_.engine != IoBackend::kAuto) engines = {options_.engine};
     return SearchSpace::usual(std::move(engines), std::thread::hardware_concurrency(), smallest);
   }
 
@@ -168,7 +168,7 @@ class Tuner {
 
   void compare(const SearchSpace& space) {
     SearchSpace working = space;
-    std::erase_if(working.engines, [&](IoEngine engine) {
+    std::erase_if(working.engines, [&](IoBackend engine) {
       return std::none_of(outcome_.search.points.begin(), outcome_.search.points.end(),
                           [&](const PointResult& result) { return result.point.engine == engine; });
     });
@@ -194,7 +194,7 @@ class Tuner {
     if (!outcome_.steady.reached) {
       notes.push_back("writes did not become steady; a longer --runtime tells more");
     }
-    if (chosen.threads > 1 && chosen.engine != IoEngine::kThreads) {
+    if (chosen.threads > 1 && chosen.engine != IoBackend::kThreads) {
       notes.push_back(
           "Strata drives one queue for each disk: of several threads only DeepSpeed "
           "makes use");
@@ -215,9 +215,9 @@ void check_format(Format format) {
   throw ConfigError("tune writes --format table or json");
 }
 
-IoEngine parse_tunable_engine(std::string_view text) {
-  const IoEngine engine = parse_engine(text);
-  if (engine != IoEngine::kNull) return engine;
+IoBackend parse_tunable_engine(std::string_view text) {
+  const IoBackend engine = parse_engine(text);
+  if (engine != IoBackend::kNull) return engine;
   throw ConfigError("null moves nothing; there is nothing to tune");
 }
 

@@ -172,7 +172,7 @@ class Replacement {
 
 formats::AioConfig aio_config(const Setting& setting) {
   const std::int64_t in_all = std::int64_t{setting.depth} * setting.threads;
-  const bool one_thread_for_each_request = setting.engine == IoEngine::kThreads;
+  const bool one_thread_for_each_request = setting.engine == IoBackend::kThreads;
   return {.block_bytes = static_cast<std::int64_t>(setting.block_bytes),
           .queue_depth = one_thread_for_each_request ? in_all : setting.depth,
           .threads = one_thread_for_each_request ? in_all : setting.threads};
@@ -204,7 +204,7 @@ std::string with_setting(std::string_view text, const std::string& name, const S
 
 void check_config(const fs::path& path) {
   constexpr Setting kAnySetting{
-      .engine = IoEngine::kIoUring, .block_bytes = 1_MiB, .depth = 1, .threads = 1};
+      .engine = IoBackend::kIoUring, .block_bytes = 1_MiB, .depth = 1, .threads = 1};
   const fs::path target = behind_links(path);
   if (fs::is_directory(target)) {
     throw system_error("write", path.string(), EISDIR, "name a file");

@@ -13,15 +13,14 @@
 #include "strata/aio/io_file.h"
 #include "strata/aio/submitter.h"
 #include "strata/base/clock.h"
+#include "strata/base/io_backend.h"
 #include "strata/base/log.h"
 
 namespace strata::aio {
 
-enum class BackendKind { kAuto, kIoUring, kLibaio, kThreads };
-
 /// Bounds and habits of a queue. Bytes are bytes.
 struct IoQueueOptions {
-  BackendKind backend = BackendKind::kAuto;
+  IoBackend backend = IoBackend::kAuto;
   std::uint32_t block_bytes = 1u << 20;          ///< longest request; a multiple of 4096
   std::uint32_t depth = 32;                      ///< requests in flight at once
   std::uint32_t threads = 4;                     ///< of the threads backend
@@ -48,9 +47,9 @@ struct IoStatistics {
 /// Thread: all methods from any thread. Nothing is allocated per operation.
 class IoQueue final : public Submitter {
  public:
-  /// `probe_directory` is where `kAuto` tries a real transfer to choose the backend; the choice and
-  /// its reason go to `log` and `description()`. Throws ConfigError for options out of range,
-  /// IoError when the asked backend cannot be had.
+  /// `probe_directory` is where the backend shows that it moves bytes; `kAuto` takes the first that
+  /// does. The choice and its reason go to `log` and `description()`. Throws ConfigError for
+  /// options out of range, IoError when the asked backend cannot be had.
   IoQueue(const IoQueueOptions& options, const std::filesystem::path& probe_directory, Logger& log);
   /// Over a backend of the caller's (tests, benchmarks); `options.backend` and `options.threads` do
   /// not apply.

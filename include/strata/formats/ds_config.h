@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "strata/base/io_backend.h"
 #include "strata/base/number_format.h"
 
 /// \file
@@ -171,7 +172,7 @@ struct AioConfig {
   bool operator==(const AioConfig&) const = default;
 };
 
-enum class IoEngine : std::uint8_t { kAuto, kIoUring, kLibaio, kThreads };
+using IoEngine = IoBackend;  ///< a second name for it
 
 /// "strata.states": how the optimizer's states rest, see number_format.h.
 struct StatesConfig {
@@ -200,7 +201,7 @@ struct StrataConfig {
   std::optional<std::uint64_t> host_budget_bytes;
   std::optional<std::uint64_t> nvme_budget_bytes;
   std::vector<std::string> nvme_directories;
-  IoEngine io = IoEngine::kAuto;
+  IoBackend io = IoBackend::kAuto;
   std::vector<std::string> no_decay;     ///< patterns, see DsConfig::decays
   std::vector<std::string> keep_fp32;    ///< patterns, see DsConfig::fp32_patterns
   bool recompute = true;                 ///< recompute activations in backward
