@@ -1,5 +1,6 @@
 #include "aio/engine_parts.h"
 
+#include <cerrno>
 #include <cstdint>
 #include <utility>
 
@@ -49,6 +50,13 @@ EngineParts::EngineParts(const IoQueueOptions& wanted, ChosenBackend chosen, Log
 ChosenBackend chosen_by_caller(std::unique_ptr<Backend> backend) {
   std::string description(backend->name());
   return {.backend = std::move(backend), .description = std::move(description)};
+}
+
+void throw_no_room(std::uint32_t operations_max) {
+  throw IoError("no room for an I/O operation: all " + std::to_string(operations_max) +
+                    " places are held by operations that failed, or whose outcomes nobody took; "
+                    "wait on their tickets, which say why, and submit again",
+                EBUSY);
 }
 
 void check_operation(const Operation& operation) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,6 +36,9 @@ struct EngineParts {
 
 /// A backend of the caller's, described by its own name.
 [[nodiscard]] ChosenBackend chosen_by_caller(std::unique_ptr<Backend> backend);
+
+/// Throws the IoError (EBUSY) of a wait for room that would not end.
+[[noreturn]] void throw_no_room(std::uint32_t operations_max);
 
 /// Throws the UsageError of an operation that is misaligned, empty or beyond its file.
 void check_operation(const Operation& operation);

@@ -122,9 +122,7 @@ IoTicket IoChannel::submit(const Operation& operation) {
   while (true) {
     if (std::optional<IoTicket> ticket = try_submit(operation)) return std::move(*ticket);
     if (wait_for_room(nanoseconds::max())) continue;
-    throw UsageError("all " + std::to_string(impl_->options.operations_max) +
-                     " places of the channel are held by failed operations, whose tickets must be "
-                     "waited for, or by outcomes that nobody reaped");
+    throw_no_room(impl_->options.operations_max);
   }
 }
 

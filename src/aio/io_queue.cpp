@@ -199,8 +199,7 @@ IoTicket IoQueue::submit(const Operation& operation) {
   impl_->room.wait(
       lock, [&] { return !impl_->free.empty() || impl_->breakdown || impl_->unfinished == 0; });
   if (std::optional<IoTicket> ticket = impl_->accept(lock, operation)) return std::move(*ticket);
-  throw UsageError("all " + std::to_string(impl_->options.operations_max) +
-                   " places of the queue are held by failed operations; wait on their tickets");
+  throw_no_room(impl_->options.operations_max);
 }
 
 bool IoQueue::wait_for_room(std::chrono::nanoseconds timeout) {

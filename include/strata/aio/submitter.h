@@ -91,8 +91,8 @@ class Submitter {
   /// earlier transfer never came back.
   [[nodiscard]] virtual std::optional<IoTicket> try_submit(const Operation& operation) = 0;
 
-  /// As try_submit, but waits for room. Throws UsageError too when there will be none because
-  /// failed operations, whose tickets nobody waited for, hold every place.
+  /// As try_submit, but waits for room. Throws IoError (EBUSY) when there will be none because
+  /// failed operations, whose tickets nobody has waited for yet, hold every place.
   [[nodiscard]] virtual IoTicket submit(const Operation& operation) = 0;
 
   /// Waits at most `timeout` until `try_submit` has another answer than "not now". False when it

@@ -40,8 +40,8 @@ class Transfer {
   /// Throws IoError (path, offset, length, errno), DeadlineExceeded, CorruptData (extent's name,
   /// chunk, path, offset: a flipped bit, a misdirected, a lost or a stale write), UsageError when
   /// called twice. After DeadlineExceeded the buffer stays the kernel's until the process ends:
-  /// neither reuse nor unmap it. A transfer that several operations carry may also bring the
-  /// queue's UsageError about failed operations that nobody waited for (`Submitter::submit`).
+  /// neither reuse nor unmap it. For a transfer that several operations carry, IoError may also be
+  /// the queue's EBUSY: other transfers failed, and wait to be waited for (`Submitter::submit`).
   void wait();
 
  private:
