@@ -25,7 +25,7 @@ SumOfSquares accumulate_part(const KernelTable& kernels, const AccumulateSpan& p
 SumOfSquares accumulate_gradient(ComputeThreads& threads, Precision precision, bool target_fp32,
                                  bool first, std::size_t count, const Contributions& contributions,
                                  void* target) {
-  const KernelTable& kernels = chosen_kernels();
+  const KernelTable& kernels = threads.instructions().kernels();
   const AccumulateSpan span{.precision = precision,
                             .target_fp32 = target_fp32,
                             .first = first,

@@ -45,6 +45,7 @@ std::vector<tbb::numa_node_id> nodes_of_machine() {
 }  // namespace
 
 struct ComputeThreads::Impl {
+  explicit Impl(InstructionSet set) : instructions(set) {}
   /// A NUMA node's threads, and what they have been given.
   struct Node {
     explicit Node(const tbb::task_arena::constraints& where) : arena(where) {}
@@ -52,11 +53,13 @@ struct ComputeThreads::Impl {
     tbb::task_group group;
     int threads = 0;
   };
+  const InstructionSet instructions;
   std::deque<Node> nodes;
   int threads = 0;
 };
 
-ComputeThreads::ComputeThreads(int threads) : impl_(std::make_unique<Impl>()) {
+ComputeThreads::ComputeThreads(int threads, InstructionSet instructions)
+    : impl_(std::make_unique<Impl>(instructions)) {
   threads = std::min(threads, tbb::info::default_concurrency());
   const std::vector<tbb::numa_node_id> ids = nodes_of_machine();
   const int count =
@@ -77,6 +80,7 @@ ComputeThreads::~ComputeThreads() = default;
 
 int ComputeThreads::threads() const noexcept { return impl_->threads; }
 int ComputeThreads::nodes() const noexcept { return static_cast<int>(impl_->nodes.size()); }
+InstructionSet ComputeThreads::instructions() const noexcept { return impl_->instructions; }
 
 void ComputeThreads::for_each_block(std::uint64_t count, std::uint64_t block_elements,
                                     const std::function<void(Block)>& work) {

@@ -4,13 +4,13 @@
 //
 #include <hwy/targets.h>
 
-#include <atomic>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "optim_cpu/reference_kernels.h"
 #include "strata/base/error.h"
+#include "strata/optim_cpu/instruction_set.h"
 
 namespace strata::optim_cpu {
 
@@ -32,8 +32,6 @@ STRATA_DECLARE_KERNELS(N_AVX2)
 STRATA_DECLARE_KERNELS(N_NEON)
 
 namespace {
-
-std::atomic<const KernelTable*> forced_kernels = nullptr;
 
 std::vector<KernelTable> list_supported_kernels() {
   [[maybe_unused]] const std::int64_t supported = hwy::SupportedTargets();
@@ -86,15 +84,23 @@ const KernelTable& find_kernels(std::string_view target, std::string_view origin
                     ". Unset it to use the best");
 }
 
-void force_kernels(const KernelTable* kernels) { forced_kernels = kernels; }
-
-const KernelTable& chosen_kernels() {
-  if (const KernelTable* forced = forced_kernels) return *forced;
+InstructionSet::InstructionSet() {
   static const KernelTable& chosen = [&]() -> const KernelTable& {
     const char* name = std::getenv("STRATA_SIMD");
     return find_kernels(name == nullptr ? "" : name, "STRATA_SIMD");
   }();
-  return chosen;
+  kernels_ = &chosen;
+}
+
+InstructionSet::InstructionSet(std::string_view name)
+    : kernels_(name.empty() ? InstructionSet().kernels_ : &find_kernels(name, "\"simd\"")) {}
+
+std::string_view InstructionSet::name() const { return kernels_->target; }
+
+std::vector<std::string_view> InstructionSet::names() {
+  std::vector<std::string_view> names;
+  for (const KernelTable& table : supported_kernels()) names.push_back(table.target);
+  return names;
 }
 
 }  // namespace strata::optim_cpu

@@ -30,11 +30,4 @@ struct KernelTable {
 /// has none of that name; `origin` says who asked ("STRATA_SIMD").
 [[nodiscard]] const KernelTable& find_kernels(std::string_view target, std::string_view origin);
 
-/// What was forced, or what the environment variable STRATA_SIMD names, or else the best. The
-/// variable is read once.
-[[nodiscard]] const KernelTable& chosen_kernels();
-
-/// Null: takes it back.
-void force_kernels(const KernelTable* kernels);
-
 }  // namespace strata::optim_cpu

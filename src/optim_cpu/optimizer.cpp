@@ -86,7 +86,7 @@ void Optimizer::step(std::int64_t step, const States& states, std::span<const st
                                     .stream = stream};
   const optim_cpu::RuleConstants constants =
       optim_cpu::constants_of(options_, {.step = step, .gradient_scale = gradient_scale});
-  const optim_cpu::KernelTable& kernels = optim_cpu::chosen_kernels();
+  const optim_cpu::KernelTable& kernels = threads_.instructions().kernels();
   threads_.for_each_block(count, optim_cpu::kUpdateElementsAtOnce, [&](optim_cpu::Block block) {
     kernels.update(constants, part_of(whole, block.begin, block.end - block.begin));
   });

@@ -132,7 +132,6 @@ struct WindowPipeline::Impl {
 
   Step step = Step::kNone;
   std::vector<RuleConstants> constants;  ///< of the groups
-  const KernelTable* kernels = nullptr;  ///< those of this step
   OfferedShards shards;
   std::uint64_t offered = 0;
 };
@@ -169,7 +168,6 @@ void WindowPipeline::Impl::begin(std::span<const UpdateGroup> groups) {
   constants.clear();
   for (const UpdateGroup& group : groups)
     constants.push_back(constants_of(group.options, group.step));
-  kernels = &chosen_kernels();
   shards.clear();
   offered = 0;
   step = Step::kUnderWay;
@@ -295,7 +293,7 @@ void WindowPipeline::Impl::fetch_what_can() {
 
 void WindowPipeline::Impl::update_next() {
   const ScopedTimer busy(counters, Hop::kStep, ScopedTimer::Kind::kBusy);
-  window(updated).update({constants, *kernels}, threads);
+  window(updated).update({constants, threads.instructions().kernels()}, threads);
   window(updated++).begin_flush();
 }
 

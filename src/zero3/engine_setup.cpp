@@ -69,7 +69,8 @@ Engine::Impl::Impl(formats::DsConfig config, const EngineDevice& device, Logger*
       log_(log == nullptr ? *own_log_ : *log),
       config_((config.resolve_batch(/*world_size=*/1), std::move(config))),
       format_(config_.state_format()),
-      threads_(static_cast<int>(config_.strata.threads)),
+      threads_(static_cast<int>(config_.strata.threads),
+               optim_cpu::InstructionSet(config_.strata.simd)),
       torch_device_(device.torch_device),
       plan_input_(plan_input_for(config_, device.device)),
       tiers_(tiers_options(config_, device.device), counters_, log_),
@@ -79,7 +80,6 @@ Engine::Impl::Impl(formats::DsConfig config, const EngineDevice& device, Logger*
       groups_(config_) {
   zero3::mark_as_anchor(anchor_);
   for (const std::string& note : config_.notes) log_.warning(config_.name + ": " + note);
-  if (!config_.strata.simd.empty()) optim_cpu::force_kernel_target(config_.strata.simd);
 }
 
 zero3::StatePassage Engine::Impl::state_passage() {

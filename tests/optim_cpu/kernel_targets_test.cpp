@@ -6,7 +6,8 @@
 
 #include "optim_cpu/kernel_table.h"
 #include "strata/base/error.h"
-#include "strata/optim_cpu/update.h"
+#include "strata/optim_cpu/compute_threads.h"
+#include "strata/optim_cpu/instruction_set.h"
 
 /// \file
 /// Which instruction sets there are kernels for, and how one is chosen.
@@ -18,7 +19,7 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 
 TEST(KernelTargets, LeaveOutNoInstructionSetOfThisMachine) {
-  const std::vector<std::string_view> targets = kernel_targets();
+  const std::vector<std::string_view> targets = InstructionSet::names();
   EXPECT_EQ(targets.back(), "SCALAR");
 #if defined(__x86_64__) && !defined(__AVX512F__)  // a build for one machine has its best set only
   __builtin_cpu_init();
@@ -47,25 +48,25 @@ TEST(KernelTargets, AreRefusedByNameWithTheNamesThatExist) {
   }
 }
 
-TEST(KernelTargets, AreForcedAndTakenBack) {
-  const std::string_view best = kernel_target();
-  for (const std::string_view target : kernel_targets()) {
-    force_kernel_target(target);
-    EXPECT_EQ(kernel_target(), target);
+TEST(KernelTargets, AreHandedInByNameAndLeaveOthersAlone) {
+  const std::string_view best = InstructionSet().name();
+  for (const std::string_view target : InstructionSet::names()) {
+    const ComputeThreads threads(1, InstructionSet(target));
+    EXPECT_EQ(threads.instructions().name(), target);
+    EXPECT_EQ(threads.instructions().kernels().target, target);
+    EXPECT_EQ(ComputeThreads(1).instructions().name(), best);
   }
-  EXPECT_THROW(force_kernel_target("AVX9"), ConfigError);
-  EXPECT_EQ(kernel_target(), "SCALAR");  // the last one that there is
-  force_kernel_target("");
-  EXPECT_EQ(kernel_target(), best);
+  EXPECT_EQ(InstructionSet("").name(), best);
+  EXPECT_THROW((void)InstructionSet("AVX9"), ConfigError);
 }
 
 TEST(KernelTargetsDeathTest, AreChosenByTheEnvironment) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // a new process: nothing is chosen yet
-  for (const std::string_view target : kernel_targets())
+  for (const std::string_view target : InstructionSet::names())
     EXPECT_EXIT(
         {
           setenv("STRATA_SIMD", std::string(target).c_str(), 1);
-          std::_Exit(kernel_target() == target ? 0 : 1);
+          std::_Exit(InstructionSet().name() == target ? 0 : 1);
         },
         ::testing::ExitedWithCode(0), "")
         << target;

@@ -10,7 +10,7 @@
 #include "promise/in_memory_loop.h"
 #include "promise/training_run.h"
 #include "strata/base/error.h"
-#include "strata/optim_cpu/update.h"
+#include "strata/optim_cpu/instruction_set.h"
 
 /// \file
 /// Promise 1 for every optimizer and every format of states: without random rounding offloaded
@@ -154,8 +154,9 @@ INSTANTIATE_TEST_SUITE_P(Formats, PlacementOfFormats, testing::ValuesIn(with_ran
 TEST(InstructionSets, AreForcedByTheConfigAndChangeNoBit) {
   const Training training{
       .name = "smallest", .states = kSmallest, .optimizer = optimizer_of(OptimizerType::kAdamW)};
-  const std::vector<std::string_view> targets = optim_cpu::kernel_targets();
+  const std::vector<std::string_view> targets = optim_cpu::InstructionSet::names();
   ASSERT_EQ(targets.back(), "SCALAR");
+  const std::string_view best = optim_cpu::InstructionSet().name();
   std::optional<Parameters> expected;
   for (const std::string_view target : targets) {
     SCOPED_TRACE(target);
@@ -163,12 +164,11 @@ TEST(InstructionSets, AreForcedByTheConfigAndChangeNoBit) {
     formats::DsConfig config = nvme_config(scratch.path(), training);
     config.strata.simd = target;
     EngineRun run(config, small_model());
-    EXPECT_EQ(optim_cpu::kernel_target(), target);
+    EXPECT_EQ(optim_cpu::InstructionSet().name(), best) << "it is this engine's alone";
     for (int step = 0; step < kSteps; ++step) run.step();
     if (!expected) expected = run.parameters();
     expect_equal_bits(run.parameters(), *expected);
   }
-  optim_cpu::force_kernel_target("");
 }
 
 TEST(InstructionSets, AnUnknownOneIsRefusedWithThoseOfTheMachine) {

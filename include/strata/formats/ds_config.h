@@ -209,7 +209,7 @@ struct StrataConfig {
   std::int64_t window_elements = 0;      ///< of the optimizer's window; 0: the plan decides
   std::int64_t threads = 0;              ///< of the optimizer; 0: one per core
   StatesConfig states;
-  /// Instruction set of the optimizer, for the whole process; empty: as it is, the best or
+  /// Instruction set of the engine's arithmetic (optim_cpu/instruction_set.h); empty: the best, or
   /// STRATA_SIMD's. Checked when an engine is made.
   std::string simd;
   bool operator==(const StrataConfig&) const = default;

@@ -4,6 +4,8 @@
 #include <functional>
 #include <memory>
 
+#include "strata/optim_cpu/instruction_set.h"
+
 namespace strata::optim_cpu {
 
 /// Elements [begin, end).
@@ -11,20 +13,21 @@ struct Block {
   std::uint64_t begin = 0, end = 0;
 };
 
-/// The threads that do the optimizer's arithmetic: one oneTBB arena for each NUMA node, whose
-/// threads stay on it. A machine of one node is the simple case. Threads that are not busy belong
-/// to the rest of the process.
+/// The threads that do the optimizer's arithmetic, and the instruction set that they do it on: one
+/// oneTBB arena for each NUMA node, whose threads stay on it. A machine of one node is the simple
+/// case. Threads that are not busy belong to the rest of the process.
 class ComputeThreads {
  public:
   /// `threads`: in all, shared out evenly over the nodes; 0, or more than that: as many as the
   /// process may use.
-  explicit ComputeThreads(int threads = 0);
+  explicit ComputeThreads(int threads = 0, InstructionSet instructions = {});
   ~ComputeThreads();
   ComputeThreads(const ComputeThreads&) = delete;
   ComputeThreads& operator=(const ComputeThreads&) = delete;
 
   [[nodiscard]] int threads() const noexcept;  ///< that may work at once
   [[nodiscard]] int nodes() const noexcept;    ///< NUMA nodes that they are on
+  [[nodiscard]] InstructionSet instructions() const noexcept;
 
   /// Calls `work` once for each block of `block_elements` elements of [0, count); the last may be
   /// shorter. Blocks run at once, on all threads; each node takes one run of consecutive blocks,

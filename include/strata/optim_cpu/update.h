@@ -2,10 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
-#include <vector>
 
 #include "strata/base/number_format.h"
+#include "strata/optim_cpu/instruction_set.h"
 #include "strata/optim_cpu/optimizer_options.h"
 
 /// \file
@@ -63,28 +62,16 @@ struct UpdateStep {
 inline constexpr std::uint64_t kUpdateElementsAtOnce = 16 * 1024;
 static_assert(kUpdateElementsAtOnce % kMomentBlockElements == 0);
 
-/// One update of the elements of `span`, on the calling thread, on the best instruction set the
-/// machine has. Elementwise: splitting a span anywhere that UpdateSpan allows gives the same bits.
-/// Every instruction set gives the same bits as `update_reference` (of a NaN in fp32, the payload
-/// may differ). A block of int8 moments with a value that is not finite becomes NaN as a whole.
-/// Precondition: `span` has the states that the optimizer keeps.
-void update(const OptimizerOptions& options, const UpdateStep& step, const UpdateSpan& span);
+/// One update of the elements of `span`, on the calling thread. Elementwise: splitting a span
+/// anywhere that UpdateSpan allows gives the same bits. Every instruction set gives the same bits
+/// as `update_reference` (of a NaN in fp32, the payload may differ). A block of int8 moments with a
+/// value that is not finite becomes NaN as a whole. Precondition: `span` has the states that the
+/// optimizer keeps.
+void update(const OptimizerOptions& options, const UpdateStep& step, const UpdateSpan& span,
+            InstructionSet instructions = {});
 
 /// The same, one element after the other, as the formula is read. The oracle of every test.
 void update_reference(const OptimizerOptions& options, const UpdateStep& step,
                       const UpdateSpan& span);
-
-/// Names of the instruction sets this machine can run the kernels on, best first ("AVX3", "AVX2",
-/// "SCALAR").
-[[nodiscard]] std::vector<std::string_view> kernel_targets();
-
-/// The one in use: the best, unless `force_kernel_target` or else the environment variable
-/// STRATA_SIMD names another. Throws ConfigError when that names one which this machine lacks.
-[[nodiscard]] std::string_view kernel_target();
-
-/// Makes the whole process use an instruction set; an empty name takes that back. All give the same
-/// bits, so this is for measuring. Not while an update runs. Throws ConfigError, with the names
-/// that this machine has, for any other.
-void force_kernel_target(std::string_view name);
 
 }  // namespace strata::optim_cpu
