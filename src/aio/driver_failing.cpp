@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cerrno>
+#include <exception>
+#include <string>
 
 #include "aio/driver.h"
 #include "strata/base/error.h"
