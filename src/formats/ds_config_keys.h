@@ -190,6 +190,10 @@ struct ConfigKey {
 /// Whether what is not there is asked for with this key: neither obeyed nor without effect.
 [[nodiscard]] bool is_refused(const ConfigKey& key);
 
+/// Stores `value` where the key's target says, after checking its type and range. Throws
+/// ConfigError.
+void store_value(const ConfigKey& key, const JsonValue& value, DsConfig& config);
+
 /// Ends the name of the byte count that is written beside a count of elements.
 inline constexpr std::string_view kByteCountSuffix = "_bytes";
 

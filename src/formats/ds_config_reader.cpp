@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "formats/config_scalar.h"
-#include "formats/ds_config_value.h"
 #include "formats/quote.h"
 #include "formats/unknown_key.h"
 #include "strata/base/error.h"

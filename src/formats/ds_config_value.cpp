@@ -1,11 +1,10 @@
-#include "formats/ds_config_value.h"
-
 #include <algorithm>
 #include <cctype>
 #include <limits>
 #include <sstream>
 
 #include "formats/config_scalar.h"
+#include "formats/ds_config_keys.h"
 #include "formats/nearest_name.h"
 #include "formats/quote.h"
 #include "strata/base/error.h"

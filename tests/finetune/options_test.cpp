@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 
-#include "budget_option.h"
 #include "run_config.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"

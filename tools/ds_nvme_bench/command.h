@@ -4,8 +4,8 @@
 #include <functional>
 #include <ostream>
 
-#include "exit_code.h"
 #include "interruption.h"
+#include "process.h"
 #include "strata/base/log.h"
 
 namespace strata::nvme_bench {

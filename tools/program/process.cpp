@@ -7,6 +7,9 @@
 #include <csignal>
 #include <initializer_list>
 
+#include "interruption.h"
+#include "strata/base/error.h"
+
 namespace strata::tool {
 
 void prepare_process() {
@@ -15,6 +18,13 @@ void prepare_process() {
     (void)!open("/dev/null", O_RDWR);  // the lowest number that is free
   }
   (void)std::signal(SIGXFSZ, SIG_IGN);
+}
+
+ExitCode exit_code_of(const std::exception& error) {
+  if (dynamic_cast<const ConfigError*>(&error) != nullptr) return ExitCode::kUsage;
+  if (dynamic_cast<const BudgetError*>(&error) != nullptr) return ExitCode::kBudget;
+  if (dynamic_cast<const Interrupted*>(&error) != nullptr) return ExitCode::kInterrupted;
+  return ExitCode::kFailed;
 }
 
 }  // namespace strata::tool

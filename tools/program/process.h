@@ -1,10 +1,24 @@
 #pragma once
 
+#include <exception>
+
 namespace strata::tool {
 
 /// The first thing in `main`. Opens /dev/null in the place of standard streams that are closed,
 /// lest a file that is opened later takes it and gets what is written to the stream. Lets a write
 /// beyond the limit of a file's size (RLIMIT_FSIZE) fail with EFBIG instead of ending the process.
 void prepare_process();
+
+/// What Strata's programs return to the shell. Documented in their `--help`.
+enum class ExitCode : int {
+  kDone = 0,
+  kFailed = 1,        ///< a failed read, write or step; a malformed input file
+  kUsage = 2,         ///< a command line or config that cannot be used
+  kBudget = 3,        ///< a budget that is too small
+  kInterrupted = 130  ///< SIGINT or SIGTERM, as shells report it
+};
+
+/// The exit code that `error` stands for.
+[[nodiscard]] ExitCode exit_code_of(const std::exception& error);
 
 }  // namespace strata::tool

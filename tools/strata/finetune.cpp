@@ -1,12 +1,13 @@
 #include "finetune.h"
 
+#include <malloc.h>
+
 #include <ostream>
 #include <vector>
 
 #include "batch_sampler.h"
 #include "dataset.h"
 #include "disk_space.h"
-#include "heap.h"
 #include "interruption.h"
 #include "metrics.h"
 #include "model_source.h"
@@ -36,6 +37,16 @@ constexpr double kSampleTemperature = 0.8;
 // the holes they would leave add up over the units. In training speed matters more.
 constexpr std::size_t kReturnedWhileBuilding = 64_KiB;
 constexpr std::size_t kReturnedInTraining = 1_MiB;
+
+// From now on, blocks of at least `bytes` go back to the system when they are freed.
+//
+// glibc, left to itself, keeps freed blocks of up to 32 MiB for later, and with sizes as mixed as
+// those of activations and gradients that comes to some 150 MiB of holes. Budgets are for machines
+// where memory is scarce. The price is a page fault for every page of a new block.
+void return_freed_blocks_from(std::size_t bytes) {
+  mallopt(M_MMAP_THRESHOLD, static_cast<int>(bytes));
+  mallopt(M_TRIM_THRESHOLD, static_cast<int>(bytes));
+}
 
 /// All that a run is made from, checked.
 struct RunInput {

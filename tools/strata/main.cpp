@@ -6,7 +6,6 @@
 #include <exception>
 #include <iostream>
 
-#include "exit_code.h"
 #include "finetune.h"
 #include "finetune_options.h"
 #include "process.h"

@@ -1,11 +1,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "finetune_options.h"
 #include "strata/formats/ds_config.h"
 
 namespace strata::tool {
+
+/// Sets the budgets that `text` names ("host=4GiB,nvme=60GiB") and leaves the others as they are.
+/// Throws ConfigError for an unknown or repeated tier, or a size that is none.
+void apply_budget_option(std::string_view text, formats::StrataConfig& config);
 
 /// The config file with the command line over it (budgets, directories) and the batch worked out
 /// for one rank. Throws ConfigError; IoError when the file cannot be read.
