@@ -12,10 +12,12 @@
 #include "aio/disk_device.h"
 #include "aio/disk_tree.h"
 #include "strata/base/error.h"
+#include "support/message_of.h"
 
 namespace strata::aio {
 namespace {
 
+using support::caught;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Optional;
@@ -196,13 +198,10 @@ TEST(DescribeDisk, TellsTheSpaceOfADirectory) {
 }
 
 TEST(DescribeDisk, NamesADirectoryThatIsNotThere) {
-  try {
-    (void)describe_disk("/nowhere/at/all");
-    FAIL() << "a missing directory was described";
-  } catch (const IoError& error) {
-    EXPECT_EQ(error.code(), ENOENT);
-    EXPECT_THAT(error.what(), HasSubstr("/nowhere/at/all"));
-  }
+  const auto error = caught<IoError>([&] { (void)describe_disk("/nowhere/at/all"); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ENOENT);
+  EXPECT_THAT(error->what(), HasSubstr("/nowhere/at/all"));
 }
 
 TEST(NumaNodeOf, IsTheNodeThatAllDisksShare) {

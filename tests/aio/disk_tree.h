@@ -1,40 +1,27 @@
 #pragma once
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <stdexcept>
 #include <string>
-#include <system_error>
+
+#include "support/temp_directory.h"
 
 namespace strata::aio {
 
 /// A made-up machine's proc, sys and dev, laid out as the kernel lays them out.
 class DiskTree {
  public:
-  DiskTree() {
-    std::string pattern = std::filesystem::temp_directory_path() / "strata_tree_XXXXXX";
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp " + pattern);
-    root_ = pattern;
-  }
-  ~DiskTree() {
-    std::error_code ignored;
-    std::filesystem::remove_all(root_, ignored);
-  }
-  DiskTree(const DiskTree&) = delete;
-  DiskTree& operator=(const DiskTree&) = delete;
-
-  [[nodiscard]] const std::filesystem::path& root() const { return root_; }
+  [[nodiscard]] const std::filesystem::path& root() const { return directory_.path(); }
 
   /// Paths are relative to the root.
   void write(const std::string& path, const std::string& text) {
-    std::filesystem::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text << '\n';
+    std::filesystem::create_directories((root() / path).parent_path());
+    std::ofstream(root() / path) << text << '\n';
   }
   void link(const std::string& path, const std::string& target) {
-    std::filesystem::create_directories((root_ / path).parent_path());
-    const auto relative = std::filesystem::relative(root_ / target, (root_ / path).parent_path());
-    std::filesystem::create_symlink(relative, root_ / path);
+    std::filesystem::create_directories((root() / path).parent_path());
+    const auto relative = std::filesystem::relative(root() / target, (root() / path).parent_path());
+    std::filesystem::create_symlink(relative, root() / path);
   }
   /// A line of mountinfo.
   void mount(const std::string& device, const std::string& mount_point, const std::string& type,
@@ -78,13 +65,13 @@ class DiskTree {
     disk("virtual/block/" + name, number, "0", "4096");
     for (const std::string& member : members) {
       const std::string place = std::filesystem::relative(
-          std::filesystem::canonical(root_ / "sys/class/block" / member), root_);
+          std::filesystem::canonical(root() / "sys/class/block" / member), root());
       link("sys/devices/virtual/block/" + name + "/slaves/" + member, place);
     }
   }
 
  private:
-  std::filesystem::path root_;
+  support::TempDirectory directory_;
   std::string mounts_;
 };
 

@@ -23,6 +23,7 @@
 #include "strata/aio/io_queue.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 
 namespace strata::aio {
 namespace {
@@ -31,14 +32,10 @@ using std::chrono::milliseconds;
 using testing::HasSubstr;
 
 std::string message_of(int code, const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const IoError& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
+  const auto error = support::caught<IoError>(action);
+  if (!error) return support::kNothingThrown;
+  EXPECT_EQ(error->code(), code) << error->what();
+  return error->what();
 }
 
 /// A test in an environment that it makes itself.

@@ -30,13 +30,9 @@ class IoChannelTest : public ScriptedQueue {
   }
   template <typename E>
   static std::string message_of(const IoOutcome& outcome) {
-    try {
+    return support::message_of<E>([&] {
       if (outcome.error) std::rethrow_exception(outcome.error);
-    } catch (const E& error) {
-      return error.what();
-    }
-    ADD_FAILURE() << "the operation succeeded";
-    return {};
+    });
   }
 
   static constexpr std::uint64_t kNoTag = ~std::uint64_t{0};

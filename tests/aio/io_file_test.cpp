@@ -10,7 +10,6 @@
 #include <bit>
 #include <cerrno>
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <utility>
 
@@ -18,10 +17,12 @@
 #include "aio/denied_syscall.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 
 namespace strata::aio {
 namespace {
 
+using support::message_of;
 using testing::HasSubstr;
 
 std::filesystem::path here() { return std::filesystem::current_path(); }
@@ -30,16 +31,6 @@ struct stat status_of(const IoFile& file) {
   struct stat status {};
   EXPECT_EQ(::fstat(file.fd(), &status), 0);
   return status;
-}
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const IoError& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
 }
 
 TEST(ScratchFile, HasNoNameAndIsPrivateAndIsNotInherited) {
@@ -85,7 +76,7 @@ TEST(ScratchFile, IsBufferedWhereDirectTransfersAreRefused) {
 
 TEST(ScratchFile, NamesTheDirectoryThatCannotHoldIt) {
   const std::string message =
-      message_of([] { (void)IoFile::create_scratch("/nonexistent/directory"); });
+      message_of<IoError>([] { (void)IoFile::create_scratch("/nonexistent/directory"); });
   EXPECT_THAT(message, HasSubstr("/nonexistent/directory"));
   EXPECT_THAT(message, HasSubstr("ENOENT"));
   EXPECT_THAT(message, HasSubstr("name an existing directory"));
@@ -136,7 +127,7 @@ TEST(Preallocate, WritesZerosWhereTheFileSystemCannotAllocate) {
 
 TEST(Preallocate, RefusesMoreThanIsFreeBeforeTakingIt) {
   IoFile file = IoFile::create_scratch(here());
-  const std::string message = message_of([&] { file.preallocate(1ull << 50); });
+  const std::string message = message_of<IoError>([&] { file.preallocate(1ull << 50); });
   EXPECT_THAT(message, HasSubstr("1.00 PiB"));
   EXPECT_THAT(message, HasSubstr(file.path().string()));
   EXPECT_THAT(message, HasSubstr("ENOSPC"));
@@ -148,7 +139,7 @@ TEST(Preallocate, RefusesMoreThanIsFreeBeforeTakingIt) {
 TEST(Preallocate, ReportsAQuotaAndLeavesTheFileAsItWas) {
   const bool ran = run_with_denied_syscall({SYS_fallocate, EDQUOT, {}}, [] {
     IoFile file = IoFile::create_scratch(here());
-    const std::string message = message_of([&] { file.preallocate(1_MiB); });
+    const std::string message = message_of<IoError>([&] { file.preallocate(1_MiB); });
     EXPECT_THAT(message, HasSubstr("EDQUOT"));
     EXPECT_THAT(message, HasSubstr("quota"));
     EXPECT_EQ(file.size(), 0u);
@@ -159,7 +150,8 @@ TEST(Preallocate, ReportsAQuotaAndLeavesTheFileAsItWas) {
 
 TEST(Preallocate, RefusesSizesBeyondWhatAFileCanHave) {
   IoFile file = IoFile::create_scratch(here());
-  EXPECT_THAT(message_of([&] { file.preallocate(~std::uint64_t{0}); }), HasSubstr("EFBIG"));
+  EXPECT_THAT(message_of<IoError>([&] { file.preallocate(~std::uint64_t{0}); }),
+              HasSubstr("EFBIG"));
 }
 
 }  // namespace

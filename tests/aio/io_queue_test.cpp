@@ -5,10 +5,12 @@
 #include <vector>
 
 #include "aio/scripted_queue_fixture.h"
+#include "support/message_of.h"
 
 namespace strata::aio {
 namespace {
 
+using support::caught;
 using testing::HasSubstr;
 
 using IoQueueSplitting = ScriptedQueue;
@@ -138,16 +140,13 @@ TEST_F(IoQueueErrors, NamePathOffsetLengthErrnoAndTheNextStep) {
   script.faults = {Fault::none(), Fault::error(EIO)};
   start();
   IoTicket ticket = queue->submit(read_of(0, 2));
-  try {
-    ticket.wait();
-    FAIL() << "the error was lost";
-  } catch (const IoError& error) {
-    EXPECT_EQ(error.code(), EIO);
-    EXPECT_THAT(error.what(), HasSubstr("read of " + file.path().string()));
-    EXPECT_THAT(error.what(), HasSubstr("at offset 65536, 65536 bytes"));
-    EXPECT_THAT(error.what(), HasSubstr("(EIO)"));
-    EXPECT_THAT(error.what(), HasSubstr("dmesg"));
-  }
+  const auto error = caught<IoError>([&] { ticket.wait(); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), EIO);
+  EXPECT_THAT(error->what(), HasSubstr("read of " + file.path().string()));
+  EXPECT_THAT(error->what(), HasSubstr("at offset 65536, 65536 bytes"));
+  EXPECT_THAT(error->what(), HasSubstr("(EIO)"));
+  EXPECT_THAT(error->what(), HasSubstr("dmesg"));
 }
 
 TEST_F(IoQueueErrors, OfAFullDiskSaySo) {

@@ -17,12 +17,14 @@
 #include "strata/aio/io_file.h"
 #include "strata/aio/io_queue.h"
 #include "strata/base/error.h"
+#include "support/message_of.h"
 
 namespace strata::aio {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using support::caught;
 using testing::IsEmpty;
 using testing::SizeIs;
 using testing::UnorderedElementsAre;
@@ -136,12 +138,9 @@ TEST_F(LibaioBackendTest, CompletesARequestThatTheKernelRefusesWithTheReason) {
 TEST_F(LibaioBackendTest, ThrowsWhenASandboxTakesTheEngineItselfAway) {
   for (const int code : {EPERM, ENOSYS}) {
     script.submit_answers = {-code};
-    try {
-      (void)backend->enqueue(reads(0, 4));
-      ADD_FAILURE() << "nothing was thrown";
-    } catch (const IoError& error) {
-      EXPECT_EQ(error.code(), code);
-    }
+    const auto error = caught<IoError>([&] { (void)backend->enqueue(reads(0, 4)); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), code);
   }
   // What was accepted before is not lost by it.
   script.submit_answers = {2, -EPERM};

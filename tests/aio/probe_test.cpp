@@ -16,10 +16,12 @@
 #include "aio/denied_syscall.h"
 #include "strata/aio/io_queue.h"
 #include "strata/base/error.h"
+#include "support/message_of.h"
 
 namespace strata::aio {
 namespace {
 
+using support::caught;
 using testing::AnyOf;
 using testing::HasSubstr;
 using testing::StartsWith;
@@ -158,13 +160,11 @@ TEST_F(Probe, ThrowsWhenTheEngineAskedForByNameIsNotThere) {
     for (const auto& [kind, code, words] :
          {std::tuple{IoBackend::kIoUring, EPERM, "io_uring: EPERM, "},
           std::tuple{IoBackend::kLibaio, EAGAIN, "libaio: EAGAIN, fs.aio-nr is at "}}) {
-      try {
-        const IoQueue queue({.backend = kind}, here(), log);
-        ADD_FAILURE() << "another engine was taken";
-      } catch (const IoError& error) {
-        EXPECT_EQ(error.code(), code);
-        EXPECT_THAT(error.what(), HasSubstr("I/O engine for " + here().string() + ": " + words));
-      }
+      const auto error =
+          caught<IoError>([&] { const IoQueue queue({.backend = kind}, here(), log); });
+      ASSERT_TRUE(error);
+      EXPECT_EQ(error->code(), code);
+      EXPECT_THAT(error->what(), HasSubstr("I/O engine for " + here().string() + ": " + words));
     }
   });
 }
@@ -197,13 +197,10 @@ TEST_F(Probe, ChoosesIoUringWhereTheKernelGrantsIt) {
 }
 
 TEST_F(Probe, NamesADirectoryThatCannotBeUsed) {
-  try {
-    const IoQueue queue({}, "/nonexistent", log);
-    FAIL() << "a queue over nothing";
-  } catch (const IoError& error) {
-    EXPECT_EQ(error.code(), ENOENT);
-    EXPECT_THAT(error.what(), HasSubstr("/nonexistent"));
-  }
+  const auto error = caught<IoError>([&] { const IoQueue queue({}, "/nonexistent", log); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ENOENT);
+  EXPECT_THAT(error->what(), HasSubstr("/nonexistent"));
 }
 
 }  // namespace

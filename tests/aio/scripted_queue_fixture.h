@@ -15,6 +15,7 @@
 #include "strata/base/error.h"
 #include "strata/base/log.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 
 namespace strata::aio {
 
@@ -56,13 +57,7 @@ class ScriptedQueue : public testing::Test {
   /// The message of the error that `ticket.wait()` throws, which must be an E.
   template <typename E>
   static std::string message_of(IoTicket& ticket) {
-    try {
-      ticket.wait();
-    } catch (const E& error) {
-      return error.what();
-    }
-    ADD_FAILURE() << "the operation succeeded";
-    return {};
+    return support::message_of<E>([&] { ticket.wait(); });
   }
 
   IoFile file = IoFile::create_scratch(std::filesystem::current_path());

@@ -20,6 +20,7 @@
 #include "strata/aio/io_queue.h"
 #include "strata/base/error.h"
 #include "strata/base/log.h"
+#include "support/message_of.h"
 #include "support/simulated_disk.h"
 
 namespace strata::aio {
@@ -28,6 +29,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
+using support::caught;
 using testing::HasSubstr;
 
 class OnSimulatedDisk : public testing::Test {
@@ -406,13 +408,10 @@ TEST_F(QueueOnSimulatedDisk, SaysWhichTransferFailed) {
   options.chances = {{Fault::error(EIO), 0.2}};
   start();
   IoTicket ticket = queue->submit(whole_file(OpKind::kRead));
-  try {
-    ticket.wait();
-    FAIL() << "the disk's error was lost";
-  } catch (const IoError& error) {
-    EXPECT_EQ(error.code(), EIO);
-    EXPECT_THAT(error.what(), HasSubstr("read of " + file.path().string()));
-  }
+  const auto error = caught<IoError>([&] { ticket.wait(); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), EIO);
+  EXPECT_THAT(error->what(), HasSubstr("read of " + file.path().string()));
 }
 
 TEST_F(QueueOnSimulatedDisk, WarnsOfWhatDoesNotComeBackAndThenFailsIt) {

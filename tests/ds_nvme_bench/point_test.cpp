@@ -3,27 +3,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <string>
 
 #include "options.h"
 #include "report.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 
 namespace strata::nvme_bench {
 namespace {
 
+using support::message_of;
 using testing::HasSubstr;
-
-std::string refusal_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 TEST(Point, ReadsTheNamesThatItWrites) {
   for (const Workload workload :
@@ -39,26 +31,28 @@ TEST(Point, ReadsTheNamesThatItWrites) {
 }
 
 TEST(Point, ListsWhatThereIsWhenANameIsUnknown) {
-  EXPECT_THAT(refusal_of([] { (void)parse_workload("reed"); }), HasSubstr("randread"));
-  EXPECT_THAT(refusal_of([] { (void)parse_engine("uring"); }), HasSubstr("io_uring"));
-  EXPECT_THAT(refusal_of([] { (void)parse_format("xml"); }), HasSubstr("jsonl"));
+  EXPECT_THAT(message_of<ConfigError>([] { (void)parse_workload("reed"); }), HasSubstr("randread"));
+  EXPECT_THAT(message_of<ConfigError>([] { (void)parse_engine("uring"); }), HasSubstr("io_uring"));
+  EXPECT_THAT(message_of<ConfigError>([] { (void)parse_format("xml"); }), HasSubstr("jsonl"));
 }
 
 TEST(Point, RefusesNumbersThatNoDiskTakes) {
-  EXPECT_EQ(refusal_of([] { check(Point{}); }), "");
-  EXPECT_THAT(refusal_of([] { check({.block_bytes = 1000}); }), HasSubstr("512"));
-  EXPECT_THAT(refusal_of([] { check({.block_bytes = 0}); }), HasSubstr("--bs"));
-  EXPECT_THAT(refusal_of([] { check({.depth = 0}); }), HasSubstr("--iodepth"));
-  EXPECT_THAT(refusal_of([] { check({.threads = 1000}); }), HasSubstr("--threads"));
+  EXPECT_EQ(message_of<ConfigError>([] { check(Point{}); }), support::kNothingThrown);
+  EXPECT_THAT(message_of<ConfigError>([] { check({.block_bytes = 1000}); }), HasSubstr("512"));
+  EXPECT_THAT(message_of<ConfigError>([] { check({.block_bytes = 0}); }), HasSubstr("--bs"));
+  EXPECT_THAT(message_of<ConfigError>([] { check({.depth = 0}); }), HasSubstr("--iodepth"));
+  EXPECT_THAT(message_of<ConfigError>([] { check({.threads = 1000}); }), HasSubstr("--threads"));
 }
 
 TEST(Point, SaysWhatAThreadsPartOfTheFilesMustHold) {
-  EXPECT_EQ(refusal_of([] { check_fits({.threads = 4}, 4_MiB, 1); }), "");
-  EXPECT_THAT(refusal_of([] { check_fits({.threads = 5}, 4_MiB, 1); }), HasSubstr("--threads"));
+  EXPECT_EQ(message_of<ConfigError>([] { check_fits({.threads = 4}, 4_MiB, 1); }),
+            support::kNothingThrown);
+  EXPECT_THAT(message_of<ConfigError>([] { check_fits({.threads = 5}, 4_MiB, 1); }),
+              HasSubstr("--threads"));
   const Point step{.workload = Workload::kTrainStep};
-  EXPECT_EQ(refusal_of([&] { check_fits(step, 12_MiB, 1); }), "");
-  EXPECT_THAT(refusal_of([&] { check_fits(step, 11_MiB, 1); }), HasSubstr("12.0 MiB"));
-  EXPECT_EQ(refusal_of([&] { check_fits(step, 6_MiB, 2); }), "");
+  EXPECT_EQ(message_of<ConfigError>([&] { check_fits(step, 12_MiB, 1); }), support::kNothingThrown);
+  EXPECT_THAT(message_of<ConfigError>([&] { check_fits(step, 11_MiB, 1); }), HasSubstr("12.0 MiB"));
+  EXPECT_EQ(message_of<ConfigError>([&] { check_fits(step, 6_MiB, 2); }), support::kNothingThrown);
 }
 
 TEST(Options, ReadTimesWithAndWithoutUnits) {

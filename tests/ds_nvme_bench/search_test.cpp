@@ -8,12 +8,14 @@
 #include <string>
 
 #include "ds_nvme_bench/synthetic_disk.h"
+#include "support/message_of.h"
 
 namespace strata::nvme_bench {
 namespace {
 
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
+using support::message_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -202,12 +204,7 @@ TEST(Search, LeavesOutAnEngineThatIsNotHereAndSaysWhy) {
 TEST(Search, SaysWhyWhenNothingWorks) {
   SyntheticDisk disk;
   for (auto& [name, engine] : disk.engines) engine.works = false;
-  try {
-    (void)search_on(disk, space());
-    FAIL() << "searched without an engine";
-  } catch (const IoError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("EPERM"));
-  }
+  EXPECT_THAT(message_of<IoError>([&] { (void)search_on(disk, space()); }), HasSubstr("EPERM"));
   EXPECT_THROW((void)search_on(disk, SearchSpace::usual(kEngines, 1, 4_KiB)), ConfigError);
 }
 
@@ -296,13 +293,12 @@ TEST(Search, SaysWhyWhenTheDiskFailsInAnyLaterRound) {
     const OnRound kill = [&](const std::string& name, std::size_t, nanoseconds) {
       dead = dead || name == round;
     };
-    try {
-      (void)search(
-          space(), {}, dying, [&used] { return used; }, kill);
-      FAIL() << "found the best of nothing in round " << round;
-    } catch (const IoError& error) {
-      EXPECT_THAT(error.what(), HasSubstr("write to /mnt/a: EIO")) << round;
-    }
+    EXPECT_THAT(message_of<IoError>([&] {
+                  (void)search(
+                      space(), {}, dying, [&used] { return used; }, kill);
+                }),
+                HasSubstr("write to /mnt/a: EIO"))
+        << round;
   }
 }
 

@@ -9,11 +9,13 @@
 #include "formats/parsed_config.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 #include "support/temp_directory.h"
 
 namespace strata::formats {
 namespace {
 
+using support::message_of;
 using support::TempDirectory;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -358,19 +360,14 @@ TEST(DsConfigBatch, SizesThatDoNotMultiplyAreAnErrorStatingTheProduct) {
                             Batch{2, 0, 0}, Batch{1, 4, 0}}) {
     EXPECT_THROW((void)resolve(given, 3), ConfigError) << given.total;
   }
-  try {
-    (void)resolve({100, 4, 8}, 3);
-  } catch (const ConfigError& error) {
-    EXPECT_THAT(error.what(),
-                AllOf(StartsWith("ds.json: train_batch_size 100"), HasSubstr("4 * 8 * 3 = 96")));
-  }
-  try {
-    (void)resolve({10, 4, 0}, 3);
-  } catch (const ConfigError& error) {
-    EXPECT_THAT(
-        error.what(),
-        HasSubstr("10 is not a multiple of train_micro_batch_size_per_gpu * ranks = 4 * 3"));
-  }
+  EXPECT_THAT(message_of<ConfigError>([] {
+                (void)resolve({100, 4, 8}, 3);
+              }),
+              AllOf(StartsWith("ds.json: train_batch_size 100"), HasSubstr("4 * 8 * 3 = 96")));
+  EXPECT_THAT(message_of<ConfigError>([] {
+                (void)resolve({10, 4, 0}, 3);
+              }),
+              HasSubstr("10 is not a multiple of train_micro_batch_size_per_gpu * ranks = 4 * 3"));
 }
 
 TEST(DsConfigDecay, PatternsMatchTheWholeNameOrWhatFollowsADot) {

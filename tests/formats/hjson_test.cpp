@@ -16,6 +16,7 @@
 namespace strata::formats {
 namespace {
 
+using support::message_of;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -155,13 +156,9 @@ TEST(Hjson, KnowsTheLineOfEveryKey) {
 
 TEST(Hjson, HoldsItsLimits) {
   const JsonLimits limits = {.bytes_max = 40, .depth_max = 3, .values_max = 5};
-  const auto parse_within = [&](std::string_view text) -> std::string {
-    try {
-      (void)JsonValue::parse(text, "f", JsonRole::kHjsonConfig, limits);
-    } catch (const ConfigError& error) {
-      return error.what();
-    }
-    return support::kNothingThrown;
+  const auto parse_within = [&](std::string_view text) {
+    return message_of<ConfigError>(
+        [&] { (void)JsonValue::parse(text, "f", JsonRole::kHjsonConfig, limits); });
   };
   EXPECT_EQ(parse_within("[[[1]]]"), support::kNothingThrown);
   EXPECT_THAT(parse_within("[[[[1]]]]"), HasSubstr("deeper than 3"));

@@ -15,6 +15,7 @@ namespace strata::formats {
 namespace {
 
 namespace fs = std::filesystem;
+using support::caught;
 using support::message_of;
 using support::TempDirectory;
 
@@ -99,12 +100,7 @@ TEST(OutputDirectory, NeverReplacesWhatAppearedMeanwhileAndKeepsWhatWasMade) {
     write(second.path() / "x", "22");
     kept = second.path();
     first.publish();
-    try {
-      second.publish();
-      ADD_FAILURE() << "published over another";
-    } catch (const IoError& error) {
-      EXPECT_THAT(error.what(), testing::HasSubstr(kept.string()));
-    }
+    EXPECT_THAT(message_of<IoError>([&] { second.publish(); }), testing::HasSubstr(kept.string()));
   }
   EXPECT_EQ(fs::file_size(final_path / "x"), 1u);
   EXPECT_EQ(fs::file_size(kept / "x"), 2u);
@@ -114,13 +110,10 @@ TEST(OutputDirectory, SaysBeforehandThatTheDiskIsTooSmall) {
   const TempDirectory directory;
   const OutputDirectory out(directory.path() / "out");
   EXPECT_NO_THROW(out.require_space(1));
-  try {
-    out.require_space(UINT64_MAX);
-    ADD_FAILURE() << "a disk of 2^64 bytes";
-  } catch (const IoError& error) {
-    EXPECT_EQ(error.code(), ENOSPC);
-    EXPECT_THAT(error.what(), testing::HasSubstr("are free"));
-  }
+  const auto error = caught<IoError>([&] { out.require_space(UINT64_MAX); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ENOSPC);
+  EXPECT_THAT(error->what(), testing::HasSubstr("are free"));
 }
 
 TEST(OutputDirectory, APlaceThatCannotBeWrittenIsAnErrorAtOnce) {

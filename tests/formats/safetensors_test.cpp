@@ -10,11 +10,14 @@
 #include <cstdlib>
 
 #include "strata/base/error.h"
+#include "support/message_of.h"
 #include "support/temp_directory.h"
 
 namespace strata::formats {
 namespace {
 
+using support::caught;
+using support::message_of;
 using support::TempDirectory;
 using ::testing::HasSubstr;
 
@@ -203,13 +206,10 @@ TEST(Safetensors, RefusesHostileFilesAndSaysWhy) {
   const TempDirectory directory;
   for (const auto& [what, content, words] : hostile_files()) {
     const auto path = directory.write("hostile.safetensors", content);
-    try {
-      const SafetensorsFile file(path);
-      ADD_FAILURE() << what << " was accepted";
-    } catch (const DataError& error) {
-      EXPECT_THAT(error.what(), HasSubstr(words)) << what;
-      EXPECT_THAT(error.what(), HasSubstr("hostile.safetensors")) << what;
-    }
+    const auto error = caught<DataError>([&] { const SafetensorsFile file(path); });
+    ASSERT_TRUE(error) << what;
+    EXPECT_THAT(error->what(), HasSubstr(words)) << what;
+    EXPECT_THAT(error->what(), HasSubstr("hostile.safetensors")) << what;
   }
 }
 
@@ -253,12 +253,8 @@ TEST(SafetensorsWriter, TakesExactlyTheDeclaredBytes) {
                             {.name = "b", .dtype = DType::kF32, .shape = {1}}});
   const auto bytes = counting_bytes(9);
   writer.append(std::span(bytes).first(4));
-  try {
-    writer.finish();
-    ADD_FAILURE() << "finished with half of the data";
-  } catch (const UsageError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("4 bytes are missing, from tensor \"b\" on"));
-  }
+  EXPECT_THAT(message_of<UsageError>([&] { writer.finish(); }),
+              HasSubstr("4 bytes are missing, from tensor \"b\" on"));
   EXPECT_THROW(writer.append(std::span(bytes).first(5)), UsageError);
   writer.append(std::span(bytes).first(4));
   EXPECT_NO_THROW(writer.finish());

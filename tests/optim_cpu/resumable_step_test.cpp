@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "optim_cpu/step_under_test.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 
 // A step that goes on beside other work: begin, offer, pump, finish. On a simulated disk, whose
 // time passes only while somebody waits for it or says so.
@@ -21,20 +21,12 @@ namespace {
 
 using aio::Fault;
 using std::chrono::microseconds;
+using support::message_of;
 using ::testing::HasSubstr;
 
 constexpr std::uint64_t kWindow = TestStore::kChunk;
 /// Longer than the disk takes for anything.
 constexpr std::chrono::seconds kLong{1};
-
-std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 // ---- the way of a step --------------------------------------------------------------------------
 
@@ -204,11 +196,11 @@ TEST(OfferedShard, NeedsNoRoomWhereNothingIsUpdatedAndIsCompleteInItsTurn) {
 TEST(CallOutOfOrder, IsRefusedByNameWhileNoStepIsUnderWay) {
   StepUnderTest step;
   const auto expect_refused = [&] {
-    EXPECT_THAT(error_of([&] { (void)step.pipeline.offer(step.placed[0]); }),
+    EXPECT_THAT(message_of<UsageError>([&] { (void)step.pipeline.offer(step.placed[0]); }),
                 HasSubstr("offer while no step is under way"));
-    EXPECT_THAT(error_of([&] { step.pipeline.pump(); }),
+    EXPECT_THAT(message_of<UsageError>([&] { step.pipeline.pump(); }),
                 HasSubstr("pump while no step is under way"));
-    EXPECT_THAT(error_of([&] { (void)step.pipeline.finish(); }),
+    EXPECT_THAT(message_of<UsageError>([&] { (void)step.pipeline.finish(); }),
                 HasSubstr("finish while no step is under way"));
   };
   expect_refused();
@@ -222,8 +214,9 @@ TEST(CallOutOfOrder, LeavesTheStepUnderWayAsItIs) {
   step.begin();
   step.offer_all();
   step.pipeline.pump();
-  EXPECT_THAT(error_of([&] { step.begin(); }), HasSubstr("begin while a step is under way"));
-  EXPECT_THAT(error_of([&] { step.pipeline.run(step.placed, step.groups()); }),
+  EXPECT_THAT(message_of<UsageError>([&] { step.begin(); }),
+              HasSubstr("begin while a step is under way"));
+  EXPECT_THAT(message_of<UsageError>([&] { step.pipeline.run(step.placed, step.groups()); }),
               HasSubstr("run while a step is under way"));
   EXPECT_TRUE(step.pipeline.finish());
   EXPECT_TRUE(step.has_bits_of_reference());
@@ -244,7 +237,8 @@ TEST(CallOutOfOrder, RefusesAShardByItsNumberAndGoesOnWithTheOthers) {
   EXPECT_TRUE(step.pipeline.offer(step.placed[0]));
   ShardStates spoiled = step.placed[1];
   spoiled.segments.pop_back();
-  EXPECT_THAT(error_of([&] { (void)step.pipeline.offer(spoiled); }), HasSubstr("shard 1"));
+  EXPECT_THAT(message_of<UsageError>([&] { (void)step.pipeline.offer(spoiled); }),
+              HasSubstr("shard 1"));
   for (std::size_t i = 1; i < step.placed.size(); ++i)
     EXPECT_TRUE(step.pipeline.offer(step.placed[i]));
   EXPECT_TRUE(step.pipeline.finish());
@@ -282,10 +276,12 @@ TEST(FailedStep, ThrowsTheErrorFromPumpAndIsOver) {
     step.offer_all();
     step.disk->inject(kind, Fault::error(EIO));
     EXPECT_THROW(step.pump_to_the_end(), IoError);
-    EXPECT_THAT(error_of([&] { step.pipeline.pump(); }), HasSubstr("the step has failed"));
-    EXPECT_THAT(error_of([&] { (void)step.pipeline.offer(step.placed[0]); }),
+    EXPECT_THAT(message_of<UsageError>([&] { step.pipeline.pump(); }),
                 HasSubstr("the step has failed"));
-    EXPECT_THAT(error_of([&] { (void)step.pipeline.finish(); }), HasSubstr("the step has failed"));
+    EXPECT_THAT(message_of<UsageError>([&] { (void)step.pipeline.offer(step.placed[0]); }),
+                HasSubstr("the step has failed"));
+    EXPECT_THAT(message_of<UsageError>([&] { (void)step.pipeline.finish(); }),
+                HasSubstr("the step has failed"));
   }
 }
 

@@ -10,11 +10,13 @@
 
 #include "optim_cpu/offloaded_shards.h"
 #include "strata/base/error.h"
+#include "support/message_of.h"
 #include "support/sim_device.h"
 
 namespace strata::optim_cpu {
 namespace {
 
+using support::caught;
 using ::testing::HasSubstr;
 
 /// Elements of the smallest window, whatever the format.
@@ -336,13 +338,10 @@ TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem)
   const auto expect_refused = [&](const std::string& word, auto&& spoil) {
     std::vector<ShardStates> placed = shards.place({}, nullptr);
     spoil(placed[2]);
-    try {
-      pipeline.run(placed, at_step(groups));
-      ADD_FAILURE() << "accepted: " << word;
-    } catch (const UsageError& error) {
-      EXPECT_THAT(error.what(), HasSubstr("shard 2"));
-      EXPECT_THAT(error.what(), HasSubstr(word));
-    }
+    const auto error = caught<UsageError>([&] { pipeline.run(placed, at_step(groups)); });
+    ASSERT_TRUE(error);
+    EXPECT_THAT(error->what(), HasSubstr("shard 2"));
+    EXPECT_THAT(error->what(), HasSubstr(word));
   };
   expect_refused("weight has", [](ShardStates& shard) { shard.weight.memory = {}; });
   expect_refused("two places", [&](ShardStates& shard) {

@@ -11,10 +11,12 @@
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 
 namespace strata::tiering {
 namespace {
 
+using support::message_of;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -48,15 +50,11 @@ TEST(Budget, FollowsAReservationThatMoves) {
 TEST(Budget, SaysWhatWasAskedHeldAndAllowedAndWhatWouldDo) {
   Budget budget(Tier::kHost, 4 << 20);
   const Reservation held = budget.reserve(3 << 20, "windows");
-  try {
-    const Reservation refused = budget.reserve(2 << 20, "staging slots");
-    FAIL() << "the budget was exceeded";
-  } catch (const BudgetError& error) {
-    EXPECT_THAT(error.what(),
-                AllOf(HasSubstr("host budget"), HasSubstr("staging slots"),
-                      HasSubstr("2.00 MiB asked"), HasSubstr("3.00 MiB held"),
-                      HasSubstr("4.00 MiB allowed"), HasSubstr("at least 5242880 bytes")));
-  }
+  EXPECT_THAT(message_of<BudgetError>(
+                  [&] { const Reservation refused = budget.reserve(2 << 20, "staging slots"); }),
+              AllOf(HasSubstr("host budget"), HasSubstr("staging slots"),
+                    HasSubstr("2.00 MiB asked"), HasSubstr("3.00 MiB held"),
+                    HasSubstr("4.00 MiB allowed"), HasSubstr("at least 5242880 bytes")));
   EXPECT_EQ(budget.used(), held.bytes());
 }
 

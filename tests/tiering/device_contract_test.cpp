@@ -16,11 +16,13 @@
 #include "strata/base/log.h"
 #include "strata/base/units.h"
 #include "strata/tiering/host_device.h"
+#include "support/message_of.h"
 #include "support/sim_device.h"
 
 namespace strata::tiering {
 namespace {
 
+using support::message_of;
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t kCapacity = 1_MiB;
@@ -197,15 +199,11 @@ TEST_P(DeviceContract, GivesAlignedMemoryUntilItIsFullAndAgainWhenSomeCameBack) 
 
 TEST_P(DeviceContract, SaysForWhatItHasNoRoomAndGoesOn) {
   const DeviceMemory memory = device_->allocate(64, "the first");
-  try {
-    (void)device_->allocate(2 * kCapacity, "weights of unit 7");
-    ADD_FAILURE() << "twice the device's memory was given";
-  } catch (const BudgetError& error) {
-    const std::string message = error.what();
-    EXPECT_NE(message.find("weights of unit 7"), std::string::npos) << message;
-    EXPECT_NE(message.find(std::to_string(2 * kCapacity)), std::string::npos) << message;
-    EXPECT_NE(message.find(device_->properties().name), std::string::npos) << message;
-  }
+  const std::string message =
+      message_of<BudgetError>([&] { (void)device_->allocate(2 * kCapacity, "weights of unit 7"); });
+  EXPECT_NE(message.find("weights of unit 7"), std::string::npos) << message;
+  EXPECT_NE(message.find(std::to_string(2 * kCapacity)), std::string::npos) << message;
+  EXPECT_NE(message.find(device_->properties().name), std::string::npos) << message;
   device_->fill(kStream, memory.span(), std::byte{5});
   EXPECT_EQ(read(kStream, memory.span()), bytes_of(64, 5));
   EXPECT_THROW((void)device_->allocate(0, "nothing"), UsageError);
@@ -375,14 +373,10 @@ TEST_P(AsynchronousDeviceContract, ThrowsTheErrorOfAFailedDeviceFromEveryLaterCa
       [&] { device->wait(StreamRole::kCompute, before); }};
   std::string first;
   for (std::size_t i = 0; i < calls.size(); ++i) {
-    try {
-      calls[i]();
-      ADD_FAILURE() << "call " << i << " did not throw";
-    } catch (const DeviceError& error) {
-      if (i == 0) first = error.what();
-      EXPECT_EQ(error.what(), first);
-      EXPECT_NE(first.find(device->properties().name), std::string::npos) << first;
-    }
+    const std::string message = message_of<DeviceError>(calls[i]);
+    if (i == 0) first = message;
+    EXPECT_EQ(message, first) << "call " << i;
+    EXPECT_NE(first.find(device->properties().name), std::string::npos) << first;
   }
 }
 

@@ -12,10 +12,12 @@
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 
 namespace strata::tiering {
 namespace {
 
+using support::message_of;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -126,12 +128,8 @@ TEST_F(HostArenaTest, TakesItsWholeCapacityInAnySizes) {
 TEST_F(HostArenaTest, RefusesMoreThanTheBudgetAndNamesWhatFor) {
   Budget budget(Tier::kHost, 1_MiB);
   HostArena arena(budget, 16_MiB, log_);
-  try {
-    (void)arena.take(2_MiB, "optimizer windows");
-    FAIL() << "the budget was exceeded";
-  } catch (const BudgetError& error) {
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("host budget"), HasSubstr("optimizer windows")));
-  }
+  EXPECT_THAT(message_of<BudgetError>([&] { (void)arena.take(2_MiB, "optimizer windows"); }),
+              AllOf(HasSubstr("host budget"), HasSubstr("optimizer windows")));
   EXPECT_EQ(arena.used(), 0u);
   EXPECT_EQ(arena.take(1_MiB, "what fits").size(), 1_MiB);
 }

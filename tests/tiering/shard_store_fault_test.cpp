@@ -8,6 +8,7 @@
 
 #include "strata/base/error.h"
 #include "strata/tiering/pinned_slots.h"
+#include "support/message_of.h"
 #include "tiering/store_fixture.h"
 
 // Every way a disk can return wrong bytes or none, and what a caller sees of it.
@@ -17,6 +18,8 @@ namespace {
 
 using aio::Fault;
 using aio::OpKind;
+using support::caught;
+using support::message_of;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -57,13 +60,9 @@ TEST_F(StoreFaultTest, CatchesABitThatFlipsOnTheWayBack) {
 TEST_F(StoreFaultTest, CatchesABitThatFlipsOnTheWayOutAndNamesThePlace) {
   disk_->inject(OpKind::kWrite, Fault::flipped_bit());
   write(extent_, random_bytes(kChunk, 2), 2 * kChunk);
-  try {
-    (void)read(extent_);
-    FAIL() << "corrupt bytes were published";
-  } catch (const CorruptData& error) {
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("blocks.3 m, chunk 2"), HasSubstr(disk_path_),
-                                    HasSubstr("offset " + std::to_string(2 * kChunk))));
-  }
+  EXPECT_THAT(message_of<CorruptData>([&] { (void)read(extent_); }),
+              AllOf(HasSubstr("blocks.3 m, chunk 2"), HasSubstr(disk_path_),
+                    HasSubstr("offset " + std::to_string(2 * kChunk))));
   EXPECT_NO_THROW((void)read(extent_, {0, 2 * kChunk})) << "the other chunks are whole";
 }
 
@@ -98,13 +97,10 @@ TEST_F(StoreFaultTest, CatchesAReadThatNeverTouchedTheBuffer) {
 
 TEST_F(StoreFaultTest, ReportsAFailedReadWithPathAndOffset) {
   disk_->inject(OpKind::kRead, Fault::error(EIO));
-  try {
-    (void)read(extent_, {2 * kChunk, kChunk});
-    FAIL() << "EIO was swallowed";
-  } catch (const IoError& error) {
-    EXPECT_EQ(error.code(), EIO);
-    EXPECT_THAT(error.what(), AllOf(HasSubstr(disk_path_), HasSubstr(std::to_string(2 * kChunk))));
-  }
+  const auto error = caught<IoError>([&] { (void)read(extent_, {2 * kChunk, kChunk}); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), EIO);
+  EXPECT_THAT(error->what(), AllOf(HasSubstr(disk_path_), HasSubstr(std::to_string(2 * kChunk))));
   EXPECT_EQ(counters_.read()[Hop::kFetch].calls, 0u);
   EXPECT_NO_THROW((void)read(extent_)) << "the next fetch is a new one";
 }

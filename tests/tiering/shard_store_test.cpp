@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
+#include "support/message_of.h"
 #include "tiering/store_fixture.h"
 
 namespace strata::tiering {
@@ -16,6 +17,7 @@ namespace {
 
 using aio::Fault;
 using aio::OpKind;
+using support::message_of;
 using testing::AllOf;
 using testing::Each;
 using testing::HasSubstr;
@@ -36,16 +38,6 @@ class SmallBudgetStoreTest : public StoreTest {
  protected:
   SmallBudgetStoreTest() : StoreTest(1, 64, 10 * kChunk) {}
 };
-
-template <typename Action>
-std::string usage_error_of(Action action) {
-  try {
-    action();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 // ---- bytes -----------------------------------------------------------------------------------
 
@@ -117,12 +109,8 @@ TEST_F(SmallBudgetStoreTest, ChargesTheBlocksOfAnExtentAndRefusesMoreThanTheBudg
   const Extent extent = store_.allocate(4 * kChunk + 1, "first");
   EXPECT_EQ(nvme_.used(), 4 * kChunk + 4_KiB);
   EXPECT_EQ(nvme_.used(), ShardStore::disk_bytes(extent.bytes, kChunk, 1));
-  try {
-    (void)store_.allocate(6 * kChunk, "blocks.7 v");
-    FAIL() << "the budget was exceeded";
-  } catch (const BudgetError& error) {
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("nvme budget"), HasSubstr("blocks.7 v")));
-  }
+  EXPECT_THAT(message_of<BudgetError>([&] { (void)store_.allocate(6 * kChunk, "blocks.7 v"); }),
+              AllOf(HasSubstr("nvme budget"), HasSubstr("blocks.7 v")));
   EXPECT_EQ(nvme_.used(), 4 * kChunk + 4_KiB);
   EXPECT_NO_THROW((void)store_.allocate(5 * kChunk, "what fits"));
 }
@@ -149,7 +137,7 @@ TEST_F(ShardStoreTest, RefusesOptionsThatCannotWork) {
 TEST_F(ShardStoreTest, RefusesRangesOffTheGridAndBadBuffers) {
   const Extent extent = store_.allocate(3 * kChunk + 10, "blocks.3 m");
   const auto start = [&](ByteRange range, std::span<std::byte> buffer) {
-    return usage_error_of([&] { (void)fetch(store_, extent, range, buffer); });
+    return message_of<UsageError>([&] { (void)fetch(store_, extent, range, buffer); });
   };
   EXPECT_THAT(start({1, kChunk}, buffer_), HasSubstr("multiples of the chunk"));
   EXPECT_THAT(start({0, kChunk + 1}, buffer_), HasSubstr("multiples of the chunk"));
@@ -168,14 +156,14 @@ TEST_F(ShardStoreTest, KeepsTransfersOfTheSameBytesApart) {
   {
     auto flushing = flush(store_, extent, {kChunk, kChunk}, buffer_);
     ASSERT_TRUE(flushing);
-    EXPECT_THAT(usage_error_of([&] {
+    EXPECT_THAT(message_of<UsageError>([&] {
                   (void)fetch(store_, extent, {0, 2 * kChunk}, other);
                 }),
                 AllOf(HasSubstr("fetch of blocks.3 m, chunk 1"), HasSubstr("flush")));
     EXPECT_THROW((void)flush(store_, extent, {0, 4 * kChunk}, other), UsageError);
     auto beside = fetch(store_, extent, {2 * kChunk, 2 * kChunk}, other);
     ASSERT_TRUE(beside);
-    EXPECT_THAT(usage_error_of([&] {
+    EXPECT_THAT(message_of<UsageError>([&] {
                   (void)flush(store_, extent, {3 * kChunk, kChunk}, buffer_);
                 }),
                 HasSubstr("fetch"));

@@ -14,10 +14,12 @@
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 
 namespace strata::support {
 namespace {
 
+using support::message_of;
 using namespace std::chrono_literals;
 using testing::AllOf;
 using testing::ElementsAre;
@@ -372,13 +374,12 @@ TEST(SimDevice, LetsGoOfWhatAnOperationHoldsAlsoWhenItNeverRuns) {
 
 TEST(SimDevice, FailsForGoodWithWhatAnOperationThrew) {
   SimDevice device;
-  try {
-    device.run_on(kCompute, "softmax", {}, {}, [] { throw std::runtime_error("illegal access"); });
-    device.record(kCompute).synchronize(kSoon);
-    ADD_FAILURE() << "nothing was thrown";
-  } catch (const DeviceError& error) {
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("softmax #1"), HasSubstr("illegal access")));
-  }
+  EXPECT_THAT(message_of<DeviceError>([&] {
+                device.run_on(kCompute, "softmax", {}, {},
+                              [] { throw std::runtime_error("illegal access"); });
+                device.record(kCompute).synchronize(kSoon);
+              }),
+              AllOf(HasSubstr("softmax #1"), HasSubstr("illegal access")));
 }
 
 TEST(SimDevice, FailsTheAllocationThatItIsToldTo) {
