@@ -8,7 +8,7 @@ set(STRATA_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Strata)
 
 function(strata_install_layer name)
   set(export_set StrataCoreTargets)
-  if(name MATCHES "^(zero3|zero3_core|models)$")
+  if(name MATCHES "^(zero3|zero3_core|cpu_adam|models)$")
     set(export_set StrataTorchTargets)
   endif()
   install(TARGETS strata_${name} EXPORT ${export_set} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})

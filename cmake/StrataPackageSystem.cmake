@@ -75,7 +75,7 @@ function(strata_find_component_problems problems)
       continue()
     endif()
     set(what "Strata has no component '${component}'. Its only one is torch, which brings \
-strata::zero3 and strata::models. The layers below LibTorch need none.")
+strata::zero3, strata::cpu_adam and strata::models. The layers below LibTorch need none.")
     if(Strata_FIND_REQUIRED_${component})
       list(APPEND found "${what}")
     else()

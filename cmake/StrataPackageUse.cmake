@@ -30,11 +30,11 @@ function(strata_check_component directory why)
   if(TARGET strata::torch)  # found later, or in another directory
     return()
   endif()
-  strata_find_users(${directory} "strata::zero3;strata::models;strata::torch" users)
+  strata_find_users(${directory} "strata::zero3;strata::cpu_adam;strata::models;strata::torch" users)
   if(users)
     list(JOIN users ", " users)
-    message(SEND_ERROR "${users}: strata::zero3, strata::models and strata::torch come with the \
-component torch of Strata. ${why}")
+    message(SEND_ERROR "${users}: strata::zero3, strata::cpu_adam, strata::models and strata::torch come \
+with the component torch of Strata. ${why}")
   endif()
 endfunction()
 

@@ -27,7 +27,7 @@ endfunction()
 # Does so when one of the libraries named after `target` brings LibTorch along.
 function(strata_use_torch_pch_if_linked target)
   foreach(library IN LISTS ARGN)
-    if(library MATCHES "^strata::(torch|zero3|models)$")
+    if(library MATCHES "^strata::(torch|zero3|cpu_adam|models)$")
       strata_use_torch_pch(${target})
       return()
     endif()

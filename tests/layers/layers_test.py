@@ -30,6 +30,11 @@ class Arrows(unittest.TestCase):
     def test_the_optimizer_reaches_disks_through_tiering_alone(self):
         self.assertIn("optim_cpu to aio", reason("src/optim_cpu/step.cpp", "strata/aio/io_queue.h"))
 
+    def test_the_optimizer_alone_knows_no_engine(self):
+        self.assertIsNone(reason("src/cpu_adam/cpu_adam.cpp", "strata/optim_cpu/update.h"))
+        self.assertIsNone(reason("include/strata/cpu_adam/cpu_adam.h", "torch/types.h"))
+        self.assertIn("cpu_adam to zero3", reason("src/cpu_adam/cpu_adam.cpp", "strata/zero3/plan.h"))
+
     def test_models_know_no_tiers(self):
         self.assertIsNone(reason("src/models/gpt2.cpp", "strata/zero3/engine.h"))
         self.assertIsNone(reason("src/models/gpt2.cpp", "strata/formats/model_config.h"))

@@ -4,8 +4,8 @@
 
 #include <vector>
 
+#include "strata/cpu_adam/cpu_adam.h"
 #include "strata/optim_cpu/update.h"
-#include "strata/zero3/cpu_adam.h"
 
 /// \file
 /// Promise 1, the arithmetic alone: a thousand steps of every optimizer that LibTorch has too, side

@@ -1,10 +1,12 @@
-// Trains one step of a linear layer with the engine of an installed Strata.
+// Trains one step of a linear layer with the engine of an installed Strata, and one with its
+// optimizer alone.
 
 #include <torch/torch.h>
 
 #include <fstream>
 #include <iostream>
 
+#include "strata/cpu_adam/cpu_adam.h"
 #include "strata/zero3/engine.h"
 
 int main() {
@@ -20,5 +22,11 @@ int main() {
   const strata::StepReport report = engine.step();
 
   std::cout << "step " << report.step << ", gradient norm " << report.grad_norm << '\n';
-  return report.updated ? 0 : 1;
+
+  torch::nn::Linear in_memory(4, 1);
+  strata::CpuAdam optimizer(in_memory->parameters());
+  const torch::Tensor before = in_memory->weight.detach().clone();
+  in_memory(torch::ones({1, 4})).sum().backward();
+  optimizer.step();
+  return report.updated && !in_memory->weight.equal(before) ? 0 : 1;
 }

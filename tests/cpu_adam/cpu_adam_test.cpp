@@ -1,4 +1,4 @@
-#include "strata/zero3/cpu_adam.h"
+#include "strata/cpu_adam/cpu_adam.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
