@@ -94,6 +94,10 @@ class BadInput(unittest.TestCase):
             (["--nvme", "empty"], {"--nvme": ""}),
             (["text.txt"], {"--nvme": "nvme", "text.txt": True}),
             (["--eval-every", "--val-fraction"], {"--eval-every": "1"}),
+            (["--prompt", "--sample"], {"--prompt": "She"}),
+            (["--prompt", "empty"], {"--prompt": "", "--sample": "1"}),
+            (["--temperature"], {"--temperature": "-1", "--sample": "1"}),
+            (["--temperature"], {"--temperature": "nan", "--sample": "1"}),
             (["--seq-len", "33", "32"], {"--seq-len": "33"}),
             (["--val-fraction"], {"--val-fraction": "2"}),
             (["--val-data"], {"--val-data": "text.txt", "--val-fraction": "0.1"}),
@@ -223,6 +227,13 @@ class BadInput(unittest.TestCase):
                 self.space.write(name, content)
                 self.refused(FAILED, words, {"--data": name})
         self.refused(FAILED, ["text.gz", "gzip"], {"--val-data": "text.gz"})
+
+    def test_a_prompt_is_for_text_and_its_bytes_are_the_models(self) -> None:
+        sample = {"--prompt": "Sh\u00e9", "--sample": "1"}
+        self.space.write("ids.bin", struct.pack("<100H", *([7] * 100)))
+        self.refused(USAGE, ["--prompt", "ids.bin", "token ids"], {"--data": "ids.bin", **sample})
+        self.space.write("model.json", {**program.TINY_MODEL, "vocab_size": 128})
+        self.refused(USAGE, ["--prompt", "195", "128"], sample)
 
     def test_text_with_keys_and_punctuation_of_a_format_is_named_in_a_warning(self) -> None:
         self.space.write("data.jsonl", '{"text": "She sells sea shells"}\n' * 100)

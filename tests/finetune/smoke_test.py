@@ -145,6 +145,23 @@ class Smoke(unittest.TestCase):
         self.assertEqual(running.wait(timeout=240), 0, log)
         self.assertEqual(len(self.metrics("loss")), 30)
 
+    def test_a_sample_goes_on_from_the_prompt_and_at_temperature_0_needs_no_luck(self) -> None:
+        def sample(output: str, **changes):
+            options = {"--model-config": None, "--model": self.space.output, "--output": output,
+                       "--prompt": "She sells", "--sample": 20, **changes}
+            shown = self.finetune(options).stdout.split("\nPrompt\n")[1]
+            self.assertTrue(shown.startswith("She sells\n\nSample\n"), shown)
+            return shown
+
+        still = {**program.EVERYTHING_ON_NVME, "optimizer": {"type": "AdamW", "params": {"lr": 0}}}
+        self.finetune({"--steps": 20})
+        self.space.write("ds.json", still)
+        likeliest = [sample(f"likeliest{seed}", **{"--seed": seed, "--temperature": 0})
+                     for seed in (1, 2)]
+        self.assertEqual(likeliest[0], likeliest[1])
+        drawn = [sample(f"drawn{seed}", **{"--seed": seed}) for seed in (1, 2)]
+        self.assertNotEqual(drawn[0], drawn[1])
+
     def test_a_sample_that_is_interrupted_does_not_cost_the_model(self) -> None:
         running = self.start("--steps", "1", "--sample", "100000000")
         while not running.stdout.readline().startswith("  output"):

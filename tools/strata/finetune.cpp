@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <ostream>
 #include <vector>
 
@@ -31,7 +32,6 @@ namespace strata::tool {
 namespace {
 
 constexpr std::int64_t kDefaultStepsPerPrint = 10;
-constexpr double kSampleTemperature = 0.8;
 
 // While the model is built, each unit's weights exist for a moment between small objects that stay:
 // the holes they would leave add up over the units. In training speed matters more.
@@ -64,6 +64,24 @@ std::uint64_t kept_bytes_per_token(const formats::DsConfig& config,
          weight_bytes(config.precision());
 }
 
+// The bytes of a prompt say nothing to a model of a tokenizer's ids.
+void require_prompt_of_the_data(const FinetuneOptions& options, const Dataset& data,
+                                std::int64_t vocab_size) {
+  if (!options.prompt) return;
+  if (!data.is_text()) {
+    throw ConfigError("--prompt is text, and " + data.train().file->path().string() +
+                      " holds token ids; leave --prompt out, and the sample goes on from the "
+                      "data's first token");
+  }
+  for (const unsigned char byte : *options.prompt) {
+    if (byte >= vocab_size) {
+      throw ConfigError("--prompt: the byte " + std::to_string(byte) +
+                        " is beyond the model's vocabulary of " + std::to_string(vocab_size) +
+                        "; leave it out");
+    }
+  }
+}
+
 RunInput open_input(const FinetuneOptions& options, const Interruption& interruption) {
   formats::DsConfig config = run_config(options);
   check_nvme_directories(config);
@@ -71,6 +89,7 @@ RunInput open_input(const FinetuneOptions& options, const Interruption& interrup
   const std::int64_t seq_len = sequence_length(options, model.config.n_positions);
   check_micro_batch(config, seq_len, kept_bytes_per_token(config, model.config), memory_bytes());
   Dataset data(options, model.config.vocab_size, seq_len, interruption);
+  require_prompt_of_the_data(options, data, model.config.vocab_size);
   const std::int64_t steps = step_count(options, config, data.train().count, seq_len);
   config.set_total_steps(steps);
   return {std::move(config), std::move(model), seq_len, std::move(data), steps};
@@ -169,15 +188,30 @@ Trainer::Data trainer_data(const RunInput& run, const FinetuneOptions& options) 
   return data;
 }
 
-// Text starts after a line's end, as nanoGPT's does; token ids with the data's first one.
+// What the sample goes on from. Text starts after a line's end, as nanoGPT's does; token ids with
+// the data's first one.
+std::vector<std::int64_t> prompt_of(const RunInput& run, const FinetuneOptions& options) {
+  std::vector<std::int64_t> prompt{'\n'};
+  if (options.prompt) {
+    const std::string& text = *options.prompt;
+    prompt.resize(text.size());
+    std::ranges::transform(text, prompt.begin(), [](unsigned char byte) { return byte; });
+  } else if (!run.data.is_text()) {
+    run.data.train().file->read(0, prompt);
+  }
+  return prompt;
+}
+
 void write_sample(models::Gpt2& model, const RunInput& run, const FinetuneOptions& options,
                   const Interruption& interruption, std::ostream& out) {
-  std::vector<std::int64_t> prompt{'\n'};
-  if (!run.data.is_text()) run.data.train().file->read(0, prompt);
+  const std::vector<std::int64_t> prompt = prompt_of(run, options);
   const std::vector<std::int64_t> tokens = models::generate(
       model, prompt,
-      {.count = options.sample, .temperature = kSampleTemperature, .seed = options.seed},
+      {.count = options.sample, .temperature = options.temperature, .seed = options.seed},
       [&](std::int64_t) { interruption.check(); });
+  if (options.prompt) {
+    out << "\nPrompt\n" << readable_text(prompt) << (options.prompt->ends_with('\n') ? "" : "\n");
+  }
   out << "\nSample\n" << (run.data.is_text() ? readable_text(tokens) : id_list(tokens)) << '\n';
 }
 

@@ -1,6 +1,7 @@
 #include "finetune_options.h"
 
 #include <charconv>
+#include <cmath>
 #include <string>
 #include <system_error>
 
@@ -71,6 +72,15 @@ CLI::Validator positive_number() {
     double value = 0;
     if (CLI::detail::lexical_cast(text, value) && value > 0) return {};
     return "\"" + text + "\" is not a number above 0";
+  };
+  return CLI::Validator(check, "");
+}
+
+CLI::Validator number_from_0() {
+  const auto check = [](const std::string& text) -> std::string {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= 0 && std::isfinite(value)) return {};
+    return "\"" + text + "\" is not a number of 0 or more";
   };
   return CLI::Validator(check, "");
 }
@@ -171,6 +181,18 @@ void add_run_options(CLI::App& command, FinetuneOptions& options) {
       ->check(whole_number())
       ->group(kGroup);
   command
+      .add_option("--prompt", options.prompt,
+                  "Text that the tokens of --sample go on from, for data that is text [a new line]")
+      ->type_name("TEXT")
+      ->group(kGroup);
+  command
+      .add_option("--temperature", options.temperature,
+                  "Of --sample: below 1 likely tokens are likelier still; 0: always the likeliest")
+      ->type_name("T")
+      ->check(number_from_0())
+      ->capture_default_str()
+      ->group(kGroup);
+  command
       .add_flag("--print-config", options.print_config,
                 "Print the config in effect as JSON and stop")
       ->group(kGroup);
@@ -226,6 +248,13 @@ void require_complete(const FinetuneOptions& options) {
   }
   if (options.eval_every > 0 && !options.val_data && options.val_fraction == 0) {
     throw ConfigError("--eval-every has nothing to evaluate on; give --val-data or --val-fraction");
+  }
+  if (options.prompt && options.sample == 0) {
+    throw ConfigError("--prompt has nothing to begin; say with --sample how many tokens follow it");
+  }
+  if (options.prompt && options.prompt->empty()) {
+    throw ConfigError(
+        "--prompt is empty; leave it out, or give the text that --sample goes on from");
   }
 }
 

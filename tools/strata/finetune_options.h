@@ -30,7 +30,9 @@ struct FinetuneOptions {
   std::uint64_t seed = 1337;
   std::optional<std::string> budget;
   std::vector<std::filesystem::path> nvme;
-  std::int64_t sample = 0;  ///< tokens to generate at the end
+  std::int64_t sample = 0;            ///< tokens to generate at the end
+  std::optional<std::string> prompt;  ///< what they go on from; its bytes are the tokens
+  double temperature = 0.8;           ///< of their choice; 0: always the most likely
   bool print_config = false;
 };
 
