@@ -16,7 +16,6 @@
 namespace strata::promise {
 namespace {
 
-using formats::IoEngine;
 using formats::OffloadDevice;
 
 constexpr int kSteps = 6;
@@ -51,7 +50,7 @@ struct Variant {
   std::string name;
   OffloadDevice parameters = OffloadDevice::kNvme;
   OffloadDevice optimizer = OffloadDevice::kNvme;
-  IoEngine io = IoEngine::kAuto;
+  IoBackend io = IoBackend::kAuto;
   std::int64_t prefetch_elements = 50'000'000;
   std::int64_t threads = 0;
   bool recompute = true;
@@ -77,9 +76,9 @@ std::vector<Variant> variants() {
            .optimizer = optimizer});
     }
   }
-  all.push_back({.name = "io_uring", .io = IoEngine::kIoUring});
-  all.push_back({.name = "libaio", .io = IoEngine::kLibaio});
-  all.push_back({.name = "threads", .io = IoEngine::kThreads});
+  all.push_back({.name = "io_uring", .io = IoBackend::kIoUring});
+  all.push_back({.name = "libaio", .io = IoBackend::kLibaio});
+  all.push_back({.name = "threads", .io = IoBackend::kThreads});
   all.push_back({.name = "depth_1", .depth = 1});
   all.push_back({.name = "no_prefetch", .prefetch_elements = 0});
   all.push_back({.name = "short_prefetch", .prefetch_elements = 30'000});
@@ -157,8 +156,8 @@ TEST_P(EveryCombination, OfBackendPrefetchAndThreadsChangesNoBit) {
   std::tie(variant.parameters, variant.optimizer) = GetParam();
   const bool uses_disk =
       variant.parameters == OffloadDevice::kNvme || variant.optimizer == OffloadDevice::kNvme;
-  for (const IoEngine io : {IoEngine::kIoUring, IoEngine::kLibaio, IoEngine::kThreads}) {
-    if (!uses_disk && io != IoEngine::kThreads) continue;  // nothing moves through it
+  for (const IoBackend io : {IoBackend::kIoUring, IoBackend::kLibaio, IoBackend::kThreads}) {
+    if (!uses_disk && io != IoBackend::kThreads) continue;  // nothing moves through it
     for (const std::int64_t prefetch : {0, 30'000, 50'000'000}) {
       for (const std::int64_t threads : {1, 2}) {
         SCOPED_TRACE("engine " + std::to_string(static_cast<int>(io)) + ", prefetch " +

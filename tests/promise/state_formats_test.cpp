@@ -20,7 +20,6 @@
 namespace strata::promise {
 namespace {
 
-using formats::IoEngine;
 using formats::OffloadDevice;
 using formats::OptimizerType;
 using formats::StatesConfig;
@@ -109,7 +108,7 @@ std::vector<std::pair<std::string, std::function<void(formats::DsConfig&)>>> way
        [](formats::DsConfig& config) {
          config.zero.offload_param.device = OffloadDevice::kCpu;
          config.strata.chunk_bytes = 1u << 20;
-         config.strata.io = IoEngine::kThreads;
+         config.strata.io = IoBackend::kThreads;
        }},
       {"weights on nvme alone, three threads",
        [](formats::DsConfig& config) {
@@ -119,7 +118,7 @@ std::vector<std::pair<std::string, std::function<void(formats::DsConfig&)>>> way
       {"the smallest windows, io_uring",
        [](formats::DsConfig& config) {
          config.strata.window_elements = 1;
-         config.strata.io = IoEngine::kIoUring;
+         config.strata.io = IoBackend::kIoUring;
        }},
       {"the least host memory",
        [](formats::DsConfig& config) {

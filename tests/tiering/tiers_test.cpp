@@ -27,7 +27,7 @@ class TiersTest : public testing::Test {
             .nvme_bytes = 1_MiB,
             .directories = std::move(directories),
             .chunk_bytes = 4096,
-            .io = {.backend = aio::BackendKind::kThreads}};
+            .io = {.backend = IoBackend::kThreads}};
   }
 
   support::TempDirectory directory_;

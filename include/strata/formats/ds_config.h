@@ -172,8 +172,6 @@ struct AioConfig {
   bool operator==(const AioConfig&) const = default;
 };
 
-using IoEngine = IoBackend;  ///< a second name for it
-
 /// "strata.states": how the optimizer's states rest, see number_format.h.
 struct StatesConfig {
   MomentFormat moments = MomentFormat::kFp32;
