@@ -14,9 +14,9 @@ Engine Engine::from_config(const std::filesystem::path& ds_config, Logger* log) 
 }
 
 Engine::Engine(formats::DsConfig config, Logger* log)
-    : Engine(std::move(config), EngineDevice{}, log) {}
-Engine::Engine(formats::DsConfig config, const EngineDevice& device, Logger* log)
-    : impl_(std::make_unique<Impl>(std::move(config), device, log)) {}
+    : Engine(std::move(config), EnginePlace{}, log) {}
+Engine::Engine(formats::DsConfig config, const EnginePlace& place, Logger* log)
+    : impl_(std::make_unique<Impl>(std::move(config), place, log)) {}
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;

@@ -23,6 +23,7 @@
 #include "zero3/gradient_coordinator.h"
 #include "zero3/initial_placement.h"
 #include "zero3/parameter_groups.h"
+#include "zero3/ranks/ranks.h"
 #include "zero3/state_access.h"
 #include "zero3/unit.h"
 #include "zero3/unit_mover.h"
@@ -31,7 +32,7 @@ namespace strata {
 
 /// Everything an engine owns, in the order in which it depends on one another.
 struct Engine::Impl {
-  Impl(formats::DsConfig config, const EngineDevice& device, Logger* log);
+  Impl(formats::DsConfig config, const EnginePlace& place, Logger* log);
   ~Impl();
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -49,7 +50,7 @@ struct Engine::Impl {
   /// Of the next step, where no group says otherwise.
   [[nodiscard]] double base_lr() const;
   void visit_gradients(const ParameterVisitor& visit);
-  [[nodiscard]] std::vector<UnitNorm> gradient_norms() const;
+  [[nodiscard]] std::vector<UnitNorm> gradient_norms();
   void visit_masters(const ParameterVisitor& visit);
   void edit_masters(const ParameterInitializer& edit);
 
@@ -84,6 +85,8 @@ struct Engine::Impl {
   // Fixed when the engine is made.
   std::unique_ptr<Logger> own_log_;
   Logger& log_;
+  std::unique_ptr<zero3::Ranks> own_ranks_;  ///< where none were handed in
+  zero3::Ranks& ranks_;
   formats::DsConfig config_;
   StateFormat format_;
   optim_cpu::ComputeThreads threads_;  ///< of hops 6 and 7
@@ -124,6 +127,8 @@ struct Engine::Impl {
 
  private:
   [[nodiscard]] zero3::StatePassage state_passage();
+  /// What a sum over ranks of scaled gradients is to be multiplied with.
+  [[nodiscard]] double unscale() const { return 1.0 / (scaler_.scale() * ranks_.size()); }
   [[nodiscard]] std::string unit_name(const torch::nn::Module& module, std::string wished) const;
   void set_homes(zero3::Unit& unit);
   void set_gradient_homes(zero3::Unit& unit, tiering::Tier tier);

@@ -9,6 +9,7 @@
 #include "zero3/engine_impl.h"
 #include "zero3/inner_graph.h"
 #include "zero3/parameter_values.h"
+#include "zero3/ranks/one_rank.h"
 
 /// \file
 /// How an engine comes to be: config, units and their homes, plan, memory.
@@ -48,8 +49,10 @@ tiering::Tiers::Options tiers_options(const formats::DsConfig& config, tiering::
           .device = device};
 }
 
-zero3::PlanInput plan_input_for(const formats::DsConfig& config, const tiering::Device* device) {
+zero3::PlanInput plan_input_for(const formats::DsConfig& config, const tiering::Device* device,
+                                int world_size) {
   zero3::PlanInput input = zero3::plan_input_from(config);
+  input.world_size = world_size;
   input.device_memory_is_host = device == nullptr || device->properties().memory_is_host;
   return input;
 }
@@ -64,20 +67,27 @@ void return_freed_memory() {
 
 }  // namespace
 
-Engine::Impl::Impl(formats::DsConfig config, const EngineDevice& device, Logger* log)
+Engine::Impl::Impl(formats::DsConfig config, const EnginePlace& place, Logger* log)
     : own_log_(log == nullptr ? std::make_unique<Logger>() : nullptr),
       log_(log == nullptr ? *own_log_ : *log),
-      config_((config.resolve_batch(/*world_size=*/1), std::move(config))),
+      own_ranks_(place.ranks == nullptr ? std::make_unique<zero3::OneRank>() : nullptr),
+      ranks_(place.ranks == nullptr ? *own_ranks_ : *place.ranks),
+      config_((config.resolve_batch(ranks_.size()), std::move(config))),
       format_(config_.state_format()),
       threads_(static_cast<int>(config_.strata.threads),
                optim_cpu::InstructionSet(config_.strata.simd)),
-      torch_device_(device.torch_device),
-      plan_input_(plan_input_for(config_, device.device)),
-      tiers_(tiers_options(config_, device.device), counters_, log_),
+      torch_device_(place.torch_device),
+      plan_input_(plan_input_for(config_, place.device, ranks_.size())),
+      tiers_(tiers_options(config_, place.device), counters_, log_),
       schedule_(config_.scheduler, config_.optimizer.lr),
       scaler_(config_.fp16.enabled ? zero3::LossScaler(config_.fp16) : zero3::LossScaler()),
       anchor_(torch::zeros({}, torch::requires_grad())),
       groups_(config_) {
+  if (ranks_.size() > 1 && !plan_input_.device_memory_is_host) {
+    throw UsageError(
+        "an engine of several ranks on " + tiers_.device().properties().name +
+        ": so far ranks exchange host memory alone; train on the host, or as one rank");
+  }
   zero3::mark_as_anchor(anchor_);
   for (const std::string& note : config_.notes) log_.warning(config_.name + ": " + note);
 }
@@ -126,9 +136,10 @@ zero3::UnitHandle Engine::Impl::make_unit(torch::nn::Module& module, ShardOption
   zero3::UnitIntake intake = zero3::take_in(name, module, taken_, torch_device_);
   zero3::TakenMemory memory = intake.memory;
   const std::vector<std::string> fp32_patterns = config_.fp32_patterns();
-  auto unit = std::make_shared<Unit>(*this, static_cast<zero3::UnitId>(units_.size()), name,
-                                     std::move(intake), torch_device_, format_, fp32_patterns,
-                                     options.recompute, std::move(options.generators));
+  auto unit = std::make_shared<Unit>(
+      *this, static_cast<zero3::UnitId>(units_.size()), name, std::move(intake),
+      zero3::UnitPlace{torch_device_, ranks_.rank(), ranks_.size()}, format_, fp32_patterns,
+      options.recompute, std::move(options.generators));
   if (!options.initializer) zero3::check_initial_values(*unit);  // before anything is taken for it
   if (!placement_) {
     const bool are_elsewhere = plan_input_.is_elsewhere(plan_input_.parameter_tier) ||
@@ -155,14 +166,15 @@ void Engine::Impl::set_homes(Unit& unit) {
   for (std::size_t i = 0; i < unit.vectors().size(); ++i) {
     zero3::FlatVector& vector = unit.vectors()[i];
     const auto home = [&](Tier tier, StateKind kind) {
-      return tiers_.take_home(tier, vector.count * state_bytes(vector.format, kind),
+      return tiers_.take_home(tier, vector.shard.count() * state_bytes(vector.format, kind),
                               unit.name() + " " + std::string(name_of(kind)));
     };
     vector.weight = home(plan_input_.parameter_tier, StateKind::kWeight);
     tiers_.prepare(vector.weight.memory, "weights", /*by_disk=*/false);  // they are uploaded
     if (!vector.trains()) continue;
     optim_cpu::ShardStates& states = vector.states;
-    states.count = vector.count;
+    states.count = vector.shard.count();
+    states.first_element = vector.shard.begin;
     states.format = vector.format;
     states.stream = units_.size() + (i == 0 ? 0 : kStreamsOfFp32);
     states.gradient_fp32 =
@@ -183,8 +195,8 @@ void Engine::Impl::set_gradient_homes(Unit& unit, Tier tier) {
     if (!vector.trains()) continue;
     vector.states.gradient =
         tiers_.take_home(tier,
-                         vector.count * state_bytes(vector.format, StateKind::kGradient,
-                                                    vector.states.gradient_fp32),
+                         vector.shard.count() * state_bytes(vector.format, StateKind::kGradient,
+                                                            vector.states.gradient_fp32),
                          unit.name() + " gradient");
   }
 }
@@ -226,24 +238,34 @@ void Engine::Impl::take_memory() {
     tiers_.prepare(fetch_slots_->memory(), "staging of weights", /*by_disk=*/true);
   }
   mover_ = std::make_unique<zero3::UnitMover>(
-      zero3::ScheduleOptions{.home = plan_input_.parameter_tier,
-                             .device_bytes = plan.device_cache_bytes,
-                             .fetches_into_regions = plan_input_.device_memory_is_host,
-                             .staging_slots = static_cast<std::uint32_t>(plan.fetch_slots),
-                             .prefetch_elements = plan_input_.prefetch_elements},
+      // Where every rank keeps a shard on the device, units get a region as from host memory.
+      zero3::ScheduleOptions{
+          .home = plan_input_.parameter_tier != Tier::kDevice || plan_input_.units_stay()
+                      ? plan_input_.parameter_tier
+                      : Tier::kHost,
+          .device_bytes = plan.device_cache_bytes,
+          // A shard among others does not begin where the disk can write to.
+          .fetches_into_regions = plan_input_.device_memory_is_host && ranks_.size() == 1,
+          .staging_slots = static_cast<std::uint32_t>(plan.fetch_slots),
+          .prefetch_elements = plan_input_.prefetch_elements},
       units_,
-      zero3::UnitMover::Places{tiers_.device(), regions, tiers_.store(), fetch_slots_.get()},
+      zero3::UnitMover::Places{tiers_.device(), regions, plan_input_.parameter_tier, ranks_,
+                               tiers_.store(), fetch_slots_.get()},
       counters_);
   mover_->expect_step(config_.gradient_accumulation_steps == 1);
   if (plan.gradient_slots > 0) {
     gradient_slots_ =
         std::make_unique<tiering::PinnedSlots>(host, plan.gradient_slots, plan.slot_bytes);
     tiers_.prepare(gradient_slots_->memory(), "staging of gradients", /*by_disk=*/true);
+    tiering::DeviceSpan exchange;
+    if (plan.exchange_bytes > 0) {
+      exchange = tiers_.take_on_device(plan.exchange_bytes, "gradients from all ranks");
+    }
     gradients_ = std::make_unique<zero3::GradientCoordinator>(
         zero3::GradientCoordinator::Places{
             tiers_.device(), torch_device_,
-            tiers_.take_on_device(plan.bucket_bytes, "gradient bucket"), *gradient_slots_,
-            tiers_.store()},
+            tiers_.take_on_device(plan.bucket_bytes, "gradient bucket"), exchange, *gradient_slots_,
+            tiers_.store(), ranks_},
         threads_, counters_);
     optim_cpu::WindowPipeline::Options options{.formats = plan.formats,
                                                .gradients_on_nvme = plan.gradients_on_nvme};
@@ -256,7 +278,7 @@ void Engine::Impl::take_memory() {
         counters_);
     tiers_.prepare(pipeline_->memory(), "optimizer windows", /*by_disk=*/true);
   }
-  state_access_ = std::make_unique<zero3::StateAccess>(state_passage(), fetch_slots_.get(),
+  state_access_ = std::make_unique<zero3::StateAccess>(state_passage(), ranks_, fetch_slots_.get(),
                                                        gradient_slots_.get());
 }
 

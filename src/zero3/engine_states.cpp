@@ -155,7 +155,7 @@ void Engine::Impl::edit_masters(const ParameterInitializer& edit) {
 
 void Engine::Impl::visit_gradients(const ParameterVisitor& visit) {
   zero3::StateAccess& access = states_at_rest("visit_gradients()");
-  const double unscale = 1.0 / scaler_.scale();
+  const double unscale = this->unscale();
   for (const auto& unit : units_) {
     access.read_gradients(*unit, [&](std::size_t i, torch::Tensor& value) {
       if (unscale != 1.0) value.mul_(unscale);

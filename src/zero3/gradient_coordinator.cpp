@@ -8,6 +8,7 @@
 #include "strata/tiering/movement.h"
 #include "zero3/device_tensor.h"
 #include "zero3/reduce.h"
+#include "zero3/reduction.h"
 #include "zero3/start_transfer.h"
 
 namespace strata::zero3 {
@@ -36,38 +37,78 @@ GradientCoordinator::GradientCoordinator(const Places& places, optim_cpu::Comput
       counters_(counters) {}
 
 void GradientCoordinator::accumulate(Unit& unit, torch::autograd::variable_list gradients) {
-  bool any = false;
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
-    if (!gradients[i].defined()) continue;
-    unit.trainables()[i].has_gradient = true;
-    any = true;
+  const std::vector<bool> with_gradient = with_gradients(gradients);
+  if (std::find(with_gradient.begin(), with_gradient.end(), true) == with_gradient.end()) return;
+  for (std::size_t i = 0; i < with_gradient.size(); ++i) {
+    if (with_gradient[i]) unit.trainables()[i].has_gradient = true;
   }
-  if (!any) return;
   for (FlatVector& vector : unit.vectors()) {
     if (vector.trains()) accumulate(unit, vector, gradients);
   }
   unit.gradient_empty = false;
 }
 
+std::vector<bool> GradientCoordinator::with_gradients(
+    const torch::autograd::variable_list& gradients) const {
+  std::vector<bool> defined;
+  for (const torch::Tensor& gradient : gradients) defined.push_back(gradient.defined());
+  if (places_.ranks.size() == 1) return defined;
+  const auto ranks = static_cast<std::size_t>(places_.ranks.size());
+  std::vector<std::byte> of_all(ranks * defined.size());
+  const std::size_t own = static_cast<std::size_t>(places_.ranks.rank()) * defined.size();
+  for (std::size_t i = 0; i < defined.size(); ++i)
+    of_all[own + i] = static_cast<std::byte>(gradients[i].defined());
+  places_.ranks.begin_all_gather(of_all).wait();
+  for (std::size_t i = 0; i < of_all.size(); ++i) {
+    if (of_all[i] != std::byte{0}) defined[i % defined.size()] = true;
+  }
+  return defined;
+}
+
 void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
                                      torch::autograd::variable_list& gradients) {
   finish(vector);
-  const std::uint64_t width = weight_bytes(vector.format.precision);
+  const auto ranks = static_cast<std::uint64_t>(places_.ranks.size());
   const std::uint64_t bucket_elements = places_.slots.slot_bytes() / sizeof(float);
   vector.gradient_squares = {};
-  for (std::uint64_t begin = 0; begin < vector.count; begin += bucket_elements) {
-    const std::uint64_t count = std::min(bucket_elements, vector.count - begin);
-    const tiering::DeviceSpan bucket = places_.bucket.first(count * width);
+  for (std::uint64_t begin = 0; begin < vector.shard.count(); begin += bucket_elements) {
+    const std::uint64_t count = std::min(bucket_elements, vector.shard.count() - begin);
+    const tiering::DeviceSpan bucket = places_.bucket.first(vector.bytes_of(ranks * count));
+    const torch::Tensor packed =
+        tensor_over(bucket, scalar_type(vector.format.precision), places_.torch_device);
     places_.device.wait(tiering::StreamRole::kCompute, bucket_free_);
-    reduce(unit, vector, gradients, begin,
-           tensor_over(bucket, scalar_type(vector.format.precision), places_.torch_device),
+    for (std::uint64_t rank = 0; rank < ranks; ++rank) {
+      pack(unit, vector, gradients, rank * vector.map.shard_count() + begin,
+           packed.narrow(0, static_cast<std::int64_t>(rank * count),
+                         static_cast<std::int64_t>(count)),
            counters_);
+    }
+    if (ranks > 1) {
+      exchange(vector, unit.gradient_empty, begin, count, bucket);
+      continue;
+    }
+    release(unit, vector, gradients, begin + count);
     tiering::PinnedSlot slot = slot_for_piece();
     tiering::DeviceCopy drained = drain_bucket(bucket, slot.bytes().first(bucket.bytes()));
     pieces_.push_back(
         {&vector, unit.gradient_empty, begin, count, std::move(slot), std::move(drained)});
     if (!places_.device.properties().copies_are_asynchronous) add_oldest_piece();
   }
+  release(unit, vector, gradients, vector.map.padded_count());
+}
+
+void GradientCoordinator::exchange(FlatVector& vector, bool is_first, std::uint64_t begin,
+                                   std::uint64_t count, tiering::DeviceSpan bucket) {
+  Reduction reduction(places_.ranks, *places_.device.host_view(bucket),
+                      *places_.device.host_view(places_.exchange.first(bucket.bytes())));
+  at_home(vector, is_first, begin, count, [&](std::span<std::byte> home) {
+    const ScopedTimer waiting(counters_, Hop::kReduce, ScopedTimer::Kind::kWait);
+    vector.gradient_squares.add(reduction.finish({.precision = vector.format.precision,
+                                                  .fp32 = vector.states.gradient_fp32,
+                                                  .first = is_first,
+                                                  .bytes = home},
+                                                 threads_));
+  });
 }
 
 /// What was added to the vector the last time may still be on its way.
@@ -91,40 +132,36 @@ void GradientCoordinator::add_oldest_piece() {
   Piece piece = std::move(pieces_.front());
   pieces_.pop_front();
   wait_for(piece.drained, Hop::kDrain, counters_);
-  const FlatVector& vector = *piece.vector;
-  const std::span<std::byte> bytes =
-      piece.slot.bytes().first(piece.count * weight_bytes(vector.format.precision));
-  if (vector.states.gradient.extent) {
-    add_on_nvme(piece, bytes);
-  } else {
-    add(piece, bytes, vector.states.gradient.memory.data() + piece.begin * gradient_bytes(vector));
-  }
+  FlatVector& vector = *piece.vector;
+  at_home(vector, piece.is_first, piece.begin, piece.count, [&](std::span<std::byte> home) {
+    const ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy);
+    vector.gradient_squares.add(optim_cpu::accumulate_gradient(
+        threads_, vector.format.precision, vector.states.gradient_fp32, piece.is_first, piece.count,
+        piece.slot.bytes().data(), home.data()));
+  });
 }
 
-void GradientCoordinator::add_on_nvme(const Piece& piece, std::span<std::byte> bytes) {
-  const FlatVector& vector = *piece.vector;
-  tiering::ShardStore& store = *places_.store;
-  const tiering::Extent extent = *vector.states.gradient.extent;
+template <class Add>
+void GradientCoordinator::at_home(const FlatVector& vector, bool is_first, std::uint64_t begin,
+                                  std::uint64_t count, const Add& add) {
+  const tiering::StateHome& home = vector.states.gradient;
   const std::uint64_t width = gradient_bytes(vector);
-  const tiering::ByteRange range{piece.begin * width, piece.count * width};
-  tiering::PinnedSlot home = slot_for_home();
-  if (!piece.is_first) {
-    tiering::Transfer arriving =
-        start_transfer(&store, [&] { return tiering::fetch(store, extent, range, home.bytes()); });
+  const tiering::ByteRange range{begin * width, count * width};
+  if (!home.extent) {
+    add(home.memory.subspan(range.offset, range.bytes));
+    return;
+  }
+  tiering::ShardStore& store = *places_.store;
+  tiering::PinnedSlot slot = slot_for_home();
+  if (!is_first) {
+    tiering::Transfer arriving = start_transfer(
+        &store, [&] { return tiering::fetch(store, *home.extent, range, slot.bytes()); });
     wait_for(arriving, Hop::kFetch, counters_);
   }
-  add(piece, bytes, home.bytes().data());
-  tiering::Transfer leaving =
-      start_transfer(&store, [&] { return tiering::flush(store, extent, range, home.bytes()); });
-  writing_.push_back({std::move(home), std::move(leaving)});
-}
-
-void GradientCoordinator::add(const Piece& piece, std::span<std::byte> bytes, std::byte* home) {
-  const ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy);
-  FlatVector& vector = *piece.vector;
-  vector.gradient_squares.add(
-      optim_cpu::accumulate_gradient(threads_, vector.format.precision, vector.states.gradient_fp32,
-                                     piece.is_first, piece.count, bytes.data(), home));
+  add(slot.bytes().first(range.bytes));
+  tiering::Transfer leaving = start_transfer(
+      &store, [&] { return tiering::flush(store, *home.extent, range, slot.bytes()); });
+  writing_.push_back({std::move(slot), std::move(leaving)});
 }
 
 tiering::PinnedSlot GradientCoordinator::slot_for_piece() {

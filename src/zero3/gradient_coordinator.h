@@ -13,6 +13,7 @@
 #include "strata/tiering/device_copy.h"
 #include "strata/tiering/pinned_slots.h"
 #include "strata/tiering/shard_store.h"
+#include "zero3/ranks/ranks.h"
 #include "zero3/unit.h"
 
 namespace strata::zero3 {
@@ -20,6 +21,10 @@ namespace strata::zero3 {
 /// Takes a unit's gradients from autograd to their home (hops 5 and 6), bucket by bucket: packed on
 /// the device, drained into a pinned slot, added to what the home holds, summed up on the way. The
 /// host adds a bucket when it needs that bucket's slot, or at the end: the device works on.
+///
+/// With several ranks a bucket has a piece of every rank's shard. The ranks exchange their pieces,
+/// and each adds up what all have for its own shard (reduction.h). They come here for the same
+/// units in the same order; a parameter has a gradient where one of them had one.
 ///
 /// No gradient of a whole unit is ever copied: a bucket is a few MiB and stays in the cache.
 /// Contributions are added in the order in which backward makes them: in fp32 when several
@@ -30,17 +35,20 @@ class GradientCoordinator {
   /// Where gradients pass through. `store` is null when none rests on nvme.
   struct Places {
     tiering::Device& device;
-    c10::Device torch_device;    ///< the same, as LibTorch calls it
-    tiering::DeviceSpan bucket;  ///< as many gradients of any vector's format as a slot has in fp32
+    c10::Device torch_device;  ///< the same, as LibTorch calls it
+    /// As many gradients of any vector's format as a slot has in fp32, for each rank; and as much
+    /// for what comes from them, nothing with one rank.
+    tiering::DeviceSpan bucket, exchange;
     tiering::PinnedSlots& slots;
     tiering::ShardStore* store;
+    Ranks& ranks;
   };
   GradientCoordinator(const Places& places, optim_cpu::ComputeThreads& threads, Counters& counters);
 
   /// Adds `gradients` (see reduce.h; released as they are used) to the unit's gradient homes and
   /// leaves their sums of squares and finiteness in its vectors, and which parameters had one.
   /// Nothing happens when none is defined. Throws IoError, DeadlineExceeded,
-  /// CorruptData when a home is on nvme.
+  /// CorruptData when a home is on nvme; what Collective::wait throws.
   void accumulate(Unit& unit, torch::autograd::variable_list gradients);
 
   /// Waits until every gradient is at home.
@@ -61,13 +69,20 @@ class GradientCoordinator {
     tiering::DeviceCopy drained;
   };
 
+  /// Which of the parameters have a gradient, on this rank or another.
+  [[nodiscard]] std::vector<bool> with_gradients(
+      const torch::autograd::variable_list& gradients) const;
   void accumulate(const Unit& unit, FlatVector& vector, torch::autograd::variable_list& gradients);
+  void exchange(FlatVector& vector, bool is_first, std::uint64_t begin, std::uint64_t count,
+                tiering::DeviceSpan bucket);
   void finish(const FlatVector& vector);
   [[nodiscard]] tiering::DeviceCopy drain_bucket(tiering::DeviceSpan bucket,
                                                  std::span<std::byte> target);
   void add_oldest_piece();
-  void add_on_nvme(const Piece& piece, std::span<std::byte> bytes);
-  void add(const Piece& piece, std::span<std::byte> bytes, std::byte* home);
+  /// add(the home's bytes for these elements of the shard), which it brings and takes back.
+  template <class Add>
+  void at_home(const FlatVector& vector, bool is_first, std::uint64_t begin, std::uint64_t count,
+               const Add& add);
   [[nodiscard]] tiering::PinnedSlot slot_for_piece();
   [[nodiscard]] tiering::PinnedSlot slot_for_home();
   void wait_for_oldest_write();

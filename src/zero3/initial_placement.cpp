@@ -56,8 +56,8 @@ void InitialPlacement::place(Unit& unit, const ParameterInitializer& initializer
   std::vector<MasterStream> streams;
   for (std::size_t i = 0; i < unit.vectors().size(); ++i) {
     const FlatVector& vector = unit.vectors()[i];
-    streams.emplace_back(vector.format, vector.count, vector.weight, vector.states.master, passage_,
-                         staging_[i], MasterStream::Start::kZeros);
+    streams.emplace_back(vector.format, vector.shard.count(), vector.weight, vector.states.master,
+                         passage_, staging_[i], MasterStream::Start::kZeros);
   }
   for (std::size_t i = 0; i < unit.layout().parameters.size(); ++i) {
     const ParameterLayout& parameter = unit.layout().parameters[i];
@@ -65,9 +65,12 @@ void InitialPlacement::place(Unit& unit, const ParameterInitializer& initializer
     const torch::Tensor masters =
         checked_masters(unit.layout().full_name(parameter), parameter.shape,
                         initial_values(unit, i, initializer), vector.format.precision);
+    const std::span<const float> values(masters.const_data_ptr<float>(), parameter.count);
+    const ElementRange part = vector.own_part(parameter);
+    if (part.count() == 0) continue;
     streams[static_cast<std::size_t>(&vector - unit.vectors().data())].write(
-        parameter.offset,
-        {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())});
+        part.begin - vector.shard.begin,
+        values.subspan(part.begin - parameter.offset, part.count()));
   }
   for (MasterStream& stream : streams) stream.flush();
 }

@@ -297,13 +297,12 @@ std::uint64_t smallest_host(const Facts& facts, const PlanInput& input) {
 }
 
 std::uint64_t smallest_device(const Facts& facts, const PlanInput& input) {
-  const bool resident = input.parameter_tier == Tier::kDevice;
-  return homes_in(Tier::kDevice, facts, input) + (resident ? 0 : facts.largest_region()) +
+  return homes_in(Tier::kDevice, facts, input) + (input.units_stay() ? 0 : facts.largest_region()) +
          facts.bucket_bytes() + facts.exchange_bytes();
 }
 
 std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
-  if (input.parameter_tier == Tier::kDevice) return 0;
+  if (input.units_stay()) return 0;
   const std::uint64_t fixed =
       homes_in(Tier::kDevice, facts, input) + facts.bucket_bytes() + facts.exchange_bytes();
   const std::uint64_t live =
@@ -376,6 +375,10 @@ std::string parameter_at_rest(const StateFormat& format) {
 
 bool PlanInput::is_elsewhere(Tier tier) const noexcept {
   return tier == Tier::kNvme || (tier == Tier::kDevice && !device_memory_is_host);
+}
+
+bool PlanInput::units_stay() const noexcept {
+  return parameter_tier == Tier::kDevice && world_size == 1;
 }
 
 std::uint64_t TierBytes::of(Tier tier) const {

@@ -4,8 +4,9 @@
 
 namespace strata::zero3 {
 
-void reduce(const Unit& unit, const FlatVector& vector, torch::autograd::variable_list& gradients,
-            std::uint64_t begin, const torch::Tensor& bucket, Counters& counters) {
+void pack(const Unit& unit, const FlatVector& vector,
+          const torch::autograd::variable_list& gradients, std::uint64_t begin,
+          const torch::Tensor& bucket, Counters& counters) {
   const ScopedTimer busy(counters, Hop::kReduce, ScopedTimer::Kind::kBusy);
   const torch::NoGradGuard no_grad;
   const auto part_of = [](const torch::Tensor& row, std::uint64_t first, std::uint64_t count) {
@@ -28,10 +29,18 @@ void reduce(const Unit& unit, const FlatVector& vector, torch::autograd::variabl
     part_of(bucket, first - begin, last - first)
         .copy_(part_of(gradients[i].view({-1}), first - parameter.offset, last - first));
     packed = last;
-    if (last == parameter.offset + parameter.count) gradients[i].reset();
   }
   fill_zeros(end);
   counters.add_moved(Hop::kReduce, bucket.nbytes());
+}
+
+void release(const Unit& unit, const FlatVector& vector, torch::autograd::variable_list& gradients,
+             std::uint64_t end) {
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    const ParameterLayout& parameter = *unit.trainables()[i].layout;
+    if (&unit.vector_of(parameter) != &vector || parameter.offset + parameter.count > end) continue;
+    gradients[i].reset();
+  }
 }
 
 }  // namespace strata::zero3

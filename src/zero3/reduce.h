@@ -10,13 +10,18 @@
 namespace strata::zero3 {
 
 /// Packs elements [begin, begin + bucket elements) of the flat gradient of `vector`, one of the
-/// unit's, into `bucket` (hop 5, reduce), on LibTorch's current stream. With one rank the sum over
-/// ranks is the gradient itself.
+/// unit's, into `bucket` (hop 5, reduce), on LibTorch's current stream. With one rank that is the
+/// gradient, with several this rank's contribution to it.
 ///
 /// `gradients` are autograd's, one for each trainable parameter of the unit in the layout's order,
 /// in the weight's format and contiguous; an undefined one counts as zero, as does the padding.
-/// Gradients that end in this bucket are released. `bucket` is a row of numbers of that format.
-void reduce(const Unit& unit, const FlatVector& vector, torch::autograd::variable_list& gradients,
-            std::uint64_t begin, const torch::Tensor& bucket, Counters& counters);
+/// `bucket` is a row of numbers of that format.
+void pack(const Unit& unit, const FlatVector& vector,
+          const torch::autograd::variable_list& gradients, std::uint64_t begin,
+          const torch::Tensor& bucket, Counters& counters);
+
+/// Releases the gradients of the vector's parameters that end at element `end` or before.
+void release(const Unit& unit, const FlatVector& vector, torch::autograd::variable_list& gradients,
+             std::uint64_t end);
 
 }  // namespace strata::zero3

@@ -1,5 +1,6 @@
 #include "zero3/state_access.h"
 
+#include <algorithm>
 #include <tuple>
 #include <utility>
 
@@ -13,6 +14,29 @@ const tiering::StateHome kNoHome;
 
 std::span<float> numbers_of(torch::Tensor& values) {
   return {values.mutable_data_ptr<float>(), static_cast<std::size_t>(values.numel())};
+}
+
+/// Fills `values`, elements `range` of a vector, of which this rank's are there, with those of the
+/// others.
+void gather_parts(Ranks& ranks, const ShardMap& map, ElementRange range, std::span<float> values) {
+  if (ranks.size() == 1 || values.empty()) return;
+  const std::vector<ShardPart> parts = map.parts_of(range);
+  std::uint64_t longest = 0;
+  for (const ShardPart& part : parts) longest = std::max(longest, part.count);
+  std::vector<float> of_all(longest * static_cast<std::uint64_t>(ranks.size()));
+  const auto in_all = [&](const ShardPart& part) {
+    return std::span(of_all).subspan(static_cast<std::uint64_t>(part.rank) * longest, part.count);
+  };
+  const auto in_values = [&](const ShardPart& part) {
+    return values.subspan(part.begin_in_range, part.count);
+  };
+  for (const ShardPart& part : parts) {
+    if (part.rank == ranks.rank()) std::ranges::copy(in_values(part), in_all(part).begin());
+  }
+  ranks.begin_all_gather(std::as_writable_bytes(std::span(of_all))).wait();
+  for (const ShardPart& part : parts) {
+    std::ranges::copy(in_all(part), in_values(part).begin());
+  }
 }
 
 }  // namespace
@@ -84,6 +108,33 @@ class StateAccess::Streams {
 
   Streams(StateAccess& access, const Unit& unit, Of of) : access_(access), unit_(unit), of_(of) {}
 
+  /// The values of a whole parameter.
+  void read(std::size_t parameter, std::span<float> values) {
+    const FlatVector& vector = unit_.vector_of(parameter);
+    const ParameterLayout& layout = unit_.layout().parameters[parameter];
+    const ElementRange own = vector.own_part(layout);
+    if (own.count() > 0) {
+      const std::span<float> part = values.subspan(own.begin - layout.offset, own.count());
+      MasterStream& stream = of(parameter);
+      if (of_ == Of::kMasters) {
+        stream.read(own.begin - vector.shard.begin, part);
+      } else {
+        stream.read_weights(own.begin - vector.shard.begin, part);
+      }
+    }
+    gather_parts(access_.ranks_, vector.map, {layout.offset, layout.offset + layout.count}, values);
+  }
+
+  /// This rank's part of them.
+  void write(std::size_t parameter, std::span<const float> values) {
+    const FlatVector& vector = unit_.vector_of(parameter);
+    const ParameterLayout& layout = unit_.layout().parameters[parameter];
+    const ElementRange own = vector.own_part(layout);
+    if (own.count() == 0) return;
+    of(parameter).write(own.begin - vector.shard.begin,
+                        values.subspan(own.begin - layout.offset, own.count()));
+  }
+
   /// Of the vector that a parameter lies in. Valid until the next call.
   MasterStream& of(std::size_t parameter) {
     const FlatVector& vector = unit_.vector_of(parameter);
@@ -105,8 +156,8 @@ class StateAccess::Streams {
           "states around this one); do one after the other");
     }
     if (!home.device.empty()) access_.order_behind_computation();
-    MasterStream stream(format, vector.count, home, master, access_.passage_, lease->buffers,
-                        MasterStream::Start::kAtRest);
+    MasterStream stream(format, vector.shard.count(), home, master, access_.passage_,
+                        lease->buffers, MasterStream::Start::kAtRest);
     return open.emplace(Open{std::move(*lease), std::move(stream)}).stream;
   }
 
@@ -136,7 +187,7 @@ void StateAccess::read_masters(Unit& unit, const Visit& visit) {
   for (std::size_t i = 0; i < unit.parameters().size(); ++i) {
     const ParameterLayout& parameter = unit.layout().parameters[i];
     torch::Tensor values = torch::empty(parameter.shape, torch::kFloat32);
-    streams.of(i).read(parameter.offset, numbers_of(values));
+    streams.read(i, numbers_of(values));
     visit(i, values);
   }
 }
@@ -148,14 +199,14 @@ void StateAccess::edit_masters(Unit& unit, const std::vector<std::size_t>& param
   for (const std::size_t i : parameters) {
     const ParameterLayout& parameter = unit.layout().parameters[i];
     torch::Tensor values = torch::empty(parameter.shape, torch::kFloat32);
-    streams.of(i).read(parameter.offset, numbers_of(values));
+    streams.read(i, numbers_of(values));
     try {
       edit(i, values);
     } catch (...) {
       streams.close();
       throw;
     }
-    streams.of(i).write(parameter.offset, numbers_of(values));
+    streams.write(i, numbers_of(values));
   }
   streams.close();
 }
@@ -164,7 +215,7 @@ torch::Tensor StateAccess::weights(Unit& unit, std::size_t parameter) {
   const ParameterLayout& layout = unit.layout().parameters[parameter];
   torch::Tensor values = torch::empty(layout.shape, torch::kFloat32);
   Streams streams(*this, unit, Streams::Of::kWeights);
-  streams.of(parameter).read_weights(layout.offset, numbers_of(values));
+  streams.read(parameter, numbers_of(values));
   return values;
 }
 
@@ -176,7 +227,7 @@ void StateAccess::read_gradients(Unit& unit, const Visit& visit) {
     if (!parameter.has_gradient) continue;
     const auto index = static_cast<std::size_t>(parameter.layout - unit.layout().parameters.data());
     torch::Tensor values = torch::empty(parameter.layout->shape, torch::kFloat32);
-    streams.of(index).read_weights(parameter.layout->offset, numbers_of(values));
+    streams.read(index, numbers_of(values));
     visit(index, values);
   }
 }

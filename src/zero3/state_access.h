@@ -10,12 +10,15 @@
 
 #include "strata/tiering/pinned_slots.h"
 #include "strata/tiering/shard_store.h"
+#include "zero3/ranks/ranks.h"
 #include "zero3/state_stream.h"
 #include "zero3/unit.h"
 
 namespace strata::zero3 {
 
-/// Reads and writes what units have at rest, between the hops of training, parameter by parameter.
+/// Reads and writes what units have at rest, between the hops of training, parameter by parameter:
+/// whole ones, of which each rank keeps a part. All ranks come here for the same, and edit alike.
+///
 /// What rests elsewhere (on nvme, or on a device whose memory host code cannot touch) passes
 /// through the staging slots of training, which must be free: nothing is being prefetched, no
 /// gradient is on its way. Throws UsageError when they are not (one visitor inside another);
@@ -27,9 +30,9 @@ class StateAccess {
   using Visit = std::function<void(std::size_t parameter, torch::Tensor& values)>;
 
   /// Either pool may be null, where nothing rests elsewhere that would pass through it.
-  StateAccess(const StatePassage& passage, tiering::PinnedSlots* fetch_slots,
+  StateAccess(const StatePassage& passage, Ranks& ranks, tiering::PinnedSlots* fetch_slots,
               tiering::PinnedSlots* gradient_slots)
-      : passage_(passage), pools_{fetch_slots, gradient_slots} {}
+      : passage_(passage), ranks_(ranks), pools_{fetch_slots, gradient_slots} {}
 
   /// Whether a visitor or editor is at work.
   [[nodiscard]] bool is_in_use() const noexcept { return in_use_; }
@@ -59,6 +62,7 @@ class StateAccess {
   void order_behind_computation() const;
 
   StatePassage passage_;
+  Ranks& ranks_;
   std::array<tiering::PinnedSlots*, 2> pools_;
   bool in_use_ = false;
 };

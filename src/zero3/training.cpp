@@ -5,6 +5,7 @@
 
 #include "strata/base/error.h"
 #include "zero3/engine_impl.h"
+#include "zero3/reduction.h"
 
 /// \file
 /// The engine's part of a training loop: which gradients count, and what a step makes of them.
@@ -52,17 +53,26 @@ class StepGroups {
   std::map<std::pair<std::uint32_t, std::int64_t>, std::uint32_t> indices_;
 };
 
-/// What is updated with what, in order; padding goes with the parameter before it.
+/// What of this rank's shard is updated with what, in order; padding goes with the parameter before
+/// it.
 std::vector<optim_cpu::Segment> segments_of(const zero3::Unit& unit,
                                             const zero3::FlatVector& vector, StepGroups& groups) {
-  std::vector<optim_cpu::Segment> segments;
+  std::vector<optim_cpu::Segment> segments;  // of the whole vector
   for (const zero3::TrainableParameter& parameter : unit.trainables()) {
     if (&unit.vector_of(*parameter.layout) != &vector) continue;
     const std::uint32_t group = groups.index_of(parameter);
     if (!segments.empty() && segments.back().group == group) continue;
     const std::uint64_t begin = segments.empty() ? 0 : parameter.layout->offset;
     if (!segments.empty()) segments.back().end = begin;
-    segments.push_back({begin, vector.count, group});
+    segments.push_back({begin, vector.map.padded_count(), group});
+  }
+  const auto [first, last] = vector.shard;
+  std::erase_if(segments, [&](const optim_cpu::Segment& segment) {
+    return segment.end <= first || segment.begin >= last;
+  });
+  for (optim_cpu::Segment& segment : segments) {
+    segment.begin = std::max(segment.begin, first) - first;
+    segment.end = std::min(segment.end, last) - first;
   }
   return segments;
 }
@@ -204,7 +214,7 @@ StepReport Engine::Impl::step(bool now) {
 
 void Engine::Impl::update(StepReport& report, double norm) {
   report.grad_norm = norm;
-  double scale = 1.0 / scaler_.scale();
+  double scale = unscale();
   const double clip = config_.gradient_clipping;
   // As torch.nn.utils.clip_grad_norm_ limits it.
   if (clip > 0.0) scale *= std::min(1.0, clip / (norm + 1e-6));
@@ -238,25 +248,29 @@ void Engine::Impl::update(StepReport& report, double norm) {
 
 std::optional<double> Engine::Impl::gradient_norm() {
   optim_cpu::SumOfSquares squares;
+  const zero3::Unit* not_finite = nullptr;
   for (const auto& unit : units_) {
     if (unit->gradient_empty) continue;
     const optim_cpu::SumOfSquares unit_squares = unit->gradient_squares();
-    if (!unit_squares.finite()) {
-      log_.warning("step " + std::to_string(step_ + 1) + ": the gradient of unit '" + unit->name() +
-                   "' is not finite at loss scale " + std::to_string(scaler_.scale()) +
-                   "; the step is skipped");
-      return std::nullopt;
-    }
+    if (not_finite == nullptr && !unit_squares.finite()) not_finite = unit.get();
     squares.add(unit_squares);
   }
-  return std::sqrt(squares.value()) / scaler_.scale();
+  squares = zero3::sum_over(ranks_, squares);
+  if (squares.finite()) return std::sqrt(squares.value()) * unscale();
+  log_.warning("step " + std::to_string(step_ + 1) + ": the gradient of " +
+               (not_finite != nullptr ? "unit '" + not_finite->name() + "'"
+                                      : std::string("a unit, on another rank,")) +
+               " is not finite at loss scale " + std::to_string(scaler_.scale()) +
+               "; the step is skipped");
+  return std::nullopt;
 }
 
-std::vector<UnitNorm> Engine::Impl::gradient_norms() const {
+std::vector<UnitNorm> Engine::Impl::gradient_norms() {
   std::vector<UnitNorm> norms;
   for (const auto& unit : units_) {
     if (unit->gradient_empty) continue;
-    norms.push_back({unit->name(), std::sqrt(unit->gradient_squares().value()) / scaler_.scale()});
+    const optim_cpu::SumOfSquares squares = zero3::sum_over(ranks_, unit->gradient_squares());
+    norms.push_back({unit->name(), std::sqrt(squares.value()) * unscale()});
   }
   return norms;
 }

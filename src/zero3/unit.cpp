@@ -53,12 +53,13 @@ torch::ScalarType scalar_type(Precision precision) {
   return torch::kFloat32;
 }
 
-Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake, c10::Device device,
-           const StateFormat& format, const std::vector<std::string>& fp32_patterns,
-           Recompute recompute, std::vector<at::Generator> generators)
+Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
+           const UnitPlace& place, const StateFormat& format,
+           const std::vector<std::string>& fp32_patterns, Recompute recompute,
+           std::vector<at::Generator> generators)
     : engine_(engine),
       id_(id),
-      device_(device),
+      device_(place.device),
       precision_(format.precision),
       recompute_(recompute),
       generators_(std::move(generators)),
@@ -84,9 +85,11 @@ Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
     vector.trainable = i % 2 == 0;
     vector.format = i < 2 ? format : kept_in_fp32(format);
     vector.count = counts[i];
-    vector.bytes = vector.count * weight_bytes(vector.format.precision);
+    vector.bytes = vector.bytes_of(vector.count);
+    vector.map = ShardMap(vector.count, place.world_size);
+    vector.shard = vector.map.shard(place.rank);
     vector.region_offset = region_bytes_;
-    region_bytes_ += round_up(vector.bytes, kPage);
+    region_bytes_ += round_up(vector.gathered_bytes(), kPage);
   }
 }
 

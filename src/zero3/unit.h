@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "strata/zero3/engine.h"
 #include "strata/zero3/unit_layout.h"
 #include "zero3/order_trace.h"
+#include "zero3/shard_map.h"
 #include "zero3/unit_intake.h"
 
 namespace strata::zero3 {
@@ -26,6 +28,8 @@ struct FlatVector {
   StateFormat format;               ///< the run's, or fp32 in its place
   std::uint64_t count = 0;          ///< elements, padding included; often 0
   std::uint64_t bytes = 0;          ///< in the weight's format
+  ShardMap map{0, 1};               ///< which rank keeps which of them
+  ElementRange shard;               ///< those of this rank: its homes have so many elements
   std::uint64_t region_offset = 0;  ///< bytes, within the unit's device region
   tiering::StateHome weight;
   c10::Storage storage;
@@ -37,9 +41,30 @@ struct FlatVector {
   optim_cpu::SumOfSquares gradient_squares;
 
   [[nodiscard]] bool trains() const noexcept { return trainable && count > 0; }
+  [[nodiscard]] std::uint64_t bytes_of(std::uint64_t elements) const {
+    return elements * weight_bytes(format.precision);
+  }
+  [[nodiscard]] std::uint64_t shard_bytes() const { return bytes_of(shard.count()); }
+  /// The shards of all ranks.
+  [[nodiscard]] std::uint64_t gathered_bytes() const { return bytes_of(map.padded_count()); }
+  /// Those of a parameter's elements that this rank keeps; may be none.
+  [[nodiscard]] ElementRange own_part(const ParameterLayout& parameter) const {
+    const std::uint64_t end = parameter.offset + parameter.count;
+    const std::uint64_t begin = std::clamp(parameter.offset, shard.begin, shard.end);
+    return {begin, std::clamp(end, begin, shard.end)};
+  }
+  /// Where this rank's shard lies in the unit's device region.
+  [[nodiscard]] std::uint64_t shard_offset() const { return region_offset + bytes_of(shard.begin); }
 };
 
 using FlatVectors = std::array<FlatVector, 4>;
+
+/// Where a unit is used, and by whom.
+struct UnitPlace {
+  c10::Device device;  ///< its parameters are there then
+  int rank = 0;
+  int world_size = 1;
+};
 
 /// A parameter with optimizer states. Empty ones have none.
 struct TrainableParameter {
@@ -57,8 +82,8 @@ class Unit {
  public:
   /// Lays out what was taken of a module; parameters and buffers whose full names match a pattern
   /// of `fp32_patterns` are kept in fp32. The parameters' values stay as they are until
-  /// `adopt_parameters`. `device`: where its parameters are when they are used.
-  Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake, c10::Device device,
+  /// `adopt_parameters`.
+  Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake, const UnitPlace& place,
        const StateFormat& format, const std::vector<std::string>& fp32_patterns,
        Recompute recompute, std::vector<at::Generator> generators);
 

@@ -31,7 +31,8 @@ std::vector<ScheduledUnit> scheduled(const std::vector<std::shared_ptr<Unit>>& u
     for (const FlatVector& vector : unit->vectors()) {
       as_seen.elements += vector.count;
       if (slots != nullptr) {
-        as_seen.pieces += static_cast<std::uint32_t>(ceil_div(vector.bytes, slots->slot_bytes()));
+        as_seen.pieces +=
+            static_cast<std::uint32_t>(ceil_div(vector.shard_bytes(), slots->slot_bytes()));
       }
     }
   }
@@ -42,8 +43,7 @@ std::vector<ScheduledUnit> scheduled(const std::vector<std::shared_ptr<Unit>>& u
 
 UnitMover::UnitMover(const ScheduleOptions& options, std::vector<std::shared_ptr<Unit>>& units,
                      const Places& places, Counters& counters)
-    : home_(options.home),
-      into_regions_(options.fetches_into_regions),
+    : into_regions_(options.fetches_into_regions),
       units_(units),
       places_(places),
       counters_(counters),
@@ -79,12 +79,12 @@ void UnitMover::leave(Unit& unit) {
 
 void UnitMover::change_weights(Unit& unit) {
   carry_out(schedule_.change_weights(unit.id()));
-  if (home_ == tiering::Tier::kHost) {
+  if (places_.home == tiering::Tier::kHost) {
     std::exchange(from_home_[unit.id()], {}).synchronize(kPatience);
     for (const FlatVector& vector : unit.vectors()) {
       places_.device.note_host_write(vector.weight.memory);
     }
-  } else if (home_ == tiering::Tier::kDevice) {
+  } else if (places_.home == tiering::Tier::kDevice) {
     places_.device.wait(StreamRole::kDrain, last_use_[unit.id()]);
     places_.device.wait(StreamRole::kUpload, last_use_[unit.id()]);
   }
@@ -141,7 +141,7 @@ void UnitMover::give_back(tiering::DeviceSpan region, tiering::Event last_use) {
 }
 
 void UnitMover::unshard(Unit& unit, tiering::DeviceSpan region) {
-  if (home_ == tiering::Tier::kNvme) {
+  if (places_.home == tiering::Tier::kNvme) {
     Arrival& arrival = arrivals_.try_emplace(unit.id(), Arrival{&unit}).first->second;
     arrival.region = region;
     arrival.pieces_wanted = std::numeric_limits<std::uint32_t>::max();
@@ -149,14 +149,12 @@ void UnitMover::unshard(Unit& unit, tiering::DeviceSpan region) {
     receive(arrival);
     arrivals_.erase(unit.id());
     start_waiting();
-  } else if (home_ == tiering::Tier::kHost) {
+  } else if (!region.empty()) {
     upload_from_home(unit, region);
   }
+  gather(unit, region);
   const ScopedTimer busy(counters_, Hop::kGather, ScopedTimer::Kind::kBusy);
-  unit.attach(region);  // with one rank the shard is the whole unit: nothing is copied
-  for (const FlatVector& vector : unit.vectors()) {
-    if (vector.count > 0) counters_.add_moved(Hop::kGather, vector.bytes);
-  }
+  unit.attach(region);
 }
 
 void UnitMover::upload_from_home(const Unit& unit, tiering::DeviceSpan region) {
@@ -166,11 +164,30 @@ void UnitMover::upload_from_home(const Unit& unit, tiering::DeviceSpan region) {
   tiering::Event& uploaded = from_home_[unit.id()];
   for (const FlatVector& vector : unit.vectors()) {
     if (vector.count == 0) continue;
-    uploaded = tiering::upload(places_.device, vector.weight.memory,
-                               region.subspan(vector.region_offset, vector.bytes), counters_)
-                   .into_event();
+    const tiering::DeviceSpan target = region.subspan(vector.shard_offset(), vector.shard_bytes());
+    if (places_.home == tiering::Tier::kDevice) {
+      places_.device.copy_within(StreamRole::kUpload, vector.weight.device, target);
+      uploaded = places_.device.record(StreamRole::kUpload);
+    } else {
+      uploaded =
+          tiering::upload(places_.device, vector.weight.memory, target, counters_).into_event();
+    }
   }
   places_.device.wait(StreamRole::kCompute, uploaded);
+}
+
+/// With one rank the shard is the whole unit, and nothing is copied.
+void UnitMover::gather(const Unit& unit, tiering::DeviceSpan region) {
+  std::vector<Collective> under_way;
+  for (const FlatVector& vector : unit.vectors()) {
+    if (vector.count == 0) continue;
+    counters_.add_moved(Hop::kGather, vector.gathered_bytes());
+    if (places_.ranks.size() == 1) continue;
+    under_way.push_back(places_.ranks.begin_all_gather(
+        *places_.device.host_view(region.subspan(vector.region_offset, vector.gathered_bytes()))));
+  }
+  const ScopedTimer waiting(counters_, Hop::kGather, ScopedTimer::Kind::kWait);
+  for (Collective& each : under_way) each.wait();
 }
 
 /// Waits for the disk, and has computation wait for the device.
@@ -198,7 +215,7 @@ void UnitMover::upload(Arrival& arrival, Piece piece) {
   }
   tiering::DeviceCopy copy = tiering::upload(
       places_.device, piece.slot->bytes().first(piece.range.bytes),
-      arrival.region.subspan(piece.vector->region_offset + piece.range.offset, piece.range.bytes),
+      arrival.region.subspan(piece.vector->shard_offset() + piece.range.offset, piece.range.bytes),
       counters_);
   arrival.uploaded = copy.event();
   uploads_.push_back({*std::move(piece.slot), std::move(copy)});
@@ -238,16 +255,17 @@ void UnitMover::start_pieces(Arrival& arrival) {
 
 std::optional<UnitMover::Piece> UnitMover::next_piece(Arrival& arrival) const {
   const FlatVectors& vectors = arrival.unit->vectors();
-  while (arrival.vector < vectors.size() && arrival.offset == vectors[arrival.vector].bytes) {
+  while (arrival.vector < vectors.size() &&
+         arrival.offset == vectors[arrival.vector].shard_bytes()) {
     ++arrival.vector;
     arrival.offset = 0;
   }
   if (arrival.vector == vectors.size()) return std::nullopt;
   const FlatVector& vector = vectors[arrival.vector];
-  return Piece{
-      &vector,
-      {arrival.offset, std::min(places_.slots->slot_bytes(), vector.bytes - arrival.offset)},
-      std::nullopt};
+  return Piece{&vector,
+               {arrival.offset,
+                std::min(places_.slots->slot_bytes(), vector.shard_bytes() - arrival.offset)},
+               std::nullopt};
 }
 
 bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
@@ -262,7 +280,7 @@ bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
       for (const tiering::Event& event : take_over(arrival.region)) event.synchronize(kPatience);
     }
     target = *places_.device.host_view(arrival.region);
-    target = target.subspan(piece.vector->region_offset + piece.range.offset);
+    target = target.subspan(piece.vector->shard_offset() + piece.range.offset);
   }
   piece.transfer =
       tiering::fetch(*places_.store, *piece.vector->weight.extent, piece.range, target);

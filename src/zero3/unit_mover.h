@@ -15,12 +15,14 @@
 #include "strata/tiering/pinned_slots.h"
 #include "strata/tiering/shard_store.h"
 #include "zero3/freed_regions.h"
+#include "zero3/ranks/ranks.h"
 #include "zero3/schedule.h"
 #include "zero3/unit.h"
 
 namespace strata::zero3 {
 
-/// Brings units to the device and takes them away (hops 1 to 3), as the schedule decides.
+/// Brings units to the device and takes them away (hops 1 to 3), as the schedule decides: this
+/// rank's shard from its home, those of the others from them.
 ///
 /// A unit's weights come in pieces of a staging slot's size. A piece goes straight to the unit's
 /// place on the device where it has one and the device's memory can be a target of the disk, which
@@ -40,6 +42,8 @@ class UnitMover {
   struct Places {
     tiering::Device& device;
     tiering::DeviceSpan regions;  ///< for unsharded units; the schedule keeps the books of it
+    tiering::Tier home;           ///< where weights rest
+    Ranks& ranks;
     tiering::ShardStore* store = nullptr;
     tiering::PinnedSlots* slots = nullptr;
   };
@@ -49,7 +53,7 @@ class UnitMover {
 
   /// Makes `unit` readable, waiting for its bytes, and starts fetching what comes next. Throws
   /// IoError, DeadlineExceeded, CorruptData, of this unit or of starting the next; BudgetError when
-  /// the units in use leave no room. The unit is not in use then.
+  /// the units in use leave no room; what Collective::wait throws. The unit is not in use then.
   void enter(Unit& unit, Pass pass, View view);
   /// Gives `unit` back, also when the device has failed. Its bytes stay there as long as there is
   /// room, unless they are spoiled.
@@ -103,6 +107,7 @@ class UnitMover {
   void receive(Arrival& arrival);
   void upload(Arrival& arrival, Piece piece);
   void upload_from_home(const Unit& unit, tiering::DeviceSpan region);
+  void gather(const Unit& unit, tiering::DeviceSpan region);
   /// What had the region before, and is still under way.
   [[nodiscard]] std::vector<tiering::Event> take_over(tiering::DeviceSpan region);
   void give_back(tiering::DeviceSpan region, tiering::Event last_use);
@@ -116,13 +121,12 @@ class UnitMover {
   /// Goes on with the units whose pieces the queue had no room for.
   void start_waiting();
   void make_room_for(const Arrival& arrival);
-  /// Makes room in the I/O queue: waits for a piece of any unit. False when none is under way.
+  /// Waits for a piece of any unit. False when none is under way.
   bool wait_for_any();
   /// Gives up what is under way for a unit, waiting for its end.
   void drop(UnitId unit);
   [[nodiscard]] tiering::DeviceSpan memory_of(const std::optional<tiering::Region>& region) const;
 
-  tiering::Tier home_;
   bool into_regions_;
   std::vector<std::shared_ptr<Unit>>& units_;
   Places places_;

@@ -7,7 +7,7 @@ struct TestDevice::Impl {};
 TestDevice::TestDevice() = default;
 TestDevice::~TestDevice() = default;
 
-EngineDevice TestDevice::engine_device() { return {}; }
+EnginePlace TestDevice::engine_place() { return {}; }
 
 zero3::PlanInput TestDevice::plan_input(const formats::DsConfig& config) {
   return zero3::plan_input_from(config);

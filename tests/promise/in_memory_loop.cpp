@@ -51,11 +51,13 @@ optim::OptimizerOptions options_of(const formats::OptimizerConfig& config, bool 
 
 }  // namespace
 
-InMemoryLoop::InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model)
+InMemoryLoop::InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model,
+                           int world_size)
     : config_(config),
       model_config_(model),
       format_(config.state_format()),
       precision_(format_.precision),
+      world_size_(world_size),
       model_(model_with_masters(model, precision_).first) {
   const std::vector<torch::Tensor> masters = model_with_masters(model, precision_).second;
   const std::vector<torch::Tensor> parameters = model_.parameters();
@@ -72,6 +74,8 @@ InMemoryLoop::InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Co
     state.m.resize(count * state_bytes(format_, StateKind::kM));
     state.v.resize(count * state_bytes(format_, StateKind::kV));
     state.gradient.resize(count * state_bytes(precision_, StateKind::kGradient, fp32_gradients));
+    state.contributions.resize(count * weight_bytes(precision_) *
+                               static_cast<std::size_t>(world_size));
     state.decays = decays.at(parameters[i].unsafeGetTensorImpl());
     optim_cpu::split_master(precision_, {masters[i].const_data_ptr<float>(), count},
                             parameters[i].data_ptr(), data_of(state.master));
@@ -79,14 +83,27 @@ InMemoryLoop::InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Co
   }
 }
 
-void InMemoryLoop::take_gradients(bool first) {
-  const bool fp32 = config_.gradient_accumulation_steps > 1;
+void InMemoryLoop::take_contribution(int rank) {
   for (ParameterState& state : states_) {
     const torch::Tensor gradient = state.parameter.grad().contiguous();
-    optim_cpu::accumulate_gradient(threads_, precision_, fp32 || precision_ == Precision::kFp32,
-                                   first, static_cast<std::size_t>(gradient.numel()),
-                                   gradient.const_data_ptr(), state.gradient.data());
+    const auto* const bytes = static_cast<const std::byte*>(gradient.const_data_ptr());
+    std::copy_n(
+        bytes, gradient.nbytes(),
+        state.contributions.begin() +
+            static_cast<std::ptrdiff_t>(static_cast<std::size_t>(rank) * gradient.nbytes()));
     state.parameter.mutable_grad().reset();
+  }
+}
+
+void InMemoryLoop::add_contributions(bool first) {
+  const bool fp32 = config_.gradient_accumulation_steps > 1;
+  const auto ranks = static_cast<std::size_t>(world_size_);
+  for (ParameterState& state : states_) {
+    optim_cpu::accumulate_gradient(
+        threads_, precision_, fp32 || precision_ == Precision::kFp32, first,
+        static_cast<std::size_t>(state.parameter.numel()),
+        {state.contributions.data(), ranks, state.contributions.size() / ranks},
+        state.gradient.data());
   }
 }
 
@@ -101,23 +118,26 @@ double InMemoryLoop::gradient_norm() const {
                                                     {state.parameter.numel()}, torch::dtype(type));
     sum_of_squares += gradient.to(torch::kFloat64).square().sum().item<double>();
   }
-  return std::sqrt(sum_of_squares);
+  return std::sqrt(sum_of_squares) * (1.0 / world_size_);
 }
 
 double InMemoryLoop::step() {
   const std::int64_t accumulation = config_.gradient_accumulation_steps;
   double sum = 0.0;
   for (std::int64_t micro = 0; micro < accumulation; ++micro) {
-    torch::manual_seed(static_cast<std::uint64_t>(batches_));
-    const Batch batch = make_batch(model_config_, batches_++);
-    const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
-    sum += loss.item<double>();
-    (accumulation == 1 ? loss : loss * (1.0 / static_cast<double>(accumulation))).backward();
-    take_gradients(/*first=*/micro == 0);
+    for (int rank = 0; rank < world_size_; ++rank) {
+      torch::manual_seed(static_cast<std::uint64_t>(batches_));
+      const Batch batch = make_batch(model_config_, batches_++);
+      const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
+      sum += loss.item<double>();
+      (accumulation == 1 ? loss : loss * (1.0 / static_cast<double>(accumulation))).backward();
+      take_contribution(rank);
+    }
+    add_contributions(/*first=*/micro == 0);
   }
-  double scale = 1.0;
+  double scale = 1.0 / world_size_;
   if (config_.gradient_clipping > 0.0) {
-    scale = std::min(1.0, config_.gradient_clipping / (gradient_norm() + 1e-6));
+    scale *= std::min(1.0, config_.gradient_clipping / (gradient_norm() + 1e-6));
   }
   ++steps_;
   for (ParameterState& state : states_) {
@@ -133,7 +153,7 @@ double InMemoryLoop::step() {
          .v = data_of(state.v),
          .gradient = state.gradient.data()});
   }
-  return sum / static_cast<double>(accumulation);
+  return sum / static_cast<double>(accumulation * world_size_);
 }
 
 void expect_bits_of_in_memory_loop(const formats::DsConfig& config, const models::Gpt2Config& model,

@@ -15,9 +15,13 @@ namespace strata::promise {
 /// gradient per parameter, the scalar reference of the optimizer over vectors that lie in memory.
 /// No tiers, no units at run time, no threads of ours. Slow and obvious. Random rounding depends on
 /// where an element lies in its unit, which this loop knows nothing of: formats without it only.
+///
+/// With a world of N every micro-batch has a batch of each rank, and what they contribute to a
+/// gradient is added in rank order in fp32 and rounded once.
 class InMemoryLoop {
  public:
-  InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model);
+  InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model,
+               int world_size = 1);
 
   /// One optimizer step; returns its mean loss.
   double step();
@@ -30,16 +34,19 @@ class InMemoryLoop {
     std::vector<std::byte> master;  // what the parameter lacks of its fp32 master
     std::vector<std::byte> m, v;
     std::vector<std::byte> gradient;
+    std::vector<std::byte> contributions;  // of a micro-batch, one rank's after the other
     bool decays;
   };
 
-  void take_gradients(bool first);
+  void take_contribution(int rank);
+  void add_contributions(bool first);
   [[nodiscard]] double gradient_norm() const;
 
   formats::DsConfig config_;
   models::Gpt2Config model_config_;
   StateFormat format_;
   Precision precision_;
+  int world_size_;
   optim_cpu::ComputeThreads threads_;
   models::Gpt2 model_;
   std::vector<ParameterState> states_;

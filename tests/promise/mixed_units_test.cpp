@@ -68,7 +68,7 @@ class MixedUnits : public testing::TestWithParam<std::tuple<Precision, bool>> {
       config.strata.device_budget_bytes = least.device;
     }
     TestDevice device;
-    Engine engine(config, device.engine_device());
+    Engine engine(config, device.engine_place());
     std::vector<Sharded<Lora>> units;
     for (const Lora& layer : layers()) {
       units.push_back(engine.shard(layer, {.name = std::to_string(units.size())}));

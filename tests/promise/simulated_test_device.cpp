@@ -28,7 +28,7 @@ TestDevice::~TestDevice() {
   for (const support::Race& race : impl_->accelerator.races()) ADD_FAILURE() << race.text;
 }
 
-EngineDevice TestDevice::engine_device() {
+EnginePlace TestDevice::engine_place() {
   return {&impl_->accelerator.device(), simulated::SimulatedAccelerator::torch_device()};
 }
 

@@ -17,7 +17,7 @@ class TestDevice {
   TestDevice(const TestDevice&) = delete;
   TestDevice& operator=(const TestDevice&) = delete;
 
-  [[nodiscard]] EngineDevice engine_device();
+  [[nodiscard]] EnginePlace engine_place();
   /// As the engine plans it.
   [[nodiscard]] static zero3::PlanInput plan_input(const formats::DsConfig& config);
 

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "zero3/ranks/ranks.h"
+
 namespace strata::promise {
 
 ScratchDirectory::ScratchDirectory() {
@@ -86,17 +88,31 @@ Parameters parameters_of(models::Gpt2& model) {
   return parameters;
 }
 
-EngineRun::EngineRun(const formats::DsConfig& config, const models::Gpt2Config& model)
+namespace {
+
+EnginePlace place_of(TestDevice& device, zero3::Ranks* ranks) {
+  EnginePlace place = device.engine_place();
+  place.ranks = ranks;
+  return place;
+}
+
+}  // namespace
+
+EngineRun::EngineRun(const formats::DsConfig& config, const models::Gpt2Config& model,
+                     zero3::Ranks* ranks)
     : config_(model),
-      engine_(config, device_.engine_device()),
+      rank_(ranks == nullptr ? 0 : ranks->rank()),
+      world_size_(ranks == nullptr ? 1 : ranks->size()),
+      engine_(config, place_of(device_, ranks)),
       model_(model, engine_, models::random_initializer(model, kSeed)) {}
 
 double EngineRun::step() {
   const std::int64_t accumulation = engine_.config().gradient_accumulation_steps;
   double sum = 0.0;
   for (std::int64_t micro = 0; micro < accumulation; ++micro) {
-    torch::manual_seed(static_cast<std::uint64_t>(batches_));
-    const Batch batch = make_batch(config_, batches_++);
+    const std::int64_t batch_index = batches_++ * world_size_ + rank_;
+    torch::manual_seed(static_cast<std::uint64_t>(batch_index));
+    const Batch batch = make_batch(config_, batch_index);
     const torch::Tensor loss =
         model_.loss(batch.tokens.to(engine_.device()), batch.targets.to(engine_.device()));
     sum += loss.item<double>();

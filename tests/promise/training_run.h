@@ -72,10 +72,11 @@ using Parameters = std::map<std::string, torch::Tensor>;
 
 [[nodiscard]] Parameters parameters_of(models::Gpt2& model);
 
-/// A training job in an engine.
+/// A training job in an engine; with `ranks`, the part of one of them.
 class EngineRun {
  public:
-  EngineRun(const formats::DsConfig& config, const models::Gpt2Config& model);
+  EngineRun(const formats::DsConfig& config, const models::Gpt2Config& model,
+            zero3::Ranks* ranks = nullptr);
 
   /// One optimizer step; returns its mean loss.
   double step();
@@ -87,6 +88,7 @@ class EngineRun {
 
  private:
   models::Gpt2Config config_;
+  std::int64_t rank_, world_size_;
   TestDevice device_;
   Engine engine_;
   models::Gpt2 model_;

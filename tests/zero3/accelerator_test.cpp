@@ -34,7 +34,7 @@ support::SimDeviceOptions slow_streams(std::uint64_t seed) {
   return options;
 }
 
-EngineDevice on(SimulatedAccelerator& accelerator) {
+EnginePlace on(SimulatedAccelerator& accelerator) {
   return {&accelerator.device(), SimulatedAccelerator::torch_device()};
 }
 

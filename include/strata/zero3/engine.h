@@ -19,6 +19,10 @@
 #include "strata/zero3/plan.h"
 #include "strata/zero3/unit_layout.h"
 
+namespace strata::zero3 {
+class Ranks;
+}
+
 namespace strata {
 
 namespace zero3 {
@@ -83,13 +87,15 @@ struct TierUse {
   std::uint64_t used = 0, peak = 0, budget = 0;
 };
 
-/// What an engine computes on. By default host memory, with the device tier's budget: the device of
-/// a machine without a GPU.
-struct EngineDevice {
+/// Where an engine stands: on which device, and as which of the ranks. By default on host memory,
+/// with the device tier's budget (the device of a machine without a GPU), and alone.
+struct EnginePlace {
   /// Outlives the engine; null: host memory.
   tiering::Device* device = nullptr;
   /// What LibTorch calls the same device; its default stream there is StreamRole::kCompute.
   c10::Device torch_device = c10::Device(c10::DeviceType::CPU);
+  /// Outlives the engine; null: one rank. Several ranks are on host memory so far.
+  zero3::Ranks* ranks = nullptr;
 };
 
 /// The offload engine: owns the parameters, gradients and optimizer states of the modules given to
@@ -101,6 +107,11 @@ struct EngineDevice {
 ///     auto loss = loss_of(block(x));              // fetched, used, released
 ///     engine.backward(loss);                      // gradients go straight to their home
 ///     engine.step();  // at accumulation boundaries: clip, Adam, write back
+///
+/// Several ranks: each has an engine, and a shard of every unit's states. All shard the same
+/// modules in the same order and make the same calls, each with its own batches, whose gradients
+/// are averaged; what is read and written between steps (masters, gradients, parameters) is the
+/// same on all.
 ///
 /// Memory: everything is taken when it is set up (`shard`, and `prepare` or the first forward);
 /// later steps take nothing more. Peak bytes per tier equal `plan().total`. Thread: all methods and
@@ -116,7 +127,7 @@ class Engine {
   [[nodiscard]] static Engine from_config(const std::filesystem::path& ds_config,
                                           Logger* log = nullptr);
   explicit Engine(formats::DsConfig config, Logger* log = nullptr);
-  Engine(formats::DsConfig config, const EngineDevice& device, Logger* log = nullptr);
+  Engine(formats::DsConfig config, const EnginePlace& place, Logger* log = nullptr);
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
   ~Engine();

@@ -51,6 +51,8 @@ struct PlanInput {
 
   /// Whether what rests in `tier` has to be brought to host memory to be worked on there.
   [[nodiscard]] bool is_elsewhere(tiering::Tier tier) const noexcept;
+  /// Whether units are used where they rest: on the device, whole.
+  [[nodiscard]] bool units_stay() const noexcept;
 };
 
 /// What a config and units come to. Without units it is what an engine begins with; for planning
