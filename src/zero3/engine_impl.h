@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -133,6 +134,7 @@ struct Engine::Impl {
   void set_homes(zero3::Unit& unit);
   void set_gradient_homes(zero3::Unit& unit, tiering::Tier tier);
   void take_memory();
+  [[nodiscard]] std::size_t trained_vectors() const;
   void check_room_for_micro_batch(const char* what) const;
   void refuse_in_use(const std::string& what) const;
   /// `complete`: forward and backward came, so that the order of units says something.
@@ -142,6 +144,8 @@ struct Engine::Impl {
   void drop_step();
   void note_other_backward();
   void update(StepReport& report, double norm);
+  void take_step(const std::vector<optim_cpu::ShardStates>& shards,
+                 std::span<const optim_cpu::UpdateGroup> groups);
   /// Norm of all gradients of the step, unscaled; nullopt after an overflow, whose unit is logged.
   [[nodiscard]] std::optional<double> gradient_norm();
   [[nodiscard]] bool has_gradients() const;

@@ -222,6 +222,14 @@ void Engine::Impl::prepare() {
   }
 }
 
+std::size_t Engine::Impl::trained_vectors() const {
+  std::size_t count = 0;
+  for (const auto& unit : units_) {
+    for (const zero3::FlatVector& vector : unit->vectors()) count += vector.trains() ? 1 : 0;
+  }
+  return count;
+}
+
 void Engine::Impl::take_memory() {
   const zero3::Plan& plan = *plan_;
   for (std::size_t i = 0; i < units_.size(); ++i) {
@@ -268,7 +276,8 @@ void Engine::Impl::take_memory() {
             tiers_.store(), ranks_},
         threads_, counters_);
     optim_cpu::WindowPipeline::Options options{.formats = plan.formats,
-                                               .gradients_on_nvme = plan.gradients_on_nvme};
+                                               .gradients_on_nvme = plan.gradients_on_nvme,
+                                               .shards_max = trained_vectors()};
     if (plan.windows > 0) {
       options.windows = plan.windows;
       options.window_elements = plan.window_elements;

@@ -236,7 +236,7 @@ void Engine::Impl::update(StepReport& report, double norm) {
     unit->weights_changed();
     mover_->change_weights(*unit);
   }
-  pipeline_->run(shards, groups.groups());
+  take_step(shards, groups.groups());
   for (const auto& unit : units_) {
     for (zero3::TrainableParameter& parameter : unit->trainables()) {
       if (parameter.has_gradient) ++parameter.steps;
@@ -244,6 +244,16 @@ void Engine::Impl::update(StepReport& report, double norm) {
   }
   report.step = ++step_;
   report.updated = true;
+}
+
+void Engine::Impl::take_step(const std::vector<optim_cpu::ShardStates>& shards,
+                             std::span<const optim_cpu::UpdateGroup> groups) {
+  pipeline_->begin(groups);
+  for (const optim_cpu::ShardStates& shard : shards) {
+    const bool taken = pipeline_->offer(shard);
+    STRATA_CHECK(taken, "the optimizer has a place for every vector");
+  }
+  while (!pipeline_->finish()) mover_->make_room();
 }
 
 std::optional<double> Engine::Impl::gradient_norm() {

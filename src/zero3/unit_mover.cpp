@@ -335,6 +335,10 @@ void UnitMover::make_room_for(const Arrival& arrival) {
   zero3::wait_for_room(*places_.store);
 }
 
+void UnitMover::make_room() {
+  if (!wait_for_any()) zero3::wait_for_room(*places_.store);
+}
+
 bool UnitMover::wait_for_any() {
   for (auto& [id, arrival] : arrivals_) {
     for (Piece& piece : arrival.pieces) {

@@ -67,6 +67,10 @@ class UnitMover {
   /// Lets go of the staging slots.
   void release_staging();
 
+  /// Makes room in the I/O queue for others: waits for something that is being fetched, or for
+  /// theirs to end. Throws DeadlineExceeded when no room comes.
+  void make_room();
+
   /// As Schedule's.
   void end_micro_batch(bool complete) { schedule_.end_micro_batch(complete); }
   void expect_step(bool follows) { schedule_.expect_step(follows); }
