@@ -175,7 +175,7 @@ class FindPackage(unittest.TestCase):
             "add_library(inner INTERFACE)\ntarget_link_libraries(inner INTERFACE strata::models)\n"
         )
         self.assert_refused("find_package(Strata)\nadd_subdirectory(below)\n")
-        self.assert_says("inner: strata::zero3, strata::models")
+        self.assert_says("inner: strata::zero3, strata::cpu_adam, strata::models")
 
     def test_below_libtorch_nothing_looks_for_it(self):
         self.assert_configures(
