@@ -8,7 +8,7 @@ namespace strata::aio::detail {
 
 struct OperationState;
 
-/// What tickets and preparations ask of the queue or channel that made them. A ticket's operation
+/// What tickets and registrations ask of the queue or channel that made them. A ticket's operation
 /// is the use `generation` of its place.
 class Acceptor {
  public:

@@ -150,12 +150,12 @@ std::size_t IoChannel::reap(std::span<IoOutcome> outcomes, nanoseconds timeout) 
   }
 }
 
-IoPreparation IoChannel::prepare(std::span<std::byte> memory) {
-  return {impl_, memory, -1, impl_->backend->prepare_memory(memory)};
+IoRegistration IoChannel::register_memory(std::span<std::byte> memory) {
+  return {impl_, memory, -1, impl_->backend->register_memory(memory)};
 }
 
-IoPreparation IoChannel::prepare(const IoFile& file) {
-  return {impl_, {}, file.fd(), impl_->backend->prepare_file(file.fd())};
+IoRegistration IoChannel::register_file(const IoFile& file) {
+  return {impl_, {}, file.fd(), impl_->backend->register_file(file.fd())};
 }
 
 std::uint32_t IoChannel::operations_max() const noexcept { return impl_->options.operations_max; }

@@ -48,9 +48,9 @@ class IoUringBackend final : public Backend {
   std::size_t reap(std::span<Completion> completions, std::chrono::nanoseconds timeout) override;
   void drop_unstarted() noexcept override;
   void wake() noexcept override;
-  std::string prepare_memory(std::span<std::byte> memory) override;
+  std::string register_memory(std::span<std::byte> memory) override;
   void forget_memory(std::span<std::byte> memory) noexcept override;
-  std::string prepare_file(int fd) override;
+  std::string register_file(int fd) override;
   void forget_file(int fd) noexcept override;
 
  private:
@@ -235,7 +235,7 @@ void IoUringBackend::wake() noexcept {
   [[maybe_unused]] const ssize_t written = ::write(wake_fd_, &one, sizeof one);
 }
 
-std::string IoUringBackend::prepare_memory(std::span<std::byte> memory) {
+std::string IoUringBackend::register_memory(std::span<std::byte> memory) {
   enable_on_this_thread();
   return registry_.add_memory(memory);
 }
@@ -244,7 +244,7 @@ void IoUringBackend::forget_memory(std::span<std::byte> memory) noexcept {
   registry_.remove_memory(memory);
 }
 
-std::string IoUringBackend::prepare_file(int fd) {
+std::string IoUringBackend::register_file(int fd) {
   enable_on_this_thread();
   return registry_.add_file(fd);
 }

@@ -42,7 +42,7 @@ class LibaioBackend final : public Backend {
   void wake() noexcept override;
 
  private:
-  void prepare(iocb& entry, const Request& request);
+  void fill(iocb& entry, const Request& request);
   std::size_t submit();
   void wait(std::chrono::nanoseconds timeout);
   void take(const io_event& event);
@@ -91,7 +91,7 @@ LibaioBackend::~LibaioBackend() {
   ::close(wake_fd_);
 }
 
-void LibaioBackend::prepare(iocb& entry, const Request& request) {
+void LibaioBackend::fill(iocb& entry, const Request& request) {
   const auto offset = static_cast<long long>(request.offset);
   if (request.kind == OpKind::kRead) {
     io_prep_pread(&entry, request.fd, request.data, request.bytes, offset);
@@ -108,7 +108,7 @@ std::size_t LibaioBackend::enqueue(std::span<const Request> requests) {
   to_submit_.clear();
   if (!wake_armed_) to_submit_.push_back(&wake_entry_);
   for (std::size_t i = 0; i < count; ++i) {
-    prepare(entries_[i], requests[i]);
+    fill(entries_[i], requests[i]);
     to_submit_.push_back(&entries_[i]);
   }
   const std::size_t accepted = submit();

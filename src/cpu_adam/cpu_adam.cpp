@@ -159,7 +159,7 @@ struct StepWork {
   std::vector<std::pair<torch::Tensor, CpuAdamParamState*>> parameters;
   std::vector<torch::Tensor> gradients;  ///< those that `pieces` point to
 
-  void add(const optim::AdamOptions& options, const StateFormat& format, std::uint64_t stream,
+  void add(const optim::AdamOptions& options, const StateFormat& format, std::uint64_t sequence,
            const torch::Tensor& parameter, CpuAdamParamState& state) {
     gradients.push_back(parameter.grad().contiguous());
     parameters.emplace_back(parameter, &state);
@@ -171,7 +171,7 @@ struct StepWork {
                            .m = state.exp_avg().data_ptr(),
                            .v = state.exp_avg_sq().data_ptr(),
                            .gradient = gradients.back().const_data_ptr(),
-                           .stream = stream};
+                           .sequence = sequence};
     for (std::size_t begin = 0; begin < whole.count; begin += optim_cpu::kUpdateElementsAtOnce) {
       pieces.push_back(
           {options,
@@ -277,9 +277,9 @@ torch::Tensor CpuAdam::step(LossClosure closure) {
     const CpuAdamOptions& options = options_of(group);
     optim::check(adam_options(options));
     for (const torch::Tensor& parameter : group.params()) {
-      const std::uint64_t stream = number++;
+      const std::uint64_t sequence = number++;
       if (!parameter.grad().defined()) continue;
-      const std::string what = "parameter " + std::to_string(stream);
+      const std::string what = "parameter " + std::to_string(sequence);
       check_parameter(parameter, what);
       check_gradient(parameter.grad(), what);
       const StateFormat format = format_of(options, precision_of(parameter, what));
@@ -287,7 +287,7 @@ torch::Tensor CpuAdam::step(LossClosure closure) {
       if (!held) held = first_state(format, parameter);
       auto& state = static_cast<CpuAdamParamState&>(*held);
       check_state(format, state, parameter.numel(), what);
-      work.add(adam_options(options), format, stream, parameter, state);
+      work.add(adam_options(options), format, sequence, parameter, state);
     }
   }
   impl_->threads.for_each_block(work.pieces.size(), 1, [&](optim_cpu::Block block) {

@@ -46,7 +46,7 @@ class BlockPass {
         root_(span.v),
         gradients_(static_cast<const typename Gradient::Value*>(span.gradient)),
         gradient_scale_(hn::Set(UpdateTag(), constants.gradient_scale)),
-        dither_(make_dither_key(span.stream, constants.step_number), span.first_element),
+        dither_(make_dither_key(span.sequence, constants.step_number), span.first_element),
         advanced_(&held[0]),
         between_(&held[1]),
         retired_(&held[2]) {}

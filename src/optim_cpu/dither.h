@@ -4,15 +4,15 @@
 #include <cstdint>
 
 /// \file
-/// The random numbers of stochastic rounding: a hash of (stream, step, element), so that an element
-/// gets the same ones whoever updates it. Not for cryptography.
+/// The random numbers of stochastic rounding: a hash of (sequence, step, element), so that an
+/// element gets the same ones whoever updates it. Not for cryptography.
 
 namespace strata::optim_cpu {
 
-/// Mixes a vector's stream and the step into the key of one update (the finalizer of splitmix64;
+/// Mixes a vector's sequence and the step into the key of one update (the finalizer of splitmix64;
 /// Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
-[[nodiscard]] constexpr std::uint32_t make_dither_key(std::uint64_t stream, std::uint64_t step) {
-  std::uint64_t x = stream * 0xD1342543DE82EF95 + step * 0x9E3779B97F4A7C15;
+[[nodiscard]] constexpr std::uint32_t make_dither_key(std::uint64_t sequence, std::uint64_t step) {
+  std::uint64_t x = sequence * 0xD1342543DE82EF95 + step * 0x9E3779B97F4A7C15;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
   return static_cast<std::uint32_t>((x ^ (x >> 31)) >> 32);

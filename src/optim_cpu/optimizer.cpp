@@ -69,7 +69,8 @@ void Optimizer::initialize(std::span<const float> values, const States& states) 
 }
 
 void Optimizer::step(std::int64_t step, const States& states, std::span<const std::byte> gradient,
-                     Precision gradient_format, float gradient_scale, std::uint64_t stream) const {
+                     Precision gradient_format, float gradient_scale,
+                     std::uint64_t sequence) const {
   if (step < 1) throw UsageError("optimizer: step " + std::to_string(step) + "; they count from 1");
   const std::uint64_t count = states.weight.size() / weight_bytes(format_.precision);
   check_states(*this, states, count);
@@ -83,7 +84,7 @@ void Optimizer::step(std::int64_t step, const States& states, std::span<const st
                                     .m = data_of(states.m),
                                     .v = data_of(states.v),
                                     .gradient = gradient.data(),
-                                    .stream = stream};
+                                    .sequence = sequence};
   const optim_cpu::RuleConstants constants =
       optim_cpu::constants_of(options_, {.step = step, .gradient_scale = gradient_scale});
   const optim_cpu::KernelTable& kernels = threads_.instructions().kernels();

@@ -41,7 +41,7 @@ class ElementwisePass {
         moments_(span),
         gradients_(static_cast<const typename Gradient::Value*>(span.gradient)),
         gradient_scale_(hn::Set(UpdateTag(), constants.gradient_scale)),
-        dither_(make_dither_key(span.stream, constants.step_number), span.first_element) {}
+        dither_(make_dither_key(span.sequence, constants.step_number), span.first_element) {}
 
   /// Returns how many elements it has updated: all but what is shorter than two vectors.
   HWY_INLINE std::size_t run(std::size_t count) {

@@ -79,7 +79,7 @@ void write_master(const UpdateSpan& span, std::size_t i, float master, std::uint
 
 template <class Constants>
 void update_span(const Constants& constants, const UpdateSpan& span) {
-  const std::uint32_t dither_key = make_dither_key(span.stream, constants.step_number);
+  const std::uint32_t dither_key = make_dither_key(span.sequence, constants.step_number);
   for (std::size_t begin = 0; begin < span.count; begin += kBlock) {
     const std::size_t count = std::min(kBlock, span.count - begin);
     MomentValues m{};

@@ -81,7 +81,7 @@ UpdateSpan Window::span() const {
           .v = data_[index_of(StateKind::kV)],
           .gradient = data_[index_of(StateKind::kGradient)],
           .first_element = shard.first_element + range_.begin,
-          .stream = shard.stream};
+          .sequence = shard.sequence};
 }
 
 bool Window::is_elsewhere(StateKind kind) const {

@@ -53,9 +53,6 @@ PerState<std::uint64_t> buffer_bytes_of(const WindowPipeline::Options& options,
                              alignment);
 }
 
-/// How long a step waits for other people's transfers to end and make room in the queue.
-constexpr std::chrono::seconds kPatience{90};
-
 }  // namespace
 
 /// Windows are numbered in the order in which they are begun; number n uses place n % windows.
@@ -262,7 +259,7 @@ bool WindowPipeline::Impl::wait_for_room() {
     return true;
   }
   const ScopedTimer standing_still(counters, Hop::kFetch, ScopedTimer::Kind::kWait);
-  return places.store->wait_for_room(kPatience);
+  return places.store->wait_for_room(tiering::ShardStore::kPatience);
 }
 
 // ---- what does not ------------------------------------------------------------------------------

@@ -1,16 +1,10 @@
 #include "strata/tiering/device_copy.h"
 
-#include <chrono>
 #include <utility>
 
 #include "strata/base/error.h"
 
 namespace strata::tiering {
-namespace {
-
-constexpr std::chrono::seconds kPatience{90};
-
-}  // namespace
 
 DeviceCopy::DeviceCopy(Device& device, StreamRole stream, std::span<const std::byte> buffer)
     : device_(&device), buffer_(buffer), stream_(stream), event_(device.record(stream)) {}
@@ -54,7 +48,7 @@ Event DeviceCopy::into_event() && noexcept {
 void DeviceCopy::wait() {
   if (device_ == nullptr) throw UsageError("a copy was waited for twice");
   Device& device = *std::exchange(device_, nullptr);
-  if (!seen_) event_.synchronize(kPatience);
+  if (!seen_) event_.synchronize(kDevicePatience);
   if (stream_ == StreamRole::kDrain) {
     device.note_host_read(buffer_);
   } else {

@@ -5,7 +5,7 @@
 #include "strata/base/error.h"
 #include "strata/tiering/movement.h"
 #include "tiering/checksum.h"
-#include "tiering/transfer.h"
+#include "tiering/transfer_state.h"
 
 namespace strata::tiering {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "strata/tiering/movement.h"
 #include "tiering/checksum.h"
-#include "tiering/transfer.h"
+#include "tiering/transfer_state.h"
 
 namespace strata::tiering {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
-#include "tiering/transfer.h"
+#include "tiering/transfer_state.h"
 
 namespace strata::tiering {
 namespace {
@@ -72,8 +72,8 @@ struct ShardStore::Impl : detail::StoreParts {
 
   Budget& nvme;
   const std::uint64_t chunk_bytes;
-  std::vector<aio::IoPreparation> prepared_files;  // where the queue's backend can
-  Logger* log;                                     // null: nobody is told
+  std::vector<aio::IoRegistration> file_registrations;  // where the queue's backend can
+  Logger* log;                                          // null: nobody is told
   std::deque<ExtentRecord> extents;
   std::vector<Reservation> reservations;
   detail::Transfers transfers;
@@ -91,7 +91,7 @@ ShardStore::Impl::Impl(const Options& options, aio::Submitter& submitter, Budget
       transfers(*this, submitter.operations_max()) {
   for (const aio::IoFile& file : files) {
     alignment = std::max<std::uint64_t>(alignment, file.alignment());
-    prepared_files.push_back(queue.prepare(file));
+    file_registrations.push_back(queue.register_file(file));
   }
 }
 

@@ -16,7 +16,6 @@ namespace strata::tiering {
 namespace {
 
 constexpr std::uint64_t kAddressSpace = std::uint64_t{1} << 42;  // not memory
-constexpr std::chrono::seconds kPatience{90};
 
 void make_directory(const std::filesystem::path& directory) {
   std::error_code error;
@@ -71,7 +70,7 @@ Tiers::~Tiers() {
   using enum StreamRole;
   try {
     for (const StreamRole stream : {kCompute, kUpload, kDrain, kCollectives}) {
-      device_->record(stream).synchronize(kPatience);
+      device_->record(stream).synchronize(kDevicePatience);
     }
   } catch (const Error& error) {
     log_.warning(std::string("the device had not done all of its work at the end: ") +
@@ -113,7 +112,7 @@ DeviceSpan Tiers::take_on_device(std::uint64_t bytes, std::string_view what) {
   return device_memory_.back().span();
 }
 
-void Tiers::prepare(std::span<std::byte> memory, std::string_view what, bool by_disk) {
+void Tiers::register_memory(std::span<std::byte> memory, std::string_view what, bool by_disk) {
   if (memory.empty()) return;
   if (!device_refuses_) {
     HostRegistration registration = device_->register_host(memory, what);
@@ -125,12 +124,12 @@ void Tiers::prepare(std::span<std::byte> memory, std::string_view what, bool by_
     }
   }
   if (!by_disk || !queue_ || disk_refuses_) return;
-  aio::IoPreparation prepared = queue_->prepare(memory);
-  disk_refuses_ = !prepared.refusal().empty();
+  aio::IoRegistration registration = queue_->register_memory(memory);
+  disk_refuses_ = !registration.refusal().empty();
   if (!disk_refuses_) {
-    prepared_.push_back(std::move(prepared));
-  } else if (prepared.refusal() != aio::Backend::kNothingToPrepare) {
-    log_.info("I/O buffers are not registered: " + prepared.refusal());
+    disk_registrations_.push_back(std::move(registration));
+  } else if (registration.refusal() != aio::Backend::kNothingToRegister) {
+    log_.info("I/O buffers are not registered: " + registration.refusal());
   }
 }
 

@@ -15,7 +15,7 @@
 #include "strata/base/counters.h"
 #include "strata/base/log.h"
 #include "strata/optim_cpu/window_pipeline.h"
-#include "strata/tiering/pinned_slots.h"
+#include "strata/tiering/slot_pool.h"
 #include "strata/tiering/tiers.h"
 #include "strata/zero3/engine.h"
 #include "strata/zero3/loss_scaler.h"
@@ -111,7 +111,7 @@ struct Engine::Impl {
   // Made by prepare().
   std::optional<zero3::Plan> plan_;
   bool prepared_ = false;
-  std::unique_ptr<tiering::PinnedSlots> fetch_slots_, gradient_slots_;
+  std::unique_ptr<tiering::SlotPool> fetch_slots_, gradient_slots_;
   std::unique_ptr<zero3::UnitMover> mover_;
   std::unique_ptr<zero3::GradientCoordinator> gradients_;
   std::unique_ptr<optim_cpu::WindowPipeline> pipeline_;

@@ -25,8 +25,8 @@ namespace {
 // Operations in flight are bounded by slots and windows, times the directories they are striped
 // over.
 constexpr std::uint32_t kOperationsMax = 1024;
-// Random streams of what units keep in fp32 follow those of all units.
-constexpr std::uint64_t kStreamsOfFp32 = std::uint64_t{1} << 32;
+// Random sequences of what units keep in fp32 follow those of all units.
+constexpr std::uint64_t kSequencesOfFp32 = std::uint64_t{1} << 32;
 
 aio::IoQueueOptions io_options(const formats::DsConfig& config) {
   aio::IoQueueOptions options;
@@ -170,13 +170,14 @@ void Engine::Impl::set_homes(Unit& unit) {
                               unit.name() + " " + std::string(name_of(kind)));
     };
     vector.weight = home(plan_input_.parameter_tier, StateKind::kWeight);
-    tiers_.prepare(vector.weight.memory, "weights", /*by_disk=*/false);  // they are uploaded
+    tiers_.register_memory(vector.weight.memory, "weights",
+                           /*by_disk=*/false);  // they are uploaded
     if (!vector.trains()) continue;
     optim_cpu::ShardStates& states = vector.states;
     states.count = vector.shard.count();
     states.first_element = vector.shard.begin;
     states.format = vector.format;
-    states.stream = units_.size() + (i == 0 ? 0 : kStreamsOfFp32);
+    states.sequence = units_.size() + (i == 0 ? 0 : kSequencesOfFp32);
     states.gradient_fp32 =
         plan_input_.accumulate_fp32 || vector.format.precision == Precision::kFp32;
     states.weight = vector.weight;
@@ -242,8 +243,8 @@ void Engine::Impl::take_memory() {
     regions = tiers_.take_on_device(plan.device_cache_bytes, "unsharded units");
   }
   if (plan.fetch_slots > 0) {
-    fetch_slots_ = std::make_unique<tiering::PinnedSlots>(host, plan.fetch_slots, plan.slot_bytes);
-    tiers_.prepare(fetch_slots_->memory(), "staging of weights", /*by_disk=*/true);
+    fetch_slots_ = std::make_unique<tiering::SlotPool>(host, plan.fetch_slots, plan.slot_bytes);
+    tiers_.register_memory(fetch_slots_->memory(), "staging of weights", /*by_disk=*/true);
   }
   mover_ = std::make_unique<zero3::UnitMover>(
       // Where every rank keeps a shard on the device, units get a region as from host memory.
@@ -263,8 +264,8 @@ void Engine::Impl::take_memory() {
   mover_->expect_step(config_.gradient_accumulation_steps == 1);
   if (plan.gradient_slots > 0) {
     gradient_slots_ =
-        std::make_unique<tiering::PinnedSlots>(host, plan.gradient_slots, plan.slot_bytes);
-    tiers_.prepare(gradient_slots_->memory(), "staging of gradients", /*by_disk=*/true);
+        std::make_unique<tiering::SlotPool>(host, plan.gradient_slots, plan.slot_bytes);
+    tiers_.register_memory(gradient_slots_->memory(), "staging of gradients", /*by_disk=*/true);
     tiering::DeviceSpan exchange;
     if (plan.exchange_bytes > 0) {
       exchange = tiers_.take_on_device(plan.exchange_bytes, "gradients from all ranks");
@@ -285,7 +286,7 @@ void Engine::Impl::take_memory() {
     pipeline_ = std::make_unique<optim_cpu::WindowPipeline>(
         options, plan.windows > 0 ? tiers_.places() : tiering::HomePlaces{}, host, threads_,
         counters_);
-    tiers_.prepare(pipeline_->memory(), "optimizer windows", /*by_disk=*/true);
+    tiers_.register_memory(pipeline_->memory(), "optimizer windows", /*by_disk=*/true);
   }
   state_access_ = std::make_unique<zero3::StateAccess>(state_passage(), ranks_, fetch_slots_.get(),
                                                        gradient_slots_.get());

@@ -88,7 +88,7 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
       continue;
     }
     release(unit, vector, gradients, begin + count);
-    tiering::PinnedSlot slot = slot_for_piece();
+    tiering::StagingSlot slot = slot_for_piece();
     tiering::DeviceCopy drained = drain_bucket(bucket, slot.bytes().first(bucket.bytes()));
     pieces_.push_back(
         {&vector, unit.gradient_empty, begin, count, std::move(slot), std::move(drained)});
@@ -152,7 +152,7 @@ void GradientCoordinator::at_home(const FlatVector& vector, bool is_first, std::
     return;
   }
   tiering::ShardStore& store = *places_.store;
-  tiering::PinnedSlot slot = slot_for_home();
+  tiering::StagingSlot slot = slot_for_home();
   if (!is_first) {
     tiering::Transfer arriving = start_transfer(
         &store, [&] { return tiering::fetch(store, *home.extent, range, slot.bytes()); });
@@ -164,7 +164,7 @@ void GradientCoordinator::at_home(const FlatVector& vector, bool is_first, std::
   writing_.push_back({std::move(slot), std::move(leaving)});
 }
 
-tiering::PinnedSlot GradientCoordinator::slot_for_piece() {
+tiering::StagingSlot GradientCoordinator::slot_for_piece() {
   while (pieces_.size() >= pieces_max_) add_oldest_piece();
   while (true) {
     if (auto slot = places_.slots.try_acquire()) return std::move(*slot);
@@ -176,7 +176,7 @@ tiering::PinnedSlot GradientCoordinator::slot_for_piece() {
   }
 }
 
-tiering::PinnedSlot GradientCoordinator::slot_for_home() {
+tiering::StagingSlot GradientCoordinator::slot_for_home() {
   while (true) {
     if (auto slot = places_.slots.try_acquire()) return std::move(*slot);
     wait_for_oldest_write();

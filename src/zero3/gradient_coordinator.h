@@ -11,8 +11,8 @@
 #include "strata/optim_cpu/compute_threads.h"
 #include "strata/tiering/device.h"
 #include "strata/tiering/device_copy.h"
-#include "strata/tiering/pinned_slots.h"
 #include "strata/tiering/shard_store.h"
+#include "strata/tiering/slot_pool.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/unit.h"
 
@@ -39,7 +39,7 @@ class GradientCoordinator {
     /// As many gradients of any vector's format as a slot has in fp32, for each rank; and as much
     /// for what comes from them, nothing with one rank.
     tiering::DeviceSpan bucket, exchange;
-    tiering::PinnedSlots& slots;
+    tiering::SlotPool& slots;
     tiering::ShardStore* store;
     Ranks& ranks;
   };
@@ -56,7 +56,7 @@ class GradientCoordinator {
 
  private:
   struct Writing {
-    tiering::PinnedSlot slot;
+    tiering::StagingSlot slot;
     tiering::Transfer transfer;
   };
 
@@ -65,7 +65,7 @@ class GradientCoordinator {
     FlatVector* vector;
     bool is_first;  // the home holds nothing of this step yet
     std::uint64_t begin, count;
-    tiering::PinnedSlot slot;
+    tiering::StagingSlot slot;
     tiering::DeviceCopy drained;
   };
 
@@ -83,8 +83,8 @@ class GradientCoordinator {
   template <class Add>
   void at_home(const FlatVector& vector, bool is_first, std::uint64_t begin, std::uint64_t count,
                const Add& add);
-  [[nodiscard]] tiering::PinnedSlot slot_for_piece();
-  [[nodiscard]] tiering::PinnedSlot slot_for_home();
+  [[nodiscard]] tiering::StagingSlot slot_for_piece();
+  [[nodiscard]] tiering::StagingSlot slot_for_home();
   void wait_for_oldest_write();
 
   Places places_;

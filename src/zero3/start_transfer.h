@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cerrno>
-#include <chrono>
 #include <utility>
 
 #include "strata/base/error.h"
@@ -11,8 +10,7 @@ namespace strata::zero3 {
 
 /// Waits for the I/O queue to have room for a transfer. Throws DeadlineExceeded when none comes.
 inline void wait_for_room(tiering::ShardStore& store) {
-  constexpr std::chrono::seconds kPatience{90};
-  if (store.wait_for_room(kPatience)) return;
+  if (store.wait_for_room(tiering::ShardStore::kPatience)) return;
   throw DeadlineExceeded(
       "the I/O queue had no room for a transfer within 90 s, or all the transfers that it may have "
       "were under way; is the disk stuck (see dmesg)?",

@@ -43,7 +43,7 @@ void gather_parts(Ranks& ranks, const ShardMap& map, ElementRange range, std::sp
 
 /// Buffers for one stream.
 struct StateAccess::Lease {
-  std::vector<tiering::PinnedSlot> slots;
+  std::vector<tiering::StagingSlot> slots;
   StagingBuffers buffers;
 };
 
@@ -67,7 +67,7 @@ std::optional<StateAccess::Lease> StateAccess::lease(const StateFormat& format,
                                                      const tiering::StateHome& master) {
   Lease lease;
   const auto take = [&](std::span<std::byte>& buffer, std::uint64_t bytes) {
-    for (tiering::PinnedSlots* const pool : pools_) {
+    for (tiering::SlotPool* const pool : pools_) {
       if (pool == nullptr) continue;
       if (auto slot = pool->try_acquire()) {
         lease.slots.push_back(std::move(*slot));

@@ -8,8 +8,8 @@
 #include <optional>
 #include <vector>
 
-#include "strata/tiering/pinned_slots.h"
 #include "strata/tiering/shard_store.h"
+#include "strata/tiering/slot_pool.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/state_stream.h"
 #include "zero3/unit.h"
@@ -30,8 +30,8 @@ class StateAccess {
   using Visit = std::function<void(std::size_t parameter, torch::Tensor& values)>;
 
   /// Either pool may be null, where nothing rests elsewhere that would pass through it.
-  StateAccess(const StatePassage& passage, Ranks& ranks, tiering::PinnedSlots* fetch_slots,
-              tiering::PinnedSlots* gradient_slots)
+  StateAccess(const StatePassage& passage, Ranks& ranks, tiering::SlotPool* fetch_slots,
+              tiering::SlotPool* gradient_slots)
       : passage_(passage), ranks_(ranks), pools_{fetch_slots, gradient_slots} {}
 
   /// Whether a visitor or editor is at work.
@@ -63,7 +63,7 @@ class StateAccess {
 
   StatePassage passage_;
   Ranks& ranks_;
-  std::array<tiering::PinnedSlots*, 2> pools_;
+  std::array<tiering::SlotPool*, 2> pools_;
   bool in_use_ = false;
 };
 

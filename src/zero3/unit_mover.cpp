@@ -1,7 +1,6 @@
 #include "zero3/unit_mover.h"
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 #include <utility>
 
@@ -19,10 +18,9 @@ namespace {
 // Pieces under way at most: gradients and states need transfers too, and a queue has a number of
 // them. A disk is busy with far fewer.
 constexpr std::size_t kUnderWayMax = 256;
-constexpr std::chrono::seconds kPatience{90};
 
 std::vector<ScheduledUnit> scheduled(const std::vector<std::shared_ptr<Unit>>& units,
-                                     const tiering::PinnedSlots* slots) {
+                                     const tiering::SlotPool* slots) {
   std::vector<ScheduledUnit> scheduled;
   for (const auto& unit : units) {
     ScheduledUnit& as_seen = scheduled.emplace_back();
@@ -80,7 +78,7 @@ void UnitMover::leave(Unit& unit) {
 void UnitMover::change_weights(Unit& unit) {
   carry_out(schedule_.change_weights(unit.id()));
   if (places_.home == tiering::Tier::kHost) {
-    std::exchange(from_home_[unit.id()], {}).synchronize(kPatience);
+    std::exchange(from_home_[unit.id()], {}).synchronize(tiering::kDevicePatience);
     for (const FlatVector& vector : unit.vectors()) {
       places_.device.note_host_write(vector.weight.memory);
     }
@@ -277,7 +275,8 @@ bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
     places_.device.note_host_write(target);
   } else {
     if (!std::exchange(arrival.owns_region, true)) {
-      for (const tiering::Event& event : take_over(arrival.region)) event.synchronize(kPatience);
+      for (const tiering::Event& event : take_over(arrival.region))
+        event.synchronize(tiering::kDevicePatience);
     }
     target = *places_.device.host_view(arrival.region);
     target = target.subspan(piece.vector->shard_offset() + piece.range.offset);
@@ -291,8 +290,8 @@ bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
   return true;
 }
 
-std::optional<tiering::PinnedSlot> UnitMover::acquire_slot() {
-  std::optional<tiering::PinnedSlot> slot = places_.slots->try_acquire();
+std::optional<tiering::StagingSlot> UnitMover::acquire_slot() {
+  std::optional<tiering::StagingSlot> slot = places_.slots->try_acquire();
   while (!slot && !uploads_.empty() && uploads_.front().copy.done()) {
     finish_oldest_upload();
     slot = places_.slots->try_acquire();

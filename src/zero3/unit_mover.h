@@ -12,8 +12,8 @@
 #include "strata/base/counters.h"
 #include "strata/tiering/device.h"
 #include "strata/tiering/device_copy.h"
-#include "strata/tiering/pinned_slots.h"
 #include "strata/tiering/shard_store.h"
+#include "strata/tiering/slot_pool.h"
 #include "zero3/freed_regions.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/schedule.h"
@@ -45,7 +45,7 @@ class UnitMover {
     tiering::Tier home;           ///< where weights rest
     Ranks& ranks;
     tiering::ShardStore* store = nullptr;
-    tiering::PinnedSlots* slots = nullptr;
+    tiering::SlotPool* slots = nullptr;
   };
 
   UnitMover(const ScheduleOptions& options, std::vector<std::shared_ptr<Unit>>& units,
@@ -84,7 +84,7 @@ class UnitMover {
   struct Piece {
     const FlatVector* vector;
     tiering::ByteRange range;
-    std::optional<tiering::PinnedSlot> slot;      // none: straight into the region
+    std::optional<tiering::StagingSlot> slot;     // none: straight into the region
     std::optional<tiering::Transfer> transfer{};  // until it has been waited for
     std::exception_ptr failure{};                 // found by waiting for it out of turn
   };
@@ -101,7 +101,7 @@ class UnitMover {
   };
   /// A slot whose bytes are on their way to the device.
   struct Upload {
-    tiering::PinnedSlot slot;
+    tiering::StagingSlot slot;
     tiering::DeviceCopy copy;
   };
 
@@ -119,7 +119,7 @@ class UnitMover {
   void start_pieces(Arrival& arrival);
   [[nodiscard]] bool start_piece(Arrival& arrival, Piece piece);
   [[nodiscard]] std::optional<Piece> next_piece(Arrival& arrival) const;
-  [[nodiscard]] std::optional<tiering::PinnedSlot> acquire_slot();
+  [[nodiscard]] std::optional<tiering::StagingSlot> acquire_slot();
   void wait_for(Piece& piece);
   void finish_oldest_upload();
   /// Goes on with the units whose pieces the queue had no room for.

@@ -47,8 +47,8 @@ class AioMemory : public testing::TestWithParam<IoBackend> {
 TEST_P(AioMemory, OfAQueueIsAllTakenWhenItIsMadeAndPrepared) {
   IoQueue queue(options, here, log);
   // Half of it, so that requests go both ways.
-  const IoPreparation of_memory = queue.prepare(buffer.span(0, kBytes / 2));
-  const IoPreparation of_file = queue.prepare(file);
+  const IoRegistration of_memory = queue.register_memory(buffer.span(0, kBytes / 2));
+  const IoRegistration of_file = queue.register_file(file);
   std::vector<IoTicket> tickets;
   tickets.reserve(kPieces);
 
@@ -65,8 +65,8 @@ TEST_P(AioMemory, OfAQueueIsAllTakenWhenItIsMadeAndPrepared) {
 
 TEST_P(AioMemory, OfAChannelIsAllTakenWhenItIsMadeAndPrepared) {
   IoChannel channel(options, here, log);
-  const IoPreparation of_memory = channel.prepare(buffer.span(0, kBytes / 2));
-  const IoPreparation of_file = channel.prepare(file);
+  const IoRegistration of_memory = channel.register_memory(buffer.span(0, kBytes / 2));
+  const IoRegistration of_file = channel.register_file(file);
   std::array<IoOutcome, 3> outcomes;
 
   const std::uint64_t before = allocations_so_far();

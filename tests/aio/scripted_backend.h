@@ -29,7 +29,7 @@ class Script {
   int refused_calls = 0;          ///< calls of enqueue that accept nothing, to begin with
   bool throws_from_reap = false;  ///< the engine breaks when first asked for completions
   bool may_wait_in_enqueue = false;
-  std::string refusal;  ///< the answer to every preparation
+  std::string refusal;  ///< the answer to every registration
 
   /// Completes the requests that are stuck, in full or their first `bytes_max` bytes.
   void release_held(std::size_t bytes_max = ~std::size_t{0}) {
@@ -98,12 +98,12 @@ class Script {
     const std::lock_guard lock(mutex_);
     return requests_;
   }
-  /// What was prepared and forgotten so far: "+memory", "-memory", "+file", "-file".
-  [[nodiscard]] std::vector<std::string> preparations() const {
+  /// What was registered and forgotten so far: "+memory", "-memory", "+file", "-file".
+  [[nodiscard]] std::vector<std::string> registrations() const {
     const std::lock_guard lock(mutex_);
-    return preparations_;
+    return registrations_;
   }
-  /// Threads that called `enqueue`, `reap` or prepared something.
+  /// Threads that called `enqueue`, `reap` or registered something.
   [[nodiscard]] std::size_t threads_seen() const {
     const std::lock_guard lock(mutex_);
     return threads_.size();
@@ -126,7 +126,7 @@ class Script {
   std::deque<Completion> completions_;
   std::vector<Request> held_;
   std::vector<Request> requests_;
-  std::vector<std::string> preparations_;
+  std::vector<std::string> registrations_;
   std::set<std::thread::id> threads_;
   std::size_t in_flight_ = 0;
   std::size_t in_flight_max_ = 0;
@@ -194,16 +194,16 @@ class ScriptedBackend final : public Backend {
     script_.changed_.notify_all();
   }
 
-  std::string prepare_memory(std::span<std::byte> /*memory*/) override { return note("+memory"); }
+  std::string register_memory(std::span<std::byte> /*memory*/) override { return note("+memory"); }
   void forget_memory(std::span<std::byte> /*memory*/) noexcept override { note("-memory"); }
-  std::string prepare_file(int /*fd*/) override { return note("+file"); }
+  std::string register_file(int /*fd*/) override { return note("+file"); }
   void forget_file(int /*fd*/) noexcept override { note("-file"); }
 
  private:
   std::string note(const char* event) {
     const std::lock_guard lock(script_.mutex_);
     script_.threads_.insert(std::this_thread::get_id());
-    script_.preparations_.emplace_back(event);
+    script_.registrations_.emplace_back(event);
     return script_.refusal;
   }
 

@@ -62,11 +62,11 @@ TEST_F(StuckSubmission, FailsWhatTheEngineHasAndWhatWaitsBehindIt) {
 TEST_F(StuckSubmission, ClosesTheQueueAndHoldsUpNobody) {
   start();
   std::optional<IoTicket> ticket = submit_and_get_stuck(read_of(0, 1));
-  std::jthread preparing([&] { EXPECT_NE(queue->prepare(buffer.span()).refusal(), ""); });
+  std::jthread registering([&] { EXPECT_NE(queue->register_memory(buffer.span()).refusal(), ""); });
   EXPECT_THROW(ticket->wait(), DeadlineExceeded);
   EXPECT_THROW((void)queue->try_submit(read_of(1, 1)), DeadlineExceeded);
   EXPECT_THROW((void)queue->submit(read_of(1, 1)), DeadlineExceeded);
-  preparing.join();
+  registering.join();
   ticket.reset();
   queue.reset();
   script.move_on();

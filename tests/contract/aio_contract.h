@@ -354,10 +354,10 @@ TEST_P(AioContract, PreparationChangesNoByteWhetherItIsRefusedOrNot) {
   AlignedBuffer on_disk(kFileBytes);
   std::mt19937_64 random(22);
   write_plainly(on_disk);
-  // Twice, for what was forgotten may be prepared again.
+  // Twice, for what was forgotten may be registered again.
   for (int round = 0; round < 2; ++round) {
-    const IoPreparation of_file = queue->prepare(*file);
-    const IoPreparation of_memory = queue->prepare(arena.span(0, kFileBytes / 2));
+    const IoRegistration of_file = queue->register_file(*file);
+    const IoRegistration of_memory = queue->register_memory(arena.span(0, kFileBytes / 2));
     for (int step = 0; step < 20; ++step) {
       AlignedBuffer& buffer = random() % 4 == 0 ? other : arena;
       const auto [offset, bytes] = random_piece(random, 5 * kBlockBytes);

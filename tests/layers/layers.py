@@ -40,6 +40,23 @@ GUESTS = [
 # stand before them here.
 WORDS = {
     "aio": ["operation.h", "lost_memory.h", "submitter.h"],
+    "tiering": ["tier.h", "device_span.h", "extent.h", "transfer.h", "state_home.h"],
+    "optim_cpu": [
+        "instruction_set.h",
+        "optimizer_options.h",
+        "update.h",
+        "sum_of_squares.h",
+        "shard_states.h",
+    ],
+    "zero3": [
+        "parameter_group.h",
+        "unit_layout.h",
+        "sharding.h",
+        "entry.h",
+        "residency.h",
+        "shard_map.h",
+        "ranks.h",
+    ],
 }
 
 SOURCES = {".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh", ".inc"}
@@ -77,10 +94,10 @@ def runs_up_inside(path: pathlib.PurePosixPath, include: str) -> Optional[str]:
     """Why a header of words may not include something of its own layer; None when it may."""
     place = place_of(path)
     words = WORDS.get(place, [])
-    if not is_public(path) or path.name not in words:
+    if path.suffix != ".h" or path.name not in words:
         return None
-    parts = include.split("/")
-    if parts[:2] != ["strata", place] or parts[-1] in words[: words.index(path.name)]:
+    parts = include.removeprefix("strata/").split("/")
+    if parts[0] != place or parts[-1] in words[: words.index(path.name)]:
         return None
     return f"{path.name} is of the words of {place}, which lie below {parts[-1]}"
 
@@ -105,6 +122,7 @@ def reason_against(path: pathlib.PurePosixPath, include: str) -> Optional[str]:
             return "a public header may not include a private one"
         if parts[0] != place:
             return f"private header of {parts[0]}; {place} may include only its public ones"
+        return runs_up_inside(path, include)
     return None
 
 

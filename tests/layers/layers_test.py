@@ -55,6 +55,9 @@ class Arrows(unittest.TestCase):
         self.assertIsNone(reason("include/strata/aio/io_queue.h", "strata/aio/submitter.h"))
         self.assertIn("words", reason("include/strata/aio/submitter.h", "strata/aio/io_queue.h"))
         self.assertIn("words", reason("include/strata/aio/operation.h", "strata/aio/submitter.h"))
+        self.assertIsNone(reason("src/zero3/shard_map.h", "zero3/entry.h"))
+        self.assertIn("words", reason("src/zero3/shard_map.h", "zero3/schedule.h"))
+        self.assertIn("words", reason("src/zero3/shard_map.h", "strata/zero3/engine.h"))
 
     def test_an_unknown_layer_is_refused(self):
         self.assertIn("no layer", reason("src/aio/io_queue.cpp", "strata/utils/strings.h"))

@@ -129,7 +129,7 @@ class TestShards {
       for (const Segment& segment : segments_[i]) {
         if (segment.group == kNotUpdated) continue;
         UpdateSpan span = arrays_[i].span();
-        span.stream = first_ + i;
+        span.sequence = first_ + i;
         update_reference(groups[segment.group].options, groups[segment.group].step,
                          part_of(span, segment.begin, segment.end - segment.begin));
       }
@@ -148,7 +148,7 @@ class TestShards {
       shard.count = arrays_[i].count();
       shard.format = arrays_[i].format();
       shard.gradient_fp32 = gradient_fp32_;
-      shard.stream = first_ + i;
+      shard.sequence = first_ + i;
       const auto home = [&](StateKind kind) -> tiering::StateHome {
         const std::span<std::byte> bytes = arrays_[i].bytes(kind);
         if (!on_nvme.contains(kind) || bytes.empty()) return {.memory = bytes};

@@ -32,7 +32,7 @@ TEST(Optimizer, GivesTheBitsOfTheReferenceOnEveryNumberOfThreads) {
       StateArrays expected(format, gradient, kCount);
       expected.fill_plausibly(4);
       optim_cpu::UpdateSpan span = expected.span();
-      span.stream = 9;
+      span.sequence = 9;
       optim_cpu::update_reference(variant.optimizer.options, {7, 0.5f}, span);
       for (const int count : {1, 2}) {
         optim_cpu::ComputeThreads threads(count);

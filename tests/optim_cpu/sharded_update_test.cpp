@@ -23,7 +23,7 @@ namespace strata::optim_cpu {
 namespace {
 
 constexpr std::size_t kCount = 1003 * kBlock;  // not even for any world
-constexpr std::uint64_t kStream = 5;
+constexpr std::uint64_t kSequence = 5;
 
 /// Where random numbers are counted from.
 enum class Place { kOfVector, kOfShard };
@@ -43,7 +43,7 @@ class ShardedUpdate : public ::testing::TestWithParam<Variant> {
     shard.count = count;
     shard.format = arrays.format();
     shard.gradient_fp32 = true;
-    shard.stream = kStream;
+    shard.sequence = kSequence;
     shard.first_element = begin;
     const auto home = [&](StateKind kind) -> tiering::StateHome {
       const std::uint64_t bytes = arrays.element_bytes(kind);

@@ -21,10 +21,10 @@ namespace {
 
 // ---- the random numbers ------------------------------------------------------------------------
 
-TEST(DitherBits, DependOnStreamStepAndElement) {
+TEST(DitherBits, DependOnSequenceStepAndElement) {
   std::set<std::uint32_t> keys;
-  for (std::uint64_t stream = 0; stream < 100; ++stream)
-    for (std::uint64_t step = 0; step < 100; ++step) keys.insert(make_dither_key(stream, step));
+  for (std::uint64_t sequence = 0; sequence < 100; ++sequence)
+    for (std::uint64_t step = 0; step < 100; ++step) keys.insert(make_dither_key(sequence, step));
   EXPECT_GE(keys.size(), 9'995u);  // of 10'000; chance lets one pair in a hundred runs coincide
   std::set<std::uint32_t> bits;
   for (std::uint64_t element = 0; element < 10'000; ++element) bits.insert(dither_bits(7, element));

@@ -47,7 +47,7 @@ class EveryVariant : public ::testing::TestWithParam<Variant> {
   static UpdateSpan span_of(StateArrays& states, std::uint64_t first_element = 3 * kBlock) {
     UpdateSpan span = states.span();
     span.first_element = first_element;
-    span.stream = 5;
+    span.sequence = 5;
     return span;
   }
 };

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "strata/base/error.h"
-#include "strata/tiering/pinned_slots.h"
+#include "strata/tiering/slot_pool.h"
 #include "support/message_of.h"
 #include "tiering/store_fixture.h"
 
@@ -40,7 +40,7 @@ TEST_F(StoreFaultTest, KeepsTheBufferOfATransferThatNeverCameBack) {
   const Extent extent = store_.allocate(kChunk, "blocks.4 m");
   HostArena arena(host_, 4_MiB, log_);
   arena.heed(store_.lost_memory());
-  PinnedSlots slots(arena, 1, kChunk);
+  SlotPool slots(arena, 1, kChunk);
   disk_->inject(OpKind::kWrite, Fault::stuck());
   {
     const auto slot = slots.try_acquire();

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
-#include "strata/tiering/pinned_slots.h"
+#include "strata/tiering/slot_pool.h"
 #include "tiering/store_fixture.h"
 
 // The store against a model that keeps every extent in memory: random flushes and fetches, several
@@ -35,7 +35,7 @@ struct UnderWay {
   std::size_t extent;
   ByteRange range;
   bool flushing;
-  PinnedSlot slot;
+  StagingSlot slot;
   Transfer transfer;
 };
 
@@ -128,7 +128,7 @@ class StoreAgainstModel : public testing::TestWithParam<Geometry> {
   Counters counters_;
   Budget host_{Tier::kHost}, nvme_{Tier::kNvme};
   HostArena arena_{host_, 64_MiB, log_};
-  PinnedSlots slots_{arena_, kUnderWayMax + 1, kExtentBytesMax};
+  SlotPool slots_{arena_, kUnderWayMax + 1, kExtentBytesMax};
   aio::IoQueue queue_{
       {.backend = IoBackend::kThreads, .operations_max = 4096}, directory_.path(), log_};
   ShardStore::Options options_;

@@ -77,7 +77,7 @@ TEST_F(TiersTest, ChargeTheDeviceBudgetForADeviceThatIsHandedIn) {
     HomeTransfer transfer = fetch_home(tiers.places(), home, {0, 4097}, bytes).value();
     transfer.wait();
     EXPECT_TRUE(is_zero(bytes));
-    tiers.prepare(bytes, "staging", /*by_disk=*/true);
+    tiers.register_memory(bytes, "staging", /*by_disk=*/true);
   }
   EXPECT_THAT(device.races(), IsEmpty());
 }
@@ -88,8 +88,8 @@ TEST_F(TiersTest, SayOnceThatTheDeviceRefusesToBeToldOfHostMemory) {
   with_device.device = &device;
   Tiers tiers(with_device, counters_, log_);
   std::vector<std::byte> bytes(4096);
-  tiers.prepare(bytes, "the first", /*by_disk=*/false);
-  tiers.prepare(bytes, "the second", /*by_disk=*/false);
+  tiers.register_memory(bytes, "the first", /*by_disk=*/false);
+  tiers.register_memory(bytes, "the second", /*by_disk=*/false);
   EXPECT_THAT(lines_.str(), HasSubstr("the first"));
   EXPECT_THAT(lines_.str(), Not(HasSubstr("the second")));
 }

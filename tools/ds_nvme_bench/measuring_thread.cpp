@@ -91,16 +91,17 @@ MeasuringThread::MeasuringThread(const Point& point, const TargetFiles& files, s
   for (std::uint32_t slot = point.depth; slot > 0; --slot) free_.push_back(slot - 1);
   make_channel(channel_, point, files, timeout, make_backend, log);
   result_.engine = channel_->description();
-  if (point.prepare) prepare();
+  if (point.prepare) register_with_engine();
 }
 
-void MeasuringThread::prepare() {
-  prepared_.push_back(channel_->prepare(memory_.bytes()));
+void MeasuringThread::register_with_engine() {
+  registrations_.push_back(channel_->register_memory(memory_.bytes()));
   for (const aio::IoFile& file : files_.files()) {
-    if (prepared_.back().refusal().empty()) prepared_.push_back(channel_->prepare(file));
+    if (registrations_.back().refusal().empty())
+      registrations_.push_back(channel_->register_file(file));
   }
-  const std::string& refusal = prepared_.back().refusal();
-  if (!refusal.empty() && refusal != aio::Backend::kNothingToPrepare) {
+  const std::string& refusal = registrations_.back().refusal();
+  if (!refusal.empty() && refusal != aio::Backend::kNothingToRegister) {
     result_.engine += "; buffers and files not registered: " + refusal;
   }
 }

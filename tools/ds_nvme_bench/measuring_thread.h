@@ -79,7 +79,7 @@ class MeasuringThread {
 
   void end_without_engine(const IoError& error);
   void move_blocks(const std::atomic<Phase>& phase, Tally& tally);
-  void prepare();
+  void register_with_engine();
   void follow(Phase phase, Time now);
   void issue(Time now);
   void complete(const aio::IoOutcome& outcome, Time now);
@@ -108,7 +108,7 @@ class MeasuringThread {
   std::vector<std::uint32_t> free_;
   std::vector<aio::IoOutcome> outcomes_;
   std::optional<aio::IoChannel> channel_;  // gone before the memory is
-  std::vector<aio::IoPreparation> prepared_;
+  std::vector<aio::IoRegistration> registrations_;
 };
 
 }  // namespace strata::nvme_bench

@@ -67,16 +67,18 @@ class Backend {
   /// Makes a `reap` in progress, or else the next one, return at once.
   virtual void wake() noexcept = 0;
 
-  /// Prepares memory, or a file, that many requests will use, so that the engine need not do it for
-  /// each of them. An optimisation that may be refused: requests are right with and without it.
+  /// Registers memory, or a file, that many requests will use, so that the kernel need not map it
+  /// for each of them. An optimisation that may be refused: requests are right with and without it.
   /// Returns "", or why it was not done. Both are forgotten before the memory is unmapped or the
   /// file closed, when no request of theirs is in flight. Thread and exceptions: as `enqueue`.
-  virtual std::string prepare_memory(std::span<std::byte> /*memory*/) { return kNothingToPrepare; }
+  virtual std::string register_memory(std::span<std::byte> /*memory*/) {
+    return kNothingToRegister;
+  }
   virtual void forget_memory(std::span<std::byte> /*memory*/) noexcept {}
-  virtual std::string prepare_file(int /*fd*/) { return kNothingToPrepare; }
+  virtual std::string register_file(int /*fd*/) { return kNothingToRegister; }
   virtual void forget_file(int /*fd*/) noexcept {}
 
-  static constexpr const char* kNothingToPrepare = "this engine prepares nothing";
+  static constexpr const char* kNothingToRegister = "this engine registers nothing";
 };
 
 /// io_uring through liburing. Throws IoError when the kernel or a sandbox refuses it.

@@ -49,8 +49,8 @@ class IoChannel final : public Submitter {
   [[nodiscard]] IoTicket submit(const Operation& operation) override;
   [[nodiscard]] bool wait_for_room(std::chrono::nanoseconds timeout) override;
   /// Both are done at once. They throw IoError when the engine is unusable.
-  [[nodiscard]] IoPreparation prepare(std::span<std::byte> memory) override;
-  [[nodiscard]] IoPreparation prepare(const IoFile& file) override;
+  [[nodiscard]] IoRegistration register_memory(std::span<std::byte> memory) override;
+  [[nodiscard]] IoRegistration register_file(const IoFile& file) override;
   [[nodiscard]] std::uint32_t operations_max() const noexcept override;
   [[nodiscard]] std::shared_ptr<const LostMemory> lost_memory() const noexcept override;
 

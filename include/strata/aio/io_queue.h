@@ -63,8 +63,8 @@ class IoQueue final : public Submitter {
   [[nodiscard]] IoTicket submit(const Operation& operation) override;
   [[nodiscard]] bool wait_for_room(std::chrono::nanoseconds timeout) override;
   /// Both wait for the queue's thread.
-  [[nodiscard]] IoPreparation prepare(std::span<std::byte> memory) override;
-  [[nodiscard]] IoPreparation prepare(const IoFile& file) override;
+  [[nodiscard]] IoRegistration register_memory(std::span<std::byte> memory) override;
+  [[nodiscard]] IoRegistration register_file(const IoFile& file) override;
   [[nodiscard]] std::uint32_t operations_max() const noexcept override;
   [[nodiscard]] std::shared_ptr<const LostMemory> lost_memory() const noexcept override;
 

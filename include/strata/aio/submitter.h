@@ -51,15 +51,15 @@ class IoTicket {
   bool settled_ = false;                           // the outcome was delivered or dropped
 };
 
-/// Memory or a file that a backend has been told of in advance (`Submitter::prepare`). Keep it
-/// while the memory is mapped or the file open, and destroy it before either ends, and before the
-/// queue, when no operation with it is in flight. Move-only; destroying it waits for the queue's
-/// thread.
-class IoPreparation {
+/// Memory or a file that a backend has been told of in advance (`Submitter::register_memory`). Keep
+/// it while the memory is mapped or the file open, and destroy it before either ends, and before
+/// the queue, when no operation with it is in flight. Move-only; destroying it waits for the
+/// queue's thread.
+class IoRegistration {
  public:
-  IoPreparation(IoPreparation&&) noexcept;
-  IoPreparation& operator=(IoPreparation&&) noexcept;
-  ~IoPreparation();
+  IoRegistration(IoRegistration&&) noexcept;
+  IoRegistration& operator=(IoRegistration&&) noexcept;
+  ~IoRegistration();
 
   /// "" when the backend makes use of it, else why it does not ("ENOMEM; raise ulimit -l ...").
   [[nodiscard]] const std::string& refusal() const noexcept { return refusal_; }
@@ -67,8 +67,8 @@ class IoPreparation {
  private:
   friend class IoQueue;
   friend class IoChannel;
-  IoPreparation(std::shared_ptr<detail::Acceptor> acceptor, std::span<std::byte> memory, int fd,
-                std::string refusal);
+  IoRegistration(std::shared_ptr<detail::Acceptor> acceptor, std::span<std::byte> memory, int fd,
+                 std::string refusal);
   void forget() noexcept;
 
   std::shared_ptr<detail::Acceptor> acceptor_;  // null once forgotten, refused or moved from
@@ -99,12 +99,12 @@ class Submitter {
   /// has not: the time is over, or nothing is in flight that could make room.
   [[nodiscard]] virtual bool wait_for_room(std::chrono::nanoseconds timeout) = 0;
 
-  /// Lets the backend prepare memory or a file once instead of for every request (io_uring:
+  /// Registers memory or a file with the backend once instead of with every request (io_uring:
   /// registered buffers and files, which take the pinning of pages and the look-up of the file out
   /// of each request). Never necessary; what the backend or a limit refuses is used as before, and
   /// `refusal()` says why.
-  [[nodiscard]] virtual IoPreparation prepare(std::span<std::byte> memory) = 0;
-  [[nodiscard]] virtual IoPreparation prepare(const IoFile& file) = 0;
+  [[nodiscard]] virtual IoRegistration register_memory(std::span<std::byte> memory) = 0;
+  [[nodiscard]] virtual IoRegistration register_file(const IoFile& file) = 0;
 
   /// Operations that may be accepted and not yet finished.
   [[nodiscard]] virtual std::uint32_t operations_max() const noexcept = 0;

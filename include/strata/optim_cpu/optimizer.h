@@ -50,12 +50,13 @@ class Optimizer {
   void initialize(std::span<const float> values, const States& states) const;
 
   /// One update of all of `states`, on all threads. `step` counts from 1. `gradient`: one number in
-  /// `gradient_format` for each parameter; it is multiplied by `gradient_scale` first. `stream`:
+  /// `gradient_format` for each parameter; it is multiplied by `gradient_scale` first. `sequence`:
   /// of random rounding, another one for each vector of a model. No ranges overlap. The same bits
   /// whatever the threads. Throws UsageError, before anything is changed, for a span of another
   /// size than `bytes` says, a step below 1, or a count that int8 moments cannot have.
   void step(std::int64_t step, const States& states, std::span<const std::byte> gradient,
-            Precision gradient_format, float gradient_scale = 1.0f, std::uint64_t stream = 0) const;
+            Precision gradient_format, float gradient_scale = 1.0f,
+            std::uint64_t sequence = 0) const;
 
  private:
   OptimizerOptions options_;

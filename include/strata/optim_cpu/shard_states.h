@@ -37,11 +37,11 @@ struct ShardStates {
   StateFormat format;       ///< one of those that the pipeline was made for
   /// The gradient home is fp32 (accumulated), else the weight's format.
   bool gradient_fp32 = false;
-  /// Random rounding is keyed by (stream, element of the vector): a vector has the same bits
-  /// however many shards it is cut into. `stream`: another one for each vector, the same one for
+  /// Random rounding is keyed by (sequence, element of the vector): a vector has the same bits
+  /// however many shards it is cut into. `sequence`: another one for each vector, the same one for
   /// all of its shards. `first_element`: the shard's place in its vector; where rounding is random
   /// a multiple of kMomentBlockElements.
-  std::uint64_t stream = 0;
+  std::uint64_t sequence = 0;
   std::uint64_t first_element = 0;
   tiering::StateHome weight, master, m, v, gradient;
   /// In order, covering [0, count), counted from the shard's first element. Where rounding is

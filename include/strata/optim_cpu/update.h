@@ -21,8 +21,8 @@
 /// even. What rests in fewer bits than it is computed in (k24Bit, kBf16 and kInt8 moments) is
 /// rounded stochastically: up with the probability of the part that does not fit. To nearest, an
 /// exponential average would stop moving: v loses at most (1 - beta2) = 0.1 % a step, a quarter of
-/// what bf16 can tell apart. The random numbers are a hash of (stream, step, element), so they are
-/// the same whatever the threads, the windows, or the instruction set.
+/// what bf16 can tell apart. The random numbers are a hash of (sequence, step, element), so they
+/// are the same whatever the threads, the windows, or the instruction set.
 
 namespace strata::optim_cpu {
 
@@ -46,7 +46,7 @@ struct UpdateSpan {
   void* v;
   const void* gradient;
   std::uint64_t first_element = 0;  ///< index of the first one in its vector, for random rounding
-  std::uint64_t stream = 0;         ///< of random numbers: another one for each vector
+  std::uint64_t sequence = 0;       ///< of random numbers: another one for each vector
 };
 
 /// `count` elements of `span` from element `begin`, where UpdateSpan allows that.

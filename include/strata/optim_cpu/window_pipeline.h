@@ -106,7 +106,7 @@ class WindowPipeline {
   /// changed; what `finish` throws; DeadlineExceeded where that says "not now".
   void run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups);
 
-  /// All windows, for Submitter::prepare; empty when there are none.
+  /// All windows, for Submitter::register_memory; empty when there are none.
   [[nodiscard]] std::span<std::byte> memory() const noexcept;
 
  private:

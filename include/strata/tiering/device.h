@@ -130,6 +130,10 @@ class Event {
   std::shared_ptr<State> state_;
 };
 
+/// How long the engine waits for a device that does not come back. What it waits for takes a second
+/// at most.
+inline constexpr std::chrono::seconds kDevicePatience{90};
+
 /// Memory, streams and events of one device.
 ///
 /// Copies, fills, `record` and `wait` are put on the stream that they name and return without

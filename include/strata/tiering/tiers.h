@@ -64,7 +64,7 @@ class Tiers {
 
   /// Tells the device, and with `by_disk` the I/O engine, of memory that many transfers pass
   /// through. A refusal is logged.
-  void prepare(std::span<std::byte> memory, std::string_view what, bool by_disk);
+  void register_memory(std::span<std::byte> memory, std::string_view what, bool by_disk);
 
  private:
   Counters& counters_;
@@ -81,7 +81,7 @@ class Tiers {
   std::vector<HostRegistration> registrations_;
   std::unique_ptr<aio::IoQueue> queue_;
   std::unique_ptr<ShardStore> store_;
-  std::vector<aio::IoPreparation> prepared_;
+  std::vector<aio::IoRegistration> disk_registrations_;
   bool device_refuses_ = false, disk_refuses_ = false;  // to be told of memory
 };
 

@@ -1,4 +1,4 @@
-#include "strata/tiering/pinned_slots.h"
+#include "strata/tiering/slot_pool.h"
 
 #include <cerrno>
 #include <string>
@@ -9,21 +9,21 @@
 
 namespace strata::tiering {
 
-PinnedSlot::PinnedSlot(PinnedSlot&& other) noexcept
+StagingSlot::StagingSlot(StagingSlot&& other) noexcept
     : pool_(std::exchange(other.pool_, nullptr)), bytes_(std::exchange(other.bytes_, {})) {}
 
-PinnedSlot& PinnedSlot::operator=(PinnedSlot&& other) noexcept {
+StagingSlot& StagingSlot::operator=(StagingSlot&& other) noexcept {
   std::swap(pool_, other.pool_);
   std::swap(bytes_, other.bytes_);
-  PinnedSlot(std::move(other));  // what this one held goes back now
+  StagingSlot(std::move(other));  // what this one held goes back now
   return *this;
 }
 
-PinnedSlot::~PinnedSlot() {
+StagingSlot::~StagingSlot() {
   if (pool_ != nullptr) pool_->give_back(bytes_);
 }
 
-PinnedSlots::PinnedSlots(HostArena& arena, std::size_t count, std::uint64_t slot_bytes)
+SlotPool::SlotPool(HostArena& arena, std::size_t count, std::uint64_t slot_bytes)
     : arena_(arena), count_(count), slot_bytes_(slot_bytes) {
   if (count == 0 || slot_bytes == 0) {
     throw UsageError("staging slots: " + std::to_string(count) + " slots of " +
@@ -36,7 +36,7 @@ PinnedSlots::PinnedSlots(HostArena& arena, std::size_t count, std::uint64_t slot
 }
 
 // The slot given back last goes out first: its memory is the warmest.
-std::optional<PinnedSlot> PinnedSlots::try_acquire() {
+std::optional<StagingSlot> SlotPool::try_acquire() {
   const std::lock_guard lock(mutex_);
   if (lost_count_ == count_) {
     throw DeadlineExceeded(
@@ -47,15 +47,15 @@ std::optional<PinnedSlot> PinnedSlots::try_acquire() {
   if (free_.empty()) return std::nullopt;
   const std::span<std::byte> bytes = free_.back();
   free_.pop_back();
-  return PinnedSlot(this, bytes);
+  return StagingSlot(this, bytes);
 }
 
-std::size_t PinnedSlots::free_count() const {
+std::size_t SlotPool::free_count() const {
   const std::lock_guard lock(mutex_);
   return free_.size();
 }
 
-void PinnedSlots::give_back(std::span<std::byte> bytes) noexcept {
+void SlotPool::give_back(std::span<std::byte> bytes) noexcept {
   const bool is_lost = arena_.is_lost(bytes);
   const std::lock_guard lock(mutex_);
   if (is_lost) {

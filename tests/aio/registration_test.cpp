@@ -20,87 +20,88 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-using IoQueuePrepare = ScriptedQueue;
+using IoQueueRegistration = ScriptedQueue;
 
-TEST_F(IoQueuePrepare, TellsTheBackendOnItsOwnThreadAndForgetsWhenDestroyed) {
+TEST_F(IoQueueRegistration, TellsTheBackendOnItsOwnThreadAndForgetsWhenDestroyed) {
   start();
   {
-    const IoPreparation of_memory = queue->prepare(buffer.span());
-    const IoPreparation of_file = queue->prepare(file);
+    const IoRegistration of_memory = queue->register_memory(buffer.span());
+    const IoRegistration of_file = queue->register_file(file);
     EXPECT_EQ(of_memory.refusal(), "");
     EXPECT_EQ(of_file.refusal(), "");
     queue->submit(read_of(0, 4)).wait();
   }
-  EXPECT_THAT(script.preparations(), ElementsAre("+memory", "+file", "-file", "-memory"));
+  EXPECT_THAT(script.registrations(), ElementsAre("+memory", "+file", "-file", "-memory"));
   EXPECT_EQ(script.threads_seen(), 1u);
 }
 
-TEST_F(IoQueuePrepare, ForgetsOnceHoweverOftenItIsMoved) {
+TEST_F(IoQueueRegistration, ForgetsOnceHoweverOftenItIsMoved) {
   start();
   {
-    IoPreparation first = queue->prepare(buffer.span(0, kBlockBytes));
-    IoPreparation second = std::move(first);
-    second = queue->prepare(file);
-    EXPECT_THAT(script.preparations(), ElementsAre("+memory", "+file", "-memory"));
+    IoRegistration first = queue->register_memory(buffer.span(0, kBlockBytes));
+    IoRegistration second = std::move(first);
+    second = queue->register_file(file);
+    EXPECT_THAT(script.registrations(), ElementsAre("+memory", "+file", "-memory"));
   }
-  EXPECT_THAT(script.preparations(), ElementsAre("+memory", "+file", "-memory", "-file"));
+  EXPECT_THAT(script.registrations(), ElementsAre("+memory", "+file", "-memory", "-file"));
 }
 
-TEST_F(IoQueuePrepare, SaysWhyItWasRefusedAndHasNothingToForget) {
+TEST_F(IoQueueRegistration, SaysWhyItWasRefusedAndHasNothingToForget) {
   script.refusal = "not today";
   start();
-  { EXPECT_EQ(queue->prepare(buffer.span()).refusal(), "not today"); }
-  EXPECT_THAT(script.preparations(), ElementsAre("+memory"));
+  { EXPECT_EQ(queue->register_memory(buffer.span()).refusal(), "not today"); }
+  EXPECT_THAT(script.registrations(), ElementsAre("+memory"));
   queue->submit(read_of(0, 4)).wait();
 }
 
-TEST_F(IoQueuePrepare, DoesNotWaitForTransfersInFlight) {
+TEST_F(IoQueueRegistration, DoesNotWaitForTransfersInFlight) {
   script.otherwise = Fault::stuck();
   start();
   const IoTicket ticket = queue->submit(read_of(0, options.depth));
   script.wait_for_accepted(options.depth);
-  { EXPECT_EQ(queue->prepare(file).refusal(), ""); }
+  { EXPECT_EQ(queue->register_file(file).refusal(), ""); }
   EXPECT_FALSE(ticket.done());
   script.release_held();
 }
 
-TEST_F(IoQueuePrepare, ServesManyCallersAtOnce) {
+TEST_F(IoQueueRegistration, ServesManyCallersAtOnce) {
   start();
   {
     std::vector<std::jthread> callers;
     for (std::size_t i = 0; i < 4; ++i) {
       callers.emplace_back([&, i] {
         for (int round = 0; round < 20; ++round) {
-          const IoPreparation prepared = queue->prepare(buffer.span(i * kBlockBytes, kBlockBytes));
-          EXPECT_EQ(prepared.refusal(), "");
+          const IoRegistration registered =
+              queue->register_memory(buffer.span(i * kBlockBytes, kBlockBytes));
+          EXPECT_EQ(registered.refusal(), "");
           queue->submit(read_of(i, 1)).wait();
         }
       });
     }
   }
-  EXPECT_EQ(script.preparations().size(), 4u * 20 * 2);
+  EXPECT_EQ(script.registrations().size(), 4u * 20 * 2);
 }
 
-TEST_F(IoQueuePrepare, IsRefusedByAQueueThatHasBrokenDownAndOutlivesIt) {
+TEST_F(IoQueueRegistration, IsRefusedByAQueueThatHasBrokenDownAndOutlivesIt) {
   options.warn_after = options.fail_after = std::chrono::milliseconds(20);
   script.otherwise = Fault::stuck();
   start();
-  const IoPreparation before = queue->prepare(file);
+  const IoRegistration before = queue->register_file(file);
   IoTicket ticket = queue->submit(read_of(0, 1));
   EXPECT_THROW(ticket.wait(), DeadlineExceeded);
-  EXPECT_THAT(queue->prepare(buffer.span()).refusal(), HasSubstr("accepts nothing more"));
+  EXPECT_THAT(queue->register_memory(buffer.span()).refusal(), HasSubstr("accepts nothing more"));
   queue.reset();
 }
 
-TEST_F(IoQueuePrepare, IsDoneAtOnceByAChannel) {
+TEST_F(IoQueueRegistration, IsDoneAtOnceByAChannel) {
   IoChannel channel(options, make_backend(), log);
   {
-    const IoPreparation of_file = channel.prepare(file);
-    const IoPreparation of_memory = channel.prepare(buffer.span());
+    const IoRegistration of_file = channel.register_file(file);
+    const IoRegistration of_memory = channel.register_memory(buffer.span());
     EXPECT_EQ(of_file.refusal(), "");
     EXPECT_EQ(of_memory.refusal(), "");
   }
-  EXPECT_THAT(script.preparations(), ElementsAre("+file", "+memory", "-memory", "-file"));
+  EXPECT_THAT(script.registrations(), ElementsAre("+file", "+memory", "-memory", "-file"));
 }
 
 /// What io_uring answers in places that do not let it register anything. Transfers work all the
@@ -124,8 +125,8 @@ class IoUringRefusal : public ScriptedQueue {
   /// Prepares the buffer and the file for a new queue over io_uring, and reads a block.
   Answer ask() {
     IoQueue ring(options, make_io_uring_backend(4), log);
-    const IoPreparation of_memory = ring.prepare(buffer.span());
-    const IoPreparation of_file = ring.prepare(file);
+    const IoRegistration of_memory = ring.register_memory(buffer.span());
+    const IoRegistration of_file = ring.register_file(file);
     ring.submit(read_of(1, 1)).wait();
     return {of_memory.refusal(), of_file.refusal(), block_arrived(1)};
   }
@@ -191,10 +192,10 @@ TEST_F(IoUringRefusal, OfMemoryThatIsNotMappedSaysSo) {
   void* const gone = ::mmap(nullptr, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(gone, MAP_FAILED);
   ::munmap(gone, 1 << 20);
-  const IoPreparation refused = ring.prepare({static_cast<std::byte*>(gone), 1 << 20});
+  const IoRegistration refused = ring.register_memory({static_cast<std::byte*>(gone), 1 << 20});
   if (refused.refusal().find("5.19") != std::string::npos) GTEST_SKIP() << refused.refusal();
   EXPECT_THAT(refused.refusal(), AllOf(HasSubstr("EFAULT"), HasSubstr("must be mapped")));
-  const IoPreparation good = ring.prepare(buffer.span());
+  const IoRegistration good = ring.register_memory(buffer.span());
   EXPECT_THAT(good.refusal(), IsEmpty());
 }
 

@@ -1,4 +1,4 @@
-#include "strata/tiering/pinned_slots.h"
+#include "strata/tiering/slot_pool.h"
 
 #include <gtest/gtest.h>
 
@@ -17,7 +17,7 @@
 namespace strata::tiering {
 namespace {
 
-class PinnedSlotsTest : public testing::Test {
+class SlotPoolTest : public testing::Test {
  protected:
   std::ostringstream log_text_;
   Logger log_{log_text_};
@@ -25,9 +25,9 @@ class PinnedSlotsTest : public testing::Test {
   HostArena arena_{budget_, 64_MiB, log_};
 };
 
-TEST_F(PinnedSlotsTest, LendsEachSlotOnceAndThenSaysNotNow) {
-  PinnedSlots slots(arena_, 3, 10'000);
-  std::vector<PinnedSlot> loans;
+TEST_F(SlotPoolTest, LendsEachSlotOnceAndThenSaysNotNow) {
+  SlotPool slots(arena_, 3, 10'000);
+  std::vector<StagingSlot> loans;
   std::set<std::byte*> addresses;
   while (auto slot = slots.try_acquire()) {
     EXPECT_EQ(slot->bytes().size(), 10'000u);
@@ -42,8 +42,8 @@ TEST_F(PinnedSlotsTest, LendsEachSlotOnceAndThenSaysNotNow) {
   EXPECT_TRUE(slots.try_acquire());
 }
 
-TEST_F(PinnedSlotsTest, KeepsSlotsApart) {
-  PinnedSlots slots(arena_, 2, 4_KiB + 1);
+TEST_F(SlotPoolTest, KeepsSlotsApart) {
+  SlotPool slots(arena_, 2, 4_KiB + 1);
   const auto a = slots.try_acquire();
   const auto b = slots.try_acquire();
   std::ranges::fill(a->bytes(), std::byte{0xaa});
@@ -51,10 +51,10 @@ TEST_F(PinnedSlotsTest, KeepsSlotsApart) {
   EXPECT_TRUE(std::ranges::all_of(a->bytes(), [](std::byte x) { return x == std::byte{0xaa}; }));
 }
 
-TEST_F(PinnedSlotsTest, NeverLendsASlotAgainThatATransferWasLostIn) {
+TEST_F(SlotPoolTest, NeverLendsASlotAgainThatATransferWasLostIn) {
   const auto lost = std::make_shared<aio::LostMemory>();
   arena_.heed(lost);
-  PinnedSlots slots(arena_, 2, 4_KiB);
+  SlotPool slots(arena_, 2, 4_KiB);
   auto first = slots.try_acquire();
   auto second = slots.try_acquire();
   lost->add(first->bytes());
@@ -71,8 +71,8 @@ TEST_F(PinnedSlotsTest, NeverLendsASlotAgainThatATransferWasLostIn) {
   EXPECT_THROW((void)slots.try_acquire(), DeadlineExceeded) << "none will ever come back";
 }
 
-TEST_F(PinnedSlotsTest, FollowsASlotThatMoves) {
-  PinnedSlots slots(arena_, 2, 4_KiB);
+TEST_F(SlotPoolTest, FollowsASlotThatMoves) {
+  SlotPool slots(arena_, 2, 4_KiB);
   auto first = slots.try_acquire();
   auto second = slots.try_acquire();
   *first = std::move(*second);
@@ -82,15 +82,15 @@ TEST_F(PinnedSlotsTest, FollowsASlotThatMoves) {
   EXPECT_EQ(slots.free_count(), 2u);
 }
 
-TEST_F(PinnedSlotsTest, ChargesItsSlotsRoundedUpToPages) {
-  const PinnedSlots slots(arena_, 3, 10'000);
+TEST_F(SlotPoolTest, ChargesItsSlotsRoundedUpToPages) {
+  const SlotPool slots(arena_, 3, 10'000);
   EXPECT_EQ(budget_.used(), 3 * 12_KiB);
-  EXPECT_THROW(PinnedSlots(arena_, 0, 4_KiB), UsageError);
-  EXPECT_THROW(PinnedSlots(arena_, 1, 0), UsageError);
+  EXPECT_THROW(SlotPool(arena_, 0, 4_KiB), UsageError);
+  EXPECT_THROW(SlotPool(arena_, 1, 0), UsageError);
 }
 
-TEST_F(PinnedSlotsTest, GivesAThreadASlotOfItsOwn) {
-  PinnedSlots slots(arena_, 2, 4_KiB);
+TEST_F(SlotPoolTest, GivesAThreadASlotOfItsOwn) {
+  SlotPool slots(arena_, 2, 4_KiB);
   std::atomic<bool> shared{false};
   const auto use = [&](std::byte mark) {
     for (int i = 0; i < 2000; ++i) {

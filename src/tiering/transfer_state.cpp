@@ -1,4 +1,4 @@
-#include "tiering/transfer.h"
+#include "tiering/transfer_state.h"
 
 #include <algorithm>
 #include <string>
@@ -54,7 +54,7 @@ std::span<std::byte> TransferState::chunk_in_buffer(std::uint64_t chunk) const n
   return buffer.subspan(offset, std::min(chunk_bytes, range.bytes - offset));
 }
 
-// ---- prepare ----------------------------------------------------------------------------------
+// ---- check out ---------------------------------------------------------------------------------
 
 Transfers::Transfers(StoreParts& store, std::size_t count) : store_(store), states_(count) {
   at_rest_.reserve(count);
@@ -65,8 +65,8 @@ Transfers::Transfers(StoreParts& store, std::size_t count) : store_(store), stat
   }
 }
 
-TransferLease Transfers::prepare(Hop hop, ExtentRecord& extent, ByteRange range,
-                                 std::span<std::byte> buffer) {
+TransferLease Transfers::check_out(Hop hop, ExtentRecord& extent, ByteRange range,
+                                   std::span<std::byte> buffer) {
   const ChunkSpan chunks = chunks_of(hop, extent, range);
   const std::uint64_t bytes = store_.buffer_bytes(range.bytes);
   check_buffer(hop, extent, range, buffer, bytes);
@@ -95,7 +95,7 @@ TransferLease Transfers::prepare(Hop hop, ExtentRecord& extent, ByteRange range,
 
 std::optional<Transfer> Transfers::start(Hop hop, ExtentRecord& extent, ByteRange range,
                                          std::span<std::byte> buffer) {
-  TransferLease transfer = prepare(hop, extent, range, buffer);
+  TransferLease transfer = check_out(hop, extent, range, buffer);
   if (transfer == nullptr) return std::nullopt;
   const bool is_started = hop == Hop::kFetch ? start_fetch(*transfer) : start_flush(*transfer);
   if (!is_started) return std::nullopt;

@@ -55,31 +55,31 @@ void IoQueue::Impl::forget_file(int fd) noexcept {
   (void)ask_driver(command);
 }
 
-IoPreparation IoQueue::prepare(std::span<std::byte> memory) {
+IoRegistration IoQueue::register_memory(std::span<std::byte> memory) {
   DriverCommand command{
       .carry_out = [](Backend& backend,
-                      const DriverCommand& asked) { return backend.prepare_memory(asked.memory); },
+                      const DriverCommand& asked) { return backend.register_memory(asked.memory); },
       .memory = memory};
   return {impl_, memory, -1, impl_->ask_driver(command)};
 }
 
-IoPreparation IoQueue::prepare(const IoFile& file) {
+IoRegistration IoQueue::register_file(const IoFile& file) {
   DriverCommand command{
       .carry_out = [](Backend& backend,
-                      const DriverCommand& asked) { return backend.prepare_file(asked.fd); },
+                      const DriverCommand& asked) { return backend.register_file(asked.fd); },
       .fd = file.fd()};
   return {impl_, {}, file.fd(), impl_->ask_driver(command)};
 }
 
-IoPreparation::IoPreparation(std::shared_ptr<detail::Acceptor> acceptor,
-                             std::span<std::byte> memory, int fd, std::string refusal)
+IoRegistration::IoRegistration(std::shared_ptr<detail::Acceptor> acceptor,
+                               std::span<std::byte> memory, int fd, std::string refusal)
     : memory_(memory), fd_(fd), refusal_(std::move(refusal)) {
   if (refusal_.empty()) acceptor_ = std::move(acceptor);
 }
 
-IoPreparation::IoPreparation(IoPreparation&& other) noexcept = default;
+IoRegistration::IoRegistration(IoRegistration&& other) noexcept = default;
 
-IoPreparation& IoPreparation::operator=(IoPreparation&& other) noexcept {
+IoRegistration& IoRegistration::operator=(IoRegistration&& other) noexcept {
   if (this == &other) return *this;
   forget();
   acceptor_ = std::move(other.acceptor_);
@@ -89,9 +89,9 @@ IoPreparation& IoPreparation::operator=(IoPreparation&& other) noexcept {
   return *this;
 }
 
-IoPreparation::~IoPreparation() { forget(); }
+IoRegistration::~IoRegistration() { forget(); }
 
-void IoPreparation::forget() noexcept {
+void IoRegistration::forget() noexcept {
   const auto acceptor = std::exchange(acceptor_, nullptr);
   if (!acceptor) return;
   if (fd_ >= 0) {

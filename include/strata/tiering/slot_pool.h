@@ -11,21 +11,21 @@
 
 namespace strata::tiering {
 
-class PinnedSlots;
+class SlotPool;
 
 /// A staging buffer on loan; returns itself to its pool on destruction. Move-only.
 /// No transfer may be using it then.
-class PinnedSlot {
+class StagingSlot {
  public:
-  PinnedSlot(PinnedSlot&& other) noexcept;
-  PinnedSlot& operator=(PinnedSlot&& other) noexcept;
-  ~PinnedSlot();
+  StagingSlot(StagingSlot&& other) noexcept;
+  StagingSlot& operator=(StagingSlot&& other) noexcept;
+  ~StagingSlot();
   [[nodiscard]] std::span<std::byte> bytes() const noexcept { return bytes_; }
 
  private:
-  friend class PinnedSlots;
-  PinnedSlot(PinnedSlots* pool, std::span<std::byte> bytes) : pool_(pool), bytes_(bytes) {}
-  PinnedSlots* pool_;
+  friend class SlotPool;
+  StagingSlot(SlotPool* pool, std::span<std::byte> bytes) : pool_(pool), bytes_(bytes) {}
+  SlotPool* pool_;
   std::span<std::byte> bytes_;
 };
 
@@ -33,22 +33,22 @@ class PinnedSlot {
 /// passes through them in pieces, so their size does not depend on the largest parameter.
 /// A slot that is given back while its memory is lost (`HostArena::heed`) is never lent again.
 /// Thread-safe. Must outlive its slots; the arena must outlive it.
-class PinnedSlots {
+class SlotPool {
  public:
-  PinnedSlots(HostArena& arena, std::size_t count, std::uint64_t slot_bytes);
+  SlotPool(HostArena& arena, std::size_t count, std::uint64_t slot_bytes);
 
   /// A free slot, or nullopt: all are on loan. Never blocks. Throws DeadlineExceeded when all are
   /// lost.
-  [[nodiscard]] std::optional<PinnedSlot> try_acquire();
+  [[nodiscard]] std::optional<StagingSlot> try_acquire();
 
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
   [[nodiscard]] std::uint64_t slot_bytes() const noexcept { return slot_bytes_; }
   [[nodiscard]] std::size_t free_count() const;
-  /// All slots, for Submitter::prepare.
+  /// All slots, for Submitter::register_memory.
   [[nodiscard]] std::span<std::byte> memory() const noexcept { return memory_; }
 
  private:
-  friend class PinnedSlot;
+  friend class StagingSlot;
   void give_back(std::span<std::byte> bytes) noexcept;
 
   const HostArena& arena_;

@@ -30,9 +30,9 @@ struct StoreParts {
 
 class Transfers;
 
-/// A fetch or a flush. Its life is in transfer.cpp, from one line to the next:
+/// A fetch or a flush. Its life is in transfer_state.cpp, from one line to the next:
 ///
-///     at rest --prepare--> prepared --start--> under way --finish--> at rest
+///     at rest --check out--> at hand --start--> under way --finish--> at rest
 ///                             |
 ///                             +------ "not now": nothing started ---> at rest
 ///
@@ -97,8 +97,8 @@ class Transfers {
  private:
   friend struct PutToRest;
   /// A transfer of a checked range, with its chunks; empty when all are under way.
-  [[nodiscard]] TransferLease prepare(Hop hop, ExtentRecord& extent, ByteRange range,
-                                      std::span<std::byte> buffer);
+  [[nodiscard]] TransferLease check_out(Hop hop, ExtentRecord& extent, ByteRange range,
+                                        std::span<std::byte> buffer);
 
   StoreParts& store_;
   std::vector<TransferState> states_;
