@@ -64,7 +64,7 @@ void set_storage(const torch::Tensor& tensor, const c10::Storage& storage) {
 }  // namespace
 
 BodySurroundings::BodySurroundings(const Unit& unit) {
-  std::vector<at::Generator> generators = unit.generators();
+  std::vector<at::Generator> generators = unit.rules().generators;
   for (const c10::Device device : devices_of(unit)) {
     autocast_.push_back(autocast_of(device.type()));
     generators.push_back(at::globalContext().defaultGenerator(device));

@@ -3,11 +3,108 @@
 #include <utility>
 
 #include "strata/base/error.h"
-#include "zero3/engine_impl.h"
+#include "strata/optim_cpu/compute_threads.h"
+#include "strata/tiering/tiers.h"
+#include "zero3/entrance.h"
+#include "zero3/machinery.h"
+#include "zero3/optimizer_step.h"
+#include "zero3/parameter_groups.h"
+#include "zero3/ranks/one_rank.h"
+#include "zero3/state_editor.h"
+#include "zero3/training.h"
+#include "zero3/training_state.h"
+#include "zero3/unit_registry.h"
+
+/// \file
+/// The engine puts its parts together, and does nothing itself.
 
 namespace strata {
 
+using tiering::Budget;
 using tiering::Tier;
+
+namespace {
+
+// Operations in flight are bounded by slots and windows, times the directories they are striped
+// over.
+constexpr std::uint32_t kOperationsMax = 1024;
+
+aio::IoQueueOptions io_options(const formats::DsConfig& config) {
+  aio::IoQueueOptions options;
+  options.backend = config.strata.io;
+  options.block_bytes = static_cast<std::uint32_t>(config.aio.block_bytes);
+  options.depth = static_cast<std::uint32_t>(config.aio.queue_depth);
+  options.threads = static_cast<std::uint32_t>(config.aio.threads);
+  options.operations_max = kOperationsMax;
+  return options;
+}
+
+tiering::Tiers::Options tiers_options(const formats::DsConfig& config, tiering::Device* device) {
+  const std::vector<std::string> names = config.nvme_directories();
+  return {.device_bytes = config.strata.device_budget_bytes.value_or(Budget::kUnlimited),
+          .host_bytes = config.strata.host_budget_bytes.value_or(Budget::kUnlimited),
+          .nvme_bytes = config.strata.nvme_budget_bytes.value_or(Budget::kUnlimited),
+          .directories = {names.begin(), names.end()},
+          .chunk_bytes = config.strata.chunk_bytes,
+          .io = io_options(config),
+          .device = device};
+}
+
+zero3::PlanPlace plan_place(const tiering::Device* device, const zero3::Ranks& ranks) {
+  const bool is_host = device == nullptr || device->properties().memory_is_host;
+  if (ranks.size() > 1 && !is_host) {
+    throw UsageError("an engine of several ranks on " + device->properties().name +
+                     ": so far ranks exchange host memory alone; train on the host, or as one "
+                     "rank");
+  }
+  return {.world_size = ranks.size(), .device_memory_is_host = is_host};
+}
+
+}  // namespace
+
+/// The parts, in the order in which they depend on one another.
+struct Engine::Impl {
+  Impl(formats::DsConfig given, const EnginePlace& place, Logger* given_log)
+      : own_log(given_log == nullptr ? std::make_unique<Logger>() : nullptr),
+        log(given_log == nullptr ? *own_log : *given_log),
+        own_ranks(place.ranks == nullptr ? std::make_unique<zero3::OneRank>() : nullptr),
+        ranks(place.ranks == nullptr ? *own_ranks : *place.ranks),
+        config((given.resolve_batch(ranks.size()), std::move(given))),
+        threads(static_cast<int>(config.strata.threads),
+                optim_cpu::InstructionSet(config.strata.simd)),
+        torch_device(place.torch_device),
+        empty_plan(zero3::plan_input_from(config, {}, plan_place(place.device, ranks))),
+        tiers(tiers_options(config, place.device), counters, log),
+        groups(config),
+        state(zero3::TrainingState::beginning(config)),
+        units({config, tiers, torch_device, ranks, groups, log}, empty_plan),
+        machinery({units, tiers, torch_device, ranks, threads, counters, log}),
+        editor(units, machinery),
+        entrance(machinery, editor, counters),
+        optimizer({config, state, groups, units, machinery, ranks, log}),
+        training({config, state, machinery, optimizer, entrance.anchor(), log}) {
+    for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
+  }
+
+  std::unique_ptr<Logger> own_log;  // where none was handed in
+  Logger& log;
+  std::unique_ptr<zero3::Ranks> own_ranks;  // where none were handed in
+  zero3::Ranks& ranks;
+  formats::DsConfig config;
+  optim_cpu::ComputeThreads threads;  // of hops 6 and 7
+  Counters counters;
+  c10::Device torch_device;
+  zero3::PlanInput empty_plan;  // without units
+  tiering::Tiers tiers;
+  zero3::ParameterGroups groups;
+  zero3::TrainingState state;
+  zero3::UnitRegistry units;
+  zero3::Machinery machinery;
+  zero3::StateEditor editor;
+  zero3::Entrance entrance;
+  zero3::OptimizerStep optimizer;
+  zero3::Training training;
+};
 
 Engine Engine::from_config(const std::filesystem::path& ds_config, Logger* log) {
   return Engine(formats::DsConfig::from_file(ds_config), log);
@@ -21,66 +118,75 @@ Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
-void Engine::add_parameter_group(ParameterGroup group) {
-  impl_->add_parameter_group(std::move(group));
-}
+// ---- setting up --------------------------------------------------------------------------------
+
+void Engine::add_parameter_group(ParameterGroup group) { impl_->groups.add(std::move(group)); }
+
 zero3::UnitHandle Engine::make_unit(torch::nn::Module& module, ShardOptions options) {
-  return impl_->make_unit(module, std::move(options));
-}
-void Engine::prepare() { impl_->prepare(); }
-void Engine::before_each_unit(std::function<void()> hook) {
-  impl_->before_each_unit_ = std::move(hook);
+  if (impl_->machinery.plan() != nullptr) {
+    throw UsageError(
+        "a module was given to shard() after the first forward; shard all modules, "
+        "then train");
+  }
+  return impl_->units.add(module, std::move(options), {impl_->entrance, impl_->editor});
 }
 
-void Engine::backward(const torch::Tensor& loss) { impl_->backward(loss); }
-StepReport Engine::step() { return impl_->step(/*now=*/false); }
-StepReport Engine::step_now() { return impl_->step(/*now=*/true); }
-void Engine::skip_micro_batch() { impl_->skip_micro_batch(); }
-void Engine::zero_grad() { impl_->zero_grad(); }
+void Engine::prepare() { impl_->machinery.prepare(); }
+
+void Engine::before_each_unit(std::function<void()> hook) {
+  impl_->entrance.before_each_unit(std::move(hook));
+}
+
+// ---- training ----------------------------------------------------------------------------------
+
+void Engine::backward(const torch::Tensor& loss) { impl_->training.backward(loss); }
+StepReport Engine::step() { return impl_->training.step(/*now=*/false); }
+StepReport Engine::step_now() { return impl_->training.step(/*now=*/true); }
+void Engine::skip_micro_batch() { impl_->training.skip_micro_batch(); }
+void Engine::zero_grad() { impl_->training.zero_grad(); }
 
 double Engine::lr(std::string_view group) const {
-  return impl_->groups_.lr_of(group, impl_->base_lr());
+  return impl_->groups.lr_of(group, impl_->optimizer.base_lr(), impl_->state.rates);
 }
 
 void Engine::set_lr(double lr, std::string_view group) {
+  impl_->groups.check_name(group);
   zero3::ParameterGroups::check_lr(lr);
-  if (group.empty()) {
-    impl_->lr_ = lr;
-  } else {
-    impl_->groups_.set_lr(group, lr);
-  }
+  impl_->state.rates.insert_or_assign(std::string(group), lr);
 }
 
 void Engine::follow_schedule(std::string_view group) {
-  if (group.empty()) {
-    impl_->lr_.reset();
-  } else {
-    impl_->groups_.set_lr(group, std::nullopt);
-  }
+  impl_->groups.check_name(group);
+  impl_->state.rates.erase(std::string(group));
 }
 
-void Engine::visit_gradients(const ParameterVisitor& visit) { impl_->visit_gradients(visit); }
-std::vector<UnitNorm> Engine::gradient_norms() const { return impl_->gradient_norms(); }
-void Engine::visit_masters(const ParameterVisitor& visit) { impl_->visit_masters(visit); }
-void Engine::edit_masters(const ParameterInitializer& edit) { impl_->edit_masters(edit); }
+// ---- looking at states -------------------------------------------------------------------------
 
-c10::Device Engine::device() const { return impl_->torch_device_; }
-const formats::DsConfig& Engine::config() const { return impl_->config_; }
-CounterReading Engine::counters() const { return impl_->counters_.read(); }
-const zero3::PlanInput& Engine::plan_input() const { return impl_->plan_input_; }
+void Engine::visit_gradients(const ParameterVisitor& visit) {
+  impl_->editor.visit_gradients(visit, impl_->optimizer.unscale());
+}
+std::vector<UnitNorm> Engine::gradient_norms() const { return impl_->optimizer.gradient_norms(); }
+void Engine::visit_masters(const ParameterVisitor& visit) { impl_->editor.visit_masters(visit); }
+void Engine::edit_masters(const ParameterInitializer& edit) { impl_->editor.edit_masters(edit); }
+
+c10::Device Engine::device() const { return impl_->torch_device; }
+const formats::DsConfig& Engine::config() const { return impl_->config; }
+CounterReading Engine::counters() const { return impl_->counters.read(); }
+const zero3::PlanInput& Engine::plan_input() const { return impl_->units.plan_input(); }
 
 const zero3::Plan& Engine::plan() const {
-  if (!impl_->plan_) throw UsageError("there is no plan before prepare() or the first forward");
-  return *impl_->plan_;
+  const zero3::Plan* const plan = impl_->machinery.plan();
+  if (plan == nullptr) throw UsageError("there is no plan before prepare() or the first forward");
+  return *plan;
 }
 
 TierUse Engine::use(Tier tier) const {
-  const tiering::Budget& budget = impl_->tiers_.budget(tier);
+  const Budget& budget = impl_->tiers.budget(tier);
   return {budget.used(), budget.peak(), budget.limit()};
 }
 
 std::string Engine::io_description() const {
-  const aio::IoQueue* const queue = impl_->tiers_.queue();
+  const aio::IoQueue* const queue = impl_->tiers.queue();
   return queue != nullptr ? queue->description() : "none";
 }
 

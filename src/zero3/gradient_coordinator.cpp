@@ -42,6 +42,7 @@ void GradientCoordinator::accumulate(Unit& unit, torch::autograd::variable_list 
   for (std::size_t i = 0; i < with_gradient.size(); ++i) {
     if (with_gradient[i]) unit.trainables()[i].has_gradient = true;
   }
+  ++contributions_;
   for (FlatVector& vector : unit.vectors()) {
     if (vector.trains()) accumulate(unit, vector, gradients);
   }
@@ -56,8 +57,9 @@ std::vector<bool> GradientCoordinator::with_gradients(
   const auto ranks = static_cast<std::size_t>(places_.ranks.size());
   std::vector<std::byte> of_all(ranks * defined.size());
   const std::size_t own = static_cast<std::size_t>(places_.ranks.rank()) * defined.size();
-  for (std::size_t i = 0; i < defined.size(); ++i)
+  for (std::size_t i = 0; i < defined.size(); ++i) {
     of_all[own + i] = static_cast<std::byte>(gradients[i].defined());
+  }
   places_.ranks.begin_all_gather(of_all).wait();
   for (std::size_t i = 0; i < of_all.size(); ++i) {
     if (of_all[i] != std::byte{0}) defined[i % defined.size()] = true;

@@ -51,6 +51,9 @@ class GradientCoordinator {
   /// CorruptData when a home is on nvme; what Collective::wait throws.
   void accumulate(Unit& unit, torch::autograd::variable_list gradients);
 
+  /// How many units' gradients it has begun to add so far.
+  [[nodiscard]] std::uint64_t contributions() const noexcept { return contributions_; }
+
   /// Waits until every gradient is at home.
   void settle();
 
@@ -91,6 +94,7 @@ class GradientCoordinator {
   std::size_t pieces_max_;
   optim_cpu::ComputeThreads& threads_;
   Counters& counters_;
+  std::uint64_t contributions_ = 0;
   tiering::Event bucket_free_;
   std::deque<Piece> pieces_;  // oldest first
   std::deque<Writing> writing_;

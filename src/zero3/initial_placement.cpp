@@ -56,7 +56,7 @@ void InitialPlacement::place(Unit& unit, const ParameterInitializer& initializer
   std::vector<MasterStream> streams;
   for (std::size_t i = 0; i < unit.vectors().size(); ++i) {
     const FlatVector& vector = unit.vectors()[i];
-    streams.emplace_back(vector.format, vector.shard.count(), vector.weight, vector.states.master,
+    streams.emplace_back(vector.format, vector.shard.count(), vector.weight(), vector.states.master,
                          passage_, staging_[i], MasterStream::Start::kZeros);
   }
   for (std::size_t i = 0; i < unit.layout().parameters.size(); ++i) {

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "strata/base/error.h"
+#include "zero3/anchor.h"
 
 namespace strata::zero3 {
 
@@ -15,7 +16,6 @@ using torch::autograd::variable_list;
 
 namespace {
 
-constexpr const char* kAnchorName = "strata::anchor";
 constexpr std::int64_t kSampleElements = 64;
 
 std::string described(const torch::Tensor& tensor) {
@@ -39,7 +39,7 @@ bool is_among(const torch::Tensor& tensor, const variable_list& list) {
 
 void check_leaf(const Unit& unit, const variable_list& inputs, const torch::Tensor& leaf) {
   if (is_among(leaf, inputs) || is_among(leaf, unit.parameters())) return;
-  if (leaf.name() == kAnchorName) return;
+  if (is_anchor(leaf)) return;
   refuse(unit, "a tensor that requires a gradient (" + described(leaf) + ")");
 }
 
@@ -52,10 +52,6 @@ torch::Tensor sample_of(const torch::Tensor& output) {
 }
 
 }  // namespace
-
-void mark_as_anchor(const torch::Tensor& anchor) {
-  torch::autograd::impl::set_name(anchor, kAnchorName);
-}
 
 void refuse_captured_tensors(const Unit& unit, const variable_list& inputs,
                              const variable_list& outputs, std::uint64_t first_sequence_number) {

@@ -23,9 +23,6 @@ void refuse_captured_tensors(const Unit& unit, const torch::autograd::variable_l
                              const torch::autograd::variable_list& outputs,
                              std::uint64_t first_sequence_number);
 
-/// Marks `anchor` as one, so that graphs may end in it.
-void mark_as_anchor(const torch::Tensor& anchor);
-
 /// Whether a graph over `leaves` or the unit's parameters still exists, though its outputs are
 /// gone: the module keeps a tensor of it.
 [[nodiscard]] bool is_graph_alive(const Unit& unit, const torch::autograd::variable_list& leaves);

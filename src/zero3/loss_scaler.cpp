@@ -23,7 +23,7 @@ LossScaler::LossScaler(const formats::Fp16Config& config) {
   require(std::isfinite(config.loss_scale) && config.loss_scale >= 0, "loss_scale",
           "a finite number, 0 (dynamic) or above");
   if (!config.dynamic_loss_scale()) {
-    scale_ = config.loss_scale;
+    now_.scale = config.loss_scale;
     return;
   }
   require(config.initial_scale_power >= 0 && config.initial_scale_power <= 126,
@@ -33,12 +33,16 @@ LossScaler::LossScaler(const formats::Fp16Config& config) {
   require(std::isfinite(config.min_loss_scale) && config.min_loss_scale > 0, "min_loss_scale",
           "above 0");
   dynamic_ = true;
-  scale_ = std::ldexp(1.0, static_cast<int>(config.initial_scale_power));
+  now_.scale = std::ldexp(1.0, static_cast<int>(config.initial_scale_power));
   min_scale_ = config.min_loss_scale;
   window_ = config.loss_scale_window;
   hysteresis_ = config.hysteresis;
-  hysteresis_left_ = config.hysteresis;
+  now_.hysteresis_left = config.hysteresis;
   consecutive_hysteresis_ = config.consecutive_hysteresis;
+}
+
+void LossScaler::resume(const Standing& standing) {
+  if (dynamic_) now_ = standing;
 }
 
 void LossScaler::update(bool overflow) {
@@ -48,32 +52,32 @@ void LossScaler::update(bool overflow) {
   } else {
     grow_when_stable();
   }
-  ++steps_;
+  ++now_.steps;
 }
 
 // Hysteresis forgives all but the last of its overflows; once used up, every overflow halves.
 void LossScaler::shrink() {
-  if (hysteresis_left_ > 1) {
-    --hysteresis_left_;
-  } else if (scale_ == min_scale_) {
+  if (now_.hysteresis_left > 1) {
+    --now_.hysteresis_left;
+  } else if (now_.scale == min_scale_) {
     std::ostringstream message;
     message << "fp16: gradients overflow at the smallest loss scale, fp16.min_loss_scale = "
             << min_scale_
             << ": no scale helps, training has diverged; lower the learning rate, or use bf16";
     throw Error(message.str());
   } else {
-    scale_ = std::max(scale_ / kScaleFactor, min_scale_);
+    now_.scale = std::max(now_.scale / kScaleFactor, min_scale_);
   }
-  last_overflow_step_ = steps_;
+  now_.last_overflow_step = now_.steps;
 }
 
 // The step right after an overflow is not counted, nor is the first step of all.
 void LossScaler::grow_when_stable() {
-  if (consecutive_hysteresis_) hysteresis_left_ = hysteresis_;
-  const std::int64_t stable_steps = steps_ - last_overflow_step_ - 1;
+  if (consecutive_hysteresis_) now_.hysteresis_left = hysteresis_;
+  const std::int64_t stable_steps = now_.steps - now_.last_overflow_step - 1;
   if (stable_steps > 0 && stable_steps % window_ == 0) {
-    hysteresis_left_ = hysteresis_;
-    scale_ *= kScaleFactor;
+    now_.hysteresis_left = hysteresis_;
+    now_.scale *= kScaleFactor;
   }
 }
 

@@ -6,22 +6,13 @@
 #include <span>
 #include <vector>
 
+#include "zero3/entry.h"
+
 /// \file
 /// The recorded order of units, from which the schedule expects what comes next. No LibTorch, no
 /// I/O; a value that can be copied.
 
 namespace strata::zero3 {
-
-using UnitId = std::uint32_t;
-
-enum class Pass : std::uint8_t { kForward, kBackward };
-
-/// One entry of a unit: which, and in which direction.
-struct Entry {
-  UnitId unit;
-  Pass pass;
-  bool operator==(const Entry&) const = default;
-};
 
 /// Learns the cycle of entries that a micro-batch makes (forward through the units, backward
 /// through them) and says what comes next.
@@ -44,8 +35,6 @@ class OrderTrace {
   static constexpr std::uint32_t kForgottenAfter = 64;
   /// The next use of a unit that nothing is known of.
   static constexpr std::uint64_t kNever = UINT64_MAX;
-
-  enum class View : std::uint8_t { kTraining, kEvaluating };
 
   explicit OrderTrace(std::size_t units = 0) : pending_forwards_(units) {}
 

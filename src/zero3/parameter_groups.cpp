@@ -80,7 +80,9 @@ struct GroupSettings {
   }
 };
 
-double rate_of(const ParameterGroup& group, double lr) {
+double rate_of(const ParameterGroup& group, double lr, const GroupRates& rates = {}) {
+  const auto set = rates.find(group.name);
+  if (set != rates.end()) return set->second;
   return group.lr ? *group.lr : lr * group.lr_scale;
 }
 
@@ -102,7 +104,6 @@ optim::OptimizerOptions options_of(const ParameterGroup& group,
 
 ParameterGroups::ParameterGroups(const formats::DsConfig& config) : config_(config) {
   groups_.emplace_back();
-  set_rates_.emplace_back();
   for (const optim::OptimizerOptions& each : options(config.optimizer, config.optimizer.lr)) {
     optim::check(each);
   }
@@ -120,7 +121,6 @@ void ParameterGroups::add(ParameterGroup group) {
   optim::check(options_of(group, config_.optimizer, rate_of(group, config_.optimizer.lr),
                           /*exempt=*/false));
   groups_.push_back(std::move(group));
-  set_rates_.emplace_back();
 }
 
 std::uint32_t ParameterGroups::group_of(const std::string& full_name,
@@ -135,10 +135,10 @@ std::uint32_t ParameterGroups::group_of(const std::string& full_name,
 }
 
 std::vector<optim::OptimizerOptions> ParameterGroups::options(
-    const formats::OptimizerConfig& optimizer, double lr) const {
+    const formats::OptimizerConfig& optimizer, double lr, const GroupRates& rates) const {
   std::vector<optim::OptimizerOptions> all;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
-    const double rate = set_rates_[i].value_or(rate_of(groups_[i], lr));
+    const double rate = rate_of(groups_[i], lr, rates);
     all.push_back(options_of(groups_[i], optimizer, rate, /*exempt=*/false));
     all.push_back(options_of(groups_[i], optimizer, rate, /*exempt=*/true));
   }
@@ -153,15 +153,8 @@ std::size_t ParameterGroups::find(std::string_view name) const {
                    "'; add_parameter_group makes one");
 }
 
-double ParameterGroups::lr_of(std::string_view name, double lr) const {
-  const std::size_t group = find(name);
-  return set_rates_[group].value_or(rate_of(groups_[group], lr));
-}
-
-void ParameterGroups::set_lr(std::string_view name, std::optional<double> lr) {
-  const std::size_t group = find(name);
-  if (lr) check_lr(*lr);
-  set_rates_[group] = lr;
+double ParameterGroups::lr_of(std::string_view name, double lr, const GroupRates& rates) const {
+  return rate_of(groups_[find(name)], lr, rates);
 }
 
 void ParameterGroups::check_lr(double lr) {

@@ -1,7 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,10 @@
 #include "strata/zero3/parameter_group.h"
 
 namespace strata::zero3 {
+
+/// Learning rates that a program has set, by the name of their group: in place of the group's own,
+/// and without a name in place of the schedule's.
+using GroupRates = std::map<std::string, double, std::less<>>;
 
 /// The groups of parameters of a run and their hyperparameters: one of all that belong to no other,
 /// then those that were added. Every group is two of the optimizer's: its parameters that decay,
@@ -29,16 +34,14 @@ class ParameterGroups {
                                        const std::vector<std::int64_t>& shape) const;
 
   /// The hyperparameters of a step, by the optimizer's groups: `optimizer`, the config's as it is
-  /// in that step, at the base rate `lr`, with what each group says.
+  /// in that step, at the base rate `lr`, with what each group says, and `rates` in its place.
   [[nodiscard]] std::vector<optim::OptimizerOptions> options(
-      const formats::OptimizerConfig& optimizer, double lr) const;
+      const formats::OptimizerConfig& optimizer, double lr, const GroupRates& rates = {}) const;
 
-  /// The rate of a group, by its name, at the base rate `lr`. Throws UsageError for a name that
-  /// there is not.
-  [[nodiscard]] double lr_of(std::string_view name, double lr) const;
-  /// Gives a group a rate of its own, or takes it back. Throws as lr_of; ConfigError for a rate
-  /// that is negative or not finite.
-  void set_lr(std::string_view name, std::optional<double> lr);
+  /// The rate of a group, by its name, at the base rate `lr`. Throws as check_name.
+  [[nodiscard]] double lr_of(std::string_view name, double lr, const GroupRates& rates = {}) const;
+  /// Throws UsageError for a name that there is not; no name is the first group's.
+  void check_name(std::string_view name) const { static_cast<void>(find(name)); }
   /// Throws ConfigError for a rate that is negative or not finite.
   static void check_lr(double lr);
 
@@ -46,8 +49,7 @@ class ParameterGroups {
   [[nodiscard]] std::size_t find(std::string_view name) const;
 
   formats::DsConfig config_;
-  std::vector<ParameterGroup> groups_;            // the first: all that belong to no other
-  std::vector<std::optional<double>> set_rates_;  // of the groups, in place of their own
+  std::vector<ParameterGroup> groups_;  // the first: all that belong to no other
 };
 
 }  // namespace strata::zero3

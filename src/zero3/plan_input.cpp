@@ -24,9 +24,12 @@ Tier tier_of(formats::OffloadDevice device) {
 
 }  // namespace
 
-PlanInput plan_input_from(const formats::DsConfig& config, std::vector<UnitLayout> units) {
+PlanInput plan_input_from(const formats::DsConfig& config, std::vector<UnitLayout> units,
+                          const PlanPlace& place) {
   PlanInput input;
   input.units = std::move(units);
+  input.world_size = place.world_size;
+  input.device_memory_is_host = place.device_memory_is_host;
   input.format = config.state_format();
   input.parameter_tier = tier_of(config.zero.offload_param.device);
   input.optimizer_tier = tier_of(config.zero.offload_optimizer.device);

@@ -44,8 +44,14 @@ struct UnitResidency {
   std::optional<tiering::Region> region{};
   std::uint32_t slots = 0;     ///< staging slots that it holds, being fetched without a region
   std::uint32_t uses = 0;      ///< entered and not left
-  bool spoiled = false;        ///< what the device holds is not to be kept after the last use
+  std::uint64_t weights = 0;   ///< version of those at home: how often they have changed
+  std::uint64_t held = 0;      ///< version that the device has, or is being sent
   std::uint64_t last_use = 0;  ///< counted in entries of units
+
+  /// Stands for no version: what the device has was written to, or came in part.
+  static constexpr std::uint64_t kSpoiled = UINT64_MAX;
+  /// Whether what the device has can be used again after the last use.
+  [[nodiscard]] bool is_current() const noexcept { return held == weights; }
 };
 
 }  // namespace strata::zero3

@@ -18,6 +18,18 @@ constexpr std::uint32_t kSlotsToUnshard = 2;
 
 }  // namespace
 
+ScheduleOptions schedule_options(const Plan& plan, const PlanInput& input) {
+  using tiering::Tier;
+  const bool is_shard_on_device = input.parameter_tier == Tier::kDevice && !input.units_stay();
+  return {// A shard on the device is brought to a unit's region as one in host memory is.
+          .home = is_shard_on_device ? Tier::kHost : input.parameter_tier,
+          .device_bytes = plan.device_cache_bytes,
+          // A shard among others does not begin where the disk can write to.
+          .fetches_into_regions = input.device_memory_is_host && input.world_size == 1,
+          .staging_slots = static_cast<std::uint32_t>(plan.fetch_slots),
+          .prefetch_elements = input.prefetch_elements};
+}
+
 Schedule::Schedule(const ScheduleOptions& options, std::vector<ScheduledUnit> units)
     : options_(options),
       units_(std::move(units)),
@@ -40,6 +52,7 @@ std::span<const Action> Schedule::enter(UnitId unit, Pass pass, View view) {
   } else {
     if (state.residency == Residency::kFetching) stop_fetching(unit);
     actions_.push_back({Action::Kind::kUnshard, unit, state.region});
+    state.held = state.weights;
   }
   state.residency = Residency::kUnsharded;
   state.last_use = ++tick_;
@@ -57,12 +70,12 @@ std::span<const Action> Schedule::leave(UnitId unit) {
   std::erase(in_use_, unit);
   state.residency = Residency::kCached;
   remember(unit, ahead_view_);
-  if (state.spoiled) evict(unit);
+  if (!state.is_current()) evict(unit);
   return actions_;
 }
 
 void Schedule::fail(UnitId unit) {
-  states_[unit].spoiled = true;
+  spoil(unit);
   while (states_[unit].uses > 0) leave(unit);
   actions_.clear();
 }
@@ -70,15 +83,14 @@ void Schedule::fail(UnitId unit) {
 std::span<const Action> Schedule::change_weights(UnitId unit) {
   actions_.clear();
   UnitResidency& state = states_[unit];
-  if (state.residency == Residency::kUnsharded) {
-    state.spoiled = true;
-  } else if (state.residency != Residency::kSharded) {
+  ++state.weights;
+  if (state.residency == Residency::kFetching || state.residency == Residency::kCached) {
     evict(unit);
   }
   return actions_;
 }
 
-void Schedule::spoil(UnitId unit) { states_[unit].spoiled = true; }
+void Schedule::spoil(UnitId unit) { states_[unit].held = UnitResidency::kSpoiled; }
 
 std::span<const Action> Schedule::release_staging() {
   actions_.clear();
@@ -126,6 +138,7 @@ bool Schedule::start_fetch(UnitId unit, std::uint64_t needed_at, View view) {
   if (!has_region && free_slots_ == 0) return false;
   UnitResidency& state = states_[unit];
   state.residency = Residency::kFetching;
+  state.held = state.weights;
   fetching_elements_ += units_[unit].elements;
   if (has_region) {
     remember(unit, view);
@@ -259,7 +272,7 @@ void Schedule::evict(UnitId unit) {
     actions_.push_back({Action::Kind::kEvict, unit});
   }
   if (state.region) regions_.give_back(*state.region);
-  state = {.last_use = state.last_use};
+  state = {.weights = state.weights, .last_use = state.last_use};
   look_again_at(unit);
 }
 

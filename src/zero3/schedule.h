@@ -9,6 +9,7 @@
 
 #include "strata/tiering/region_map.h"
 #include "strata/tiering/tier.h"
+#include "strata/zero3/plan.h"
 #include "zero3/order_trace.h"
 #include "zero3/residency.h"
 
@@ -29,6 +30,9 @@ struct ScheduleOptions {
   std::uint32_t staging_slots = 0;
   std::uint64_t prefetch_elements = 0;  ///< of units that are being fetched ahead, at most
 };
+
+/// What a plan leaves a schedule to decide with.
+[[nodiscard]] ScheduleOptions schedule_options(const Plan& plan, const PlanInput& input);
 
 /// What is to be done next, in order.
 struct Action {
@@ -63,8 +67,6 @@ struct Action {
 /// a new order moves.
 class Schedule {
  public:
-  using View = OrderTrace::View;
-
   Schedule(const ScheduleOptions& options, std::vector<ScheduledUnit> units);
 
   // ---- events ----

@@ -140,7 +140,8 @@ class StateAccess::Streams {
     const FlatVector& vector = unit_.vector_of(parameter);
     std::optional<Open>& open = open_[static_cast<std::size_t>(&vector - unit_.vectors().data())];
     if (open) return open->stream;
-    const tiering::StateHome& home = of_ == Of::kGradients ? vector.states.gradient : vector.weight;
+    const tiering::StateHome& home =
+        of_ == Of::kGradients ? vector.states.gradient : vector.weight();
     const tiering::StateHome& master = of_ == Of::kMasters ? vector.states.master : kNoHome;
     const StateFormat format = of_ == Of::kGradients && vector.states.gradient_fp32
                                    ? kept_in_fp32(vector.format)

@@ -53,17 +53,13 @@ torch::ScalarType scalar_type(Precision precision) {
   return torch::kFloat32;
 }
 
-Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
-           const UnitPlace& place, const StateFormat& format,
-           const std::vector<std::string>& fp32_patterns, Recompute recompute,
-           std::vector<at::Generator> generators)
-    : engine_(engine),
+Unit::Unit(const UnitDoors& doors, UnitId id, std::string name, UnitIntake intake,
+           const UnitPlace& place, UnitRules rules)
+    : doors_(doors),
       id_(id),
       device_(place.device),
-      precision_(format.precision),
-      recompute_(recompute),
-      generators_(std::move(generators)),
-      layout_(lay_out(std::move(name), intake.parameters, fp32_patterns)),
+      rules_(std::move(rules)),
+      layout_(lay_out(std::move(name), intake.parameters, rules_.fp32_patterns)),
       buffers_(std::move(intake.buffers)) {
   for (NamedTensor& parameter : intake.parameters) {
     parameters_.push_back(std::move(parameter.tensor));
@@ -76,14 +72,14 @@ Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
   }
   for (const NamedTensor& buffer : buffers_) {
     fp32_buffers_.push_back(
-        formats::matches_any_pattern(fp32_patterns, layout_.full_name(buffer.name)));
+        formats::matches_any_pattern(rules_.fp32_patterns, layout_.full_name(buffer.name)));
   }
   const std::array counts = {layout_.trainable_count, layout_.frozen_count,
                              layout_.fp32_trainable_count, layout_.fp32_frozen_count};
   for (std::size_t i = 0; i < vectors_.size(); ++i) {
     FlatVector& vector = vectors_[i];
     vector.trainable = i % 2 == 0;
-    vector.format = i < 2 ? format : kept_in_fp32(format);
+    vector.format = i < 2 ? rules_.format : kept_in_fp32(rules_.format);
     vector.count = counts[i];
     vector.bytes = vector.bytes_of(vector.count);
     vector.map = ShardMap(vector.count, place.world_size);
@@ -94,7 +90,8 @@ Unit::Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake,
 }
 
 Precision Unit::compute_precision() const noexcept {
-  return layout_.trainable_count + layout_.frozen_count == 0 ? Precision::kFp32 : precision_;
+  return layout_.trainable_count + layout_.frozen_count == 0 ? Precision::kFp32
+                                                             : rules_.format.precision;
 }
 
 bool Unit::is_training() const {
@@ -125,7 +122,7 @@ void Unit::adopt_parameters() {
 void Unit::adopt_buffer(std::size_t buffer) {
   const torch::Tensor& tensor = buffers_[buffer].tensor;
   torch::TensorOptions wanted(device_);
-  if (precision_ != Precision::kFp32 && tensor.is_floating_point()) {
+  if (rules_.format.precision != Precision::kFp32 && tensor.is_floating_point()) {
     wanted =
         wanted.dtype(scalar_type(fp32_buffers_[buffer] ? Precision::kFp32 : compute_precision()));
   }
@@ -178,7 +175,7 @@ void Unit::watch_gradient(std::size_t parameter) {
 void Unit::attach(tiering::DeviceSpan region) {
   for (FlatVector& vector : vectors_) {
     const std::uintptr_t address =
-        region.empty() ? vector.weight.device.address() : region.address() + vector.region_offset;
+        region.empty() ? vector.weight().device.address() : region.address() + vector.region_offset;
     vector.storage.unsafeGetStorageImpl()->set_data_ptr_noswap(
         at::DataPtr(reinterpret_cast<void*>(address), device_));
   }
@@ -215,13 +212,13 @@ void Unit::refuse_stale_views() {
 }
 
 void Unit::weights_changed() {
-  ++weights_epoch_;
+  ++weights_version_;
   kept_graphs_ = 0;
   refuse_stale_views();
 }
 
-void Unit::drop_graph(std::uint64_t epoch) {
-  if (epoch != weights_epoch_) return;
+void Unit::drop_graph(std::uint64_t version) {
+  if (version != weights_version_) return;
   --kept_graphs_;
   refuse_stale_views();
 }

@@ -13,9 +13,9 @@
 #include "strata/optim_cpu/sum_of_squares.h"
 #include "strata/tiering/device_span.h"
 #include "strata/tiering/state_home.h"
-#include "strata/zero3/engine.h"
+#include "strata/zero3/sharding.h"
 #include "strata/zero3/unit_layout.h"
-#include "zero3/order_trace.h"
+#include "zero3/entry.h"
 #include "zero3/shard_map.h"
 #include "zero3/unit_intake.h"
 
@@ -31,16 +31,15 @@ struct FlatVector {
   ShardMap map{0, 1};               ///< which rank keeps which of them
   ElementRange shard;               ///< those of this rank: its homes have so many elements
   std::uint64_t region_offset = 0;  ///< bytes, within the unit's device region
-  tiering::StateHome weight;
   c10::Storage storage;
 
-  // Of a trainable vector.
-  /// As the optimizer sees it; homes are filled in by the engine.
+  /// Where its states rest, as the optimizer sees them. A frozen vector has a weight alone.
   optim_cpu::ShardStates states;
   /// Of the gradient home, as of the last reduce.
   optim_cpu::SumOfSquares gradient_squares;
 
   [[nodiscard]] bool trains() const noexcept { return trainable && count > 0; }
+  [[nodiscard]] const tiering::StateHome& weight() const noexcept { return states.weight; }
   [[nodiscard]] std::uint64_t bytes_of(std::uint64_t elements) const {
     return elements * weight_bytes(format.precision);
   }
@@ -75,19 +74,35 @@ struct TrainableParameter {
   bool has_gradient = false;  ///< in the step under way
 };
 
+class Entrance;
 class ParameterRecord;
+class StateEditor;
+
+/// All that a unit knows of the engine that it belongs to, which outlives it.
+struct UnitDoors {
+  Entrance& entrance;   ///< for its entries
+  StateEditor& editor;  ///< for who looks at what it holds, and changes it
+};
+
+/// How a unit is kept and run.
+struct UnitRules {
+  StateFormat format;                       ///< the run's
+  std::vector<std::string> fp32_patterns;   ///< full names of what is kept in fp32 beside it
+  bool recomputes = false;                  ///< its entries, where the call does not say
+  bool casts_inputs = false;                ///< floating inputs get the compute format
+  std::vector<at::Generator> generators{};  ///< of the module's own, beside LibTorch's
+};
 
 /// The parameters that are gathered and released together.
 class Unit {
  public:
-  /// Lays out what was taken of a module; parameters and buffers whose full names match a pattern
-  /// of `fp32_patterns` are kept in fp32. The parameters' values stay as they are until
+  /// Lays out what was taken of a module. The parameters' values stay as they are until
   /// `adopt_parameters`.
-  Unit(Engine::Impl& engine, UnitId id, std::string name, UnitIntake intake, const UnitPlace& place,
-       const StateFormat& format, const std::vector<std::string>& fp32_patterns,
-       Recompute recompute, std::vector<at::Generator> generators);
+  Unit(const UnitDoors& doors, UnitId id, std::string name, UnitIntake intake,
+       const UnitPlace& place, UnitRules rules);
 
-  [[nodiscard]] Engine::Impl& engine() const noexcept { return engine_; }
+  [[nodiscard]] Entrance& entrance() const noexcept { return doors_.entrance; }
+  [[nodiscard]] StateEditor& editor() const noexcept { return doors_.editor; }
   [[nodiscard]] UnitId id() const noexcept { return id_; }
   [[nodiscard]] const std::string& name() const noexcept { return layout_.name; }
   [[nodiscard]] c10::Device device() const noexcept { return device_; }
@@ -101,12 +116,7 @@ class Unit {
   }
   /// Of its module, as named there.
   [[nodiscard]] const std::vector<NamedTensor>& buffers() const noexcept { return buffers_; }
-  /// Random generators of the module's own, beside LibTorch's.
-  [[nodiscard]] const std::vector<at::Generator>& generators() const noexcept {
-    return generators_;
-  }
-  /// Whether its entries recompute where the call does not say.
-  [[nodiscard]] Recompute recompute() const noexcept { return recompute_; }
+  [[nodiscard]] const UnitRules& rules() const noexcept { return rules_; }
   /// In the layout's order.
   [[nodiscard]] std::vector<TrainableParameter>& trainables() noexcept { return trainables_; }
   [[nodiscard]] const std::vector<TrainableParameter>& trainables() const noexcept {
@@ -186,12 +196,14 @@ class Unit {
   bool contains_training_units = false;
   /// Whether its module keeps tensors of its forward beyond it: then every entry is watched.
   bool keeps_tensors = false;
+  /// What the device holds was written to by the entry under way: it is not to be kept.
+  bool spoiled = false;
   /// Counts how often the weights have changed. What forward left is of no use after a change.
-  [[nodiscard]] std::uint64_t weights_epoch() const noexcept { return weights_epoch_; }
+  [[nodiscard]] std::uint64_t weights_version() const noexcept { return weights_version_; }
   void weights_changed();
-  /// Inner graphs of this epoch between forward and backward, which hold views of the parameters.
+  /// Inner graphs of this version between forward and backward, which hold views of the parameters.
   void keep_graph() { ++kept_graphs_; }
-  void drop_graph(std::uint64_t epoch);
+  void drop_graph(std::uint64_t version);
 
   /// While with_unsharded runs: how the parameters were.
   ParameterRecord* visit = nullptr;
@@ -212,12 +224,10 @@ class Unit {
   void watch_gradient(std::size_t parameter);
   [[nodiscard]] const c10::Storage& storage_of(std::size_t parameter) const;
 
-  Engine::Impl& engine_;
+  UnitDoors doors_;
   UnitId id_;
   c10::Device device_;
-  Precision precision_;  // the run's
-  Recompute recompute_;
-  std::vector<at::Generator> generators_;
+  UnitRules rules_;
   UnitLayout layout_;
   std::vector<torch::Tensor> parameters_;
   std::vector<NamedTensor> buffers_;
@@ -231,7 +241,7 @@ class Unit {
   std::vector<torch::Tensor> gradient_stubs_;
   std::shared_ptr<bool> taking_gradients_ = std::make_shared<bool>(false);
   std::uint64_t entries_ = 0;
-  std::uint64_t weights_epoch_ = 0;
+  std::uint64_t weights_version_ = 0;
   int kept_graphs_ = 0;
   std::uint64_t region_bytes_ = 0;
   tiering::DeviceSpan region_;

@@ -6,7 +6,7 @@
 
 #include "strata/base/error.h"
 #include "zero3/body_surroundings.h"
-#include "zero3/engine_impl.h"
+#include "zero3/entrance.h"
 
 namespace strata::zero3 {
 
@@ -21,15 +21,14 @@ std::vector<std::size_t> changed_by_body(Unit& unit, const std::vector<std::uint
   for (const std::size_t i : changed) {
     if (!unit.is_in_place(i)) unit.put_in_place(i);
   }
-  if (!changed.empty()) unit.engine().mover().spoil(unit);
+  if (!changed.empty()) unit.spoiled = true;
   return changed;
 }
 
 }  // namespace
 
 variable_list cast_inputs(const Unit& unit, variable_list inputs) {
-  const Engine::Impl& engine = unit.engine();
-  if (engine.format_.precision == Precision::kFp32 || !engine.casts_inputs()) return inputs;
+  if (!unit.rules().casts_inputs) return inputs;
   const Precision precision = unit.compute_precision();
   for (torch::Tensor& input : inputs) {
     if (!input.defined() || !input.is_floating_point()) continue;
@@ -46,7 +45,7 @@ variable_list run_body(Unit& unit, const EntryBody& body, const variable_list& i
   const std::vector<std::size_t> hashes = watched ? unit.hashes() : std::vector<std::size_t>();
   variable_list outputs;
   try {
-    const auto running = unit.engine().compute_timer().runs();
+    const auto running = unit.entrance().compute_timer().runs();
     outputs = body(inputs);
   } catch (const c10::Error& error) {
     std::ignore = changed_by_body(unit, versions, hashes);

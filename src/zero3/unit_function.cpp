@@ -9,9 +9,8 @@
 #include "strata/base/error.h"
 #include "strata/zero3/sharded.h"
 #include "zero3/body_surroundings.h"
-#include "zero3/engine_impl.h"
+#include "zero3/entrance.h"
 #include "zero3/inner_graph.h"
-#include "zero3/parameter_record.h"
 #include "zero3/unit.h"
 #include "zero3/unit_body.h"
 
@@ -26,36 +25,6 @@ namespace strata::zero3 {
 using torch::autograd::variable_list;
 
 namespace {
-
-/// A unit in use, for the length of a scope.
-class UnshardedScope {
- public:
-  UnshardedScope(Unit& unit, Pass pass, UnitMover::View view) : unit_(unit) {
-    unit.check_parameters();
-    unit.engine().mover().enter(unit, pass, view);
-  }
-  ~UnshardedScope() { unit_.engine().mover().leave(unit_); }
-  UnshardedScope(const UnshardedScope&) = delete;
-  UnshardedScope& operator=(const UnshardedScope&) = delete;
-
- private:
-  Unit& unit_;
-};
-
-/// Lets the unit know how its parameters were, for the length of a scope.
-class VisitScope {
- public:
-  explicit VisitScope(Unit& unit)
-      : unit_(unit), record_(unit), outer_(std::exchange(unit.visit, &record_)) {}
-  ~VisitScope() { unit_.visit = outer_; }
-  VisitScope(const VisitScope&) = delete;
-  VisitScope& operator=(const VisitScope&) = delete;
-
- private:
-  Unit& unit_;
-  ParameterRecord record_;
-  ParameterRecord* outer_;
-};
 
 std::uint32_t version_of(const torch::Tensor& tensor) {
   return tensor.defined() ? static_cast<std::uint32_t>(tensor._version()) : 0;
@@ -79,7 +48,7 @@ struct EntryState : torch::CustomClassHolder {
   std::vector<std::uint32_t> input_versions;
   variable_list outputs;              // of the inner graph; empty until it exists
   std::vector<bool> defined_outputs;  // those that are, in the body's order
-  std::uint64_t weights_epoch = 0;    // with which forward ran
+  std::uint64_t weights_version = 0;  // with which forward ran
   bool keeps_graph = false;           // the inner graph waits for backward
 
   ~EntryState() override { drop_graph(); }
@@ -91,7 +60,7 @@ struct EntryState : torch::CustomClassHolder {
   void drop_graph() {
     outputs.clear();
     if (!std::exchange(keeps_graph, false)) return;
-    if (const auto held = unit.lock()) held->drop_graph(weights_epoch);
+    if (const auto held = unit.lock()) held->drop_graph(weights_version);
   }
 };
 
@@ -157,8 +126,8 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                                const torch::Tensor& /*anchor*/, at::TensorList /*inputs*/,
                                const c10::intrusive_ptr<EntryState>& state) {
     Unit& unit = *unit_of(state->unit);
-    const UnshardedScope scope(unit, Pass::kForward, UnitMover::View::kTraining);
-    state->weights_epoch = unit.weights_epoch();
+    const EnteredScope scope(unit, Pass::kForward, View::kTraining);
+    state->weights_version = unit.weights_version();
     const bool watched = unit.is_next_entry_watched() || unit.keeps_tensors;
     variable_list outputs, leaves;
     if (state->recompute) {
@@ -195,29 +164,24 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                                 variable_list output_gradients) {
     const c10::intrusive_ptr<EntryState> state = take_state(*context);
     Unit& unit = *unit_of(state->unit);
-    const auto standing = unit.engine().compute_timer().stands();
+    const auto standing = unit.entrance().compute_timer().stands();
     if (torch::GradMode::is_enabled()) {
       throw UsageError("a gradient of a gradient (create_graph) was asked for through unit '" +
                        unit.name() +
                        "', which does not exist: what a unit's backward computes is not recorded");
     }
-    if (state->weights_epoch != unit.weights_epoch()) {
-      throw UsageError("the weights of unit '" + unit.name() +
-                       "' have changed between this forward and its backward (a step, a load, a "
-                       "change inside with_unsharded), so its gradients would be of another "
-                       "function; call backward before they change");
-    }
-    unit.engine().call_hook();
-    const bool counts = unit.engine().counts_gradients();
+    refuse_changed_weights(unit, *state);
+    const bool counts = unit.entrance().anchor().counts();
     std::vector<std::size_t> wanted = wanted_inputs(*context, *state);
     InnerGradients gradients;
     if (counts || !wanted.empty()) {
-      const UnshardedScope scope(unit, Pass::kBackward, UnitMover::View::kTraining);
+      const EnteredScope scope(unit, Pass::kBackward, View::kTraining);
+      refuse_changed_weights(unit, *state);  // entering takes over what a visitor has changed
       gradients = state->recompute
                       ? recompute(unit, *state, output_gradients, wanted, counts)
                       : inner_gradients(unit, *state, output_gradients, wanted, counts);
       if (!keeps_graph()) state->drop_graph();
-      if (counts) unit.engine().take_gradients(unit, std::move(gradients.of_parameters));
+      if (counts) unit.entrance().take_gradients(unit, std::move(gradients.of_parameters));
     }
     // One gradient per argument of forward: the anchor, the defined inputs, the state. The anchor's
     // shows the engine that a backward came by that was not its own.
@@ -234,6 +198,14 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
   }
 
  private:
+  static void refuse_changed_weights(const Unit& unit, const EntryState& state) {
+    if (state.weights_version == unit.weights_version()) return;
+    throw UsageError("the weights of unit '" + unit.name() +
+                     "' have changed between this forward and its backward (a step, a load, a "
+                     "change inside with_unsharded), so its gradients would be of another "
+                     "function; call backward before they change");
+  }
+
   /// Once a module keeps a tensor of its forward, every forward of it is one in which a gradient
   /// that comes through that tensor is found.
   static void note_kept_tensors(Unit& unit, const variable_list& leaves) {
@@ -318,13 +290,13 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     }
     for (const std::size_t i : wanted_inputs) wanted.push_back(state.inputs[i]);
     // Units inside this one are reached through their anchor alone when their inputs need nothing.
-    if (counts) wanted.push_back(unit.engine().anchor());
+    if (counts) wanted.push_back(unit.entrance().anchor().tensor());
 
     InnerGradients gradients{variable_list(unit.trainables().size()),
                              variable_list(wanted_inputs.size())};
     if (outputs.empty() || wanted.empty()) return gradients;
     const Unit::GradientScope scope(unit);
-    const auto running = unit.engine().compute_timer().runs();
+    const auto running = unit.entrance().compute_timer().runs();
     variable_list all = torch::autograd::grad(outputs, wanted, of_outputs,
                                               /*retain_graph=*/!state.recompute && keeps_graph(),
                                               /*create_graph=*/false, /*allow_unused=*/true);
@@ -350,7 +322,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
 /// Nullopt when it turns out that units inside of it train; all is then as before.
 std::optional<variable_list> run_without_backward(Unit& unit, const EntryBody& body,
                                                   const variable_list& inputs) {
-  const UnshardedScope scope(unit, Pass::kForward, UnitMover::View::kTraining);
+  const EnteredScope scope(unit, Pass::kForward, View::kTraining);
   const BodySurroundings surroundings(unit);
   variable_list outputs = released(unit, run_body(unit, body, inputs));
   const bool trains = std::any_of(outputs.begin(), outputs.end(), [](const torch::Tensor& output) {
@@ -363,8 +335,7 @@ std::optional<variable_list> run_without_backward(Unit& unit, const EntryBody& b
 }
 
 bool wants_recomputation(const Unit& unit, Recompute asked) {
-  if (asked == Recompute::kConfig) asked = unit.recompute();
-  return asked == Recompute::kConfig ? unit.engine().recompute() : asked == Recompute::kAlways;
+  return asked == Recompute::kConfig ? unit.rules().recomputes : asked == Recompute::kAlways;
 }
 
 variable_list defined_ones(const variable_list& tensors) {
@@ -381,13 +352,10 @@ variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inpu
                     Recompute recompute) {
   const std::shared_ptr<Unit> held = unit_of(handle);
   Unit& unit = *held;
-  Engine::Impl& engine = unit.engine();
-  const auto standing = engine.compute_timer().stands();
-  engine.begin_entry();
-  if (unit.visit != nullptr) engine.take_over_changes(unit);
+  const auto standing = unit.entrance().compute_timer().stands();
   inputs = cast_inputs(unit, std::move(inputs));
   if (!torch::GradMode::is_enabled()) {
-    const UnshardedScope scope(unit, Pass::kForward, UnitMover::View::kEvaluating);
+    const EnteredScope scope(unit, Pass::kForward, View::kEvaluating);
     return released(unit, run_body(unit, body, inputs));
   }
   const bool inputs_need_gradients = std::any_of(
@@ -404,42 +372,13 @@ variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inpu
   state->input_versions = versions_of(state->inputs);
   const variable_list defined = defined_ones(inputs);
   const variable_list results =
-      UnitFunction::apply(engine.anchor(), at::TensorList(defined), state);
+      UnitFunction::apply(unit.entrance().anchor().tensor(), at::TensorList(defined), state);
   variable_list outputs;
   std::size_t next = 0;
   for (const bool is_defined : state->defined_outputs) {
     outputs.push_back(is_defined ? results[next++] : torch::Tensor());
   }
   return outputs;
-}
-
-void with_unsharded(const UnitHandle& handle, const std::function<void()>& visit) {
-  const std::shared_ptr<Unit> held = unit_of(handle);
-  Unit& unit = *held;
-  Engine::Impl& engine = unit.engine();
-  engine.prepare();
-  engine.refuse_inside_visitor("with_unsharded()");
-  const torch::NoGradGuard no_grad;
-  if (unit.visit != nullptr) engine.take_over_changes(unit);
-  const UnshardedScope scope(unit, Pass::kForward, UnitMover::View::kEvaluating);
-  const VisitScope record(unit);
-  try {
-    visit();
-  } catch (...) {
-    engine.take_back_changes(unit);
-    throw;
-  }
-  engine.take_over_changes(unit);
-}
-
-std::shared_ptr<Unit> unit_of(const UnitHandle& handle) {
-  std::shared_ptr<Unit> unit = handle.lock();
-  if (!unit) {
-    throw UsageError(
-        "a sharded module was used that has no unit: it was made by no shard(), or its engine is "
-        "gone; an engine outlives the modules it shards and the losses made with them");
-  }
-  return unit;
 }
 
 }  // namespace strata::zero3

@@ -39,8 +39,9 @@ std::vector<ScheduledUnit> scheduled(const std::vector<std::shared_ptr<Unit>>& u
 
 }  // namespace
 
-UnitMover::UnitMover(const ScheduleOptions& options, std::vector<std::shared_ptr<Unit>>& units,
-                     const Places& places, Counters& counters)
+UnitMover::UnitMover(const ScheduleOptions& options,
+                     const std::vector<std::shared_ptr<Unit>>& units, const Places& places,
+                     Counters& counters)
     : into_regions_(options.fetches_into_regions),
       units_(units),
       places_(places),
@@ -76,11 +77,12 @@ void UnitMover::leave(Unit& unit) {
 }
 
 void UnitMover::change_weights(Unit& unit) {
+  unit.weights_changed();
   carry_out(schedule_.change_weights(unit.id()));
   if (places_.home == tiering::Tier::kHost) {
     std::exchange(from_home_[unit.id()], {}).synchronize(tiering::kDevicePatience);
     for (const FlatVector& vector : unit.vectors()) {
-      places_.device.note_host_write(vector.weight.memory);
+      places_.device.note_host_write(vector.weight().memory);
     }
   } else if (places_.home == tiering::Tier::kDevice) {
     places_.device.wait(StreamRole::kDrain, last_use_[unit.id()]);
@@ -133,6 +135,12 @@ std::vector<tiering::Event> UnitMover::take_over(tiering::DeviceSpan region) {
   return freed_.take({region.address() - places_.regions.address(), region.bytes()});
 }
 
+void UnitMover::order_uploads_behind_those_before(tiering::DeviceSpan region) {
+  for (const tiering::Event& event : take_over(region)) {
+    places_.device.wait(StreamRole::kUpload, event);
+  }
+}
+
 void UnitMover::give_back(tiering::DeviceSpan region, tiering::Event last_use) {
   if (region.empty()) return;
   freed_.add({region.address() - places_.regions.address(), region.bytes()}, std::move(last_use));
@@ -156,19 +164,17 @@ void UnitMover::unshard(Unit& unit, tiering::DeviceSpan region) {
 }
 
 void UnitMover::upload_from_home(const Unit& unit, tiering::DeviceSpan region) {
-  for (const tiering::Event& event : take_over(region)) {
-    places_.device.wait(StreamRole::kUpload, event);
-  }
+  order_uploads_behind_those_before(region);
   tiering::Event& uploaded = from_home_[unit.id()];
   for (const FlatVector& vector : unit.vectors()) {
     if (vector.count == 0) continue;
     const tiering::DeviceSpan target = region.subspan(vector.shard_offset(), vector.shard_bytes());
     if (places_.home == tiering::Tier::kDevice) {
-      places_.device.copy_within(StreamRole::kUpload, vector.weight.device, target);
+      places_.device.copy_within(StreamRole::kUpload, vector.weight().device, target);
       uploaded = places_.device.record(StreamRole::kUpload);
     } else {
       uploaded =
-          tiering::upload(places_.device, vector.weight.memory, target, counters_).into_event();
+          tiering::upload(places_.device, vector.weight().memory, target, counters_).into_event();
     }
   }
   places_.device.wait(StreamRole::kCompute, uploaded);
@@ -206,11 +212,7 @@ void UnitMover::receive(Arrival& arrival) {
 }
 
 void UnitMover::upload(Arrival& arrival, Piece piece) {
-  if (!std::exchange(arrival.owns_region, true)) {
-    for (const tiering::Event& event : take_over(arrival.region)) {
-      places_.device.wait(StreamRole::kUpload, event);
-    }
-  }
+  if (!std::exchange(arrival.owns_region, true)) order_uploads_behind_those_before(arrival.region);
   tiering::DeviceCopy copy = tiering::upload(
       places_.device, piece.slot->bytes().first(piece.range.bytes),
       arrival.region.subspan(piece.vector->shard_offset() + piece.range.offset, piece.range.bytes),
@@ -282,7 +284,7 @@ bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
     target = target.subspan(piece.vector->shard_offset() + piece.range.offset);
   }
   piece.transfer =
-      tiering::fetch(*places_.store, *piece.vector->weight.extent, piece.range, target);
+      tiering::fetch(*places_.store, *piece.vector->weight().extent, piece.range, target);
   if (!piece.transfer) return false;
   ++under_way_;
   arrival.offset += piece.range.bytes;

@@ -14,6 +14,7 @@
 #include "strata/tiering/device_copy.h"
 #include "strata/tiering/shard_store.h"
 #include "strata/tiering/slot_pool.h"
+#include "zero3/entry.h"
 #include "zero3/freed_regions.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/schedule.h"
@@ -36,8 +37,6 @@ namespace strata::zero3 {
 /// different units or the same one. Thread: the engine's.
 class UnitMover {
  public:
-  using View = Schedule::View;
-
   /// What it moves between; what is not needed for the weights' home is null or empty.
   struct Places {
     tiering::Device& device;
@@ -48,7 +47,7 @@ class UnitMover {
     tiering::SlotPool* slots = nullptr;
   };
 
-  UnitMover(const ScheduleOptions& options, std::vector<std::shared_ptr<Unit>>& units,
+  UnitMover(const ScheduleOptions& options, const std::vector<std::shared_ptr<Unit>>& units,
             const Places& places, Counters& counters);
 
   /// Makes `unit` readable, waiting for its bytes, and starts fetching what comes next. Throws
@@ -59,8 +58,9 @@ class UnitMover {
   /// room, unless they are spoiled.
   void leave(Unit& unit);
 
-  /// The weights of `unit` at home are about to change: nothing is fetched or uploaded of them any
-  /// more, and what the device holds is not valid once the unit is not in use.
+  /// The weights of `unit` at home are about to become those of another version: nothing is fetched
+  /// or uploaded of them any more, and what the device holds is not valid once the unit is not in
+  /// use.
   void change_weights(Unit& unit);
   /// What the device holds of a unit in use is not to be kept.
   void spoil(Unit& unit) { schedule_.spoil(unit.id()); }
@@ -114,6 +114,7 @@ class UnitMover {
   void gather(const Unit& unit, tiering::DeviceSpan region);
   /// What had the region before, and is still under way.
   [[nodiscard]] std::vector<tiering::Event> take_over(tiering::DeviceSpan region);
+  void order_uploads_behind_those_before(tiering::DeviceSpan region);
   void give_back(tiering::DeviceSpan region, tiering::Event last_use);
   /// Starts what is wanted, until it is all started, or a "not now".
   void start_pieces(Arrival& arrival);
@@ -132,7 +133,7 @@ class UnitMover {
   [[nodiscard]] tiering::DeviceSpan memory_of(const std::optional<tiering::Region>& region) const;
 
   bool into_regions_;
-  std::vector<std::shared_ptr<Unit>>& units_;
+  const std::vector<std::shared_ptr<Unit>>& units_;
   Places places_;
   Counters& counters_;
   Schedule schedule_;

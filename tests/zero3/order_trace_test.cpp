@@ -11,7 +11,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
-using View = OrderTrace::View;
 
 constexpr UnitId kOuter = 0;
 constexpr std::size_t kUnits = 16;

@@ -17,7 +17,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using tiering::Tier;
 using Kind = Action::Kind;
-using View = Schedule::View;
 
 constexpr std::uint64_t kPage = tiering::RegionMap::kAlignment;
 
@@ -75,6 +74,62 @@ TEST(Schedule, UnshardsAUnitOnceForAllNestedUses) {
   EXPECT_THAT(schedule.leave(0), IsEmpty());
   EXPECT_EQ(schedule.at(0).residency, Residency::kCached);
   EXPECT_THAT(schedule.enter(0, Pass::kBackward, View::kTraining), IsEmpty());
+}
+
+TEST(Schedule, KnowsOfEachUnitWhichVersionOfItsWeightsTheDeviceHolds) {
+  Schedule schedule(nvme(3, 3), units(2));
+  use(schedule, 0);
+  use(schedule, 1);
+  EXPECT_THAT(units_of(schedule.change_weights(0), Kind::kEvict), ElementsAre(0));
+  EXPECT_EQ(schedule.at(1).residency, Residency::kCached) << "its weights are those of before";
+  EXPECT_TRUE(schedule.at(1).is_current());
+
+  schedule.enter(1, Pass::kForward, View::kTraining);
+  EXPECT_THAT(schedule.change_weights(1), IsEmpty());
+  EXPECT_FALSE(schedule.at(1).is_current());
+  EXPECT_THAT(units_of(schedule.leave(1), Kind::kEvict), ElementsAre(1));
+  EXPECT_EQ(schedule.at(1).weights, 1u);
+  use(schedule, 1);
+  EXPECT_TRUE(schedule.at(1).is_current());
+}
+
+/// A plan of one rank, host memory, weights on nvme, but for what a test changes.
+PlanInput planned_input() {
+  PlanInput input;
+  input.prefetch_elements = 77;
+  return input;
+}
+Plan made_plan() {
+  Plan plan;
+  plan.device_cache_bytes = 3 * kPage;
+  plan.fetch_slots = 5;
+  return plan;
+}
+
+TEST(ScheduleOptionsOfAPlan, HaveItsRoomItsSlotsAndItsPrefetching) {
+  const ScheduleOptions options = schedule_options(made_plan(), planned_input());
+  EXPECT_EQ(options.home, Tier::kNvme);
+  EXPECT_EQ(options.device_bytes, 3 * kPage);
+  EXPECT_EQ(options.staging_slots, 5u);
+  EXPECT_EQ(options.prefetch_elements, 77u);
+}
+
+TEST(ScheduleOptionsOfAPlan, FetchIntoRegionsOnlyWhereTheDiskCanWriteAWholeUnitThere) {
+  PlanInput input = planned_input();
+  EXPECT_TRUE(schedule_options(made_plan(), input).fetches_into_regions);
+  input.world_size = 2;
+  EXPECT_FALSE(schedule_options(made_plan(), input).fetches_into_regions);
+  input.world_size = 1;
+  input.device_memory_is_host = false;
+  EXPECT_FALSE(schedule_options(made_plan(), input).fetches_into_regions);
+}
+
+TEST(ScheduleOptionsOfAPlan, BringShardsThatRestOnTheDeviceToRegions) {
+  PlanInput input = planned_input();
+  input.parameter_tier = Tier::kDevice;
+  EXPECT_EQ(schedule_options(made_plan(), input).home, Tier::kDevice);
+  input.world_size = 2;
+  EXPECT_EQ(schedule_options(made_plan(), input).home, Tier::kHost);
 }
 
 TEST(Schedule, EvictsTheUnitThatIsUsedLast) {

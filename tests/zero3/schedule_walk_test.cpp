@@ -20,7 +20,6 @@ namespace {
 
 using tiering::Region;
 using tiering::Tier;
-using View = Schedule::View;
 
 constexpr std::uint64_t kPage = tiering::RegionMap::kAlignment;
 

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "strata/base/counters.h"
@@ -17,70 +18,15 @@
 #include "strata/tiering/device.h"
 #include "strata/zero3/parameter_group.h"
 #include "strata/zero3/plan.h"
-#include "strata/zero3/unit_layout.h"
+#include "strata/zero3/sharded.h"
+#include "strata/zero3/sharding.h"
+#include "strata/zero3/step_report.h"
 
 namespace strata::zero3 {
 class Ranks;
 }
 
 namespace strata {
-
-namespace zero3 {
-class Unit;
-/// Names a unit for as long as its engine exists.
-using UnitHandle = std::weak_ptr<Unit>;
-}  // namespace zero3
-template <class Module>
-class Sharded;
-
-/// Whether a unit's forward is run again in backward instead of keeping its activations.
-enum class Recompute {
-  kConfig,  ///< as ShardOptions::recompute says, or where that says no more, the config's
-            ///< "strata": {"recompute": ...}
-  kNever,   ///< for the last part of forward, whose backward comes at once, and for bodies that
-            ///< cannot be run twice
-  kAlways,
-};
-
-/// Fills one parameter of a unit: `value` is an fp32 tensor of the parameter's shape on the CPU.
-/// For edit_masters it holds what the parameter is.
-using ParameterInitializer = std::function<void(const std::string& name, torch::Tensor& value)>;
-
-/// Is shown one tensor after the other, each valid during the call.
-using ParameterVisitor = std::function<void(const std::string& name, const torch::Tensor& value)>;
-
-/// How a module becomes a unit.
-struct ShardOptions {
-  /// Prefix of the full names of its parameters in checkpoints ("transformer.h.3"); another one for
-  /// each unit. Empty: none, or "unit.<number>" where that would give two parameters one name.
-  std::string name = {};
-  /// Where the initial values come from, in registration order. Empty: from the module's own
-  /// tensors. Needed when those are on the meta device, which is how a model larger than memory is
-  /// built: parameter by parameter.
-  ParameterInitializer initializer = {};
-  /// For entries that do not say otherwise.
-  Recompute recompute = Recompute::kConfig;
-  /// Random generators other than LibTorch's own that the module draws from: recomputation draws
-  /// the same numbers from them.
-  std::vector<at::Generator> generators = {};
-};
-
-/// What a call of `Engine::step` did.
-struct StepReport {
-  bool updated =
-      false;  ///< parameters changed; false between accumulation boundaries and on overflow
-  bool overflow = false;   ///< a gradient was Inf or NaN: nothing was changed
-  std::int64_t step = 0;   ///< optimizer steps taken so far
-  double lr = 0.0;         ///< of this step
-  double grad_norm = 0.0;  ///< global L2 norm before clipping
-  double loss_scale = 1.0;
-};
-
-/// The norm of a unit's gradient.
-struct UnitNorm {
-  std::string unit;
-  double norm = 0.0;
-};
 
 /// A tier's bytes: held now, held at most so far, and allowed.
 struct TierUse {
@@ -232,6 +178,10 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace strata
+template <class Module>
+Sharded<Module> Engine::shard(Module module, ShardOptions options) {
+  zero3::UnitHandle unit = make_unit(*module, std::move(options));
+  return Sharded<Module>(std::move(module), std::move(unit));
+}
 
-#include "strata/zero3/sharded.h"
+}  // namespace strata

@@ -17,7 +17,20 @@ class LossScaler {
   /// of range.
   explicit LossScaler(const formats::Fp16Config& config);
 
-  [[nodiscard]] double scale() const noexcept { return scale_; }
+  [[nodiscard]] double scale() const noexcept { return now_.scale; }
+
+  /// Where it stands, beside what the config says: a run goes on from it.
+  struct Standing {
+    double scale = 1.0;
+    std::int64_t hysteresis_left = 1;
+    std::int64_t steps = 0;
+    std::int64_t last_overflow_step = -1;
+    friend bool operator==(const Standing&, const Standing&) = default;
+  };
+  [[nodiscard]] const Standing& standing() const noexcept { return now_; }
+  /// Goes on from there. A static scale stays the config's.
+  void resume(const Standing& standing);
+  friend bool operator==(const LossScaler&, const LossScaler&) = default;
 
   /// Tells the outcome of a step. A static scale never changes. Throws Error when a dynamic scale
   /// would have to shrink below its minimum: no scale helps, the loss itself is hardly finite.
@@ -28,14 +41,11 @@ class LossScaler {
   void grow_when_stable();
 
   bool dynamic_ = false;
-  double scale_ = 1.0;
   double min_scale_ = 1.0;
   std::int64_t window_ = 1000;
   std::int64_t hysteresis_ = 1;
-  std::int64_t hysteresis_left_ = 1;
   bool consecutive_hysteresis_ = false;
-  std::int64_t steps_ = 0;
-  std::int64_t last_overflow_step_ = -1;
+  Standing now_;
 };
 
 }  // namespace strata::zero3

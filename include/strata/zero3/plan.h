@@ -55,11 +55,18 @@ struct PlanInput {
   [[nodiscard]] bool units_stay() const noexcept;
 };
 
+/// Where a plan is for.
+struct PlanPlace {
+  int world_size = 1;
+  bool device_memory_is_host = true;
+};
+
 /// What a config and units come to. Without units it is what an engine begins with; for planning
 /// before anything is built. Throws ConfigError when something is to be offloaded to nvme and no
 /// directory is named.
 [[nodiscard]] PlanInput plan_input_from(const formats::DsConfig& config,
-                                        std::vector<UnitLayout> units = {});
+                                        std::vector<UnitLayout> units = {},
+                                        const PlanPlace& place = {});
 
 /// A line of the plan: what takes how many bytes of which tier.
 struct PlanItem {

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
-#include "strata/zero3/engine.h"
+#include "strata/zero3/sharding.h"
 #include "strata/zero3/tensor_tree.h"
 
 namespace strata {
@@ -146,11 +146,5 @@ class Sharded {
   Module module_{nullptr};
   zero3::UnitHandle unit_;
 };
-
-template <class Module>
-Sharded<Module> Engine::shard(Module module, ShardOptions options) {
-  zero3::UnitHandle unit = make_unit(*module, std::move(options));
-  return Sharded<Module>(std::move(module), std::move(unit));
-}
 
 }  // namespace strata

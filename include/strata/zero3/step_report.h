@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+/// \file
+/// What an engine tells of a step.
+
+namespace strata {
+
+/// What a call of `Engine::step` did.
+struct StepReport {
+  bool updated =
+      false;  ///< parameters changed; false between accumulation boundaries and on overflow
+  bool overflow = false;   ///< a gradient was Inf or NaN: nothing was changed
+  std::int64_t step = 0;   ///< optimizer steps taken so far
+  double lr = 0.0;         ///< of this step
+  double grad_norm = 0.0;  ///< global L2 norm before clipping
+  double loss_scale = 1.0;
+};
+
+/// The norm of a unit's gradient.
+struct UnitNorm {
+  std::string unit;
+  double norm = 0.0;
+};
+
+}  // namespace strata

@@ -1,0 +1,27 @@
+#include "zero3/entrance.h"
+
+#include <utility>
+
+namespace strata::zero3 {
+
+void Entrance::enter(Unit& unit, Pass pass, View view) {
+  machinery_.prepare();
+  editor_.refuse_inside_visitor("a unit");
+  if (hook_) hook_();
+  if (unit.visit != nullptr) editor_.take_over_changes(unit);
+  unit.check_parameters();
+  machinery_.mover().enter(unit, pass, view);
+}
+
+void Entrance::leave(Unit& unit) {
+  UnitMover& mover = machinery_.mover();
+  if (std::exchange(unit.spoiled, false)) mover.spoil(unit);
+  mover.leave(unit);
+}
+
+void Entrance::take_gradients(Unit& unit, torch::autograd::variable_list gradients) {
+  if (machinery_.gradients() == nullptr) return;  // nothing is trainable
+  machinery_.gradients()->accumulate(unit, std::move(gradients));
+}
+
+}  // namespace strata::zero3

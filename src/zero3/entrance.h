@@ -1,0 +1,65 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <functional>
+
+#include "strata/base/counters.h"
+#include "zero3/anchor.h"
+#include "zero3/compute_timer.h"
+#include "zero3/entry.h"
+#include "zero3/machinery.h"
+#include "zero3/state_editor.h"
+#include "zero3/unit.h"
+
+namespace strata::zero3 {
+
+/// The door between units and their engine: a unit enters, leaves, and hands over what backward
+/// made of its parameters. Thread: the engine's.
+class Entrance {
+ public:
+  Entrance(Machinery& machinery, StateEditor& editor, Counters& counters)
+      : machinery_(machinery), editor_(editor), compute_timer_(counters) {}
+
+  /// Calls `hook` whenever a unit is about to enter; what it throws keeps the unit out.
+  void before_each_unit(std::function<void()> hook) { hook_ = std::move(hook); }
+
+  // ---- for units ----
+  /// Makes the unit's parameters readable; the first entry of all makes the plan and takes memory.
+  /// Throws what the hook, Machinery::prepare and UnitMover::enter throw; UsageError inside a
+  /// visitor of states, and where parameters were changed behind the engine's back. The unit is not
+  /// in use then.
+  void enter(Unit& unit, Pass pass, View view);
+  /// Gives it back, once for every `enter`.
+  void leave(Unit& unit);
+  /// Takes the gradients of a unit in use to their home: one for each trainable parameter,
+  /// undefined where there is none. Throws as GradientCoordinator::accumulate.
+  void take_gradients(Unit& unit, torch::autograd::variable_list gradients);
+
+  /// Lent to units: what their graphs begin with, and what counts the time of their bodies.
+  [[nodiscard]] Anchor& anchor() noexcept { return anchor_; }
+  [[nodiscard]] ComputeTimer& compute_timer() noexcept { return compute_timer_; }
+
+ private:
+  Machinery& machinery_;
+  StateEditor& editor_;
+  std::function<void()> hook_;
+  Anchor anchor_;
+  ComputeTimer compute_timer_;
+};
+
+/// A unit inside, for the length of a scope.
+class EnteredScope {
+ public:
+  EnteredScope(Unit& unit, Pass pass, View view) : unit_(unit) {
+    unit.entrance().enter(unit, pass, view);
+  }
+  ~EnteredScope() { unit_.entrance().leave(unit_); }
+  EnteredScope(const EnteredScope&) = delete;
+  EnteredScope& operator=(const EnteredScope&) = delete;
+
+ private:
+  Unit& unit_;
+};
+
+}  // namespace strata::zero3

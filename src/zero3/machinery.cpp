@@ -1,0 +1,109 @@
+#include "zero3/machinery.h"
+
+#include <malloc.h>
+
+#include <utility>
+
+#include "strata/base/error.h"
+#include "strata/base/machine_memory.h"
+
+namespace strata::zero3 {
+
+namespace {
+
+/// What modules held before they were sharded was freed in pieces that the allocator keeps: some 30
+/// MiB for each block of a large model.
+void return_freed_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+}
+
+}  // namespace
+
+void Machinery::prepare() {
+  if (prepared_) return;
+  if (parts_.units.all().empty()) {
+    throw UsageError("the engine has no units: give modules to shard() first");
+  }
+  if (plan_) {
+    throw UsageError(
+        "the engine could not take its memory or disk space before, and has a part of it; make a "
+        "new engine");
+  }
+  parts_.units.release_staging();  // makes room for the plan's
+  return_freed_memory();
+  const PlanInput& input = parts_.units.plan_input();
+  Plan made = make_plan(input);
+  require_machine_memory(made.total.host + (input.device_memory_is_host ? made.total.device : 0));
+  plan_ = std::move(made);
+  take_memory();
+  prepared_ = true;
+  if (!gradients_) {
+    parts_.log.warning("no parameter is trainable: backward and step will change nothing");
+  }
+}
+
+void Machinery::take_memory() {
+  parts_.units.take_gradient_homes(plan_->gradient_tier);
+  parts_.tiers.finish_homes();
+  make_mover();
+  if (plan_->gradient_slots > 0) make_what_trains();
+  states_ = std::make_unique<StateAccess>(parts_.units.passage(), parts_.ranks, fetch_slots_.get(),
+                                          gradient_slots_.get());
+}
+
+void Machinery::make_mover() {
+  tiering::Tiers& tiers = parts_.tiers;
+  tiering::DeviceSpan regions;
+  if (plan_->device_cache_bytes > 0) {
+    regions = tiers.take_on_device(plan_->device_cache_bytes, "unsharded units");
+  }
+  if (plan_->fetch_slots > 0) {
+    fetch_slots_ = std::make_unique<tiering::SlotPool>(tiers.host_arena(), plan_->fetch_slots,
+                                                       plan_->slot_bytes);
+    tiers.register_memory(fetch_slots_->memory(), "staging of weights", /*by_disk=*/true);
+  }
+  const PlanInput& input = parts_.units.plan_input();
+  mover_ = std::make_unique<UnitMover>(
+      schedule_options(*plan_, input), parts_.units.all(),
+      UnitMover::Places{tiers.device(), regions, input.parameter_tier, parts_.ranks, tiers.store(),
+                        fetch_slots_.get()},
+      parts_.counters);
+}
+
+void Machinery::make_what_trains() {
+  tiering::Tiers& tiers = parts_.tiers;
+  gradient_slots_ = std::make_unique<tiering::SlotPool>(tiers.host_arena(), plan_->gradient_slots,
+                                                        plan_->slot_bytes);
+  tiers.register_memory(gradient_slots_->memory(), "staging of gradients", /*by_disk=*/true);
+  tiering::DeviceSpan exchange;
+  if (plan_->exchange_bytes > 0) {
+    exchange = tiers.take_on_device(plan_->exchange_bytes, "gradients from all ranks");
+  }
+  gradients_ = std::make_unique<GradientCoordinator>(
+      GradientCoordinator::Places{tiers.device(), parts_.torch_device,
+                                  tiers.take_on_device(plan_->bucket_bytes, "gradient bucket"),
+                                  exchange, *gradient_slots_, tiers.store(), parts_.ranks},
+      parts_.threads, parts_.counters);
+  optim_cpu::WindowPipeline::Options options{.formats = plan_->formats,
+                                             .gradients_on_nvme = plan_->gradients_on_nvme,
+                                             .shards_max = parts_.units.trained_vectors()};
+  if (plan_->windows > 0) {
+    options.windows = plan_->windows;
+    options.window_elements = plan_->window_elements;
+  }
+  pipeline_ = std::make_unique<optim_cpu::WindowPipeline>(
+      options, plan_->windows > 0 ? tiers.places() : tiering::HomePlaces{}, tiers.host_arena(),
+      parts_.threads, parts_.counters);
+  tiers.register_memory(pipeline_->memory(), "optimizer windows", /*by_disk=*/true);
+}
+
+void Machinery::refuse_in_use(const std::string& what) const {
+  const Unit* const unit = mover_ ? mover_->unit_in_use() : nullptr;
+  if (unit == nullptr) return;
+  throw UsageError(what + " was called while unit '" + unit->name() +
+                   "' is in use, inside its run() or with_unsharded(); call it afterwards");
+}
+
+}  // namespace strata::zero3

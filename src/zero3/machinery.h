@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "strata/base/counters.h"
+#include "strata/base/log.h"
+#include "strata/optim_cpu/compute_threads.h"
+#include "strata/optim_cpu/window_pipeline.h"
+#include "strata/tiering/slot_pool.h"
+#include "strata/tiering/tiers.h"
+#include "strata/zero3/plan.h"
+#include "zero3/gradient_coordinator.h"
+#include "zero3/ranks/ranks.h"
+#include "zero3/state_access.h"
+#include "zero3/unit_mover.h"
+#include "zero3/unit_registry.h"
+
+namespace strata::zero3 {
+
+/// What moves and updates the bytes of all units: the plan, and what is made by it. Thread: the
+/// engine's.
+class Machinery {
+ public:
+  /// What it works with; all of it outlives it.
+  struct Parts {
+    UnitRegistry& units;
+    tiering::Tiers& tiers;
+    c10::Device torch_device;  ///< the tiers' device, as LibTorch calls it
+    Ranks& ranks;
+    optim_cpu::ComputeThreads& threads;
+    Counters& counters;
+    Logger& log;
+  };
+  explicit Machinery(const Parts& parts) : parts_(parts) {}
+
+  /// Makes the plan and takes all memory, the first time. Throws as Engine::prepare.
+  void prepare();
+
+  /// Null before prepare(), and where it failed to make one.
+  [[nodiscard]] const Plan* plan() const noexcept { return plan_ ? &*plan_ : nullptr; }
+  /// Null before prepare().
+  [[nodiscard]] UnitMover* mover_if_prepared() const noexcept { return mover_.get(); }
+  // After prepare():
+  [[nodiscard]] UnitMover& mover() const noexcept { return *mover_; }
+  [[nodiscard]] StateAccess& states() const noexcept { return *states_; }
+  /// Both null where nothing is trainable.
+  [[nodiscard]] GradientCoordinator* gradients() const noexcept { return gradients_.get(); }
+  [[nodiscard]] optim_cpu::WindowPipeline* pipeline() const noexcept { return pipeline_.get(); }
+
+  /// Throws UsageError while a unit is in use: `what` was called.
+  void refuse_in_use(const std::string& what) const;
+
+ private:
+  void take_memory();
+  void make_mover();
+  void make_what_trains();
+
+  Parts parts_;
+  std::optional<Plan> plan_;
+  bool prepared_ = false;
+  std::unique_ptr<tiering::SlotPool> fetch_slots_, gradient_slots_;
+  std::unique_ptr<UnitMover> mover_;
+  std::unique_ptr<GradientCoordinator> gradients_;
+  std::unique_ptr<optim_cpu::WindowPipeline> pipeline_;
+  std::unique_ptr<StateAccess> states_;
+};
+
+}  // namespace strata::zero3

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "strata/base/log.h"
+#include "strata/formats/ds_config.h"
+#include "strata/zero3/lr_schedule.h"
+#include "strata/zero3/step_report.h"
+#include "zero3/machinery.h"
+#include "zero3/parameter_groups.h"
+#include "zero3/ranks/ranks.h"
+#include "zero3/training_state.h"
+#include "zero3/unit_registry.h"
+
+namespace strata::zero3 {
+
+/// One step of the optimizer over all units (hop 7): the norm of their gradients, clipping, and the
+/// update of every parameter that has one. Thread: the engine's.
+class OptimizerStep {
+ public:
+  /// What it works with; all of it outlives it.
+  struct Parts {
+    const formats::DsConfig& config;
+    const TrainingState& state;
+    const ParameterGroups& groups;
+    UnitRegistry& units;
+    Machinery& machinery;
+    Ranks& ranks;
+    Logger& log;
+  };
+  /// Throws ConfigError for a schedule whose parameters are out of range.
+  explicit OptimizerStep(const Parts& parts);
+
+  /// The rate of the next step, where no group says otherwise.
+  [[nodiscard]] double base_lr() const;
+  /// What a sum over ranks of scaled gradients is to be multiplied with.
+  [[nodiscard]] double unscale() const;
+
+  [[nodiscard]] bool has_gradients() const;
+  /// The norm of all gradients of the step, unscaled; nullopt after an overflow, whose unit is
+  /// logged.
+  [[nodiscard]] std::optional<double> gradient_norm();
+  /// Those of every unit that has gradients.
+  [[nodiscard]] std::vector<UnitNorm> gradient_norms();
+  /// Nothing of the step under way counts any more.
+  void forget_gradients();
+
+  /// Updates the parameters with their gradients, whose norm is `norm`, at the base rate `lr`.
+  /// Throws what WindowPipeline and UnitMover throw.
+  void update(double norm, double lr);
+
+ private:
+  /// Hands a unit's states to the optimizer: what the device holds of its weights is of before.
+  void offer(Unit& unit);
+
+  Parts parts_;
+  LrSchedule schedule_;
+};
+
+}  // namespace strata::zero3

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include "strata/base/log.h"
+#include "strata/formats/ds_config.h"
+#include "strata/zero3/step_report.h"
+#include "zero3/anchor.h"
+#include "zero3/machinery.h"
+#include "zero3/optimizer_step.h"
+#include "zero3/training_state.h"
+
+namespace strata::zero3 {
+
+/// The engine's part of a training loop: which gradients count, and when they make a step. Its
+/// member functions are Engine's of the same names. Thread: the engine's.
+class Training {
+ public:
+  /// What it works with; all of it outlives it.
+  struct Parts {
+    const formats::DsConfig& config;
+    TrainingState& state;
+    Machinery& machinery;
+    OptimizerStep& optimizer;
+    Anchor& anchor;
+    Logger& log;
+  };
+  explicit Training(const Parts& parts) : parts_(parts) {}
+
+  void backward(const torch::Tensor& loss);
+  /// `now`: whether or not the accumulation is full.
+  StepReport step(bool now);
+  void skip_micro_batch();
+  void zero_grad();
+
+ private:
+  void check_loss(const torch::Tensor& loss) const;
+  void check_room_for_micro_batch(const char* what) const;
+  /// `complete`: forward and backward came, so that the order of units says something.
+  void end_micro_batch(bool complete);
+  void forget_failed_micro_batch(bool is_in_homes);
+  /// zero_grad, also while units are in use.
+  void drop_step();
+  /// Tells the schedule whether a step follows the micro-batch that comes.
+  void expect_step();
+  void note_other_backward();
+
+  Parts parts_;
+  bool told_of_other_backward_ = false;
+};
+
+}  // namespace strata::zero3

@@ -1,0 +1,151 @@
+#include "zero3/unit_registry.h"
+
+#include <cstdint>
+#include <utility>
+
+#include "strata/base/error.h"
+
+namespace strata::zero3 {
+
+using tiering::Tier;
+
+namespace {
+
+// The random sequences of what units keep in fp32 follow those of all units.
+constexpr std::uint64_t kSequencesOfFp32 = std::uint64_t{1} << 32;
+
+UnitRules rules_of(const formats::DsConfig& config, ShardOptions& options) {
+  const StateFormat format = config.state_format();
+  return {
+      .format = format,
+      .fp32_patterns = config.fp32_patterns(),
+      .recomputes = options.recompute == Recompute::kConfig
+                        ? config.strata.recompute
+                        : options.recompute == Recompute::kAlways,
+      .casts_inputs = format.precision != Precision::kFp32 && config.fp16.auto_cast.value_or(true),
+      .generators = std::move(options.generators)};
+}
+
+}  // namespace
+
+UnitRegistry::UnitRegistry(const Parts& parts, PlanInput input)
+    : parts_(parts), format_(parts.config.state_format()), plan_input_(std::move(input)) {}
+
+UnitRegistry::~UnitRegistry() {
+  for (const auto& unit : units_) unit->abandon_parameters();
+}
+
+StatePassage UnitRegistry::passage() const {
+  return {parts_.tiers.places(), plan_input_.chunk_bytes};
+}
+
+std::string UnitRegistry::unit_name(const torch::nn::Module& module, std::string wished) const {
+  const auto has_taken_name = [&](const std::string& unit) {
+    for (const auto& item : module.named_parameters()) {
+      if (parameter_names_.contains(unit.empty() ? item.key() : unit + "." + item.key())) {
+        return true;
+      }
+    }
+    return false;
+  };
+  if (!has_taken_name(wished)) return wished;
+  if (wished.empty()) return "unit." + std::to_string(units_.size());
+  throw UsageError("unit '" + wished +
+                   "' has a parameter of the same full name as a unit before it; give each unit a "
+                   "name of its own in ShardOptions::name");
+}
+
+void UnitRegistry::refuse_owned(const torch::nn::Module& module, const std::string& unit) const {
+  for (const auto& parameter : module.parameters()) {
+    const auto owner = owner_of_.find(parameter.unsafeGetTensorImpl());
+    if (owner == owner_of_.end()) continue;
+    throw UsageError("unit '" + unit + "' shares a parameter with unit '" + owner->second->name() +
+                     "'; a tied weight belongs to one unit, whose run() is called for each of its "
+                     "uses");
+  }
+}
+
+UnitHandle UnitRegistry::add(torch::nn::Module& module, ShardOptions options,
+                             const UnitDoors& doors) {
+  refuse_owned(module, options.name);
+  const std::string name = unit_name(module, std::move(options.name));
+  UnitIntake intake = take_in(name, module, taken_, parts_.torch_device);
+  TakenMemory memory = intake.memory;
+  UnitRules rules = rules_of(parts_.config, options);
+  const bool keeps_fp32 = !rules.fp32_patterns.empty();
+  auto unit = std::make_shared<Unit>(
+      doors, static_cast<UnitId>(units_.size()), name, std::move(intake),
+      UnitPlace{parts_.torch_device, parts_.ranks.rank(), parts_.ranks.size()}, std::move(rules));
+  if (!options.initializer) check_initial_values(*unit);  // before anything is taken for it
+  if (!placement_) {
+    const bool are_elsewhere = plan_input_.is_elsewhere(plan_input_.parameter_tier) ||
+                               plan_input_.is_elsewhere(plan_input_.optimizer_tier);
+    placement_.emplace(format_, keeps_fp32, are_elsewhere, passage(),
+                       parts_.tiers.budget(Tier::kHost), parts_.log);
+  }
+  set_homes(*unit);
+  placement_->place(*unit, options.initializer);
+  unit->adopt_parameters();
+  taken_.add(std::move(memory));
+  for (const ParameterLayout& parameter : unit->layout().parameters) {
+    parameter_names_.insert(unit->layout().full_name(parameter));
+  }
+  for (const torch::Tensor& parameter : unit->parameters()) {
+    owner_of_.emplace(parameter.unsafeGetTensorImpl(), unit.get());
+  }
+  plan_input_.units.push_back(unit->layout());
+  units_.push_back(std::move(unit));
+  return units_.back();
+}
+
+void UnitRegistry::release_staging() { placement_.reset(); }
+
+void UnitRegistry::set_homes(Unit& unit) {
+  for (std::size_t i = 0; i < unit.vectors().size(); ++i) {
+    FlatVector& vector = unit.vectors()[i];
+    const auto home = [&](Tier tier, StateKind kind) {
+      return parts_.tiers.take_home(tier, vector.shard.count() * state_bytes(vector.format, kind),
+                                    unit.name() + " " + std::string(name_of(kind)));
+    };
+    optim_cpu::ShardStates& states = vector.states;
+    states.weight = home(plan_input_.parameter_tier, StateKind::kWeight);
+    parts_.tiers.register_memory(states.weight.memory, "weights", /*by_disk=*/false);
+    if (!vector.trains()) continue;
+    states.count = vector.shard.count();
+    states.first_element = vector.shard.begin;
+    states.format = vector.format;
+    states.sequence = units_.size() + (i == 0 ? 0 : kSequencesOfFp32);
+    states.gradient_fp32 =
+        plan_input_.accumulate_fp32 || vector.format.precision == Precision::kFp32;
+    states.master = home(plan_input_.optimizer_tier, StateKind::kMaster);
+    states.m = home(plan_input_.optimizer_tier, StateKind::kM);
+    states.v = home(plan_input_.optimizer_tier, StateKind::kV);
+  }
+  for (TrainableParameter& parameter : unit.trainables()) {
+    parameter.group =
+        parts_.groups.group_of(unit.layout().full_name(*parameter.layout), parameter.layout->shape);
+  }
+}
+
+void UnitRegistry::take_gradient_homes(const std::vector<Tier>& tiers) {
+  for (std::size_t i = 0; i < units_.size(); ++i) {
+    for (FlatVector& vector : units_[i]->vectors()) {
+      if (!vector.trains()) continue;
+      vector.states.gradient = parts_.tiers.take_home(
+          tiers[i],
+          vector.shard.count() *
+              state_bytes(vector.format, StateKind::kGradient, vector.states.gradient_fp32),
+          units_[i]->name() + " gradient");
+    }
+  }
+}
+
+std::size_t UnitRegistry::trained_vectors() const {
+  std::size_t count = 0;
+  for (const auto& unit : units_) {
+    for (const FlatVector& vector : unit->vectors()) count += vector.trains() ? 1 : 0;
+  }
+  return count;
+}
+
+}  // namespace strata::zero3

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "strata/base/log.h"
+#include "strata/formats/ds_config.h"
+#include "strata/tiering/tiers.h"
+#include "strata/zero3/plan.h"
+#include "strata/zero3/sharding.h"
+#include "zero3/initial_placement.h"
+#include "zero3/parameter_groups.h"
+#include "zero3/ranks/ranks.h"
+#include "zero3/state_stream.h"
+#include "zero3/unit.h"
+#include "zero3/unit_intake.h"
+
+namespace strata::zero3 {
+
+/// The units of an engine: makes them of modules, gives their states a home and their values to
+/// that. Thread: the engine's.
+class UnitRegistry {
+ public:
+  /// What it works with; all but the device outlives it.
+  struct Parts {
+    const formats::DsConfig& config;
+    tiering::Tiers& tiers;
+    c10::Device torch_device;  ///< where parameters are while they are used
+    Ranks& ranks;
+    ParameterGroups& groups;
+    Logger& log;
+  };
+  /// `input` is what a plan without units begins with.
+  UnitRegistry(const Parts& parts, PlanInput input);
+  /// Leaves parameters without data.
+  ~UnitRegistry();
+  UnitRegistry(const UnitRegistry&) = delete;
+  UnitRegistry& operator=(const UnitRegistry&) = delete;
+
+  /// Makes `module` a unit that knows of these doors; before there is a plan. Throws as
+  /// Engine::shard.
+  UnitHandle add(torch::nn::Module& module, ShardOptions options, const UnitDoors& doors);
+  /// Gives back what placing values took.
+  void release_staging();
+
+  /// In the order in which they were added.
+  [[nodiscard]] const std::vector<std::shared_ptr<Unit>>& all() const noexcept { return units_; }
+  /// Grows with every unit.
+  [[nodiscard]] const PlanInput& plan_input() const noexcept { return plan_input_; }
+  [[nodiscard]] std::size_t trained_vectors() const;
+  /// How states that rest elsewhere are moved.
+  [[nodiscard]] StatePassage passage() const;
+
+  /// Gives the gradients of each unit a home in its tier.
+  void take_gradient_homes(const std::vector<tiering::Tier>& tiers);
+
+ private:
+  [[nodiscard]] std::string unit_name(const torch::nn::Module& module, std::string wished) const;
+  void refuse_owned(const torch::nn::Module& module, const std::string& unit) const;
+  void set_homes(Unit& unit);
+
+  Parts parts_;
+  const StateFormat format_;
+  PlanInput plan_input_;
+  std::vector<std::shared_ptr<Unit>> units_;
+  std::unordered_map<const c10::TensorImpl*, Unit*> owner_of_;  // every parameter's unit
+  std::unordered_set<std::string> parameter_names_;             // full ones
+  TakenMemory taken_;
+  std::optional<InitialPlacement> placement_;
+};
+
+}  // namespace strata::zero3
