@@ -303,6 +303,11 @@ TEST(Changes, BetweenForwardAndBackwardAreRefused) {
     const Tensor third = loss();
     unit.with_unsharded([&] { module->weight.fill_(3); });
     EXPECT_THAT(message_of<UsageError>([&] { engine.backward(third); }), HasSubstr("weights"));
+    const Tensor fourth = loss();
+    unit.with_unsharded([&] {
+      module->weight.fill_(4);
+      EXPECT_THAT(message_of<UsageError>([&] { engine.backward(fourth); }), HasSubstr("weights"));
+    });
     EXPECT_TRUE(train_once(engine, loss()).updated);
   }
 }
