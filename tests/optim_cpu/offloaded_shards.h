@@ -105,6 +105,7 @@ class TestShards {
   }
 
   [[nodiscard]] std::vector<StateArrays>& arrays() { return arrays_; }
+  [[nodiscard]] const std::vector<StateArrays>& arrays() const { return arrays_; }
 
   /// The groups that the segments name.
   [[nodiscard]] const std::vector<OptimizerOptions>& groups() const { return groups_; }
@@ -199,7 +200,7 @@ class TestShards {
   std::vector<std::vector<Segment>> segments_;
 };
 
-inline ::testing::AssertionResult same_bits(TestShards& left, TestShards& right) {
+inline ::testing::AssertionResult same_bits(const TestShards& left, const TestShards& right) {
   for (std::size_t i = 0; i < left.arrays().size(); ++i) {
     const ::testing::AssertionResult same = same_bits(left.arrays()[i], right.arrays()[i]);
     if (!same) return ::testing::AssertionFailure() << "shard " << i << ": " << same.message();

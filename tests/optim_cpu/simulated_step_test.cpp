@@ -57,7 +57,7 @@ class SimulatedStep : public ::testing::Test {
     const auto disk = std::make_shared<aio::SimulatedDisk>(
         aio::DiskOptions{.seed = seed, .read_bytes_per_second = 4e8, .overlap = 0.3}, &clock);
     TestStore store(disk, clock, operations_max);
-    TestShards shards(format_, false);
+    TestShards shards = begin_;
     const std::vector<ShardStates> placed =
         shards.place({kStateKinds.begin(), kStateKinds.end()}, &store);
     tiering::HostArena arena(host_, 2_MiB, log_);
@@ -87,7 +87,8 @@ class SimulatedStep : public ::testing::Test {
   Logger log_{log_text_};
   tiering::Budget host_{tiering::Tier::kHost};
   ComputeThreads threads_{1};
-  TestShards expected_{format_, false};
+  const TestShards begin_{format_, false};
+  TestShards expected_ = begin_;
 };
 
 TEST_F(SimulatedStep, HasTheBitsOfTheReferenceAndOneTimeForEachSeed) {

@@ -124,7 +124,7 @@ TEST(StepInterleavings, EndInTheRightBytesOrAnErrorAndCanBeginAgain) {
       EXPECT_THROW(step.pipeline.pump(), UsageError);
     }
     step.disk->set_chances({});
-    step.shards = TestShards(options.format, false);
+    step.shards = reference_step(options.format).before;
     step.placed = step.shards.place(options.on_nvme, &step.store);
     step.pipeline.run(step.placed, step.groups());
     ASSERT_TRUE(step.has_bits_of_reference());

@@ -57,6 +57,23 @@ class OtherTransfers {
   std::deque<UnderWay> under_way_;
 };
 
+/// Shards of a format before a step, and after it by the reference.
+struct ReferenceStep {
+  explicit ReferenceStep(const StateFormat& format) : before(format, false), after(before) {
+    after.step_by_reference(at_step(before.groups()));
+  }
+
+  TestShards before, after;
+};
+
+/// Made once for each format, for all the ways to make the step.
+inline const ReferenceStep& reference_step(const StateFormat& format) {
+  static std::deque<std::pair<StateFormat, ReferenceStep>> made;
+  for (const auto& [made_for, step] : made)
+    if (made_for == format) return step;
+  return made.emplace_back(format, format).second;
+}
+
 /// A pipeline, the shards that it is to update, and the disk that their states rest on.
 struct StepUnderTest {
   struct Options {
@@ -72,17 +89,15 @@ struct StepUnderTest {
   explicit StepUnderTest(const Options& options)
       : disk(std::make_shared<aio::SimulatedDisk>(aio::DiskOptions{.seed = options.seed}, &clock)),
         store(disk, clock, options.operations_max),
-        shards(options.format, false),
-        expected(options.format, false),
+        shards(reference_step(options.format).before),
+        expected(reference_step(options.format).after),
         placed(shards.place(options.on_nvme, &store)),
         pipeline({.formats = {options.format},
                   .window_elements = TestStore::kChunk,
                   .windows = options.windows,
                   .gradients_on_nvme = true,
                   .shards_max = options.shards_max},
-                 {.store = &store.store()}, arena, threads, store.counters()) {
-    expected.step_by_reference(groups());
-  }
+                 {.store = &store.store()}, arena, threads, store.counters()) {}
 
   [[nodiscard]] std::vector<UpdateGroup> groups() const { return at_step(shards.groups()); }
 

@@ -130,12 +130,11 @@ TEST_P(EveryVariant, GivesTheBitsOfTheReferenceForUnusualNumbers) {
 
 /// States as in a training run, but for one number of one of them.
 void fill_plausibly_but_for(StateArrays& states, StateKind kind, std::size_t place, float number) {
-  std::mt19937_64 random(place);
-  std::normal_distribution<float> normal(0, 0.02f);
+  BellCurve bell_curve(place);
   const auto next = [&](StateKind of) {
     return
         [&, is_other = of == kind, is_v = of == StateKind::kV, calls = std::size_t{0}]() mutable {
-          const float value = normal(random);
+          const float value = 0.02f * bell_curve();
           if (is_other && calls++ == place) return number;
           return is_v ? value * value : value;
         };

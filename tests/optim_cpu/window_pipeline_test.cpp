@@ -32,25 +32,41 @@ std::set<StateKind> subset(unsigned mask) {
   return chosen;
 }
 
+/// Two steps by the reference, made once for all the ways to make them: what they are, and the
+/// shards before and after each.
+struct ReferenceSteps {
+  ReferenceSteps(const StateFormat& format, bool gradient_fp32,
+                 const std::vector<OptimizerOptions>& groups) {
+    TestShards shards(format, gradient_fp32, groups);
+    for (std::int64_t step = 1; step <= 2; ++step) {
+      updates.push_back(at_step(groups, {step, 0.5f}));
+      before.push_back(shards);
+      shards.step_by_reference(updates.back());
+      after.push_back(shards);
+      shards.set_gradients(static_cast<std::uint64_t>(step));
+    }
+  }
+
+  std::vector<std::vector<UpdateGroup>> updates;
+  std::vector<TestShards> before, after;
+};
+
 class WindowPipelineTest : public ::testing::Test {
  protected:
-  /// Two steps of a pipeline over shards placed like that, and the same by the reference.
+  /// The steps of `expected` by a pipeline, over shards placed like that.
   void expect_bits_of_reference(const WindowPipeline::Options& options, int thread_count,
-                                bool gradient_fp32, const std::set<StateKind>& on_nvme,
-                                TestStore& store, const std::vector<OptimizerOptions>& groups) {
-    TestShards expected(options.formats.front(), gradient_fp32, groups);
-    TestShards actual(options.formats.front(), gradient_fp32, groups);
+                                const std::set<StateKind>& on_nvme, TestStore& store,
+                                const ReferenceSteps& expected) {
+    TestShards actual = expected.before.front();
     tiering::HostArena arena(host_, 8_MiB, log_);
     ComputeThreads threads(thread_count);
     WindowPipeline pipeline(options, {.store = &store.store()}, arena, threads, store.counters());
-    for (std::int64_t step = 1; step <= 2; ++step) {
-      expected.step_by_reference(at_step(groups, {step, 0.5f}));
+    for (std::size_t i = 0; i < expected.updates.size(); ++i) {
+      actual = expected.before[i];
       const std::vector<ShardStates> placed = actual.place(on_nvme, &store);
-      pipeline.run(placed, at_step(groups, {step, 0.5f}));
+      pipeline.run(placed, expected.updates[i]);
       actual.collect(placed, store);
-      ASSERT_TRUE(same_bits(expected, actual)) << "after step " << step;
-      expected.set_gradients(static_cast<std::uint64_t>(step));
-      actual.set_gradients(static_cast<std::uint64_t>(step));
+      ASSERT_TRUE(same_bits(expected.after[i], actual)) << "after step " << i + 1;
     }
   }
 
@@ -128,6 +144,7 @@ INSTANTIATE_TEST_SUITE_P(All, WindowPipelineFormats, ::testing::ValuesIn(all_for
 
 TEST_P(WindowPipelineFormats, GivesTheBitsOfTheReferenceWhereverTheStatesRest) {
   const auto& [name, format, gradient_fp32, groups] = GetParam();
+  const ReferenceSteps expected(format, gradient_fp32, groups);
   TestStore store({.backend = IoBackend::kThreads});
   for (unsigned mask = 0; mask < 1u << kStateKindCount; ++mask)
     for (const std::size_t windows : {1u, 2u, 3u}) {
@@ -136,12 +153,13 @@ TEST_P(WindowPipelineFormats, GivesTheBitsOfTheReferenceWhereverTheStatesRest) {
                                 .window_elements = kSmallestWindow,
                                 .windows = windows,
                                 .gradients_on_nvme = true},
-                               /*thread_count=*/2, gradient_fp32, subset(mask), store, groups);
+                               /*thread_count=*/2, subset(mask), store, expected);
     }
 }
 
 TEST_P(WindowPipelineFormats, GivesTheSameBitsForEveryWindowThreadAndBackend) {
   const auto& [name, format, gradient_fp32, groups] = GetParam();
+  const ReferenceSteps expected(format, gradient_fp32, groups);
   // With room for one or two operations, "not now" is what the store says most of the time.
   const std::array queues = {
       aio::IoQueueOptions{.backend = IoBackend::kAuto},
@@ -159,7 +177,7 @@ TEST_P(WindowPipelineFormats, GivesTheSameBitsForEveryWindowThreadAndBackend) {
                                     .window_elements = chunks * kSmallestWindow,
                                     .windows = windows,
                                     .gradients_on_nvme = true},
-                                   threads, gradient_fp32, everything(), store, groups);
+                                   threads, everything(), store, expected);
         }
   }
 }
@@ -442,7 +460,7 @@ TEST_F(WindowPipelineOnSimulatedDisk, CountsTheTimeItStandsStillForTheDisk) {
 TEST_F(WindowPipelineTest, CountsTheTimeOfTheArithmetic) {
   TestStore store({.backend = IoBackend::kThreads});
   expect_bits_of_reference({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow}, 1,
-                           false, {}, store, TestShards::adam_groups());
+                           {}, store, {Precision::kBf16, false, TestShards::adam_groups()});
   EXPECT_GT(store.counters().read()[Hop::kStep].busy_ns, 0u);
 }
 
