@@ -14,7 +14,7 @@
 #include "optim_cpu/step_under_test.h"
 #include "strata/base/error.h"
 
-// Steps whose calls, times and neighbours in the I/O queue are drawn.
+// Steps whose calls, times and neighbours in the I/O queue are drawn, on one thread.
 
 namespace strata::optim_cpu {
 namespace {
@@ -131,35 +131,6 @@ TEST(StepInterleavings, EndInTheRightBytesOrAnErrorAndCanBeginAgain) {
   }
   EXPECT_GT(failed, kSeeds / 10);
   EXPECT_LT(failed, kSeeds);
-}
-
-TEST(StepInterleavings, HaveTheBitsOfTheReferenceWhileAThreadMovesTheBytes) {
-  for (const std::uint32_t operations_max : {1u, 3u, 64u}) {
-    TestStore store(
-        {.backend = IoBackend::kThreads, .threads = 2, .operations_max = operations_max});
-    TestShards shards(Precision::kBf16, false);
-    TestShards expected(Precision::kBf16, false);
-    expected.step_by_reference(at_step(expected.groups()));
-    const std::vector<ShardStates> placed = shards.place(every_kind(), &store);
-    std::ostringstream text;
-    Logger log(text);
-    tiering::Budget host{tiering::Tier::kHost};
-    tiering::HostArena arena(host, 2_MiB, log);
-    ComputeThreads threads(2);
-    WindowPipeline pipeline({.formats = {Precision::kBf16},
-                             .window_elements = TestStore::kChunk,
-                             .gradients_on_nvme = true},
-                            {.store = &store.store()}, arena, threads, store.counters());
-    pipeline.begin(at_step(shards.groups()));
-    for (const ShardStates& shard : placed) {
-      EXPECT_TRUE(pipeline.offer(shard));
-      while (pipeline.pump().made) {
-      }
-    }
-    EXPECT_TRUE(pipeline.finish());
-    shards.collect(placed, store);
-    EXPECT_TRUE(same_bits(expected, shards)) << operations_max;
-  }
 }
 
 }  // namespace
