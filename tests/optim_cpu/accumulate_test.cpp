@@ -10,6 +10,7 @@
 #include "optim_cpu/kernel_table.h"
 #include "optim_cpu/number_values.h"
 #include "strata/optim_cpu/convert.h"
+#include "support/sanitizer.h"
 
 namespace strata::optim_cpu {
 namespace {
@@ -28,7 +29,7 @@ std::vector<Formats> all_formats() {
       for (const bool first : {true, false})
         for (const std::size_t ranks : {1u, 2u, 5u})
           formats.push_back({precision, target_fp32, first, ranks});
-  return formats;
+  return support::of_same_threads(formats, 5);
 }
 
 /// Normally distributed numbers, a prime number of them: no two blocks of a gradient are alike.

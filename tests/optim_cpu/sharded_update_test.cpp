@@ -15,6 +15,7 @@
 #include "strata/optim_cpu/window_pipeline.h"
 #include "strata/tiering/budget.h"
 #include "strata/tiering/host_arena.h"
+#include "support/sanitizer.h"
 
 /// \file
 /// A vector that several ranks keep a shard of each is updated as if one kept it whole.
@@ -90,7 +91,8 @@ class ShardedUpdate : public ::testing::TestWithParam<Variant> {
   ComputeThreads threads_{2};
 };
 
-INSTANTIATE_TEST_SUITE_P(All, ShardedUpdate, ::testing::ValuesIn(all_variants()),
+INSTANTIATE_TEST_SUITE_P(All, ShardedUpdate,
+                         ::testing::ValuesIn(support::of_same_threads(all_variants(), 7)),
                          [](const auto& test) { return test.param.name(); });
 
 TEST_P(ShardedUpdate, ShardsThatAreUpdatedApartHaveTheBitsOfTheWholeVector) {

@@ -11,6 +11,7 @@
 #include "optim_cpu/offloaded_shards.h"
 #include "strata/base/error.h"
 #include "support/message_of.h"
+#include "support/sanitizer.h"
 #include "support/sim_device.h"
 
 namespace strata::optim_cpu {
@@ -139,7 +140,8 @@ std::vector<Formats> all_formats() {
 class WindowPipelineFormats : public WindowPipelineTest,
                               public ::testing::WithParamInterface<Formats> {};
 
-INSTANTIATE_TEST_SUITE_P(All, WindowPipelineFormats, ::testing::ValuesIn(all_formats()),
+INSTANTIATE_TEST_SUITE_P(All, WindowPipelineFormats,
+                         ::testing::ValuesIn(support::of_same_threads(all_formats(), 5)),
                          [](const auto& test) { return test.param.name; });
 
 TEST_P(WindowPipelineFormats, GivesTheBitsOfTheReferenceWhereverTheStatesRest) {
