@@ -10,6 +10,8 @@
 #include <random>
 #include <span>
 
+#include "support/same_bytes.h"
+
 namespace strata::aio {
 
 /// Memory that any file takes for direct transfers.
@@ -25,7 +27,7 @@ class AlignedBuffer {
     fill(std::byte{0});
   }
 
-  void fill(std::byte value) { std::fill_n(memory_.get(), bytes_, value); }
+  void fill(std::byte value) { std::memset(memory_.get(), static_cast<int>(value), bytes_); }
   void fill_randomly(std::uint64_t seed) {
     std::mt19937_64 random(seed);
     for (std::size_t at = 0; at < bytes_; at += sizeof(std::uint64_t)) {
@@ -39,8 +41,7 @@ class AlignedBuffer {
     return span().subspan(offset, bytes);
   }
   [[nodiscard]] bool operator==(const AlignedBuffer& other) const {
-    return std::equal(memory_.get(), memory_.get() + bytes_, other.memory_.get(),
-                      other.memory_.get() + other.bytes_);
+    return support::same_bytes({memory_.get(), bytes_}, {other.memory_.get(), other.bytes_});
   }
 
  private:

@@ -23,6 +23,7 @@
 #include "strata/base/error.h"
 #include "strata/base/log.h"
 #include "strata/base/units.h"
+#include "support/same_bytes.h"
 
 /// \file
 /// What every I/O engine promises through IoQueue, on every kind of file system. To hold another
@@ -194,7 +195,7 @@ TEST_P(AioContract, AnsweringNotNowStartsNothing) {
   AlignedBuffer actual(kFileBytes);
   read_plainly(actual);
   for (std::size_t i = 0; i < was_accepted.size(); ++i) {
-    EXPECT_EQ(std::ranges::equal(actual.span(i * piece, piece), source.span(i * piece, piece)),
+    EXPECT_EQ(support::same_bytes(actual.span(i * piece, piece), source.span(i * piece, piece)),
               was_accepted[i]);
   }
 }
@@ -298,7 +299,7 @@ TEST_P(AioContract, AFailureConcernsItsOwnOperationOnly) {
       EXPECT_THROW(tickets[i].wait(), IoError);
     }
   }
-  EXPECT_TRUE(std::ranges::equal(target.span(0, kFileBytes / 2), on_disk.span(0, kFileBytes / 2)));
+  EXPECT_TRUE(support::same_bytes(target.span(0, kFileBytes / 2), on_disk.span(0, kFileBytes / 2)));
 }
 
 TEST_P(AioContract, ConcurrentSubmittersDoNotDisturbEachOther) {
@@ -369,7 +370,7 @@ TEST_P(AioContract, PreparationChangesNoByteWhetherItIsRefusedOrNot) {
       std::ranges::copy(memory, on_disk.span(offset, bytes).begin());
       std::ranges::fill(memory, std::byte{0});
       queue->submit(read_of(offset, memory)).wait();
-      ASSERT_TRUE(std::ranges::equal(memory, on_disk.span(offset, bytes)));
+      ASSERT_TRUE(support::same_bytes(memory, on_disk.span(offset, bytes)));
     }
   }
   queue->submit(read_of(0, arena.span())).wait();

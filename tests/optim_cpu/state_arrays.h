@@ -16,6 +16,7 @@
 #include "optim_cpu/moment_reference.h"
 #include "strata/optim_cpu/convert.h"
 #include "strata/optim_cpu/update.h"
+#include "support/same_bytes.h"
 
 namespace strata::optim_cpu {
 
@@ -159,15 +160,10 @@ class StateArrays {
   std::array<std::vector<std::byte>, kStateKindCount> bytes_;
 };
 
-inline bool same_bytes(std::span<const std::byte> left, std::span<const std::byte> right) {
-  return left.size() == right.size() &&
-         (left.empty() || std::memcmp(left.data(), right.data(), left.size()) == 0);
-}
-
 /// Whether two arrays of fp32 hold the same bits. One NaN is as good as another: which operand's
 /// payload survives an operation is the instruction set's choice.
 inline bool same_fp32(std::span<const std::byte> left, std::span<const std::byte> right) {
-  if (same_bytes(left, right)) return true;
+  if (support::same_bytes(left, right)) return true;
   for (std::size_t at = 0; at < left.size(); at += sizeof(float)) {
     if (std::memcmp(&left[at], &right[at], sizeof(float)) == 0) continue;
     float a = 0;
@@ -186,7 +182,7 @@ inline ::testing::AssertionResult same_bits(const StateArrays& left, const State
     const auto a = left.bytes(kind);
     const auto b = right.bytes(kind);
     const bool same =
-        left.element_bytes(kind) == sizeof(float) ? same_fp32(a, b) : same_bytes(a, b);
+        left.element_bytes(kind) == sizeof(float) ? same_fp32(a, b) : support::same_bytes(a, b);
     if (!same) differing.append(" ").append(name_of(kind));
   }
   if (differing.empty()) return ::testing::AssertionSuccess();

@@ -8,6 +8,7 @@
 
 #include "strata/base/error.h"
 #include "strata/tiering/slot_pool.h"
+#include "support/same_bytes.h"
 #include "tiering/store_fixture.h"
 
 // The store against a model that keeps every extent in memory: random flushes and fetches, several
@@ -117,7 +118,7 @@ class StoreAgainstModel : public testing::TestWithParam<Geometry> {
     if (!one.flushing) {
       const auto expected =
           std::span(extents_[one.extent].bytes).subspan(one.range.offset, one.range.bytes);
-      ASSERT_TRUE(std::ranges::equal(one.slot.bytes().first(one.range.bytes), expected));
+      ASSERT_TRUE(support::same_bytes(one.slot.bytes().first(one.range.bytes), expected));
     }
     under_way_.pop_back();
   }
