@@ -48,8 +48,8 @@ class Backend {
   /// spend one system call on both. Throws IoError only when the engine itself is unusable.
   [[nodiscard]] virtual std::size_t enqueue(std::span<const Request> requests) = 0;
 
-  /// Whether `enqueue` may be held up by the kernel (a frozen file system, say) for as long as a
-  /// transfer may. IoQueue then watches its calls, and gives the engine up with a call that is
+  /// Whether the kernel may hold up `enqueue` (a frozen file system, say) for as long as a
+  /// transfer. IoQueue then watches the calls of `enqueue`, and gives the engine up when one is
   /// late.
   [[nodiscard]] virtual bool may_wait_in_enqueue() const noexcept { return false; }
 
@@ -59,9 +59,9 @@ class Backend {
                                          std::chrono::nanoseconds timeout) = 0;
 
   /// Gives up the requests that were accepted and that the kernel does not have yet: when this
-  /// returns, none of them will touch its memory or its file, and each comes back through `reap`,
-  /// as the completion law says, with -ECANCELED. Those that the kernel has stay as they are.
-  /// Thread: as `enqueue`. An engine that hands over all that it accepts has nothing to do.
+  /// returns, none of them will touch its memory or its file, and each comes back through `reap`
+  /// with -ECANCELED, by the completion law. Requests that the kernel has stay as they are.
+  /// Thread: the one of `enqueue`. An engine that hands over all it accepts has nothing to do.
   virtual void drop_unstarted() noexcept {}
 
   /// Makes a `reap` in progress, or else the next one, return at once.
@@ -70,7 +70,7 @@ class Backend {
   /// Registers memory, or a file, that many requests will use, so that the kernel need not map it
   /// for each of them. An optimisation that may be refused: requests are right with and without it.
   /// Returns "", or why it was not done. Both are forgotten before the memory is unmapped or the
-  /// file closed, when no request of theirs is in flight. Thread and exceptions: as `enqueue`.
+  /// file closed, when no request of theirs is in flight. Threads and exceptions: `enqueue`'s.
   virtual std::string register_memory(std::span<std::byte> /*memory*/) {
     return kNothingToRegister;
   }
@@ -97,8 +97,8 @@ class Backend {
                                                             std::uint32_t threads,
                                                             int numa_node = -1);
 
-/// Moves nothing and says that everything was moved: measures what is above it. Memory read into
-/// keeps its bytes.
+/// Moves nothing and reports everything as moved, to measure the layers above it. A buffer that is
+/// read into keeps its bytes.
 [[nodiscard]] std::unique_ptr<Backend> make_null_backend(std::uint32_t depth);
 
 }  // namespace strata::aio

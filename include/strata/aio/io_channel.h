@@ -20,14 +20,14 @@ namespace strata::aio {
 /// thread has nothing else to do.
 ///
 /// Everything above the backend is IoQueue's: splitting, short transfers, retries, deadlines,
-/// statistics, and its completion law. An operation is submitted under a tag, and then comes back
-/// through `reap` exactly once, or for a ticket, and then its outcome is the ticket's. One with a
-/// tag is issued by the next `reap`, one with a ticket at once; both are worked off whenever
-/// somebody reaps, waits or asks a ticket whether it is done. Nothing is allocated per operation,
-/// except for the error of one that failed.
+/// statistics, and its completion law. An operation submitted under a tag comes back through `reap`
+/// exactly once; the outcome of one submitted for a ticket is the ticket's. An operation with a tag
+/// is issued by the next `reap`, one with a ticket at once; both are worked off whenever somebody
+/// reaps, waits or asks a ticket whether it is done. Nothing is allocated per operation, except for
+/// the error of one that failed.
 class IoChannel final : public Submitter {
  public:
-  /// As IoQueue's. The thread stays where the caller put it, whatever `options.numa_node` says.
+  /// Same as IoQueue's. The thread stays where the caller put it: `numa_node` does not apply.
   IoChannel(const IoQueueOptions& options, const std::filesystem::path& probe_directory,
             Logger& log);
   IoChannel(const IoQueueOptions& options, std::unique_ptr<Backend> backend, Logger& log);
@@ -37,18 +37,18 @@ class IoChannel final : public Submitter {
   IoChannel& operator=(const IoChannel&) = delete;
 
   /// Accepts the operation, or returns false ("not now") when `operations_max` are unfinished.
-  /// Throws as the one that returns a ticket.
+  /// Throws what the overload that returns a ticket throws.
   [[nodiscard]] bool try_submit(const Operation& operation, std::uint64_t tag);
 
   /// Issues what was accepted, waits at most `timeout` for an operation with a tag to finish and
-  /// stores those that have. Returns the number stored; 0 after a time-out, and at once when none
+  /// stores the finished ones. Returns the number stored; 0 after a time-out, and at once when none
   /// is unfinished.
   [[nodiscard]] std::size_t reap(std::span<IoOutcome> outcomes, std::chrono::nanoseconds timeout);
 
   [[nodiscard]] std::optional<IoTicket> try_submit(const Operation& operation) override;
   [[nodiscard]] IoTicket submit(const Operation& operation) override;
   [[nodiscard]] bool wait_for_room(std::chrono::nanoseconds timeout) override;
-  /// Both are done at once. They throw IoError when the engine is unusable.
+  /// Both register at once. They throw IoError when the engine is unusable.
   [[nodiscard]] IoRegistration register_memory(std::span<std::byte> memory) override;
   [[nodiscard]] IoRegistration register_file(const IoFile& file) override;
   [[nodiscard]] std::uint32_t operations_max() const noexcept override;

@@ -6,7 +6,7 @@
 #include <span>
 
 /// \file
-/// The words of this layer: what is to be moved, and how it ended. Includes nothing of the layer.
+/// The vocabulary of this layer: what is to be moved, and how it ended. Includes nothing of it.
 
 namespace strata::aio {
 
@@ -23,12 +23,12 @@ struct Operation {
   const IoFile* file;
   std::uint64_t offset;
   std::span<std::byte> buffer;
-  PathMeter* meter = nullptr;  ///< told of its requests (path_meter.h); null: nobody is
+  PathMeter* meter = nullptr;  ///< counts its requests (path_meter.h); null: nothing does
 };
 
 /// One finished operation that was submitted under a tag.
 struct IoOutcome {
-  std::uint64_t tag = 0;     ///< as submitted
+  std::uint64_t tag = 0;     ///< the tag it was submitted under
   std::exception_ptr error;  ///< null: done. Else what IoTicket::wait would throw
 };
 

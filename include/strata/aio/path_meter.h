@@ -14,7 +14,7 @@ namespace strata::aio {
 /// What a path has done so far, by OpKind.
 struct PathTotals {
   std::array<std::uint64_t, 2> bytes{};
-  std::array<std::chrono::nanoseconds, 2> busy{};  ///< with at least one request of the kind
+  std::array<std::chrono::nanoseconds, 2> busy{};  ///< time with a request of the kind
 
   [[nodiscard]] std::uint64_t bytes_of(OpKind kind) const { return bytes[index(kind)]; }
   [[nodiscard]] std::chrono::nanoseconds busy_of(OpKind kind) const { return busy[index(kind)]; }
@@ -33,7 +33,7 @@ struct PathBandwidth {
   [[nodiscard]] double combined() const noexcept;
 };
 
-/// The bandwidth of a path that has done this.
+/// The bandwidth of a path with these totals.
 [[nodiscard]] PathBandwidth bandwidth_of(const PathTotals& totals) noexcept;
 
 /// Counts the bytes of one path and the time in which it was busy with them; the quotient is its
@@ -42,17 +42,17 @@ struct PathBandwidth {
 /// `totals` from any thread. Outlives every operation that names it.
 class PathMeter {
  public:
-  /// The backend has accepted a request.
+  /// Notes that the backend has accepted a request.
   void begin(OpKind kind, Time now) noexcept;
-  /// It has come back, having moved `bytes`.
+  /// Notes that a request has come back, having moved `bytes`.
   void end(OpKind kind, std::uint64_t bytes, Time now) noexcept;
 
   [[nodiscard]] PathTotals totals() const noexcept;
 
  private:
   struct Direction {
-    std::uint32_t in_flight = 0;  // of the queue's thread
-    Time busy_since;              // likewise
+    std::uint32_t in_flight = 0;  // used by the queue's thread only
+    Time busy_since;              // used by the queue's thread only
     std::atomic<std::uint64_t> bytes{0};
     std::atomic<std::int64_t> busy_ns{0};
   };

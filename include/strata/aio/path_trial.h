@@ -14,10 +14,10 @@ namespace strata::aio {
 /// Tries what each directory gives, one after the other, while nothing else uses the queue: large
 /// sequential writes, then reads of what was written, 100 ms each, in a scratch file of 64 MiB that
 /// is gone afterwards. `clock` is the queue's. The results go to `log` in one line. Needs 8 MiB of
-/// memory meanwhile, which, as the file, no budget counts.
+/// memory meanwhile; no budget counts the memory or the file.
 ///
-/// Directories on one disk are tried like others and then have an equal part of it each: in use
-/// they have it together.
+/// Directories on one disk are tried like others, and each then gets an equal part of the result:
+/// in use they share the disk.
 ///
 /// One directory is not tried, for there is nothing to compare it with: its bandwidth is unknown.
 /// When a trial fails (no room for its file, a bad disk), which is logged, all are unknown. Throws

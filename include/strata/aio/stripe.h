@@ -25,10 +25,10 @@ void shares_of(std::span<const PathBandwidth> paths, std::span<double> shares) n
 /// proportion. Where all the ceilings together are less than 1 they are the result.
 void limit_shares(std::span<double> shares, std::span<const double> ceilings) noexcept;
 
-/// The path of the chunk at `position` of a store's sequence of chunks. Any run of consecutive
-/// positions has every path in its share, to within a few chunks, and the paths alternate; paths
-/// of equal share take strict turns if their number is a power of two. When shares change, only
-/// about as many positions change their path as the shares have changed.
+/// The path of the chunk at `position` of a store's sequence of chunks. In any run of consecutive
+/// positions every path has its share, to within a few chunks, and the paths alternate; paths with
+/// equal shares take strict turns if their number is a power of two. When shares change, only about
+/// as many positions change their path as that requires.
 [[nodiscard]] std::size_t path_at(std::uint64_t position, std::span<const double> shares) noexcept;
 
 /// Follows the bandwidth of each path and says when the shares should change: when a path's own
@@ -44,7 +44,7 @@ class StripeBalancer {
   static constexpr double kWeight = 0.5;
   static constexpr std::chrono::milliseconds kSampleBusy{200};
 
-  /// `start`: as a trial found the paths (`try_paths`), or unknown.
+  /// `start`: bandwidths that a trial found (`try_paths`), or unknown.
   explicit StripeBalancer(std::span<const PathBandwidth> start);
 
   /// Looks at the meters' totals, one for each path. Returns true when the shares have changed.
@@ -57,10 +57,10 @@ class StripeBalancer {
  private:
   struct Path {
     PathTotals sampled;       // totals when its last samples were taken
-    PathTotals seen;          // and when they were looked at last
-    bool has_sample = false;  // in this round
-    int rounds_above = 0;     // running, with more than its share to give
-    int rounds_below = 0;     // and with less
+    PathTotals seen;          // totals when they were looked at last
+    bool has_sample = false;  // was sampled in this round
+    int rounds_above = 0;     // rounds running with more than its share to give
+    int rounds_below = 0;     // rounds running with less
   };
   /// Takes the samples that are due. False when there are none.
   bool take_samples(std::size_t path, const PathTotals& totals);
@@ -69,9 +69,9 @@ class StripeBalancer {
 
   std::vector<Path> paths_;
   std::vector<PathBandwidth> latest_;     // the last samples
-  std::vector<PathBandwidth> estimates_;  // they and the ones before, decaying
+  std::vector<PathBandwidth> estimates_;  // all samples so far, the older the less
   std::vector<double> shares_;
-  std::vector<double> wanted_;  // by the latest samples
+  std::vector<double> wanted_;  // shares by the latest samples
 };
 
 }  // namespace strata::aio

@@ -46,15 +46,15 @@ class IoTicket {
   IoTicket(std::shared_ptr<detail::OperationState> state, std::uint32_t generation);
   void settle() noexcept;
 
-  std::shared_ptr<detail::OperationState> state_;  // with all of its queue; null once moved from
-  std::uint32_t generation_;                       // which use of the state is this ticket's
+  std::shared_ptr<detail::OperationState> state_;  // keeps its queue's states; null once moved from
+  std::uint32_t generation_;                       // tells which use of the state is this ticket's
   bool settled_ = false;                           // the outcome was delivered or dropped
 };
 
 /// Memory or a file that a backend has been told of in advance (`Submitter::register_memory`). Keep
-/// it while the memory is mapped or the file open, and destroy it before either ends, and before
-/// the queue, when no operation with it is in flight. Move-only; destroying it waits for the
-/// queue's thread.
+/// it while the memory is mapped or the file open. Destroy it before either ends and before the
+/// queue, when no operation with it is in flight. Move-only; destroying it waits for the queue's
+/// thread.
 class IoRegistration {
  public:
   IoRegistration(IoRegistration&&) noexcept;
@@ -77,8 +77,8 @@ class IoRegistration {
   std::string refusal_;
 };
 
-/// What moves bytes for those above this layer: an IoQueue, whose thread carries transfers on while
-/// they compute, or an IoChannel, which they drive themselves by waiting.
+/// Moves bytes for the layers above: an IoQueue, whose thread carries transfers on while they
+/// compute, or an IoChannel, which they drive themselves by waiting.
 ///
 /// Completion law: an operation for which `try_submit` returned a ticket finishes exactly once,
 /// with its outcome in `IoTicket::wait`; one for which it returned nullopt was never started.
@@ -91,17 +91,17 @@ class Submitter {
   /// earlier transfer never came back.
   [[nodiscard]] virtual std::optional<IoTicket> try_submit(const Operation& operation) = 0;
 
-  /// As try_submit, but waits for room. Throws IoError (EBUSY) when there will be none because
-  /// failed operations, whose tickets nobody has waited for yet, hold every place.
+  /// Does what try_submit does, but waits for room. Throws IoError (EBUSY) when failed operations,
+  /// whose tickets nobody has waited for yet, hold every place, so that none will come free.
   [[nodiscard]] virtual IoTicket submit(const Operation& operation) = 0;
 
-  /// Waits at most `timeout` until `try_submit` has another answer than "not now". False when it
-  /// has not: the time is over, or nothing is in flight that could make room.
+  /// Waits at most `timeout` until `try_submit` would answer something other than "not now". False:
+  /// the time is over, or nothing is in flight that could make room.
   [[nodiscard]] virtual bool wait_for_room(std::chrono::nanoseconds timeout) = 0;
 
   /// Registers memory or a file with the backend once instead of with every request (io_uring:
-  /// registered buffers and files, which take the pinning of pages and the look-up of the file out
-  /// of each request). Never necessary; what the backend or a limit refuses is used as before, and
+  /// registered buffers and files, which save pinning the pages and looking the file up in each
+  /// request). Never necessary; what the backend or a limit refuses is used as before, and
   /// `refusal()` says why.
   [[nodiscard]] virtual IoRegistration register_memory(std::span<std::byte> memory) = 0;
   [[nodiscard]] virtual IoRegistration register_file(const IoFile& file) = 0;
@@ -109,8 +109,8 @@ class Submitter {
   /// Operations that may be accepted and not yet finished.
   [[nodiscard]] virtual std::uint32_t operations_max() const noexcept = 0;
 
-  /// Buffers of operations that ended with DeadlineExceeded and that the kernel may still write to.
-  /// For the owners of memory that is transferred to and from; it may outlive the queue.
+  /// Buffers of operations that ended with DeadlineExceeded: the kernel may still write to them.
+  /// Owners of memory lent to the queue ask it; it may outlive the queue.
   [[nodiscard]] virtual std::shared_ptr<const LostMemory> lost_memory() const noexcept = 0;
 
  protected:
