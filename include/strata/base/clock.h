@@ -8,8 +8,8 @@ namespace strata {
 /// A point in time, as every clock here tells it. Only differences mean something.
 using Time = std::chrono::steady_clock::time_point;
 
-/// Tells the time. Whoever measures a duration or keeps a deadline is handed a clock and asks that
-/// one alone, so that a test can let hours pass in no time. Never goes backwards. Thread: any.
+/// Tells the time. Code that measures a duration or keeps a deadline is handed a clock and asks no
+/// other, so that a test can let hours pass in no time. Never goes backwards. Thread: any.
 class Clock {
  public:
   [[nodiscard]] virtual Time now() const noexcept = 0;
@@ -24,7 +24,7 @@ class SystemClock final : public Clock {
   [[nodiscard]] Time now() const noexcept override { return std::chrono::steady_clock::now(); }
 };
 
-/// What is asked where nobody handed in another clock.
+/// The clock where nobody handed in another one.
 inline constexpr SystemClock kSystemClock{};
 
 /// A clock that stands still until it is told to go on, for simulations and tests.

@@ -55,14 +55,14 @@ class DeadlineExceeded : public IoError {
 };
 
 /// A device failed (an illegal access, a fault of the hardware). It stays failed: every later call
-/// for it throws this again, and what its memory held is lost. Only a new process, or a new device
-/// and what was saved before, can go on.
+/// for it throws this again, and its memory's contents are lost. Only a new process can go on, or
+/// a new device with what was saved before.
 class DeviceError : public Error {
  public:
   using Error::Error;
 };
 
-/// Another rank of the run died, left or gave up, so what this rank began together with it can
+/// Another rank of the run died, left or gave up, so an exchange that this rank began with it can
 /// never end. Nothing more can be exchanged in this run.
 class RankFailure : public Error {
  public:

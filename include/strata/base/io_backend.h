@@ -7,8 +7,8 @@
 #include <string_view>
 
 /// \file
-/// Which I/O backend carries requests to the disks, in the words of configs, command lines and
-/// messages.
+/// The I/O backend that carries requests to the disks, under its name in configs, command lines
+/// and messages.
 
 namespace strata {
 
@@ -17,7 +17,7 @@ enum class IoBackend : std::uint8_t {
   kIoUring,  ///< io_uring through liburing
   kLibaio,   ///< Linux AIO through libaio
   kThreads,  ///< threads that pread and pwrite
-  kNull,     ///< moves nothing and says that it has: measures what is above it
+  kNull,     ///< moves nothing and reports success, to measure the layers above it
 };
 
 inline constexpr std::array<std::string_view, 5> kIoBackendNames = {"auto", "io_uring", "libaio",

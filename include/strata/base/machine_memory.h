@@ -5,8 +5,8 @@
 #include <string>
 
 /// \file
-/// What memory there is. A process that takes more is killed by the system without a word, so a
-/// plan is compared with it before anything is taken.
+/// How much memory there is. The system kills a process that takes more without a word, so a plan
+/// is compared with it before anything is taken.
 
 namespace strata {
 
@@ -22,8 +22,8 @@ struct MachineMemory {
 /// 2^64 - 1. `root` is where /proc and /sys are looked for; cgroups may be mounted anywhere.
 [[nodiscard]] MachineMemory machine_memory(const std::filesystem::path& root = "/");
 
-/// Throws BudgetError, naming both numbers and what to do, when `bytes`, which a plan takes of host
-/// memory, are more than `memory`.
+/// Throws BudgetError, naming both numbers and what to do, when `bytes`, a plan's host memory, are
+/// more than `memory`.
 void require_machine_memory(std::uint64_t bytes, const MachineMemory& memory = machine_memory());
 
 }  // namespace strata

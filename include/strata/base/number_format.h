@@ -8,7 +8,7 @@
 
 namespace strata {
 
-/// What a run computes in, and with it how its weights are stored (bytes per parameter):
+/// The format that a run computes in, and how its weights are stored then (bytes per parameter):
 ///
 ///   precision  weight (forward and backward read it)  master remainder
 ///   kFp32      fp32, which is the master itself (4)   none (0)
@@ -89,7 +89,7 @@ inline constexpr int kStateKindCount = 5;
   return format == MomentFormat::kFp32 ? 4 : format == MomentFormat::kBf16 ? 2 : 1;
 }
 
-/// Bytes per parameter of what the weight lacks of the master.
+/// Bytes per parameter of the master remainder, which the weight lacks.
 [[nodiscard]] constexpr std::uint64_t master_bytes(Precision precision, MasterFormat format) {
   if (precision == Precision::kFp32) return 0;
   if (precision == Precision::kFp16) return 4;
@@ -110,8 +110,8 @@ inline constexpr int kStateKindCount = 5;
   return 0;
 }
 
-/// Bytes per parameter of the smallest state there is: what fits into the store's chunks in whole
-/// elements of this one does so in every other.
+/// Bytes per parameter of the smallest state: a count of elements that fills whole chunks of the
+/// store in this state does so in every other.
 [[nodiscard]] constexpr std::uint64_t smallest_state_bytes(const StateFormat& format) {
   const bool has_moments = format.has_m || format.has_v;
   const bool bytes = (has_moments && format.moments == MomentFormat::kInt8) ||

@@ -6,13 +6,13 @@
 
 namespace strata {
 
-/// An order between threads that is kept by code without instrumentation (the kernel, a library),
-/// told to ThreadSanitizer so that it does not take memory handed over for a race. In other builds
-/// the calls do nothing. Any thread may make them.
+/// Tells ThreadSanitizer of an order between threads that code without instrumentation keeps (the
+/// kernel, a library), so that it does not take memory handed over for a race. In other builds the
+/// calls do nothing. Any thread may make them.
 class UnseenOrder {
  public:
 #if defined(__SANITIZE_THREAD__)
-  /// What the thread did until now comes before whatever follows an `acquire` that is made later.
+  /// Orders what the thread did until now before whatever follows a later `acquire`.
   void release() noexcept { __tsan_release(&place_); }
   void acquire() noexcept { __tsan_acquire(&place_); }
 

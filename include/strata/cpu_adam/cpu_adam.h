@@ -36,13 +36,13 @@ struct CpuAdamOptions : public torch::optim::OptimizerCloneableOptions<CpuAdamOp
   void set_lr(double lr) override;
 };
 
-/// What is kept of a parameter from its first step on. The bytes are those of number_format.h: see
-/// them as opaque.
+/// The states of a parameter, kept from its first step on. Their bytes are those of
+/// number_format.h: treat them as opaque.
 struct CpuAdamParamState : public torch::optim::OptimizerCloneableParamState<CpuAdamParamState> {
   TORCH_ARG(std::int64_t, step) = 0;
-  TORCH_ARG(torch::Tensor, master);      ///< what the parameter lacks of it; undefined for fp32
+  TORCH_ARG(torch::Tensor, master);      ///< the master's remainder; undefined for fp32
   TORCH_ARG(torch::Tensor, exp_avg);     ///< m; with int8 moments padded to whole blocks of 64
-  TORCH_ARG(torch::Tensor, exp_avg_sq);  ///< v; likewise
+  TORCH_ARG(torch::Tensor, exp_avg_sq);  ///< v; padded like m
 
  public:
   void serialize(torch::serialize::InputArchive& archive) override;
@@ -68,7 +68,7 @@ struct CpuAdamParamState : public torch::optim::OptimizerCloneableParamState<Cpu
 /// Thread: any, one call at a time.
 class CpuAdam : public torch::optim::Optimizer {
  public:
-  /// `threads`: of the update; 0: as many as the process may use. Throws ConfigError for a
+  /// `threads`: how many update; 0: as many as the process may use. Throws ConfigError for a
   /// hyperparameter out of range.
   explicit CpuAdam(const std::vector<torch::optim::OptimizerParamGroup>& param_groups,
                    CpuAdamOptions defaults = {}, int threads = 0);
