@@ -30,7 +30,7 @@
 ///   scheduler.params.total_num_steps   the length of the run, see `set_total_steps`
 ///   bf16.enabled                       true, unless fp16.enabled is true
 /// A file without the section optimizer means the Trainer's AdamW at 5e-5.
-/// What is our own stands under "strata"; see docs of `StrataConfig`.
+/// Strata's own keys stand under "strata"; see `StrataConfig`.
 
 namespace strata::formats {
 
@@ -40,10 +40,10 @@ enum class OptimizerType : std::uint8_t { kAdam, kAdamW, kSgd, kAdagrad, kLion }
 /// optimizers' defaults are DeepSpeed's as well; a parameter that an optimizer does not have keeps
 /// its default and means nothing.
 struct OptimizerConfig {
-  OptimizerType type = OptimizerType::kAdamW;  ///< as the file names it
+  OptimizerType type = OptimizerType::kAdamW;  ///< type that the file names
   double lr = 1e-3;                            ///< a file's default for Adagrad is 1e-2
   double beta1 = 0.9;                          ///< Adam, AdamW, Lion
-  double beta2 = 0.999;                        ///< likewise
+  double beta2 = 0.999;                        ///< Adam, AdamW, Lion
   double eps = 1e-8;            ///< Adam, AdamW, Adagrad; a file's default for Adagrad is 1e-10
   double weight_decay = 0.0;    ///< 0 for AdamW as well: DeepSpeed's default, not torch's 0.01
   bool adam_w_mode = true;      ///< Adam
@@ -56,7 +56,7 @@ struct OptimizerConfig {
   [[nodiscard]] bool is_adam() const {
     return type == OptimizerType::kAdam || type == OptimizerType::kAdamW;
   }
-  /// What `type` and `adam_w_mode` come to: AdamW's decay, or Adam's L2 term.
+  /// Whether `type` and `adam_w_mode` mean AdamW's decay; else Adam's L2 term.
   [[nodiscard]] bool decoupled_weight_decay() const {
     return type == OptimizerType::kAdamW || adam_w_mode;
   }
@@ -158,9 +158,9 @@ struct ZeroConfig {
   OffloadConfig offload_param;
   OffloadConfig offload_optimizer;
   std::int64_t sub_group_elements = 1'000'000'000;  ///< cap of the optimizer's window; a file's 0
-                                                    ///< is the default
-  std::int64_t prefetch_elements = 50'000'000;      ///< fetched ahead of use
-  std::int64_t live_elements_max = 1'000'000'000;   ///< kept unsharded on the device at most
+                                                    ///< means the default
+  std::int64_t prefetch_elements = 50'000'000;      ///< elements fetched ahead of use
+  std::int64_t live_elements_max = 1'000'000'000;   ///< most kept unsharded on the device
   bool operator==(const ZeroConfig&) const = default;
 };
 
@@ -203,9 +203,9 @@ struct StrataConfig {
   std::vector<std::string> no_decay;     ///< patterns, see DsConfig::decays
   std::vector<std::string> keep_fp32;    ///< patterns, see DsConfig::fp32_patterns
   bool recompute = true;                 ///< recompute activations in backward
-  std::uint64_t chunk_bytes = 1u << 20;  ///< of the shard store
-  std::int64_t window_elements = 0;      ///< of the optimizer's window; 0: the plan decides
-  std::int64_t threads = 0;              ///< of the optimizer; 0: one per core
+  std::uint64_t chunk_bytes = 1u << 20;  ///< chunk of the shard store
+  std::int64_t window_elements = 0;      ///< the optimizer's window; 0: the plan decides
+  std::int64_t threads = 0;              ///< threads of the optimizer; 0: one per core
   StatesConfig states;
   /// Instruction set of the engine's arithmetic (optim_cpu/instruction_set.h); empty: the best, or
   /// STRATA_SIMD's. Checked when an engine is made.
@@ -222,7 +222,7 @@ struct ConfigNotes : std::vector<std::string> {
 /// A configuration, checked and resolved. An ordinary value: programs may change fields (a
 /// command-line flag, say) before they make an engine of it.
 struct DsConfig {
-  std::string name;  ///< of the file, for messages
+  std::string name;  ///< name of the file, for messages
 
   /// Sequences per optimizer step over all ranks, per forward of a rank, and forwards per step.
   /// 0: not given or "auto"; none is 0 after `resolve_batch`.
@@ -243,8 +243,8 @@ struct DsConfig {
 
   /// Keys of the file that have no effect here, in the order of the file.
   std::vector<std::string> ignored_keys;
-  /// What whoever runs the file should know: which defaults are taken for what it leaves out, and
-  /// which of its keys no one reads.
+  /// Notes for the person who runs the file: defaults taken for keys that it leaves out, and keys
+  /// that no one reads.
   ConfigNotes notes;
 
   /// Throws one ConfigError with all that is wrong in the file; IoError when it cannot be read.
@@ -270,11 +270,11 @@ struct DsConfig {
   [[nodiscard]] std::vector<std::string> nvme_directories() const;
 
   /// Whether weight decay applies to a parameter: no pattern of strata.no_decay matches its full
-  /// name or what follows one of its dots. In a pattern, * stands for any characters, ? for one.
+  /// name or its part after a dot. In a pattern, * stands for any characters, ? for one.
   [[nodiscard]] bool decays(std::string_view parameter_name) const;
 
-  /// Patterns, as those of strata.no_decay, of the parameters and floating buffers that are kept
-  /// and computed in fp32 in a run of 16 bits: strata.keep_fp32. Empty in fp32, where all are.
+  /// Patterns (strata.keep_fp32, written like strata.no_decay) of the parameters and floating
+  /// buffers that a run of 16 bits keeps and computes in fp32. Empty in fp32, where all are.
   [[nodiscard]] std::vector<std::string> fp32_patterns() const;
 
   /// The configuration in effect as JSON that `from_text` reads back to the same values. Beside

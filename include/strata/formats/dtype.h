@@ -32,7 +32,7 @@ enum class DType : std::uint8_t {
   kU64,
 };
 
-/// As headers write it: "F32", "BF16", "F8_E4M3".
+/// The name in headers: "F32", "BF16", "F8_E4M3".
 [[nodiscard]] std::string_view name_of(DType dtype);
 /// Bits of one element; some formats are narrower than a byte.
 [[nodiscard]] std::uint64_t bits_of(DType dtype);

@@ -19,9 +19,9 @@ enum class JsonType { kNull, kBoolean, kInteger, kNumber, kString, kArray, kObje
 /// "a boolean", "an object", ...: for messages.
 [[nodiscard]] std::string_view name_of(JsonType type);
 
-/// What a text is, which decides the type of its errors (DataError of kData, else ConfigError) and
-/// how it is written: kHjsonConfig is Hjson (https://hjson.github.io), in which DeepSpeed reads its
-/// config; the others are strict JSON.
+/// The role of a text. It decides the type of its errors (DataError of kData, else ConfigError) and
+/// its syntax: kHjsonConfig is Hjson (https://hjson.github.io), the syntax of DeepSpeed's config;
+/// the others are strict JSON.
 enum class JsonRole { kConfig, kData, kHjsonConfig };
 
 /// Bounds that hold before memory is taken.
@@ -49,7 +49,7 @@ class JsonValue {
   /// strict JSON in UTF-8 (comments, trailing commas, NaN), duplicate keys, and texts beyond the
   /// limits.
   ///
-  /// Hjson is wider than JSON, every text of which means the same in it:
+  /// Hjson is wider than JSON; every JSON text means the same in it:
   ///   - comments begin with # or // and end with their line, or stand between /* and */;
   ///   - commas between values may be left out, and one may follow the last;
   ///   - the braces of the outermost object may be left out;
@@ -82,7 +82,7 @@ class JsonValue {
   /// The member `key` of an object; nullopt when there is none. Looks at one member after the
   /// other.
   [[nodiscard]] std::optional<JsonValue> find(std::string_view key) const;
-  /// The same; throws when there is none.
+  /// The member `key`, like `find`; throws when there is none.
   [[nodiscard]] JsonValue at(std::string_view key) const;
 
   /// Line of the value (of its key, for a member), counted from 1.

@@ -32,13 +32,13 @@ class ModelDirectory {
   [[nodiscard]] const std::string& config_text() const { return config_text_; }
   [[nodiscard]] std::filesystem::path config_path() const { return path_ / "config.json"; }
 
-  /// Where the file `name` of the model lies, the target of a symbolic link for one. nullopt when
-  /// there is no regular file of this name, or only a link that leaves the model (see above).
+  /// The path of the model's file `name`; for a symbolic link, its target. nullopt when there is
+  /// no regular file of this name, or only a link that leaves the model (see above).
   [[nodiscard]] std::optional<std::filesystem::path> find_file(std::string_view name) const;
 
   /// Names of all tensors, sorted.
   [[nodiscard]] std::vector<std::string> names() const;
-  /// nullptr when there is none of this name. `offset` is that in its own file.
+  /// The tensor `name`, or nullptr. Its `offset` counts in its own file.
   [[nodiscard]] const TensorInfo* find(std::string_view name) const;
 
   /// Reads `out.size()` elements of a tensor of F32, F16 or BF16 from element `begin` on, as fp32

@@ -10,7 +10,7 @@ namespace strata::formats {
 /// Takes at most size-of-pattern times size-of-text steps.
 [[nodiscard]] bool matches_pattern(std::string_view pattern, std::string_view text);
 
-/// Whether one of the patterns matches a parameter's full name or what follows one of its dots.
+/// Whether a pattern matches a parameter's full name or the rest of it after one of its dots.
 [[nodiscard]] bool matches_any_pattern(std::span<const std::string> patterns,
                                        std::string_view full_name);
 

@@ -12,10 +12,10 @@ namespace strata::formats {
 ///     write(out.path() / "config.json");       // a hidden directory beside the final one
 ///     out.publish();                           // now it is runs/gpt2
 ///
-/// Everything is made durable before it appears, and it appears by one rename. Without `publish`
-/// the destructor removes what was written; after it, whatever the outcome, what was made with so
-/// much work is kept. A killed process leaves only the hidden directory,
-/// whose name begins with ".<name>.partial-".
+/// Everything is made durable before it appears, and it appears by one rename. Without a call of
+/// `publish` the destructor removes what was written; after one, even one that failed, the work is
+/// kept. A killed process leaves only the hidden directory, whose name begins with
+/// ".<name>.partial-".
 class OutputDirectory {
  public:
   /// Makes the hidden directory, and missing parents. Throws ConfigError when `final_path` exists
@@ -29,8 +29,8 @@ class OutputDirectory {
   [[nodiscard]] const std::filesystem::path& path() const { return partial_path_; }
   [[nodiscard]] const std::filesystem::path& final_path() const { return final_path_; }
 
-  /// Throws IoError (ENOSPC) unless so many bytes more can be written there now: to be told before
-  /// the work and not after it.
+  /// Throws IoError (ENOSPC) unless `bytes` more can be written there now. Call it to learn that
+  /// before the work and not after it.
   void require_space(std::uint64_t bytes) const;
 
   /// Makes the directory appear at its final path. Throws IoError; then nothing has appeared there,

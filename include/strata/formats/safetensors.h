@@ -23,7 +23,7 @@ struct TensorInfo {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<std::int64_t> shape = {};  ///< empty: a scalar
-  std::uint64_t offset = 0;              ///< of its first byte in the file
+  std::uint64_t offset = 0;              ///< place of its first byte in the file
   std::uint64_t bytes = 0;
 
   [[nodiscard]] std::uint64_t elements() const;
@@ -37,8 +37,8 @@ class RegularFile;
 
 /// An open safetensors file. Nothing of it is trusted: a file is either wholly consistent (bounded
 /// header, known dtypes, unique names, tensors side by side from 0 to the end of the file, sizes
-/// equal to the shapes') or refused. Only the header is held in memory, tensors are read in pieces
-/// of the caller's choosing.
+/// equal to the shapes') or refused. Only the header is held in memory; the caller reads tensors in
+/// pieces of any size.
 /// Thread-safe once open.
 class SafetensorsFile {
  public:
@@ -50,11 +50,11 @@ class SafetensorsFile {
   ~SafetensorsFile();
 
   [[nodiscard]] const std::filesystem::path& path() const;
-  /// In the order in which they lie in the file.
+  /// The tensors in the order in which they lie in the file.
   [[nodiscard]] const std::vector<TensorInfo>& tensors() const { return tensors_; }
   /// The header's "__metadata__".
   [[nodiscard]] const SafetensorsMetadata& metadata() const { return metadata_; }
-  /// nullptr when there is none of this name.
+  /// The tensor `name`, or nullptr.
   [[nodiscard]] const TensorInfo* find(std::string_view name) const;
 
   /// Reads `out.size()` bytes of a tensor of this file from byte `offset` of it on.
@@ -93,7 +93,7 @@ class SafetensorsWriter {
   /// missing.
   void finish();
 
-  /// With their places in the file.
+  /// The tensors with their places in the file.
   [[nodiscard]] const std::vector<TensorInfo>& tensors() const { return tensors_; }
 
  private:

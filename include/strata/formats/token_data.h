@@ -41,7 +41,7 @@ enum class TokenEncoding : std::uint8_t {
 /// All numbers are little endian. Thread-safe once open.
 class TokenData {
  public:
-  /// `encoding` goes over name and looks, not over a header.
+  /// `encoding` overrules name and content, but not a header.
   /// Throws DataError for content that is none of the above, an empty file, a length that is not a
   /// whole number of tokens, a header that disagrees with the file, or a *.bin without a header
   /// whose ids are wider to all appearances; IoError when it cannot be read; ConfigError for a
@@ -68,8 +68,8 @@ class TokenData {
   /// Throws as `read` and `from_file` do.
   void check_all(const std::function<void()>& before_each_piece = {}) const;
 
-  /// What surrounds the words of a text and would be trained on with them: "JSON", "CSV", "HTML",
-  /// by its name and its beginning. Empty for plain text and for token ids.
+  /// The markup around the words of a text, which would be trained on with them: "JSON", "CSV",
+  /// "HTML", by its name and its beginning. Empty for plain text and for token ids.
   [[nodiscard]] std::string_view markup() const;
 
  private:
@@ -81,9 +81,9 @@ class TokenData {
   std::unique_ptr<RegularFile> file_;
   std::int64_t vocab_size_;
   TokenEncoding encoding_;
-  std::uint64_t first_byte_;  ///< of the first token
+  std::uint64_t first_byte_;  ///< place of the first token
   std::uint64_t size_;
-  bool taken_for_text_;  ///< nobody has said that it is
+  bool taken_for_text_;  ///< text by its looks; nobody has said so
 };
 
 }  // namespace strata::formats

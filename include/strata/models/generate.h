@@ -14,7 +14,7 @@ struct SamplingOptions {
   std::int64_t count = 100;  ///< tokens to make
   double temperature = 1.0;  ///< logits are divided by it; 0: always the most likely token
   std::int64_t top_k = 0;    ///< choose among the k most likely; 0: among all
-  std::uint64_t seed = 0;    ///< of the draws; the default generator is not touched
+  std::uint64_t seed = 0;    ///< seed of the draws; the default generator is not touched
 };
 
 /// Continues `prompt` (at least one token) and returns the new tokens. `on_token`, when given, sees

@@ -49,7 +49,7 @@ class Gpt2 {
   /// the compute format only: never a full fp32 copy of them.
   [[nodiscard]] torch::Tensor loss(const torch::Tensor& tokens, const torch::Tensor& targets);
 
-  /// Logits [B, vocab_size] of what follows the last token.
+  /// Logits [B, vocab_size] of the token after the last one.
   [[nodiscard]] torch::Tensor next_token_logits(const torch::Tensor& tokens);
 
   /// Dropout on (the state after construction) or off.

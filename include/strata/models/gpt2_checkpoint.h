@@ -10,12 +10,12 @@
 
 namespace strata::models {
 
-/// Called again and again while something long is read or written; may throw, which ends it.
+/// A function called again and again during a long read or write; it may throw, which ends that.
 using BeforeEachPiece = std::function<void()>;
 
-/// The config of the model that a Hugging Face directory holds. That is what its config.json says,
-/// except that a head which the files hold beside an embedding with other numbers is a head of its
-/// own even where config.json ties it, as for transformers: no trained number is dropped.
+/// The config of the model that a Hugging Face directory holds: what its config.json says, with one
+/// exception. A head that the files hold beside an embedding with other numbers is a head of its
+/// own even where config.json ties it, as in transformers: no trained number is dropped.
 /// Throws ConfigError (see Gpt2Config::from_json), DataError for two tensors that are one parameter
 /// and for an adapter that is not merged into the weights, IoError.
 [[nodiscard]] Gpt2Config checkpoint_config(const formats::ModelDirectory& directory,
@@ -25,24 +25,24 @@ using BeforeEachPiece = std::function<void()>;
 ///
 /// Everything is checked here, before anything is built: DataError says which tensors are missing,
 /// unexpected or of another shape. Accepted: names with and without the "transformer." prefix, and
-/// with what wrappers and a common prefix put into all of them ("_orig_mod.", "module."); a tied
-/// head that is stored as well as, or in the place of, the embedding. Passed over is only what no
-/// number of the model depends on: the mask buffers that old files carry.
+/// with the parts that wrappers or a common prefix add to all of them ("_orig_mod.", "module."); a
+/// tied head that is stored beside, or in place of, the embedding. The only tensors skipped are the
+/// mask buffers of old files, on which no number of the model depends.
 /// `directory` must outlive the initializer. The initializer throws DataError and IoError.
 [[nodiscard]] ParameterInitializer checkpoint_initializer(
     const Gpt2Config& config, const formats::ModelDirectory& directory,
     const BeforeEachPiece& before_each_piece = {});
 
-/// What goes into a saved directory.
+/// Contents of a saved directory.
 struct SaveOptions {
-  /// Above it, the tensors are spread over model-NNNNN-of-NNNNN.safetensors files and an index.
+  /// Larger models are spread over model-NNNNN-of-NNNNN.safetensors files and an index.
   std::uint64_t file_bytes_max = 5'000'000'000;
-  /// The text of the config.json that the model came with: what Strata does not know of it is kept.
+  /// The text of the config.json that the model came with: keys that Strata does not know are kept.
   std::string original_config = {};
   /// The directory that the model came from, whose other files are copied (see copy_model_files),
   /// and whose config.json is the original one unless `original_config` is given; null: none.
   const formats::ModelDirectory* source = nullptr;
-  /// While the weights are written.
+  /// Called while the weights are written.
   BeforeEachPiece before_each_piece = {};
 };
 
@@ -54,13 +54,13 @@ struct SaveOptions {
 void save_pretrained(Gpt2& model, const std::filesystem::path& directory,
                      const SaveOptions& options = {});
 
-/// Writes the same files into a directory that exists, beside what the caller puts there: for one
-/// that publishes it itself (see formats::OutputDirectory). Throws as above; then files may be
-/// left.
+/// Writes the same files into an existing directory, beside those that the caller puts there: for a
+/// caller that publishes it (see formats::OutputDirectory). Throws as save_pretrained; then files
+/// may be left.
 void write_pretrained(Gpt2& model, const std::filesystem::path& directory,
                       const SaveOptions& options = {});
 
-/// Copies what belongs to a model beside config and weights: tokenizer, generation config, chat
+/// Copies a model's files other than config and weights: tokenizer, generation config, chat
 /// templates, licence and whatever else lies in its directory. Left behind: weights in any format,
 /// states and records of earlier trainings, the model card (README.md, which describes the model as
 /// it was), hidden files, and files of more than 64 MiB. Throws IoError.

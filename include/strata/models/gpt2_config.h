@@ -11,7 +11,7 @@ namespace strata::models {
 /// The shape of a GPT-2 model: what a Hugging Face config.json of `model_type` "gpt2" says, with
 /// the defaults that transformers' GPT2Config has. No LibTorch.
 struct Gpt2Config {
-  /// Between the two matrices of the MLP. kGeluTanh is GPT-2's own ("gelu_new").
+  /// The function between the two matrices of the MLP. kGeluTanh is GPT-2's own ("gelu_new").
   enum class Activation { kGeluTanh, kGelu };
 
   std::int64_t vocab_size = 50257;
