@@ -23,7 +23,7 @@ void split_master(const StateFormat& format, std::span<const float> masters, voi
 void join_master(const StateFormat& format, const void* weight, const void* master,
                  std::span<float> masters);
 
-/// What several ranks add to the same elements, one contribution after the other in memory.
+/// Contributions of several ranks to the same elements, one after the other in memory.
 struct Contributions {
   /// Converts from the contribution of a single rank.
   constexpr Contributions(const void* of_rank_0,  // NOLINT(google-explicit-constructor)
@@ -41,12 +41,12 @@ struct Contributions {
 /// `target_fp32`, else the weight's format. `first`: target is overwritten instead of added to.
 /// The contributions are added in rank order in fp32, their sum to the target in fp32, and the
 /// result is rounded once to the target's format (to nearest, ties to even, as LibTorch adds). So
-/// the ranks together have the bits of one loop that adds what each of them had.
+/// the ranks together have the bits of one loop that adds their gradients in turn.
 ///
-/// Returns the squares of what is in `target` afterwards, which also tells whether a value is Inf
-/// or NaN; the norm costs no pass of its own. Runs on `threads`; the same bits whatever the
-/// threads, the instruction set or the alignment. A vector cut into pieces or shards at multiples
-/// of kGradientBlockElements has the sum of their sums, to the bit (SumOfSquares).
+/// Returns the sum of squares of the new `target`, which also tells whether a value is Inf or NaN;
+/// the norm costs no pass of its own. Runs on `threads`; gives the same bits whatever the threads,
+/// the instruction set or the alignment. If a vector is cut into pieces or shards at multiples of
+/// kGradientBlockElements, its sum is the sum of theirs, to the bit (SumOfSquares).
 SumOfSquares accumulate_gradient(ComputeThreads& threads, Precision precision, bool target_fp32,
                                  bool first, std::size_t count, const Contributions& contributions,
                                  void* target);

@@ -13,7 +13,7 @@ struct KernelTable;
 class InstructionSet {
  public:
   /// The best of this machine, unless the environment variable STRATA_SIMD names another; it is
-  /// read once. Throws ConfigError when that names one which this machine lacks.
+  /// read once. Throws ConfigError when it names one that this machine lacks.
   InstructionSet();
   /// The one of that name; "": as above. Throws ConfigError, with the names that this machine has,
   /// for any other.
@@ -26,7 +26,7 @@ class InstructionSet {
   [[nodiscard]] static std::vector<std::string_view> names();
 
  private:
-  const KernelTable* kernels_;  // one of the table that lasts as long as the process
+  const KernelTable* kernels_;  // in the table that lasts as long as the process
 };
 
 }  // namespace strata::optim_cpu

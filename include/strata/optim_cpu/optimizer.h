@@ -8,7 +8,7 @@
 #include "strata/optim_cpu/update.h"
 
 /// \file
-/// The optimizers for those who bring their own memory: no files, no modules, no tensors.
+/// The optimizers for callers with memory of their own: no files, no modules, no tensors.
 ///
 ///     strata::optim_cpu::ComputeThreads threads;
 ///     const strata::optim::Adam adam({.lr = 3e-4, .weight_decay = 0.1},
@@ -41,8 +41,8 @@ class Optimizer {
   [[nodiscard]] const StateFormat& format() const { return format_; }
 
   [[nodiscard]] const OptimizerOptions& options() const { return options_; }
-  /// For schedules. Takes another learning rate, or all of the hyperparameters, of the same
-  /// optimizer (UsageError otherwise). Throws ConfigError as the constructor does.
+  /// Takes another learning rate (schedules), or all hyperparameters anew, of the same optimizer
+  /// (UsageError otherwise). Throws ConfigError as the constructor does.
   void set_options(const OptimizerOptions& options);
 
   /// Splits fp32 values into `states.weight` and `states.master`, and sets m and v to zeros.
@@ -50,10 +50,10 @@ class Optimizer {
   void initialize(std::span<const float> values, const States& states) const;
 
   /// One update of all of `states`, on all threads. `step` counts from 1. `gradient`: one number in
-  /// `gradient_format` for each parameter; it is multiplied by `gradient_scale` first. `sequence`:
-  /// of random rounding, another one for each vector of a model. No ranges overlap. The same bits
-  /// whatever the threads. Throws UsageError, before anything is changed, for a span of another
-  /// size than `bytes` says, a step below 1, or a count that int8 moments cannot have.
+  /// `gradient_format` for each parameter; it is multiplied by `gradient_scale` first. `sequence`
+  /// keys random rounding: a different one for each vector of a model. No ranges overlap. Gives the
+  /// same bits whatever the threads. Throws UsageError, before anything is changed, for a span of
+  /// another size than `bytes` says, a step below 1, or a count that int8 moments cannot have.
   void step(std::int64_t step, const States& states, std::span<const std::byte> gradient,
             Precision gradient_format, float gradient_scale = 1.0f,
             std::uint64_t sequence = 0) const;

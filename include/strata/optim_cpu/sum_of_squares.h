@@ -11,8 +11,8 @@
 
 namespace strata::optim_cpu {
 
-/// Elements whose squares are summed up in double before they join a SumOfSquares. A shard, and a
-/// piece of one, begins at a multiple of it.
+/// Number of elements whose squares are summed up in double before they join a SumOfSquares. A
+/// shard, and a piece of one, begins at a multiple of it.
 inline constexpr std::size_t kGradientBlockElements = kMomentBlockElements;
 
 /// The sum of the squares of a vector of fp32 numbers, made of the sums of its blocks of
@@ -30,16 +30,16 @@ class SumOfSquares {
   /// Adds the sum of a block: 0 or at least 2^-298 (the smallest square of an fp32), at most 2^300,
   /// or infinite, or NaN.
   void add(double block_sum);
-  /// Adds all that another has.
+  /// Adds another sum.
   void add(const SumOfSquares& other);
 
   /// The sum, rounded to nearest, ties to even. Infinite when an infinite block was added; NaN when
   /// one was NaN.
   [[nodiscard]] double value() const;
-  /// No value was Inf or NaN. Squares of finite fp32 never overflow a double.
+  /// Whether no value was Inf or NaN. Squares of finite fp32 never overflow a double.
   [[nodiscard]] bool finite() const { return infinities_ == 0 && nans_ == 0; }
 
-  /// The same sum, to the last bit of what was added.
+  /// Whether both are the same sum, to the last bit of what was added.
   bool operator==(const SumOfSquares&) const = default;
 
  private:
@@ -48,8 +48,8 @@ class SumOfSquares {
   void add_words(std::size_t at, std::uint64_t low, std::uint64_t high);
 
   std::array<std::uint64_t, kWords> words_{};  ///< a fixed-point number, lowest word first
-  std::uint64_t infinities_ = 0;               ///< 1 when there was one
-  std::uint64_t nans_ = 0;                     ///< likewise
+  std::uint64_t infinities_ = 0;               ///< 1 when one was added
+  std::uint64_t nans_ = 0;                     ///< 1 when one was added
 };
 
 }  // namespace strata::optim_cpu

@@ -18,11 +18,11 @@
 /// depending on the processor).
 ///
 /// Rounding. fp32 masters and moments: as the operations round. An fp16 weight: to nearest, ties to
-/// even. What rests in fewer bits than it is computed in (k24Bit, kBf16 and kInt8 moments) is
-/// rounded stochastically: up with the probability of the part that does not fit. To nearest, an
-/// exponential average would stop moving: v loses at most (1 - beta2) = 0.1 % a step, a quarter of
-/// what bf16 can tell apart. The random numbers are a hash of (sequence, step, element), so they
-/// are the same whatever the threads, the windows, or the instruction set.
+/// even. A state that rests in fewer bits than it is computed in (k24Bit, kBf16 and kInt8 moments)
+/// is rounded stochastically: up with the probability of the part that does not fit. Rounded to
+/// nearest, an exponential average would stop moving: v loses at most (1 - beta2) = 0.1 % a step, a
+/// quarter of what bf16 can tell apart. The random numbers are a hash of (sequence, step, element),
+/// so they are the same whatever the threads, the windows, or the instruction set.
 
 namespace strata::optim_cpu {
 
@@ -46,19 +46,19 @@ struct UpdateSpan {
   void* v;
   const void* gradient;
   std::uint64_t first_element = 0;  ///< index of the first one in its vector, for random rounding
-  std::uint64_t sequence = 0;       ///< of random numbers: another one for each vector
+  std::uint64_t sequence = 0;       ///< of random numbers; each vector has its own
 };
 
-/// `count` elements of `span` from element `begin`, where UpdateSpan allows that.
+/// The `count` elements of `span` from element `begin` on; UpdateSpan says where it may be cut.
 [[nodiscard]] UpdateSpan part_of(const UpdateSpan& span, std::size_t begin, std::size_t count);
 
-/// What all elements have in common in one step.
+/// The values that all elements share in one step.
 struct UpdateStep {
-  std::int64_t step = 1;        ///< from 1
+  std::int64_t step = 1;        ///< counts from 1
   float gradient_scale = 1.0f;  ///< unscaling and clipping in one: multiplies the gradient, in fp32
 };
 
-/// What one thread is best given at a time: states of some 200 KiB, whole blocks of moments.
+/// The elements to give a thread at a time: states of some 200 KiB, whole blocks of moments.
 inline constexpr std::uint64_t kUpdateElementsAtOnce = 16 * 1024;
 static_assert(kUpdateElementsAtOnce % kMomentBlockElements == 0);
 
@@ -70,7 +70,7 @@ static_assert(kUpdateElementsAtOnce % kMomentBlockElements == 0);
 void update(const OptimizerOptions& options, const UpdateStep& step, const UpdateSpan& span,
             InstructionSet instructions = {});
 
-/// The same, one element after the other, as the formula is read. The oracle of every test.
+/// Does what `update` does, one element after the other, as the formula reads. Every test's oracle.
 void update_reference(const OptimizerOptions& options, const UpdateStep& step,
                       const UpdateSpan& span);
 

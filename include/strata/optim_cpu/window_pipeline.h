@@ -16,8 +16,8 @@
 namespace strata::optim_cpu {
 
 /// Hop 7: windows of (weight, master, m, v, gradient) flow through a fixed set of buffers; while
-/// one is updated by all threads, the next are being fetched and the last are being flushed. States
-/// that rest in memory of the host are updated in place.
+/// all threads update one, the next are being fetched and the last are being flushed. States that
+/// rest in memory of the host are updated in place.
 ///
 /// A step goes on beside other work, in the hands of its caller:
 ///
@@ -26,39 +26,39 @@ namespace strata::optim_cpu {
 ///     ... pipeline.pump() ...           // now and then: what can be done without waiting
 ///     while (!pipeline.finish()) ...    // the rest; "not now" is an answer
 ///
-/// How these calls follow one another changes no bit of the result. A step fails with the first
-/// error that any of them throws, except for UsageError from `begin` and `offer`, which changes
-/// nothing: all transfers are let go, the states are partly updated, and only the shards that
-/// `completed` counts are as they should be. The pipeline itself can begin another step then.
+/// The order of these calls changes no bit of the result. UsageError from `begin` and `offer`
+/// changes nothing. Any other error that a call throws fails the step: all transfers are let go,
+/// the states are partly updated, and only the shards that `completed` counts are as they should
+/// be. The pipeline itself can begin another step then.
 ///
 /// All memory is taken when the pipeline is made; a step allocates nothing. Thread: the engine's.
 class WindowPipeline {
  public:
   struct Options {
-    /// Of all shards, at least one; the buffers of a window hold any of them. They have the same
+    /// Formats of all shards, at least one; a window's buffers hold any of them. They have the same
     /// moments, as one optimizer keeps them.
     std::vector<StateFormat> formats;
     /// A multiple of the store's chunk bytes / smallest_state_bytes(format), for every format.
     std::uint64_t window_elements = 1u << 20;
     std::size_t windows = 3;         ///< buffers in rotation: read next, update this, write last
     bool gradients_on_nvme = false;  ///< windows then have room for an fp32 gradient
-    std::size_t shards_max = 16;     ///< that are offered and not complete; costs a few words each
+    std::size_t shards_max = 16;     ///< offered and not complete at once; costs a few words each
   };
 
-  /// What a call of `pump` has done and left.
+  /// Outcome of a call of `pump`.
   struct Progress {
     bool made = false;  ///< something was started, came to its end or was updated
-    bool more = false;  ///< an offered shard is not complete
+    bool more = false;  ///< some offered shard is not complete
   };
 
   /// Arena bytes that a pipeline with these options takes, for plans.
   [[nodiscard]] static std::uint64_t arena_bytes(const Options& options,
                                                  std::uint64_t buffer_alignment = 4096);
 
-  /// What `places` has no need for is null: the store where no state rests on nvme, the device
-  /// where none rests in memory that host code cannot touch. With neither no windows are allocated.
-  /// They and `threads` must outlive the pipeline. Throws ConfigError for windows that do not lie
-  /// on the store's chunks, for none or no room for a shard, for no format, and for formats with
+  /// In `places` the store is null when no state rests on nvme, and the device when none rests in
+  /// memory that host code cannot touch. When both are null no windows are allocated. They and
+  /// `threads` must outlive the pipeline. Throws ConfigError for windows that do not lie on the
+  /// store's chunks, for no windows or no room for a shard, for no format, and for formats with
   /// different moments.
   WindowPipeline(const Options& options, const tiering::HomePlaces& places,
                  tiering::HostArena& arena, ComputeThreads& threads, Counters& counters);
@@ -66,44 +66,44 @@ class WindowPipeline {
   ~WindowPipeline();
 
   /// Begins a step. Segments are updated with `groups[segment.group]`, which is copied. All groups
-  /// are of one optimizer, the one whose moments the formats have. Throws UsageError for other
+  /// belong to one optimizer, the one whose moments the formats have. Throws UsageError for other
   /// groups and while a step is under way; DeadlineExceeded when a transfer that never came back
   /// holds windows: then no step can be made in this process.
   void begin(std::span<const UpdateGroup> groups);
 
   /// Hands over a shard, once in a step. False: not now, as `shards_max` are not complete; pump and
-  /// offer again. One in which nothing is updated is always taken. Nothing is started yet.
+  /// offer again. A shard in which nothing is updated is always taken. Nothing is started yet.
   ///
   /// `shard` is lent until it is complete, or the step has ended; until then nobody else moves its
-  /// states. Of those on a device, the streams of uploads and drains are ordered behind all that
-  /// used them before. Windows in which nothing is updated are neither fetched nor flushed. Throws
+  /// states. If some are on a device, order its upload and drain streams behind all earlier uses of
+  /// them. Windows in which nothing is updated are neither fetched nor flushed. Throws
   /// UsageError when no step is under way, and for a shard that breaks the rules of ShardStates,
   /// which is not taken.
   [[nodiscard]] bool offer(const ShardStates& shard);
   bool offer(ShardStates&& shard) = delete;
 
   /// Does what can be done without waiting for the disk: ends the transfers that have arrived,
-  /// updates at most one window, starts what the I/O queue has room for. With `made` false and
-  /// `more` true all depends on the disk, or on transfers of others that fill the queue: call
+  /// updates at most one window, starts what the I/O queue has room for. If `made` is false and
+  /// `more` true, the rest waits for the disk, or for transfers of others that fill the queue: call
   /// again later. (A window whose chunks lie in several directories is started whole, as `fetch`
   /// says.) Throws UsageError when no step is under way, and what Transfer::wait throws.
   Progress pump();
 
   /// Does what is left, waits until all of it is back at rest, and ends the step. False: not now,
   /// as transfers of others fill the I/O queue and waiting does not help; the step goes on: wait
-  /// for them and call again. Throws as `pump`.
+  /// for them and call again. Throws what `pump` throws.
   ///
   /// The time it stood still for the disk is added to the wait of kFetch (arrivals) and kFlush (a
   /// free buffer, the last writes); the arithmetic, in `pump` too, to the busy time of kStep.
   [[nodiscard]] bool finish();
 
-  /// How many of the shards offered in this step (or the last one) are complete: updated, and all
-  /// of their states back at rest, so that others may read and move them. They complete in the
+  /// Number of complete shards in this step (or the last one). A complete shard is updated, and all
+  /// its states are back at rest, so that others may read and move them. Shards complete in the
   /// order in which they were offered.
   [[nodiscard]] std::uint64_t completed() const noexcept;
 
-  /// A step of all `shards` at once: begin, offer and finish. Throws UsageError before anything is
-  /// changed; what `finish` throws; DeadlineExceeded where that says "not now".
+  /// Makes a step of all `shards` at once: begin, offer and finish. Throws UsageError before
+  /// anything is changed; what `finish` throws; DeadlineExceeded where `finish` says "not now".
   void run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups);
 
   /// All windows, for Submitter::register_memory; empty when there are none.
