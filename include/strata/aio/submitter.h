@@ -46,7 +46,7 @@ class IoTicket {
   IoTicket(std::shared_ptr<detail::OperationState> state, std::uint32_t generation);
   void settle() noexcept;
 
-  std::shared_ptr<detail::OperationState> state_;  // keeps its queue's states; null once moved from
+  std::shared_ptr<detail::OperationState> state_;  // keeps the queue's Impl; null once moved from
   std::uint32_t generation_;                       // tells which use of the state is this ticket's
   bool settled_ = false;                           // the outcome was delivered or dropped
 };

@@ -29,8 +29,8 @@ class Reservation {
   std::uint64_t bytes_ = 0;
 };
 
-/// The bytes that one tier may hold. A bound, not a hint: whoever makes memory or disk space of
-/// that tier reserves it here first. Thread-safe. Not movable: reservations point at it.
+/// The bytes that one tier may hold. A bound, not a hint: memory or disk space of that tier is
+/// reserved here before it is made. Thread-safe. Not movable: reservations point at it.
 class Budget {
  public:
   static constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();

@@ -13,12 +13,12 @@
 #include "strata/tiering/device_span.h"
 
 /// \file
-/// The device: where a unit's weights are when they are computed with. Host memory, a GPU and the
+/// The device: where a unit's weights are while they are in use. Host memory, a GPU and the
 /// simulated accelerator of the tests are behind the same contract.
 ///
 /// Work is put on streams and done later. The operations of one stream are done in the order in
-/// which they were put there; operations of different streams, and the host, are ordered by events
-/// and by nothing else, whatever a device happens to do. A unit's way through a device is this:
+/// which they were put there; only events order operations of different streams, and the host,
+/// whatever a device happens to do. A unit's way through a device is this:
 ///
 ///     device.wait(StreamRole::kUpload, region_free);  // its last computation is over
 ///     device.copy_to_device(StreamRole::kUpload, slot, region);
@@ -46,15 +46,15 @@ inline constexpr std::size_t kStreamRoles = 4;
 
 struct DeviceProperties {
   std::string name;                      ///< for messages: "host memory", "NVIDIA H200 (0)"
-  std::uint64_t total_bytes = 0;         ///< the memory that it has, free or not
+  std::uint64_t total_bytes = 0;         ///< its memory, free or not
   bool memory_is_host = false;           ///< `host_view` gives a span: fetch may go straight there
   bool copies_are_asynchronous = false;  ///< false: an operation is done when its call returns
 };
 
 /// Memory of a device; gives it back on destruction. Move-only. The device must outlive it.
 ///
-/// What uses it must be over by then: the host has seen an event done that was recorded after the
-/// last operation on it.
+/// All uses of it must be over by then: an event recorded after the last operation on it is done,
+/// and the host has seen that.
 class DeviceMemory {
  public:
   DeviceMemory() = default;
@@ -70,9 +70,9 @@ class DeviceMemory {
   DeviceSpan span_;
 };
 
-/// Host memory that a device has been told of, so that copies run at full speed; takes it back on
-/// destruction. Move-only. The device and the memory must outlive it, and so must the copies of
-/// that memory, in the sense in which they outlive DeviceMemory.
+/// Host memory that a device has been told of, so that copies run at full speed; the device forgets
+/// it on destruction. Move-only. The device and the memory must outlive it, and all copies of that
+/// memory must be over by then, in the sense in which the uses of DeviceMemory must be.
 class HostRegistration {
  public:
   HostRegistration() = default;
@@ -80,7 +80,7 @@ class HostRegistration {
   HostRegistration& operator=(HostRegistration&& other) noexcept;
   ~HostRegistration();
 
-  /// False: refused, for the reason that `refusal` gives. Copies work all the same, more slowly.
+  /// False: the device refused, see `refusal`. Copies work all the same, more slowly.
   [[nodiscard]] bool is_registered() const noexcept { return device_ != nullptr; }
   [[nodiscard]] const std::string& refusal() const noexcept { return refusal_; }
 
@@ -96,10 +96,10 @@ class HostRegistration {
 
 /// A point in the work of a stream, as `Device::record` marks it. A value: copies mean the same
 /// point, which never moves. The default is a point that lies behind everything: done. An event may
-/// be destroyed before it is done, and after its device, which must live when it is asked.
+/// be destroyed before it is done, and after its device; to ask it, the device must live.
 class Event {
  public:
-  /// What a device knows of a point. Its member functions have the contracts of those of Event.
+  /// A device's knowledge of a point. Its member functions have the contracts of Event's.
   class State {
    public:
     State() = default;
@@ -123,14 +123,14 @@ class Event {
     if (state_ != nullptr) state_->synchronize(timeout);
   }
 
-  /// For devices: what they recorded; null: done.
+  /// The state that a device recorded, for its own use; null: done.
   [[nodiscard]] const std::shared_ptr<State>& state() const noexcept { return state_; }
 
  private:
   std::shared_ptr<State> state_;
 };
 
-/// How long the engine waits for a device that does not come back. What it waits for takes a second
+/// Time that the engine waits for a device that does not come back. Work on a device takes a second
 /// at most.
 inline constexpr std::chrono::seconds kDevicePatience{90};
 
@@ -138,9 +138,9 @@ inline constexpr std::chrono::seconds kDevicePatience{90};
 ///
 /// Copies, fills, `record` and `wait` are put on the stream that they name and return without
 /// waiting for it. An operation borrows the memory that it names, on the device and on the host,
-/// until an event is done that was recorded after it on its stream: the host may use that memory
-/// again once it has seen the event done, another stream once it has waited for it. An operation
-/// with no bytes does nothing.
+/// until an event recorded after it on its stream is done: the host may use that memory again once
+/// it has seen the event done, another stream once it has waited for it. An operation with no bytes
+/// does nothing.
 ///
 /// Errors of every member function: UsageError for a range that is not inside of one live
 /// DeviceMemory of this device (nothing is put on the stream); DeviceError when the device has
@@ -155,7 +155,7 @@ class Device {
 
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
-  /// Gives up what has not been done yet. No DeviceMemory or HostRegistration may be left.
+  /// Gives up work that is not done yet. No DeviceMemory or HostRegistration may be left.
   virtual ~Device() = default;
 
   [[nodiscard]] virtual const DeviceProperties& properties() const noexcept = 0;
@@ -186,20 +186,20 @@ class Device {
   virtual void fill(StreamRole stream, DeviceSpan range, std::byte value) = 0;
 
   /// Says that host code now reads, or may now write, host memory that this device copies from or
-  /// to. A device that checks the order of accesses, in a test, looks at it; others have no use for
-  /// it.
+  /// to. Only a device that checks the order of accesses, in a test, looks at it; others have no
+  /// use for it.
   virtual void note_host_read(std::span<const std::byte> /*memory*/) {}
   virtual void note_host_write(std::span<const std::byte> /*memory*/) {}
 
   /// An event that is done when all that is on the stream now has been done.
   [[nodiscard]] virtual Event record(StreamRole stream) = 0;
-  /// Whatever is put on `stream` from now on is done after `event`. Does not hold up the host.
+  /// Makes all that is put on `stream` from now on wait for `event`. Does not hold up the host.
   /// Throws UsageError for an event of another device.
   virtual void wait(StreamRole stream, const Event& event) = 0;
 
  protected:
   Device() = default;
-  /// For implementations: the owners of what they gave, and the answer where they gave nothing.
+  /// Make the owners that implementations return, and the answer where they refuse.
   [[nodiscard]] DeviceMemory give(DeviceSpan memory) { return {this, memory}; }
   [[nodiscard]] HostRegistration give(std::span<std::byte> memory) { return {this, memory}; }
   [[nodiscard]] static HostRegistration refuse(std::string reason) {

@@ -21,15 +21,15 @@ class DeviceCopy {
   /// Waits for the bytes. Call once. Throws DeviceError, and DeadlineExceeded after a minute and a
   /// half; the buffer stays the device's then.
   void wait();
-  /// For streams that use the device's end of it.
+  /// The event to wait for on streams that use the device's end.
   [[nodiscard]] const Event& event() const noexcept { return event_; }
-  /// Leaves the waiting to whoever has the event: the buffer is lent until that is done.
+  /// Leaves the waiting to the event's holder: the buffer is lent until the event is done.
   [[nodiscard]] Event into_event() && noexcept;
 
  private:
   friend DeviceCopy upload(Device&, std::span<const std::byte>, DeviceSpan, Counters&);
   friend DeviceCopy drain(Device&, DeviceSpan, std::span<std::byte>, Counters&);
-  /// Of what was put on `stream` last.
+  /// Takes for its own the copy that was put on `stream` last.
   DeviceCopy(Device& device, StreamRole stream, std::span<const std::byte> buffer);
 
   Device* device_;  // null once it has been waited for or moved from

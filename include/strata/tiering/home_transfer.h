@@ -18,11 +18,11 @@
 
 namespace strata::tiering {
 
-/// What homes are in. What no home needs is null.
+/// The places that homes are in; null where no home needs one.
 struct HomePlaces {
   ShardStore* store = nullptr;
   Device* device = nullptr;
-  Counters* counters = nullptr;  ///< of the device's copies; the store has its own
+  Counters* counters = nullptr;  ///< count the device's copies; the store has its own
 };
 
 /// A range of a home on its way to or from a buffer. Move-only; destroying one that is not done
@@ -32,7 +32,7 @@ class HomeTransfer {
   explicit HomeTransfer(Transfer transfer) : transfer_(std::move(transfer)) {}
   explicit HomeTransfer(DeviceCopy copy) : transfer_(std::move(copy)) {}
 
-  /// As Transfer's and DeviceCopy's.
+  /// Both have the contracts of Transfer's and DeviceCopy's.
   [[nodiscard]] bool done();
   void wait();
 
@@ -41,12 +41,12 @@ class HomeTransfer {
 };
 
 /// Brings a range of a home that `is_elsewhere` to `target`. Returns at once. Not now (nullopt),
-/// lending, sizes and errors: as `fetch` in movement.h where the home is nvme; a device takes a
-/// copy always, and `target` has the range's bytes at least.
+/// lending, sizes and errors are those of `fetch` in movement.h where the home is nvme; a device
+/// always takes a copy, and `target` has at least the range's bytes.
 [[nodiscard]] std::optional<HomeTransfer> fetch_home(const HomePlaces& places,
                                                      const StateHome& home, ByteRange range,
                                                      std::span<std::byte> target);
-/// The way back, as `flush` in movement.h.
+/// Brings it back, with the contract of `flush` in movement.h where the home is nvme.
 [[nodiscard]] std::optional<HomeTransfer> flush_home(const HomePlaces& places,
                                                      const StateHome& home, ByteRange range,
                                                      std::span<std::byte> source);

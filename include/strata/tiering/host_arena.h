@@ -13,8 +13,8 @@
 
 namespace strata::tiering {
 
-/// Memory for transfers: one slab of address space, backed by huge pages and bound to a NUMA node,
-/// of which pieces are taken one after the other and given back all together.
+/// Memory for transfers: one slab of address space, backed by huge pages and bound to a NUMA node.
+/// Pieces are taken from it one after the other and given back all together.
 ///
 /// Address space for `capacity_bytes` is reserved at once; memory is committed piece by piece as it
 /// is taken, and charged to the budget then, rounded up to `kGranularity` and no further (never to
@@ -39,10 +39,10 @@ class HostArena {
   /// hold it (naming `what`), IoError when the machine cannot.
   [[nodiscard]] std::span<std::byte> take(std::uint64_t bytes, std::string_view what);
 
-  /// Says which memory a queue, that pieces of this arena are lent to, has lost to the kernel: it
-  /// stays mapped for as long as the process lives, so that nothing else ever gets its addresses.
+  /// Says which memory a queue that borrows from this arena has lost to the kernel: it stays mapped
+  /// for as long as the process lives, so that nothing else ever gets its addresses.
   void heed(std::shared_ptr<const aio::LostMemory> lost) noexcept;
-  /// Whether any of it may still be written to by the kernel.
+  /// Whether the kernel may still write to any of it.
   [[nodiscard]] bool is_lost(std::span<const std::byte> memory) const;
 
   [[nodiscard]] std::uint64_t used() const noexcept { return used_; }

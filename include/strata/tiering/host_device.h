@@ -17,11 +17,11 @@ class LiveMemory;
 
 /// The device of a machine without a GPU: host memory, and copies that are done when they return.
 /// Every event is done from the start; registration asks nothing of anyone and is never refused.
-/// Copies are made by the calling thread, those of different threads beside each other.
+/// The calling thread makes its copies; those of different threads run at the same time.
 class HostDevice final : public Device {
  public:
-  /// Takes what it gives out from `arena`, whose budget is that of the device tier and which must
-  /// outlive it. What comes back is given out again, and stays charged to the budget.
+  /// Takes memory from `arena`, whose budget is the device tier's and which must outlive it. Memory
+  /// that comes back is given out again, and stays charged to the budget.
   explicit HostDevice(HostArena& arena);
   ~HostDevice() override;
 
@@ -40,15 +40,15 @@ class HostDevice final : public Device {
   void wait(StreamRole stream, const Event& event) override;
 
  private:
-  /// From the arena. Throws BudgetError.
+  /// Takes a region from the arena. Throws BudgetError.
   [[nodiscard]] Region take_more(std::uint64_t bytes, std::string_view what);
   void take_back(DeviceSpan memory) noexcept override;
   void take_back(std::span<std::byte> registered) noexcept override;
 
   const DeviceProperties properties_;
   HostArena& arena_;
-  std::mutex mutex_;   // of the two below, and of the arena
-  RegionMap regions_;  // of what was taken from the arena; offsets are addresses
+  std::mutex mutex_;   // guards the two below, and the arena
+  RegionMap regions_;  // memory taken from the arena; offsets are addresses
   std::unique_ptr<LiveMemory> live_;
 };
 

@@ -32,19 +32,19 @@ namespace strata::tiering {
 ///
 /// Returns at once; the checksums are taken from `source` before it returns. `source` has the size
 /// and alignment of fetch's `target`, is lent to the store until the Transfer is done, and bytes
-/// past `range.bytes` may be overwritten with zeros. Not now and errors: as fetch.
+/// past `range.bytes` may be overwritten with zeros. Not now and errors: those of fetch.
 [[nodiscard]] std::optional<Transfer> flush(ShardStore& store, Extent extent, ByteRange range,
                                             std::span<std::byte> source);
 
 /// Copies pinned host memory to the device (hop 2), on the stream of uploads.
 ///
-/// Returns at once; `pinned` is lent until the copy is done, `device` belongs to that stream: what
-/// uses it next waits for the copy's event. The stream must have been ordered behind those that
-/// used it before. Errors: as Device::copy_to_device; from wait: DeviceError, DeadlineExceeded.
+/// Returns at once; `pinned` is lent until the copy is done, `target` belongs to that stream: its
+/// next user waits for the copy's event. The stream must have been ordered behind its earlier
+/// users. Errors: those of Device::copy_to_device; from wait: DeviceError, DeadlineExceeded.
 [[nodiscard]] DeviceCopy upload(Device& device, std::span<const std::byte> pinned,
                                 DeviceSpan target, Counters& counters);
 
-/// Copies device memory to pinned host memory (hop 6), on the stream of drains. As upload.
+/// Copies device memory to pinned host memory (hop 6), on the stream of drains. Contract: upload's.
 [[nodiscard]] DeviceCopy drain(Device& device, DeviceSpan source, std::span<std::byte> pinned,
                                Counters& counters);
 

@@ -14,7 +14,7 @@ struct Region {
   bool operator==(const Region&) const = default;
 };
 
-/// The books of stretches of memory, one at first, of which regions are taken and given back whole:
+/// The books of stretches of memory, one at first. Regions of them are taken and given back whole:
 /// first fit, neighbours are joined when they come back. It touches no memory, and it is a value: a
 /// copy is a "what if". The device tier keeps unsharded units by it. Thread: one thread.
 class RegionMap {
@@ -22,7 +22,7 @@ class RegionMap {
   /// Regions begin and end on multiples of this.
   static constexpr std::uint64_t kAlignment = 4096;
 
-  /// What `bytes` exceeds of a multiple of kAlignment is not handed out.
+  /// Hands out no more than the largest multiple of kAlignment that `bytes` holds.
   explicit RegionMap(std::uint64_t bytes = 0);
 
   /// A region of `bytes` rounded up to kAlignment, or nullopt: no free stretch is long enough now.

@@ -21,9 +21,9 @@
 
 namespace strata::tiering {
 
-/// What one directory has of the store.
+/// A directory's part of the store.
 struct DirectoryUse {
-  double share = 0;  ///< of the chunks, 0 to 1, that it is to have
+  double share = 0;  ///< intended part of the chunks, 0 to 1
   std::uint64_t chunks =
       0;  ///< whole ones that lie there now or are being flushed to or from there
   std::uint64_t spares = 0;  ///< free places for more
@@ -33,13 +33,13 @@ struct DirectoryUse {
 /// memory.
 ///
 /// The chunks of an extent are dealt to the directories evenly, in proportion to their bandwidths;
-/// what a directory has no room for goes to the one that has most.
-/// The store goes on measuring these; when a directory becomes slower or faster than its share for
-/// good, the shares change, and chunks move to the right directory as they are flushed. For that
-/// each extent brings free places for a quarter of its whole chunks, rounded down (one of fewer
-/// than four brings none, and relocates only into those of others), so a directory can take up to
-/// 5/4 of what it began with. Where chunks lie never changes what they hold. One directory has none
-/// of this.
+/// chunks that a directory has no room for go to the one with most room.
+/// The store goes on measuring the bandwidths; when a directory becomes slower or faster than its
+/// share for good, the shares change, and chunks move to the right directory as they are flushed.
+/// For that each extent brings free places for a quarter of its whole chunks, rounded down (one of
+/// fewer than four brings none, and relocates only into those of others), so a directory can take
+/// up to 5/4 of what it began with. Where chunks lie never changes what they hold. None of this
+/// applies to a single directory.
 ///
 /// An extent's blocks are allocated on the disk when it is made, and charged to the nvme budget: no
 /// write can run out of room later. An extent reads as zeros until it is written, without touching
@@ -55,9 +55,9 @@ class ShardStore {
   struct Options {
     std::vector<std::filesystem::path> directories;  ///< at least one; each must exist
     std::uint64_t chunk_bytes = 1u << 20;            ///< checksum and stripe; a multiple of 4096
-    /// Of each directory, as `aio::try_paths` finds it; empty or unknown: equal until measured.
+    /// Bandwidth of each directory, from `aio::try_paths`; empty or unknown: equal until measured.
     std::vector<aio::PathBandwidth> bandwidths{};
-    Logger* log = nullptr;  ///< told when the shares change; null: nobody is
+    Logger* log = nullptr;  ///< told when the shares change; null: no messages
   };
 
   /// Throws ConfigError (no directory or more than 64, bad chunk, a file system whose transfers
@@ -85,18 +85,18 @@ class ShardStore {
   /// waiting does not help: the time is over, or as many transfers as there may be have been
   /// started and not been waited for.
   [[nodiscard]] bool wait_for_room(std::chrono::nanoseconds timeout);
-  /// A timeout for those who can only wait: a disk that makes no room for so long is stuck.
+  /// The timeout of callers that can only wait: a disk that makes no room for so long is stuck.
   static constexpr std::chrono::seconds kPatience{90};
 
   /// Takes these as the directories' bandwidths, in place of what was measured so far. Throws
   /// UsageError when there are more or fewer than directories.
   void set_bandwidths(std::span<const aio::PathBandwidth> bandwidths);
-  /// In the order of the options.
+  /// The use of each directory, in the order of the options.
   [[nodiscard]] std::vector<DirectoryUse> directories() const;
-  /// The queue's, for the owners of buffers (`HostArena::heed`).
+  /// The queue's lost memory, for the owners of buffers (`HostArena::heed`).
   [[nodiscard]] std::shared_ptr<const aio::LostMemory> lost_memory() const noexcept;
 
-  /// For `fetch` and `flush` in movement.h, which are how callers move bytes.
+  /// Start the transfers of `fetch` and `flush` in movement.h: call those instead.
   [[nodiscard]] std::optional<Transfer> start_read(Extent extent, ByteRange range,
                                                    std::span<std::byte> target);
   [[nodiscard]] std::optional<Transfer> start_write(Extent extent, ByteRange range,

@@ -13,8 +13,8 @@ namespace strata::tiering {
 
 class SlotPool;
 
-/// A staging buffer on loan; returns itself to its pool on destruction. Move-only.
-/// No transfer may be using it then.
+/// A staging buffer on loan; returns itself to its pool on destruction, when no transfer may be
+/// using it. Move-only.
 class StagingSlot {
  public:
   StagingSlot(StagingSlot&& other) noexcept;

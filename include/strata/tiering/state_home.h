@@ -16,8 +16,8 @@ struct StateHome {
   /// The bytes, where host code may touch them: in the host tier, and in the device tier when the
   /// device's memory is host memory.
   std::span<std::byte> memory{};
-  DeviceSpan device{};             ///< in the device tier
-  std::optional<Extent> extent{};  ///< in the nvme tier
+  DeviceSpan device{};             ///< range in the device tier
+  std::optional<Extent> extent{};  ///< extent in the nvme tier
 
   [[nodiscard]] bool exists() const noexcept {
     return extent.has_value() || !memory.empty() || !device.empty();

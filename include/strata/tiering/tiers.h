@@ -21,25 +21,25 @@
 namespace strata::tiering {
 
 /// The three tiers of one rank and what moves bytes between them: budgets, arenas, the device, the
-/// I/O queue and the shard store. Everything that is taken from it stays taken until it is
-/// destroyed. Thread: the engine's.
+/// I/O queue and the shard store. Memory taken from the tiers stays taken until they are destroyed.
+/// Thread: the engine's.
 class Tiers {
  public:
   struct Options {
-    std::uint64_t device_bytes = Budget::kUnlimited;  ///< that each tier may hold
+    std::uint64_t device_bytes = Budget::kUnlimited;  ///< budget of each tier
     std::uint64_t host_bytes = Budget::kUnlimited;
     std::uint64_t nvme_bytes = Budget::kUnlimited;
-    std::vector<std::filesystem::path> directories{};  ///< of the shard store; none: no nvme tier
-    std::uint64_t chunk_bytes = 1u << 20;              ///< of the shard store
+    std::vector<std::filesystem::path> directories{};  ///< of the shard store; empty: no nvme tier
+    std::uint64_t chunk_bytes = 1u << 20;              ///< chunk of the shard store
     aio::IoQueueOptions io{};  ///< its NUMA node is the one next to the disks
     Device* device = nullptr;  ///< outlives the tiers; null: host memory with a budget of its own
   };
 
-  /// Makes the last folder of a directory that is not there yet; not the whole path, so that the
-  /// mount point of a disk that is not mounted does not become a folder of the system disk. Throws
-  /// what IoQueue, ShardStore, HostArena and aio::try_paths throw.
+  /// Makes the last folder of a missing directory, but not its parents: the mount point of a disk
+  /// that is not mounted must not become a folder of the system disk. Throws what IoQueue,
+  /// ShardStore, HostArena and aio::try_paths throw.
   Tiers(Options options, Counters& counters, Logger& log);
-  /// Waits until the device has done what it was given, a minute and a half for each stream.
+  /// Waits until the device has done all its work, at most a minute and a half for each stream.
   ~Tiers();
   Tiers(const Tiers&) = delete;
   Tiers& operator=(const Tiers&) = delete;
@@ -51,7 +51,7 @@ class Tiers {
   /// Null without an nvme tier.
   [[nodiscard]] ShardStore* store() noexcept { return store_.get(); }
   [[nodiscard]] const aio::IoQueue* queue() const noexcept { return queue_.get(); }
-  /// For states that rest where host code cannot touch them.
+  /// The places of states that rest where host code cannot touch them.
   [[nodiscard]] HomePlaces places() noexcept;
 
   /// Takes `bytes` of a tier for a state, zeros at first; nothing for no bytes. Throws BudgetError,
@@ -70,19 +70,19 @@ class Tiers {
   Counters& counters_;
   Logger& log_;
   Budget device_budget_, host_budget_, nvme_budget_;
-  const int numa_node_;  // next to the disks
+  const int numa_node_;  // the node next to the disks
   HostArena host_arena_;
-  std::unique_ptr<HostArena> device_arena_;  // the next one's
+  std::unique_ptr<HostArena> device_arena_;  // memory of host_device_
   std::unique_ptr<HostDevice> host_device_;  // null where a device was given
   Device* device_;
-  std::vector<Reservation> reservations_;  // of the device budget, where the arena makes none
+  std::vector<Reservation> reservations_;  // from the device budget, where the arena makes none
   std::vector<DeviceMemory> device_memory_;
-  Event zeroed_;  // the homes taken so far
+  Event zeroed_;  // done when the homes taken so far are zeroed
   std::vector<HostRegistration> registrations_;
   std::unique_ptr<aio::IoQueue> queue_;
   std::unique_ptr<ShardStore> store_;
   std::vector<aio::IoRegistration> disk_registrations_;
-  bool device_refuses_ = false, disk_refuses_ = false;  // to be told of memory
+  bool device_refuses_ = false, disk_refuses_ = false;  // refused to be told of memory
 };
 
 }  // namespace strata::tiering
