@@ -33,12 +33,12 @@ struct TierUse {
   std::uint64_t used = 0, peak = 0, budget = 0;
 };
 
-/// Where an engine stands: on which device, and as which of the ranks. By default on host memory,
-/// with the device tier's budget (the device of a machine without a GPU), and alone.
+/// The place of an engine: its device, and its rank. The default is host memory with the device
+/// tier's budget (the device of a machine without a GPU), and no other ranks.
 struct EnginePlace {
   /// Outlives the engine; null: host memory.
   tiering::Device* device = nullptr;
-  /// What LibTorch calls the same device; its default stream there is StreamRole::kCompute.
+  /// LibTorch's name for the same device; its default stream there is StreamRole::kCompute.
   c10::Device torch_device = c10::Device(c10::DeviceType::CPU);
   /// Outlives the engine; null: one rank. Several ranks are on host memory so far.
   zero3::Ranks* ranks = nullptr;
@@ -55,14 +55,14 @@ struct EnginePlace {
 ///     engine.step();  // at accumulation boundaries: clip, Adam, write back
 ///
 /// Several ranks: each has an engine, and a shard of every unit's states. All shard the same
-/// modules in the same order and make the same calls, each with its own batches, whose gradients
-/// are averaged; what is read and written between steps (masters, gradients, parameters) is the
-/// same on all.
+/// modules in the same order and make the same calls, each with its own batches; their gradients
+/// are averaged. Masters, gradients and parameters that are read and written between steps are the
+/// same on all ranks.
 ///
 /// Memory: everything is taken when it is set up (`shard`, and `prepare` or the first forward);
 /// later steps take nothing more. Peak bytes per tier equal `plan().total`. Thread: all methods and
-/// all forwards of sharded modules from one thread. Move-only; modules made by `shard` can be used
-/// no more when it is gone (UsageError). Errors: ConfigError, BudgetError, IoError, CorruptData,
+/// all forwards of sharded modules from one thread. Move-only; modules made by `shard` are unusable
+/// when it is gone (UsageError). Errors: ConfigError, BudgetError, IoError, CorruptData,
 /// UsageError, DataError (see base/error.h). After a UsageError or DataError everything is as it
 /// was before the call, and the run can go on. After IoError or CorruptData from forward, backward
 /// or step the states are undefined: make a new engine.
@@ -93,9 +93,9 @@ class Engine {
   /// frozen for good: no gradient, no optimizer state; others can be frozen for a while later on
   /// (set_requires_grad). Units are best made in the order in which forward uses them.
   /// Throws, with the module as it was: UsageError after the first forward, for a parameter that
-  /// belongs to another unit already (a tied weight belongs to one unit, whose `run` is called
-  /// twice), is a view of another, is of a type that fp32 cannot hold, or on another device; for a
-  /// name that another unit has; DataError for a value that is not finite or beyond the compute
+  /// belongs to another unit already (a tied weight belongs to one unit: call its `run` twice), is
+  /// a view of another, has a type that fp32 cannot hold, or is on another device, and for a name
+  /// that another unit has; DataError for a value that is not finite or beyond the compute
   /// format; BudgetError and IoError when its states find no room. Where an initializer throws, the
   /// room taken for its unit stays taken.
   template <class Module>
@@ -106,17 +106,17 @@ class Engine {
   /// than the machine or its cgroup has.
   void prepare();
 
-  /// Calls `hook` whenever a unit is about to be entered, in forward or backward. What it throws
-  /// ends the forward, or the backward as any failure does (an interruption, say); the engine can
-  /// go on afterwards.
+  /// Calls `hook` whenever a unit is about to be entered, in forward or backward. An exception from
+  /// it (an interruption, say) ends the forward, or the backward as any failure does; the engine
+  /// can go on afterwards.
   void before_each_unit(std::function<void()> hook);
 
   // ---- training ------------------------------------------------------------------------------
 
   /// Computes the gradients of `loss` (divided by the accumulation steps, times the loss scale) and
-  /// adds them to their homes. `loss` is a scalar that depends on sharded modules. Only gradients
-  /// that come by while this runs count: another engine's backward, torch::autograd::grad and
-  /// loss.backward() give inputs their gradients, and parameters none.
+  /// adds them to their homes. `loss` is a scalar that depends on sharded modules. Gradients count
+  /// only while this runs: another engine's backward, torch::autograd::grad and loss.backward()
+  /// give inputs their gradients, and parameters none.
   /// When it throws, nothing of this micro-batch counts. If some of it had been added to earlier
   /// micro-batches of the same step already, those cannot count either: the step starts anew, and
   /// the log says so.
@@ -126,49 +126,50 @@ class Engine {
   /// write-back. As in torch, a parameter that had no gradient in the step is left out of it: no
   /// decay, no moments, and its own count of steps, which bias correction uses, stays.
   StepReport step();
-  /// The same before the accumulation is full: the last micro-batches of an epoch. The gradients
-  /// count as they are, each divided by gradient_accumulation_steps.
+  /// Makes the step before the accumulation is full, for the last micro-batches of an epoch. The
+  /// gradients count as they are, each divided by gradient_accumulation_steps.
   StepReport step_now();
-  /// In place of a forward and `backward`: counts a micro-batch without gradients. Call `step`
+  /// Counts a micro-batch without gradients, in place of a forward and `backward`. Call `step`
   /// afterwards, as after `backward`.
   void skip_micro_batch();
   /// Drops the gradients of the step under way: the next backward is its first micro-batch.
   void zero_grad();
 
-  /// The rate of the next step: of the parameters that are in no group, or of a group.
+  /// The rate of the next step for the parameters in no group, or for those of `group`.
   [[nodiscard]] double lr(std::string_view group = {}) const;
-  /// From the next step on: without a name in place of the schedule, for all groups that have no
-  /// rate of their own; with one, for that group. Throws UsageError for a group that there is not,
-  /// ConfigError for a rate that is negative or not finite.
+  /// Sets the rate from the next step on. Without a name it replaces the schedule, for all groups
+  /// that have no rate of their own; with one, it is that group's. Throws UsageError for an unknown
+  /// group, ConfigError for a rate that is negative or not finite.
   void set_lr(double lr, std::string_view group = {});
-  /// Takes back what set_lr said: the schedule's rate again, or the group's own.
+  /// Undoes set_lr: the rate is the schedule's again, or the group's own.
   void follow_schedule(std::string_view group = {});
 
   // ---- looking at states ---------------------------------------------------------------------
 
-  /// visit(full name, fp32 gradient on the CPU) for every parameter that has one: the sum of the
-  /// micro-batches so far, without the loss scale, before clipping. Between `backward` and `step`;
-  /// afterwards there are none.
+  /// Calls visit(full name, fp32 gradient on the CPU) for every parameter that has one: the sum of
+  /// the micro-batches so far, without the loss scale, before clipping. Call it between `backward`
+  /// and `step`; afterwards there are none.
   void visit_gradients(const ParameterVisitor& visit);
-  /// The norms of the same, for every unit that has gradients.
+  /// The norms of these gradients, for every unit that has some.
   [[nodiscard]] std::vector<UnitNorm> gradient_norms() const;
-  /// visit(full name, fp32 master) for every parameter of every unit, one in memory at a time.
+  /// Calls visit(full name, fp32 master) for every parameter of every unit, one in memory at a
+  /// time.
   void visit_masters(const ParameterVisitor& visit);
-  /// Lets `edit` change every master, of each unit the trainable ones first; moments and step
-  /// counts stay. Throws as Sharded::with_unsharded, with the parameters before the one in question
-  /// changed.
+  /// Lets `edit` change every master, the trainable ones of a unit first; moments and step counts
+  /// stay. Throws what Sharded::with_unsharded throws; the parameters before the failing one are
+  /// changed then.
   void edit_masters(const ParameterInitializer& edit);
 
-  /// Where parameters are while they are used, and batches belong.
+  /// The device where parameters are while they are used, and where batches belong.
   [[nodiscard]] c10::Device device() const;
   [[nodiscard]] const formats::DsConfig& config() const;
-  /// Known after `prepare`.
+  /// The plan; known after `prepare`.
   [[nodiscard]] const zero3::Plan& plan() const;
   [[nodiscard]] TierUse use(tiering::Tier tier) const;
   [[nodiscard]] CounterReading counters() const;
   /// The I/O backend in use and why ("io_uring"), or "none".
   [[nodiscard]] std::string io_description() const;
-  /// What plans are made from; complete once the last unit is made.
+  /// The input of plans; complete once the last unit is made.
   [[nodiscard]] const zero3::PlanInput& plan_input() const;
 
   struct Impl;

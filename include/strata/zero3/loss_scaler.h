@@ -13,13 +13,13 @@ class LossScaler {
  public:
   /// Scale 1 for ever: fp32 and bf16.
   LossScaler() = default;
-  /// As `config` says; scale 1 for ever when it is not enabled. Throws ConfigError for values out
-  /// of range.
+  /// The scale that `config` says; 1 for ever when it is not enabled. Throws ConfigError for values
+  /// out of range.
   explicit LossScaler(const formats::Fp16Config& config);
 
   [[nodiscard]] double scale() const noexcept { return now_.scale; }
 
-  /// Where it stands, beside what the config says: a run goes on from it.
+  /// Its state beside the config, from which a run goes on.
   struct Standing {
     double scale = 1.0;
     std::int64_t hysteresis_left = 1;

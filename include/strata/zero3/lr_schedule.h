@@ -7,11 +7,11 @@
 
 namespace strata::zero3 {
 
-/// Learning rate of every optimizer step, as DeepSpeed's WarmupLR, WarmupDecayLR, WarmupCosineLR,
-/// OneCycle and LRRangeTest give it (deepspeed/runtime/lr_schedules.py), including that the first
-/// step is taken before the schedule has started, or with the optimizer's rate when the schedule
-/// begins later (last_batch_iteration). Without a scheduler the rate is the optimizer's. A pure
-/// function: nothing to save or restore.
+/// The learning rate of every optimizer step, as DeepSpeed's WarmupLR, WarmupDecayLR,
+/// WarmupCosineLR, OneCycle and LRRangeTest give it (deepspeed/runtime/lr_schedules.py). As there,
+/// the first step is taken before the schedule has started, or with the optimizer's rate when the
+/// schedule begins later (last_batch_iteration). Without a scheduler the rate is the optimizer's. A
+/// pure function: nothing to save or restore.
 class LrSchedule {
  public:
   /// `base_lr` is the optimizer's rate. Throws ConfigError for parameters out of range.

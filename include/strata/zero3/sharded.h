@@ -25,8 +25,8 @@ using EntryBody =
 /// Enters a unit: unshards it, runs `body`, reshards it. With gradients enabled, backward unshards
 /// it again, recomputes where asked (with the random state of the first time), and hands the
 /// parameters' gradients to the reduce hop. `inputs` are all tensors that gradients can flow into;
-/// what `body` captures is kept until backward and must not require gradients. Undefined tensors
-/// pass in both directions.
+/// tensors that `body` captures are kept until backward and must not require gradients. Undefined
+/// tensors pass in both directions.
 [[nodiscard]] torch::autograd::variable_list enter(const UnitHandle& unit, EntryBody body,
                                                    torch::autograd::variable_list inputs,
                                                    Recompute recompute);
@@ -46,8 +46,8 @@ void load_state_dict(const UnitHandle& unit,
 ///
 /// `Module` is a LibTorch module holder (TORCH_MODULE) or a shared_ptr to a module. Copies name the
 /// same unit. One made without arguments is empty until another is assigned to it. Calls throw
-/// UsageError when it is empty or its engine is gone. What a module may not do when it is called is
-/// listed in docs/api.md; all of it is refused by name.
+/// UsageError when it is empty or its engine is gone. docs/api.md lists what a module may not do
+/// when it is called; all of it is refused by name.
 template <class Module>
 class Sharded {
  public:
@@ -55,7 +55,7 @@ class Sharded {
   Sharded(Module module, zero3::UnitHandle unit)
       : module_(std::move(module)), unit_(std::move(unit)) {}
 
-  /// module->forward(arguments...). Returns what forward returns. Every tensor in the arguments and
+  /// Runs module->forward(arguments...) and returns its result. Every tensor in the arguments and
   /// in the result (tensor_tree.h) may require a gradient; everything else is captured, by value.
   template <class... Arguments>
   auto operator()(Arguments... arguments) {
@@ -83,25 +83,25 @@ class Sharded {
     return result;
   }
 
-  /// Runs `visit` while the parameters can be read and written as ordinary tensors. What it changes
-  /// (copy_, data(), accessors, torch::load, set_data with the same shape) is the parameter from
-  /// then on, and of its fp32 master what differs; moments and step counts stay. A forward inside
-  /// `visit` runs with what was changed so far. Tensors that share memory with a
+  /// Runs `visit` while the parameters can be read and written as ordinary tensors. Values that it
+  /// changes (copy_, data(), accessors, torch::load, set_data with the same shape) are the
+  /// parameter from then on, and its fp32 master changes where they differ; moments and step counts
+  /// stay. A forward inside `visit` runs with the changes so far. Tensors that share memory with a
   /// parameter must not be kept: reading one later throws. Throws UsageError for a new shape or a
   /// type that fp32 cannot hold, DataError for values that are not finite or that the format cannot
-  /// hold; nothing is changed then, and neither is it when `visit` throws.
+  /// hold. Nothing is changed when it or `visit` throws.
   void with_unsharded(const std::function<void()>& visit) { zero3::with_unsharded(unit_, visit); }
 
-  /// visit(name within the module, fp32 master on the CPU) for every parameter, one after the
-  /// other: one is in memory at a time, valid during the call. For averages of weights, say.
+  /// Calls visit(name within the module, fp32 master on the CPU) for every parameter, one after the
+  /// other: one is in memory at a time, valid during the call. Serves averages of weights, say.
   void visit_masters(const ParameterVisitor& visit) { zero3::visit_masters(unit_, visit); }
 
   /// The fp32 masters and the buffers by their names within the module, all at once in memory.
   [[nodiscard]] torch::OrderedDict<std::string, torch::Tensor> state_dict() const {
     return zero3::state_dict(unit_);
   }
-  /// The reverse. `strict`: every parameter and buffer is there, and nothing else. Throws
-  /// UsageError and DataError as with_unsharded; nothing is changed then.
+  /// Sets masters and buffers to `state`. `strict`: every parameter and buffer is there, and
+  /// nothing else. Throws UsageError and DataError as with_unsharded does; nothing is changed then.
   void load_state_dict(const torch::OrderedDict<std::string, torch::Tensor>& state,
                        bool strict = true) {
     zero3::load_state_dict(unit_, state, strict);
@@ -122,7 +122,7 @@ class Sharded {
   [[nodiscard]] const Module& module() const { return module_; }
 
  private:
-  /// A function with all that it is called with and has returned, but for the tensors.
+  /// A function with its arguments and its result, without their tensors.
   template <class Function, class Result, class... Arguments>
   struct Body {
     Function function;

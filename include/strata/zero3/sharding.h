@@ -8,7 +8,7 @@
 #include <vector>
 
 /// \file
-/// The words in which modules are given to an engine, and looked at afterwards.
+/// The vocabulary for giving modules to an engine, and for looking at them afterwards.
 
 namespace strata {
 
@@ -20,7 +20,7 @@ using UnitHandle = std::weak_ptr<Unit>;
 
 /// Whether a unit's forward is run again in backward instead of keeping its activations.
 enum class Recompute {
-  kConfig,  ///< as ShardOptions::recompute says, or where that says no more, the config's
+  kConfig,  ///< ShardOptions::recompute decides or, where that is kConfig too, the config's
             ///< "strata": {"recompute": ...}
   kNever,   ///< for the last part of forward, whose backward comes at once, and for bodies that
             ///< cannot be run twice
@@ -28,22 +28,22 @@ enum class Recompute {
 };
 
 /// Fills one parameter of a unit: `value` is an fp32 tensor of the parameter's shape on the CPU.
-/// For edit_masters it holds what the parameter is.
+/// For edit_masters it holds the parameter's value.
 using ParameterInitializer = std::function<void(const std::string& name, torch::Tensor& value)>;
 
-/// Is shown one tensor after the other, each valid during the call.
+/// A function that is shown one tensor after the other, each valid during the call.
 using ParameterVisitor = std::function<void(const std::string& name, const torch::Tensor& value)>;
 
 /// How a module becomes a unit.
 struct ShardOptions {
-  /// Prefix of the full names of its parameters in checkpoints ("transformer.h.3"); another one for
-  /// each unit. Empty: none, or "unit.<number>" where that would give two parameters one name.
+  /// Prefix of the full names of its parameters in checkpoints ("transformer.h.3"); each unit has
+  /// its own. Empty: none, or "unit.<number>" where that would give two parameters one name.
   std::string name = {};
-  /// Where the initial values come from, in registration order. Empty: from the module's own
-  /// tensors. Needed when those are on the meta device, which is how a model larger than memory is
-  /// built: parameter by parameter.
+  /// Source of the initial values, in registration order. Empty: the module's own tensors. Needed
+  /// when those are on the meta device: that way a model larger than memory is built, parameter by
+  /// parameter.
   ParameterInitializer initializer = {};
-  /// For entries that do not say otherwise.
+  /// Applies to entries that do not say otherwise.
   Recompute recompute = Recompute::kConfig;
   /// Random generators other than LibTorch's own that the module draws from: recomputation draws
   /// the same numbers from them.

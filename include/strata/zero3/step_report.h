@@ -4,17 +4,17 @@
 #include <string>
 
 /// \file
-/// What an engine tells of a step.
+/// The report of an engine on a step.
 
 namespace strata {
 
-/// What a call of `Engine::step` did.
+/// The outcome of a call of `Engine::step`.
 struct StepReport {
   bool updated =
       false;  ///< parameters changed; false between accumulation boundaries and on overflow
   bool overflow = false;   ///< a gradient was Inf or NaN: nothing was changed
   std::int64_t step = 0;   ///< optimizer steps taken so far
-  double lr = 0.0;         ///< of this step
+  double lr = 0.0;         ///< learning rate of this step
   double grad_norm = 0.0;  ///< global L2 norm before clipping
   double loss_scale = 1.0;
 };

@@ -6,12 +6,12 @@
 
 namespace strata {
 
-/// What a pool holds, in bytes.
+/// The use of a pool, in bytes.
 struct TensorPoolUse {
-  std::uint64_t live = 0;    ///< of tensors
-  std::uint64_t held = 0;    ///< of the system: `live`, and free blocks for tensors to come
-  std::uint64_t peak = 0;    ///< of `held`
-  std::uint64_t mapped = 0;  ///< how often memory was asked of the system
+  std::uint64_t live = 0;    ///< bytes of tensors
+  std::uint64_t held = 0;    ///< taken from the system: `live`, and free blocks for tensors to come
+  std::uint64_t peak = 0;    ///< highest `held` so far
+  std::uint64_t mapped = 0;  ///< number of times that memory was asked of the system
 };
 
 /// Memory for LibTorch's tensors on the CPU that is kept, in huge pages, from one step to the next.
@@ -22,21 +22,21 @@ struct TensorPoolUse {
 /// what the one before it did takes nothing of the system. Tensors below `kSmallestBlock` stay with
 /// LibTorch's own allocator.
 ///
-/// From its construction to its destruction every CPU tensor of the process is allocated through
-/// it, Strata's or not: make one, first thing in main. LibTorch has one CPU allocator, so a second
+/// Every CPU tensor of the process, Strata's or not, is allocated through it from its construction
+/// to its destruction: make one, first thing in main. LibTorch has one CPU allocator, so a second
 /// pool, or an allocator set behind its back, is a UsageError. Tensors may outlive it; what they
 /// hold goes back to the system when they are gone. Thread-safe, but for its construction and
 /// destruction.
 ///
 /// A segment that is free as a whole goes back to the system when another one is needed, so `held`
-/// follows what is live at one time. Throws c10::OutOfMemoryError, as LibTorch's own, when the
+/// follows what is live at one time. Throws c10::OutOfMemoryError, as LibTorch's own does, when the
 /// system has none.
 class TensorPool {
  public:
   static constexpr std::size_t kSmallestBlock = std::size_t{64} << 10;
-  /// Where blocks begin and end.
+  /// Blocks begin and end at multiples of this.
   static constexpr std::size_t kBlockGrid = 4096;
-  /// The least that is taken of the system at a time.
+  /// The least that is taken from the system at a time.
   static constexpr std::size_t kSegment = std::size_t{32} << 20;
 
   TensorPool();

@@ -76,7 +76,7 @@ struct TensorTree<std::optional<T>> {
 
 namespace detail {
 
-/// Of containers whose elements are all of one type.
+/// The tree of a container whose elements are all of one type.
 template <class Container, class Element>
 struct ElementTree {
   static constexpr bool kHasTensors = TensorTree<Element>::kHasTensors;
@@ -117,7 +117,7 @@ template <class T, std::size_t N>
 struct TensorTree<std::array<T, N>> : detail::ElementTree<std::array<T, N>, T> {};
 template <class Key, class T, class... Rest>
 struct TensorTree<std::map<Key, T, Rest...>> : detail::MapTree<std::map<Key, T, Rest...>, T> {};
-/// In the order in which it is gone through, which is the same as long as it is not changed.
+/// The tree of an unordered_map, in its own order, which is fixed as long as it is not changed.
 template <class Key, class T, class... Rest>
 struct TensorTree<std::unordered_map<Key, T, Rest...>>
     : detail::MapTree<std::unordered_map<Key, T, Rest...>, T> {};
@@ -145,7 +145,7 @@ template <class T>
   return tensors;
 }
 
-/// The reverse: puts as many tensors back, in the same order.
+/// Puts as many tensors back as were taken, in the same order.
 template <class T>
 void put_tensors(T& value, const std::vector<torch::Tensor>& tensors) {
   std::size_t next = 0;
