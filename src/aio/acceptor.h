@@ -8,13 +8,13 @@ namespace strata::aio::detail {
 
 struct OperationState;
 
-/// What tickets and registrations ask of the queue or channel that made them. A ticket's operation
-/// is the use `generation` of its place.
+/// The side of a queue or channel that its tickets and registrations call. A ticket's operation is
+/// the use `generation` of its place.
 class Acceptor {
  public:
   /// Returns when that use is over.
   virtual void wait_for(OperationState& state, std::uint32_t generation) noexcept = 0;
-  /// Lets what has finished become known, without waiting for more.
+  /// Publishes finished operations, without waiting for more.
   virtual void look() noexcept = 0;
   /// Frees the place of a failed operation.
   virtual void reclaim(OperationState& state) = 0;

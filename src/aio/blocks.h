@@ -11,7 +11,7 @@
 #include "strata/base/clock.h"
 
 /// \file
-/// Where each request of a driver is between its operation and the backend.
+/// The state of each request of a driver, between its operation and the backend.
 
 namespace strata::aio {
 
@@ -23,7 +23,7 @@ struct BlockMeaning {
   BlockState state;
   std::string_view name;
   bool has_owner;         ///< it counts in `blocks_out` of an operation
-  bool is_in_backend;     ///< a completion of it is still to come
+  bool is_in_backend;     ///< its completion is still to come
   std::uint8_t leads_to;  ///< the states that may follow, a bit each
   std::string_view meaning;
 };
@@ -36,7 +36,7 @@ constexpr std::uint8_t any_of(std::initializer_list<BlockState> states) {
 }
 }  // namespace detail
 
-/// The table of all of them. A block that meets nothing unusual goes from free to staged to issued
+/// The table of all states. A block that meets nothing unusual goes from free to staged to issued
 /// and back.
 inline constexpr std::array<BlockMeaning, kBlockStates> kBlockMeanings = {{
     {BlockState::kFree, "free", false, false, detail::any_of({BlockState::kStaged}),
@@ -68,13 +68,13 @@ using BlockIndex = std::uint32_t;
 
 /// The part of an operation that one request carries.
 struct Block {
-  detail::OperationState* owner = nullptr;  // null where the table says that there is none
+  detail::OperationState* owner = nullptr;  // null where the table says that it has none
   std::uint64_t offset = 0;
   std::byte* data = nullptr;
   std::uint32_t bytes = 0;
-  std::uint32_t attempts = 0;  // without progress
+  std::uint32_t attempts = 0;  // attempts without progress
   Time started{};              // when it was first offered to the backend
-  Time not_before{};           // of the next attempt
+  Time not_before{};           // earliest time of the next attempt
   bool warned = false;
 };
 
@@ -91,9 +91,9 @@ class Blocks {
     return meaning_of(state_of(index)).has_owner;
   }
 
-  /// The one way from a state to another: the block becomes the last of the new state's list, and
-  /// loses its owner where that state has none. A way that the table does not know is a
-  /// std::logic_error.
+  /// Moves a block from its state to another, in the only way there is: it becomes the last of the
+  /// new state's list, and loses its owner where that state has none. Throws std::logic_error for a
+  /// move that the table does not know.
   void move(BlockIndex index, BlockState to);
 
   /// The blocks in one state, in the order in which they came to it.
@@ -101,7 +101,8 @@ class Blocks {
   [[nodiscard]] std::size_t count(BlockState state) const { return list_of(state).count; }
   [[nodiscard]] BlockIndex front(BlockState state) const { return list_of(state).front; }
 
-  /// Calls `visit(index)` for each of them. It may move that block, and no other one of the list.
+  /// Calls `visit(index)` for each block in `state`. It may move that block, and no other of the
+  /// list.
   template <typename Visit>
   void for_each(BlockState state, const Visit& visit) const {
     for (BlockIndex index = front(state); index != kNone;) {

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 /// Devices lie on devices (LVM on LUKS on md) a few deep; a tree deeper than this is not followed.
 constexpr int kLayersMax = 8;
 
-/// What one device of a stack says of the hardware.
+/// The hardware facts that one device of a stack tells.
 struct Hardware {
   std::string model;
   std::string pci_address;
@@ -82,7 +82,7 @@ std::string pci_address_of(const fs::path& device) {
   return address;
 }
 
-/// From the device upwards, the first that knows its node.
+/// The node of the nearest device, from this one upwards, that knows its node.
 std::optional<int> numa_node_in(const fs::path& sysfs, fs::path device) {
   for (; device.native().size() > sysfs.native().size(); device = device.parent_path()) {
     const std::optional<int> node = read_number(device / "numa_node");
@@ -124,7 +124,7 @@ Hardware hardware_of(const SystemView& system, const fs::path& sysfs, const fs::
   Hardware own{.model = read_text(device / "device/model"),
                .pci_address = pci_address_of(device),
                .numa_node = numa_node_in(sysfs, device)};
-  if (own.model.empty()) own.model = read_text(device / "model");  // a controller's
+  if (own.model.empty()) own.model = read_text(device / "model");  // the controller's model
   if (!own.numa_node && !own.pci_address.empty() && system.node_of_pci) {
     own.numa_node = system.node_of_pci(own.pci_address);
   }

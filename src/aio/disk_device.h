@@ -10,15 +10,15 @@
 
 namespace strata::aio {
 
-/// Where to look: the system's own files, or a tree that looks like them.
+/// The files to read: the system's own, or a tree that looks like them.
 struct SystemView {
   std::filesystem::path root = "/";  ///< holds proc, sys and dev
-  /// Asked where sysfs does not know a PCI device's node.
+  /// Called where sysfs does not know a PCI device's node.
   std::function<std::optional<int>(const std::string&)> node_of_pci;
 };
 
 /// Fills in what the system tells of the device behind a file on `device` at the canonical `path`.
-/// What cannot be read stays as it is.
+/// A value that cannot be read stays as it is.
 void describe_device(const SystemView& system, DeviceNumber device,
                      const std::filesystem::path& path, DiskDescription& description);
 

@@ -32,7 +32,7 @@ bool lies_under(const std::filesystem::path& path, const std::filesystem::path& 
 
 }  // namespace
 
-// 36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda1 rw
+// Line: 36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda1 rw
 // The fields between the options and the dash come in any number.
 std::vector<Mount> parse_mountinfo(std::string_view text) {
   std::vector<Mount> mounts;

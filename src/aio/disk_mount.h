@@ -8,7 +8,7 @@
 
 namespace strata::aio {
 
-/// What the kernel calls a device: "259:2". Major 0: a file system without a device of its own
+/// The kernel's number of a device: "259:2". Major 0: a file system without a device of its own
 /// (tmpfs, overlay, network), or one that hides it (btrfs).
 struct DeviceNumber {
   unsigned major = 0;
@@ -24,11 +24,11 @@ struct Mount {
   std::string source;       ///< "/dev/nvme0n1p2", "overlay", "server:/export"
 };
 
-/// Reads the text of mountinfo; a line that is not as proc(5) has it is left out.
+/// Reads the text of mountinfo; a line that does not follow proc(5) is left out.
 [[nodiscard]] std::vector<Mount> parse_mountinfo(std::string_view text);
 
-/// The mount that a file on `device` at an absolute, canonical `path` lies on; null for none. By
-/// device where a mount has it, else by path: a btrfs subvolume has a number of its own that no
+/// The mount that a file on `device` at an absolute, canonical `path` lies on; null for none. Found
+/// by device where a mount has it, else by path: a btrfs subvolume has a number of its own that no
 /// mount shows.
 [[nodiscard]] const Mount* find_mount(std::span<const Mount> mounts, DeviceNumber device,
                                       const std::filesystem::path& path);

@@ -32,7 +32,7 @@ std::uint64_t block_bytes_for(const IoFile& file, std::uint32_t block_bytes) {
   return std::max(alignment, block_bytes / alignment * alignment);
 }
 
-/// Does `action`. What it throws goes to `failed`, as an errno and a message.
+/// Does `action`. An exception from it goes to `failed`, as an errno and a message.
 template <typename Action, typename Failed>
 void guard(const Action& action, const Failed& failed) {
   try {
@@ -127,7 +127,7 @@ void Driver::stage_retries(Time now) {
   });
 }
 
-/// False when the call into the backend was taken over.
+/// Enqueues what is staged. False when the call into the backend was taken over.
 bool Driver::enqueue_staged(Time now) {
   if (blocks_.empty(BlockState::kStaged)) return true;
   requests_.clear();
@@ -155,7 +155,7 @@ bool Driver::enqueue_staged(Time now) {
   return true;
 }
 
-/// Gives `requests_` to the backend. Of a call that was taken over nothing is returned or thrown.
+/// Gives `requests_` to the backend. A call that was taken over returns and throws nothing.
 std::size_t Driver::hand_over(bool& is_taken) {
   if (!backend_.may_wait_in_enqueue()) return backend_.enqueue(requests_);
   call_.open(first_deadline());
@@ -171,7 +171,7 @@ std::size_t Driver::hand_over(bool& is_taken) {
   return accepted;
 }
 
-/// When the first request that is under way, or about to be, has to be back.
+/// The earliest deadline of the requests that are under way, or about to be.
 Time Driver::first_deadline() const {
   Time first = Time::max();
   blocks_.for_each_owned([&](BlockIndex index) {

@@ -18,14 +18,14 @@
 
 namespace strata::aio {
 
-/// Why a queue carries nothing more.
+/// The reason why a queue carries nothing more.
 struct Breakdown {
   TransferFailure::Kind kind;
   int code;
   std::string message;
 };
 
-/// Throws what a queue that has broken down answers to new operations.
+/// Throws the error with which a broken queue refuses new operations.
 void throw_if_broken(const std::optional<Breakdown>& breakdown);
 
 /// Turns operations into requests of a backend and completions back into outcomes: splitting, short
@@ -42,24 +42,24 @@ class Driver {
 
   /// Issues what fits, waits for the backend (until a completion, a wake, something is due or
   /// `wait_max` is over) and works off what came back. Returns at once while finished operations
-  /// are to be taken. Throws nothing: a backend that does breaks the driver down, and what the
-  /// backend has still comes home, unless it was `reap` that threw. False when `call` was taken
-  /// over meanwhile: then the driver is the watcher's, and no more turns are made.
+  /// are to be taken. Throws nothing: an exception of the backend breaks the driver down, and the
+  /// requests in the backend still come home, unless `reap` threw. False when `call` was taken over
+  /// meanwhile: then the driver is the watcher's, and no more turns are made.
   bool turn(std::chrono::nanoseconds wait_max = std::chrono::nanoseconds::max()) noexcept;
 
-  /// The calls of an engine whose `enqueue` may wait. Whoever takes one over goes on with
-  /// `give_up_all`, in the place of the thread that is held up in it.
+  /// The calls of an engine whose `enqueue` may wait. A watcher that takes one over goes on with
+  /// `give_up_all`, in place of the thread that is held up in it.
   [[nodiscard]] GuardedCall& call() { return call_; }
   void give_up_all();
 
   /// Moves the states of finished operations to the end of `finished`, their `failure` set or not.
   void take_finished(std::vector<detail::OperationState*>& finished);
 
-  /// There is something for `take_finished`.
+  /// Whether there is something for `take_finished`.
   [[nodiscard]] bool has_finished() const { return !finished_.empty(); }
-  /// No operation is unfinished.
+  /// Whether no operation is unfinished.
   [[nodiscard]] bool idle() const { return unfinished_ == 0; }
-  /// Every block is in use and more wait for one: new operations could not start now.
+  /// Whether all blocks are in use and operations wait for one: new ones could not start now.
   [[nodiscard]] bool saturated() const { return !waiting_.empty(); }
   /// Requests that the backend never gave back.
   [[nodiscard]] bool has_lost_requests() const {
@@ -84,7 +84,7 @@ class Driver {
   void release(BlockIndex index);
   void finish_if_home(detail::OperationState& state);
 
-  // Failing: driver_failing.cpp. First of one operation, then of all that follow.
+  // Failing (driver_failing.cpp): first one operation, then all that follow.
   void fail_block(BlockIndex index, TransferFailure::Kind kind, int code);
   [[nodiscard]] bool ends_early(BlockIndex index);
   void fail(detail::OperationState& state, const TransferFailure& failure);

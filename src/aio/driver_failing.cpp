@@ -86,8 +86,8 @@ void Driver::give_up(BlockIndex index) {
   close(TransferFailure::Kind::kDeadline, ETIMEDOUT, message);
 }
 
-/// What the engine does with its requests is not known any more, and it is not asked: it is held up
-/// in a call.
+/// Gives up all requests at once: the engine is held up in a call, so nobody knows what it does
+/// with them.
 void Driver::give_up_all() {
   blocks_.for_each_owned([&](BlockIndex index) {
     OperationState& state = *blocks_[index].owner;
@@ -118,8 +118,8 @@ void Driver::abandon(OperationState& state) {
 
 // ---- all that follow --------------------------------------------------------------------------
 
-/// Nothing more begins: fails whatever the kernel does not have. What it has comes home, or is
-/// given up at its own deadline.
+/// Lets nothing more begin: fails all requests that the kernel does not have. Those that it has
+/// come home, or are given up at their own deadlines.
 void Driver::close(TransferFailure::Kind kind, int code, const std::string& message) {
   if (!breakdown_) breakdown_ = {.kind = kind, .code = code, .message = message};
   backend_.drop_unstarted();
@@ -148,13 +148,13 @@ void Driver::refuse_waiting() {
   }
 }
 
-/// The engine takes no more requests; those that it has may still come home.
+/// Notes that the engine takes no more requests; those that it has may still come home.
 void Driver::break_down(int code, const std::string& message) {
   log_.error("the I/O engine " + std::string(backend_.name()) + " failed: " + message);
   close(TransferFailure::Kind::kBackend, code, message);
 }
 
-/// The engine says nothing of its requests any more.
+/// Notes that the engine says nothing of its requests any more.
 void Driver::lose_backend(int code, const std::string& message) {
   break_down(code, message);
   blocks_.for_each_owned([&](BlockIndex index) {

@@ -15,26 +15,26 @@
 
 namespace strata::aio {
 
-/// What IoQueue and IoChannel have in common: a backend, a driver over it, and a place for every
+/// The parts that IoQueue and IoChannel share: a backend, a driver over it, and a place for every
 /// operation that may be unfinished. All memory is taken here.
 struct EngineParts {
-  /// Throws as `checked`.
+  /// Throws what `checked` throws.
   EngineParts(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& log);
 
   const IoQueueOptions options;
   const std::string description;
   std::unique_ptr<Backend> backend;
   const std::unique_ptr<detail::OperationState[]> states;
-  detail::OperationList free;              // places of no operation
-  const std::shared_ptr<LostMemory> lost;  // with the owners of the memory
+  detail::OperationList free;              // places without an operation
+  const std::shared_ptr<LostMemory> lost;  // shared with the owners of the memory
   Driver driver;
-  std::vector<detail::OperationState*> finished;  // taken from the driver, of one turn
+  std::vector<detail::OperationState*> finished;  // taken from the driver in one turn
 };
 
 /// `options` as they are. Throws ConfigError when one is out of range.
 [[nodiscard]] const IoQueueOptions& checked(const IoQueueOptions& options);
 
-/// A backend of the caller's, described by its own name.
+/// A backend from the caller, described by its own name.
 [[nodiscard]] ChosenBackend chosen_by_caller(std::unique_ptr<Backend> backend);
 
 /// Throws the IoError (EBUSY) of a wait for room that would not end.

@@ -6,9 +6,9 @@
 
 namespace strata::aio {
 
-/// A call that may not come back, made by one thread and watched by another. While it is open, what
-/// its thread owns is at the watcher's disposal: once that has taken over, the thread touches
-/// nothing of it any more, however the call ends.
+/// A call that may not come back, made by one thread and watched by another. While it is open, the
+/// watcher may take over all that the thread owns. After that the thread touches nothing of it any
+/// more, however the call ends.
 class GuardedCall {
  public:
   /// The calling thread: the call begins, and should be back by `deadline`.

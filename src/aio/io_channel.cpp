@@ -28,8 +28,8 @@ struct IoChannel::Impl final : EngineParts, detail::Acceptor, std::enable_shared
   void forget_memory(std::span<std::byte> memory) noexcept override;
   void forget_file(int fd) noexcept override;
 
-  detail::OperationList outbox;  // finished, with a tag, for `reap` to hand back
-  std::uint32_t unfinished = 0;  // with a tag
+  detail::OperationList outbox;  // finished operations with a tag, for `reap` to hand back
+  std::uint32_t unfinished = 0;  // operations with a tag
 };
 
 OperationState& IoChannel::Impl::accept(const Operation& operation) {

@@ -16,7 +16,7 @@ using std::chrono::milliseconds;
 
 namespace {
 
-/// How often a watcher looks, for operations that may take `fail_after`.
+/// The interval at which a watcher looks, for operations that may take `fail_after`.
 milliseconds watch_interval(milliseconds fail_after) {
   return std::clamp(fail_after / 8, milliseconds(5), milliseconds(1'000));
 }
@@ -98,7 +98,7 @@ void IoQueue::Impl::run() {
   }
 }
 
-/// False when there is nothing left to do and never will be.
+/// Serves callers once. False when there is nothing left to do and never will be.
 bool IoQueue::Impl::serve_callers() {
   const bool goes_on = exchange_with_callers();
   notify_finished();

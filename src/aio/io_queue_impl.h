@@ -16,14 +16,14 @@
 
 namespace strata::aio {
 
-/// Something that a caller wants done on the driver's thread. On the caller's stack; it waits.
+/// A task for the driver's thread. It lies on the caller's stack; the caller waits.
 struct DriverCommand {
   std::string (*carry_out)(Backend&, const DriverCommand&) = nullptr;
   std::span<std::byte> memory = {};
   int fd = -1;
   std::string answer = {};
   bool is_done = false;
-  DriverCommand* next = nullptr;  // in the queue's list
+  DriverCommand* next = nullptr;  // next one in the queue's list
 };
 
 /// What callers and the driver's thread share. The mutex guards everything between it and the
@@ -33,7 +33,7 @@ struct IoQueue::Impl final : EngineParts, detail::Acceptor, std::enable_shared_f
 
   /// Accepts a checked operation if there is a place.
   std::optional<IoTicket> accept(std::unique_lock<std::mutex>& lock, const Operation& operation);
-  /// Once, when the queue is made. Throws IoError when a thread cannot be had.
+  /// Starts the threads, once. Throws IoError when a thread cannot be had.
   void start_threads();
   /// Finishes what was accepted, or gives it up at its deadline, and ends the threads.
   void stop();
@@ -47,10 +47,10 @@ struct IoQueue::Impl final : EngineParts, detail::Acceptor, std::enable_shared_f
   /// Waits until the driver's thread has carried out `command`. Returns its answer.
   std::string ask_driver(DriverCommand& command);
 
-  /// The driver's thread.
+  /// Runs on the driver's thread.
   void run();
-  /// The watcher's thread, of an engine whose calls may be held up: ends the queue in the place of
-  /// a driver's thread that does not come back in time.
+  /// Runs on the watcher's thread, where an engine's calls may be held up: ends the queue in place
+  /// of a driver's thread that does not come back in time.
   void watch();
   void move_to_its_node();
   bool serve_callers();
@@ -65,7 +65,7 @@ struct IoQueue::Impl final : EngineParts, detail::Acceptor, std::enable_shared_f
   std::condition_variable stopped;  // the driver's thread has left its loop
   std::condition_variable obeyed;   // commands are done
   detail::OperationList submitted;
-  DriverCommand* commands = nullptr;  // for the driver
+  DriverCommand* commands = nullptr;  // to be done by the driver
   std::uint32_t unfinished = 0;
   IoStatistics statistics;
   std::optional<Breakdown> breakdown;
@@ -74,7 +74,7 @@ struct IoQueue::Impl final : EngineParts, detail::Acceptor, std::enable_shared_f
   bool has_stopped = false;
   bool has_lost_requests = false;
 
-  DriverCommand* taken = nullptr;  // of the driver's thread
+  DriverCommand* taken = nullptr;  // used by the driver's thread only
   std::thread thread;
   std::thread watcher;  // none where nothing is to be watched
 };

@@ -25,7 +25,7 @@ constexpr std::uint64_t kWakeTag = ~std::uint64_t{0};
 // Marks the tag of a request that was dropped: its entry does nothing.
 constexpr std::uint64_t kDropped = std::uint64_t{1} << 63;
 
-// How long a kernel short of memory is left alone before it is asked again.
+// Pause before a kernel short of memory is asked again.
 constexpr std::chrono::milliseconds kNoMemoryPause{1};
 
 // Many small requests go to the kernel this many at a time, so that the disk works on the first
@@ -69,7 +69,7 @@ class IoUringBackend final : public Backend {
   RingRegistry registry_{ring_};
   bool enabled_ = false;
   int wake_fd_ = -1;
-  std::uint64_t wake_count_ = 0;  // where the ring's own read puts the eventfd's value
+  std::uint64_t wake_count_ = 0;  // the ring's own read puts the eventfd's value here
 };
 
 IoUringBackend::IoUringBackend(std::uint32_t depth) : depth_(depth) {
@@ -116,13 +116,13 @@ void IoUringBackend::take_down_ring() noexcept {
 
 void IoUringBackend::enable_on_this_thread() {
   if (enabled_) return;
-  // What io_uring_enable_rings does, which the shared liburing 2.3 forgets to export.
+  // Does what io_uring_enable_rings does, which the shared liburing 2.3 forgets to export.
   const auto fd = static_cast<unsigned>(ring_.ring_fd);
   const int result = io_uring_register(fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
   if (result < 0) throw system_error("enable", "io_uring", -result);
   enabled_ = true;
   // Spares each call the look-up of the ring's descriptor. The registration is this thread's: only
-  // of a ring that is bound to it may another thread call for the end.
+  // a ring that is bound to the thread may be ended from another one.
   if ((ring_.flags & IORING_SETUP_SINGLE_ISSUER) != 0) (void)io_uring_register_ring_fd(&ring_);
   arm_wake();
 }
@@ -162,7 +162,7 @@ std::size_t IoUringBackend::enqueue(std::span<const Request> requests) {
   const auto accepted = std::min<std::size_t>(requests.size(), depth_ - in_flight_);
   for (const Request& request : requests.first(accepted)) {
     fill(*next_entry(), request);
-    // What the kernel does not take now goes with the next `reap`, which sees its reason.
+    // Entries that the kernel does not take now go with the next `reap`, which sees its reason.
     if (io_uring_sq_ready(&ring_) >= kBatch) (void)io_uring_submit(&ring_);
   }
   in_flight_ += static_cast<std::uint32_t>(accepted);
@@ -216,8 +216,8 @@ std::size_t IoUringBackend::collect(std::span<Completion> completions) {
   return stored;
 }
 
-/// The kernel has not seen what is still in the submission ring: that becomes requests that do
-/// nothing, which complete like all others.
+/// Turns the requests that are still in the submission ring, unseen by the kernel, into requests
+/// that do nothing, which complete like all others.
 void IoUringBackend::drop_unstarted() noexcept {
   const unsigned ready = io_uring_sq_ready(&ring_);
   for (unsigned at = ring_.sq.sqe_tail - ready; at != ring_.sq.sqe_tail; ++at) {

@@ -14,10 +14,10 @@
 namespace strata::aio {
 namespace {
 
-// How long a kernel that refused the request of `wake` for now is left alone.
+// Pause before a kernel that refused the request of `wake` for now is asked again.
 constexpr std::chrono::milliseconds kRefusedPause{1};
 
-/// True for what the kernel says of itself rather than of a request: a sandbox, or no AIO at all.
+/// True for errors of the kernel as a whole rather than of a request: a sandbox, or no AIO at all.
 bool concerns_the_engine(int code) { return code == ENOSYS || code == EPERM; }
 
 /// `enqueue` is one io_submit, `reap` one io_getevents, and the kernel copies a request while it is
@@ -55,8 +55,8 @@ class LibaioBackend final : public Backend {
   iocb wake_entry_{};
   bool wake_armed_ = false;
   std::vector<iocb> entries_;
-  std::vector<iocb*> to_submit_;     // of the call in progress, in order
-  std::vector<io_event> events_;     // as io_getevents stores them
+  std::vector<iocb*> to_submit_;     // requests of the call in progress, in order
+  std::vector<io_event> events_;     // stored by io_getevents
   std::vector<Completion> results_;  // not yet handed back, the next one at `results_begin_`
   std::size_t results_begin_ = 0;
 };

@@ -7,7 +7,7 @@ namespace {
 
 using Part = std::span<const std::byte>;
 
-/// What two stretches of memory have in common; empty when they do not overlap.
+/// The overlap of two stretches of memory; empty when they have none.
 Part common_part(Part a, Part b) {
   const std::byte* const begin = std::max(a.data(), b.data());
   const std::byte* const end = std::min(a.data() + a.size(), b.data() + b.size());

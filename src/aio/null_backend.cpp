@@ -48,7 +48,7 @@ class NullBackend final : public Backend {
 
  private:
   const std::uint32_t depth_;
-  std::vector<Completion> completions_;  // of the driver's thread
+  std::vector<Completion> completions_;  // used by the driver's thread only
   std::mutex mutex_;
   std::condition_variable changed_;
   bool woken_ = false;

@@ -10,7 +10,7 @@
 
 namespace strata::aio::detail {
 
-/// One place in the queue's fixed pool: what an accepted operation needs until it has finished.
+/// One place in the queue's fixed pool: the state of an accepted operation until it has finished.
 ///
 /// `phase` counts the uses of the place. An even value is the current use, free or in flight; the
 /// odd value after it means that this use failed and that its ticket has not asked yet; the next
@@ -19,12 +19,12 @@ namespace strata::aio::detail {
 /// at once, ticket or not. Only `end_use` and `reclaim` change it.
 struct OperationState {
   Acceptor* acceptor = nullptr;
-  OperationState* next = nullptr;  // in the one list that holds this state
+  OperationState* next = nullptr;  // next in the one list that holds this state
   Operation operation{};
-  std::uint64_t tag = 0;    // IoChannel's caller's
-  bool has_ticket = false;  // of IoChannel: there is a ticket instead of a tag
+  std::uint64_t tag = 0;    // given by IoChannel's caller
+  bool has_ticket = false;  // in IoChannel: it has a ticket instead of a tag
 
-  // Of the driver, while in flight.
+  // Used by the driver while in flight.
   std::uint64_t bytes_issued = 0;
   std::uint32_t blocks_out = 0;
   TransferFailure failure;
@@ -47,7 +47,7 @@ struct OperationState {
   [[nodiscard]] bool is_over(std::uint32_t generation) const {
     return phase.load(std::memory_order_acquire) != generation;
   }
-  /// Of a use that is over and whose ticket has not asked yet.
+  /// The failure of a use that is over and whose ticket has not asked yet.
   [[nodiscard]] bool has_failed(std::uint32_t generation) const {
     return phase.load(std::memory_order_acquire) == generation + 1;
   }

@@ -20,10 +20,10 @@
 namespace strata::aio {
 namespace {
 
-constexpr std::chrono::milliseconds kTime{100};  // of each direction
+constexpr std::chrono::milliseconds kTime{100};  // time for each direction
 constexpr std::uint64_t kFileBytes = 64_MiB;
 constexpr std::uint64_t kOperationBytes = 1_MiB;
-constexpr std::size_t kOperations = 8;  // in flight at once
+constexpr std::size_t kOperations = 8;  // operations in flight at once
 constexpr std::size_t kAlignment = 64_KiB;
 
 /// Transfers one after the other, `kOperations` of them in flight, until the time is over. Returns
@@ -56,7 +56,7 @@ PathBandwidth try_path(Submitter& queue, const std::filesystem::path& directory,
   PathMeter meter;
   IoFile file = IoFile::create_scratch(directory);
   file.preallocate(kFileBytes);
-  // What was allocated and never written would be read without the disk.
+  // Blocks that are allocated but never written would be read without the disk.
   const std::uint64_t written =
       transfer(queue, file, OpKind::kWrite, memory, kFileBytes, meter, clock);
   transfer(queue, file, OpKind::kRead, memory, written, meter, clock);
@@ -72,7 +72,7 @@ void fill_with_noise(std::byte* memory, std::size_t bytes) {
   }
 }
 
-/// How many of the directories are on the disk of each.
+/// The number of the directories on the disk of each.
 std::vector<std::size_t> count_neighbours(std::span<const std::filesystem::path> directories) {
   std::vector<DiskDescription> disks;
   for (const auto& directory : directories) disks.push_back(describe_disk(directory));

@@ -85,7 +85,7 @@ std::string value_of(const char* kernel_switch) {
   return value;
 }
 
-/// Why io_uring is not there, and what would change that.
+/// The reason why io_uring is not there, and what would change that.
 std::string explain_io_uring(int code) {
   switch (code) {
     case EPERM: {

@@ -10,8 +10,8 @@
 
 namespace strata::aio {
 
-/// The memory and the files that an io_uring holds on to, so that requests need not pin pages and
-/// look files up: which slot of the ring's two tables each is in. The tables are made, with empty
+/// The memory and the files that an io_uring holds on to, each in a slot of one of the ring's two
+/// tables, so that requests need not pin pages and look files up. The tables are made, with empty
 /// slots, when they are first needed. Thread: the ring's own; the const methods take no lock and
 /// allocate nothing.
 class RingRegistry {
@@ -44,7 +44,7 @@ class RingRegistry {
   struct Piece {
     std::byte* begin;
     std::byte* end;
-    std::span<std::byte> memory;  // what it was cut from
+    std::span<std::byte> memory;  // the memory it was cut from
     int slot;
   };
   struct File {
@@ -57,8 +57,8 @@ class RingRegistry {
 
   io_uring& ring_;
   const std::size_t piece_bytes_;
-  std::vector<Piece> pieces_;  // in the order of their addresses; they do not overlap
-  std::vector<File> files_;    // in the order of their descriptors
+  std::vector<Piece> pieces_;  // ordered by address; they do not overlap
+  std::vector<File> files_;    // ordered by descriptor
   std::vector<int> free_memory_slots_;
   std::vector<int> free_file_slots_;
   bool has_memory_table_ = false;

@@ -39,14 +39,14 @@ class BoundedFifo {
   std::size_t size_ = 0;
 };
 
-/// What the driver and the workers share. Each worker holds a reference, so that one that is stuck
-/// in the kernel for ever can be left behind.
+/// The state that the driver and the workers share. Each worker holds a reference, so that one that
+/// is stuck in the kernel for ever can be left behind.
 struct Exchange {
   explicit Exchange(std::uint32_t depth) : requests(depth), completions(depth) {}
 
   std::mutex mutex;
-  std::condition_variable work;      // for workers: requests, or stopping
-  std::condition_variable finished;  // for the driver: completions, or woken
+  std::condition_variable work;      // wakes workers: requests, or stopping
+  std::condition_variable finished;  // wakes the driver: completions, or woken
   BoundedFifo<Request> requests;
   BoundedFifo<Completion> completions;
   bool woken = false;
@@ -105,7 +105,7 @@ ThreadsBackend::ThreadsBackend(std::uint32_t depth, std::uint32_t threads, int n
     for (std::uint32_t i = 0; i < threads; ++i) {
       workers_.push_back(
           start_service_thread("strata-io-" + std::to_string(i), [exchange = exchange_, numa_node] {
-            run_on_numa_node(numa_node);  // a refusal is the queue's thread's too, and it says so
+            run_on_numa_node(numa_node);  // the queue's thread meets and reports a refusal too
             work_until_stopped(*exchange);
           }));
     }

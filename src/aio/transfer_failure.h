@@ -8,7 +8,7 @@
 
 namespace strata::aio {
 
-/// Why an operation failed, kept without allocating until somebody asks.
+/// The failure of an operation, kept without allocating until somebody asks.
 struct TransferFailure {
   enum class Kind : std::uint8_t {
     kNone,
@@ -16,11 +16,11 @@ struct TransferFailure {
     kEndOfFile,  ///< a read met the end of the file
     kDeadline,   ///< a request never came back
     kBackend,    ///< the I/O engine itself failed with `code`; it does not have the request
-    kLost,       ///< likewise, and it does
+    kLost,       ///< the I/O engine failed with `code`, and has the request
   };
   Kind kind = Kind::kNone;
   int code = 0;
-  std::uint64_t offset = 0;  ///< of the request that failed, or of what had not begun
+  std::uint64_t offset = 0;  ///< of the failed request, or of the part not begun
   std::uint64_t bytes = 0;
 };
 
@@ -28,7 +28,7 @@ struct TransferFailure {
 [[nodiscard]] std::string describe_transfer(const Operation& operation, std::uint64_t offset,
                                             std::uint64_t bytes);
 
-/// What, where, why and what to do next.
+/// The message: what, where, why and what to do next.
 [[nodiscard]] std::string describe_failure(const Operation& operation,
                                            const TransferFailure& failure);
 

@@ -41,7 +41,7 @@ bool has_part(std::string_view list, std::string_view part) {
   return false;
 }
 
-/// The number that a text begins with; nullopt for "max" and what else is none.
+/// The number that a text begins with; nullopt for "max" and anything else.
 std::optional<std::uint64_t> number_in(std::string_view text) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -60,7 +60,7 @@ std::optional<std::uint64_t> machine_bytes(const fs::path& root) {
   return std::nullopt;
 }
 
-/// A version of cgroups: where its hierarchy is mounted, and where in it this process is.
+/// A version of cgroups: the mount of its hierarchy, and this process's place in it.
 struct Hierarchy {
   fs::path mount_point;  ///< under `root`
   std::string mounted;   ///< the cgroup that is seen at the mount point

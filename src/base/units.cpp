@@ -97,7 +97,7 @@ std::string format_bytes(std::uint64_t bytes) {
     value /= 1024;
     ++unit;
   }
-  // Likewise 9.995 prints as 10.0 and 99.95 as 100.
+  // In the same way 9.995 prints as 10.0 and 99.95 as 100.
   const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
   std::array<char, 32> text{};
   std::snprintf(text.data(), text.size(), "%.*f %s", decimals, value, kUnits[unit]);

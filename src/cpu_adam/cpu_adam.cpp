@@ -132,7 +132,7 @@ struct Piece {
   }
 
  private:
-  /// Less than a block of int8 moments. Those are padded; the rest is here, for the time being.
+  /// Updates less than a block of int8 moments. Those are padded; the rest is, here, for a while.
   void update_end(UpdateSpan end) const {
     alignas(64) std::byte weight[kMomentBlockElements * 4] = {};
     alignas(64) std::byte master[kMomentBlockElements * 4] = {};
@@ -155,9 +155,9 @@ struct Piece {
 
 /// One step over all parameters that have a gradient.
 struct StepWork {
-  std::vector<Piece> pieces;  ///< in any order, on any threads
+  std::vector<Piece> pieces;  ///< run in any order, on any threads
   std::vector<std::pair<torch::Tensor, CpuAdamParamState*>> parameters;
-  std::vector<torch::Tensor> gradients;  ///< those that `pieces` point to
+  std::vector<torch::Tensor> gradients;  ///< gradients that `pieces` point to
 
   void add(const optim::AdamOptions& options, const StateFormat& format, std::uint64_t sequence,
            const torch::Tensor& parameter, CpuAdamParamState& state) {
@@ -272,7 +272,7 @@ torch::Tensor CpuAdam::step(LossClosure closure) {
   }
 
   StepWork work;
-  std::uint64_t number = 0;  // of the parameter, over all groups
+  std::uint64_t number = 0;  // number of the parameter, over all groups
   for (const auto& group : param_groups_) {
     const CpuAdamOptions& options = options_of(group);
     optim::check(adam_options(options));
