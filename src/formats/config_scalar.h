@@ -8,7 +8,7 @@
 
 /// \file
 /// Numbers and booleans of a config, which may stand in quotes: "16", "1e-4", "false". DeepSpeed
-/// takes them so, and its own tuner prints them so.
+/// reads them that way, and its own tuner prints them that way.
 
 namespace strata::formats {
 
@@ -24,7 +24,7 @@ namespace strata::formats {
 [[nodiscard]] double double_of(const JsonValue& value);
 [[nodiscard]] std::int64_t int64_of(const JsonValue& value);
 
-/// Whether it says Infinity, which is a number to Python's JSON and text to Hjson.
+/// Whether the value is Infinity: a number to Python's JSON, text to Hjson.
 [[nodiscard]] bool says_infinity(const JsonValue& value);
 
 }  // namespace strata::formats

@@ -23,7 +23,7 @@ std::string decimal(Wide positive) {
   return digits.empty() ? "0" : digits;
 }
 
-/// The third size: what train_batch_size is of `size` (under `key`) and the ranks.
+/// The third size: train_batch_size divided by `size` (under `key`) and the ranks.
 std::int64_t quotient(const DsConfig& config, std::string_view key, std::int64_t size, int ranks) {
   const std::int64_t total = config.train_batch_size;
   const Wide divisor = Wide{size} * ranks;

@@ -48,7 +48,7 @@ constexpr std::array<std::string_view, 6> kSchedulerTypes = {
     "", "WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest"};
 constexpr std::array<std::string_view, 2> kWarmupTypes = {"log", "linear"};
 constexpr std::array<std::string_view, 3> kDevices = {"none", "cpu", "nvme"};
-// Without the last, which moves nothing.
+// All backends but the last, which moves nothing.
 constexpr std::span kIoBackends = std::span(kIoBackendNames).first<4>();
 constexpr std::array<std::string_view, 3> kMomentFormats = {
     name_of(MomentFormat::kFp32), name_of(MomentFormat::kBf16), name_of(MomentFormat::kInt8)};
@@ -126,7 +126,7 @@ bool is_one_way(const JsonValue& section) {
   return is_disabled(section) || (section.is(JsonType::kObject) && section.members().empty());
 }
 
-/// keep_in_fp32_modules: "auto" are lists of transformers' models, which no LibTorch module has.
+/// keep_in_fp32_modules: "auto" takes lists that transformers' models have and LibTorch's do not.
 bool names_no_module(const JsonValue& value) {
   if (value.is(JsonType::kArray)) return value.elements().empty();
   return value.is(JsonType::kString) && value.as_string() == "auto";
@@ -140,7 +140,7 @@ constexpr IntegerField whole(FieldOf<std::int64_t> field, std::int64_t min,
                              std::int64_t max = INT64_MAX) {
   return {.field = field, .min = min, .max = max};
 }
-/// Bounded so that the product of three fits into 128 bits.
+/// A batch size, bounded so that the product of three fits into 128 bits.
 constexpr IntegerField size_or_auto(FieldOf<std::int64_t> field) {
   return {.field = field, .min = 1, .max = INT32_MAX, .zero_is_auto = true};
 }
@@ -219,7 +219,7 @@ constexpr ConfigKey kKeys[] = {
     key("optimizer.params.initial_accumulator_value",
         OnlyNumber{0, "the sums of squares begin at nothing"})
         .only_for(is_adagrad),
-    // Of torch_adam the reader takes the default of weight_decay; the rest is the same arithmetic.
+    // For torch_adam the reader takes its default weight_decay; the rest is the same arithmetic.
     unused("optimizer.params.torch_adam", kBool).only_for(is_adam),
     only_true("optimizer.params.fp32_optimizer_states",
               "write \"strata\": {\"states\": {\"moments\": \"bf16\"}} at the top of the file for "
@@ -548,7 +548,7 @@ constexpr ConfigKey kKeys[] = {
     unused("hybrid_engine", kObject),
     unused("pipeline", kObject),
 
-    // what would train something else
+    // keys that would train something else
     refused("elasticity", "elastic batch sizes are not there; name the batch sizes",
             is_not_enabled),
     refused("progressive_layer_drop", "layers cannot be dropped; remove the section",

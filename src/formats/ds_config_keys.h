@@ -13,8 +13,8 @@
 #include "strata/formats/json.h"
 
 /// \file
-/// The one list of keys: what the configuration may say, of which type, and where it goes. Reading,
-/// "did you mean", the list of keys without effect and printing all follow it.
+/// The one list of keys: their names, their types, and the fields that they set. Reading, "did you
+/// mean", the list of keys without effect and printing all follow it.
 
 namespace strata::formats {
 
@@ -22,7 +22,7 @@ namespace strata::formats {
 template <class Value>
 using FieldOf = Value& (*)(DsConfig&);
 
-// What a key's value is and where it goes. Bounds are inclusive.
+// The targets of keys: a value's type and the field it sets. Bounds are inclusive.
 
 struct BoolField {
   FieldOf<bool> field;
@@ -40,7 +40,7 @@ struct IntegerField {
   std::int64_t multiple_of = 1;
   bool zero_is_auto = false;     ///< 0 means "auto" and is written so
   bool infinity_is_max = false;  ///< Infinity, which Accelerate writes, means `max`
-  /// For counts of elements: what one takes.
+  /// For counts of elements: the bytes of one.
   std::uint64_t (*bytes_per_element)(const DsConfig&) = nullptr;
 };
 
@@ -110,8 +110,8 @@ struct WithoutEffect {
   std::uint32_t types;
 };
 
-// What is not there and would change what is trained: nothing passes but the value that asks for
-// nothing.
+// Features that are missing here and would change what is trained: only the value that asks for
+// nothing passes.
 
 struct OnlyFalse {
   std::string_view advice;
@@ -144,7 +144,7 @@ struct ConfigKey {
   KeyTarget target;
   bool accepts_auto = false;
   void (*on_auto)(DsConfig&) = nullptr;  ///< what "auto" does; null: it is as if absent
-  bool accepts_null = false;             ///< as if absent
+  bool accepts_null = false;             ///< null: it is as if absent
   bool accepts_bool = false;             ///< false is the number 0 and true is 1
   std::string_view alias_of = {};        ///< the current name of an older key
   /// Whether the key means anything beside the others (a parameter of another scheduler does not).
@@ -183,11 +183,11 @@ struct ConfigKey {
 /// Every key. The order is that of the resolved configuration.
 [[nodiscard]] std::span<const ConfigKey> config_keys();
 
-/// nullptr when there is none. Keys of zero_optimization that begin with stage3_ are found without
-/// it as well, as DeepSpeed finds them.
+/// The key at a path, or nullptr. Keys of zero_optimization that begin with stage3_ are found
+/// without it as well, as in DeepSpeed.
 [[nodiscard]] const ConfigKey* find_config_key(std::string_view path);
 
-/// Whether what is not there is asked for with this key: neither obeyed nor without effect.
+/// Whether the key asks for a missing feature: it is neither obeyed nor without effect.
 [[nodiscard]] bool is_refused(const ConfigKey& key);
 
 /// Stores `value` where the key's target says, after checking its type and range. Throws

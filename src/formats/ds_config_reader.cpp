@@ -14,7 +14,7 @@ namespace strata::formats {
 namespace {
 
 constexpr double kTrainerRate = 5e-5;      // learning_rate of transformers' Trainer
-constexpr double kTorchAdamWDecay = 0.01;  // of torch.optim.AdamW
+constexpr double kTorchAdamWDecay = 0.01;  // default of torch.optim.AdamW
 constexpr std::size_t kErrorsShownMax = 20;
 
 bool is_section(std::string_view path) {
@@ -38,7 +38,7 @@ bool says_auto(const JsonValue& value) {
   return value.is(JsonType::kString) && value.as_string() == "auto";
 }
 
-/// The format that DeepSpeed's words for one mean; nullopt: none.
+/// The format that DeepSpeed's word means; nullopt: none.
 std::optional<Precision> format_of(std::string_view word) {
   if (word.starts_with("torch.")) word.remove_prefix(std::string_view("torch.").size());
   if (word == "fp32" || word == "float32" || word == "float") return Precision::kFp32;
@@ -167,7 +167,7 @@ void DsConfigReader::choose_precision() {
   }
 }
 
-/// Of a dynamic scale only: another one does not look at these keys.
+/// Checks the keys of a dynamic scale; a static one does not look at them.
 void DsConfigReader::check_fp16() const {
   const Fp16Config& fp16 = config_.fp16;
   if (!fp16.enabled || !fp16.dynamic_loss_scale()) return;
@@ -200,7 +200,7 @@ void DsConfigReader::check_parameters() {
     if (value == nullptr) continue;
     const std::string section(key.path.substr(0, key.path.find('.')));
     const std::string type = section + ".type";
-    if (faulty_.contains(type)) continue;  // whose parameter it is no one knows
+    if (faulty_.contains(type)) continue;  // no one knows whose parameter it is
     const JsonValue* const name = given(type);
     attempt([&] {
       if (name != nullptr) value->fail("is not a parameter of " + name->as_string());
@@ -253,7 +253,7 @@ void DsConfigReader::check_cycle() const {
   }
 }
 
-/// What several micro-batches in a step make of the keys of the file.
+/// Refuses what several micro-batches in a step cannot go with.
 void DsConfigReader::check_accumulation() const {
   const JsonValue* const managed = given("managed_gradient_accumulation");
   if (managed != nullptr && !bool_of(*managed) && accumulates()) {

@@ -12,7 +12,7 @@
 
 namespace strata::formats {
 
-/// Fills a configuration from a parsed file, key by key, then checks what keys say together.
+/// Fills a configuration from a parsed file, key by key, then checks keys against each other.
 class DsConfigReader {
  public:
   explicit DsConfigReader(DsConfig& config) : config_(config) {}
@@ -47,7 +47,7 @@ class DsConfigReader {
 
   /// The value of a key of the file; nullptr when it is absent or null, or its value was refused.
   [[nodiscard]] const JsonValue* given(std::string_view path) const;
-  /// The same, of a key that says something; for where an error is.
+  /// The value of a key that is there, for the place of an error.
   [[nodiscard]] const JsonValue& place_of(std::string_view path) const;
   [[nodiscard]] bool is_auto(std::string_view path) const;
   [[nodiscard]] bool is_null(std::string_view path) const { return nulls_.contains(path); }
@@ -57,7 +57,7 @@ class DsConfigReader {
   std::map<std::string_view, JsonValue> given_;  ///< by the current name of the key
   std::set<std::string_view> nulls_;             ///< keys that say null
   std::set<std::string_view> faulty_;            ///< keys whose value was refused
-  std::vector<std::string> unknown_keys_;        ///< that DeepSpeed does not know either
+  std::vector<std::string> unknown_keys_;        ///< keys that DeepSpeed does not know either
   bool has_optimizer_ = false;
   const JsonValue* root_ = nullptr;
   std::vector<std::string> errors_;

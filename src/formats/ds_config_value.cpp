@@ -44,8 +44,8 @@ std::uint64_t bytes_of(const JsonValue& value) {
   }
 }
 
-/// A directory, which no shell has looked at: what it would have expanded would become the name of
-/// a directory.
+/// A directory, unexpanded by any shell: a ~ or $ in it would become part of the name of a
+/// directory.
 const std::string& path_of(const JsonValue& value) {
   const std::string& path = value.as_string();
   if (path.starts_with('~') || path.starts_with('$')) {

@@ -9,7 +9,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// The value of a key as the file would say it; null for what is not written.
+/// The value of a key in the words of the file; null when it is not written.
 struct Formatter {
   DsConfig& config;
 
@@ -73,7 +73,7 @@ Json& place_of(std::string_view path, Json& root) {
   }
 }
 
-/// What a count of elements comes to; saturates.
+/// The bytes of a count of elements; saturates.
 std::uint64_t bytes_of(const IntegerField& count, DsConfig& config) {
   const auto elements = static_cast<std::uint64_t>(count.field(config));
   std::uint64_t bytes = 0;

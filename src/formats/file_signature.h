@@ -8,13 +8,13 @@
 
 namespace strata::formats {
 
-/// What a file is that is neither text nor bare token ids, by the bytes it begins with.
+/// The kind of a file that is neither text nor bare token ids, told by its first bytes.
 struct FileKind {
   std::string_view name;    ///< "gzip data"
-  std::string_view remedy;  ///< what makes training data of it
+  std::string_view remedy;  ///< how to make training data of it
 };
 
-/// How much of a file's beginning `recognise_file` looks at.
+/// Bytes of a file's beginning that `recognise_file` looks at.
 inline constexpr std::size_t kSignatureBytes = 512;
 
 /// The kind of a file that begins with `head` (kSignatureBytes of it, or all) and ends with
@@ -23,7 +23,7 @@ inline constexpr std::size_t kSignatureBytes = 512;
 [[nodiscard]] std::optional<FileKind> recognise_file(std::span<const std::byte> head,
                                                      std::byte last_byte);
 
-/// The same for text, whose words alone say what it is (a Git LFS pointer).
+/// The kind of a text that only its words tell (a Git LFS pointer).
 [[nodiscard]] std::optional<FileKind> recognise_text(std::string_view head);
 
 }  // namespace strata::formats

@@ -136,8 +136,8 @@ class HjsonReader {
     tree_.close();
   }
 
-  /// What has no quotes: a number, true, false or null where that is all up to a delimiter, else
-  /// text up to the end of the line.
+  /// A value without quotes: a number, true, false or null if nothing else stands before a
+  /// delimiter, else text up to the end of the line.
   void read_plain() {
     const TextPosition begin = here();
     if (kPunctuation.find(peek()) != std::string_view::npos) {
@@ -286,7 +286,7 @@ class HjsonReader {
     }
   }
 
-  // ---- what stands between -------------------------------------------------------------------
+  // ---- between values ------------------------------------------------------------------------
 
   void skip_comma() {
     skip_space();
@@ -295,7 +295,7 @@ class HjsonReader {
     skip_space();
   }
 
-  /// White space and comments.
+  /// Skips white space and comments.
   void skip_space() {
     while (!at_end()) {
       const std::string_view rest = text_.substr(at_);
@@ -337,7 +337,7 @@ class HjsonReader {
     return quote(text_.substr(at_, std::min(text_.find_first_of("\r\n", at_), text_.size()) - at_));
   }
 
-  /// Where a value without quotes may have taken what closes an object.
+  /// A hint that a value without quotes may have taken the brace that closes an object.
   [[nodiscard]] std::string hint() const {
     if (plain_line_ == 0 || plain_text_.find_first_of(",}]") == std::string_view::npos) return "";
     return "; the value in line " + std::to_string(plain_line_) +
@@ -363,7 +363,7 @@ class HjsonReader {
   std::size_t at_ = 0;
   std::size_t line_begin_ = 0;
   std::uint32_t line_ = 1;
-  std::uint32_t plain_line_ = 0;  ///< of the last value without quotes; 0: there was none
+  std::uint32_t plain_line_ = 0;  ///< line of the last value without quotes; 0: none
   std::string_view plain_text_;
 };
 

@@ -29,7 +29,7 @@ std::string step_to(const JsonNode& node) {
   return "[" + std::to_string(place) + "]";
 }
 
-/// "a string ("fast")": what was found instead of what was expected.
+/// The value that was found instead of the expected one: "a string ("fast")".
 std::string found(const JsonNode& node) {
   std::string text(name_of(node.type));
   if (const auto* string = std::get_if<std::string>(&node.value)) {

@@ -15,7 +15,7 @@ struct JsonNode {
   using Children = std::vector<const JsonNode*>;
 
   const JsonNode* parent = nullptr;
-  std::string key;  ///< of a member of an object
+  std::string key;  ///< key of a member of an object
   JsonType type = JsonType::kNull;
   std::uint32_t line = 0;
   /// Whole numbers are int64_t where they fit, else uint64_t.

@@ -25,8 +25,8 @@ struct TextPosition {
                                       std::to_string(position.column) + ": " + why);
 }
 
-/// Builds a document's nodes in the order of the text, and refuses what the limits forbid before
-/// it is stored. Every call gets the place in the text that it comes from.
+/// Builds a document's nodes in the order of the text, and refuses values beyond the limits before
+/// they are stored. Every call gets its place in the text.
 class JsonTree {
  public:
   JsonTree(const JsonLimits& limits, JsonDocument& document)
@@ -60,7 +60,7 @@ class JsonTree {
     std::get<JsonNode::Children>(parent->value).push_back(&node);
   }
 
-  /// Begins an object or an array; what is added until `close` is inside.
+  /// Begins an object or an array; values added until `close` are inside.
   void open(JsonType type, TextPosition position) {
     if (open_.size() >= limits_.depth_max) {
       fail_at(document_, position,

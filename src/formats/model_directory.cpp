@@ -33,7 +33,7 @@ std::string read_text(const fs::path& directory, std::string_view name, std::uin
   return read_text_file(locate_file(directory, name), RegularFile::Links::kRefuse, bytes_max);
 }
 
-/// Every tensor that the index places in `file` is there, and no other.
+/// Checks that the tensors in `file` are those that the index places there.
 void check_against_index(const SafetensorsFile& file,
                          const std::vector<JsonValue::Member>& expected) {
   const std::string name = file.path().filename().string();

@@ -7,7 +7,7 @@ namespace strata::formats {
 bool matches_pattern(std::string_view pattern, std::string_view text) {
   std::size_t p = 0, t = 0;
   std::size_t star = std::string_view::npos;  // the last * met
-  std::size_t star_text = 0;                  // what it does not stand for yet
+  std::size_t star_text = 0;                  // first character that it does not stand for
   while (t < text.size()) {
     if (p < pattern.size() && pattern[p] == '*') {
       star = p++;

@@ -10,8 +10,8 @@ namespace strata::formats {
 [[nodiscard]] std::string_view nearest_name(std::string_view name,
                                             std::span<const std::string_view> candidates);
 
-/// The candidate that `name` is a slip of the pen away from, not just another word: a quarter of
-/// its letters wrong at most. Empty when there is none.
+/// The candidate from which `name` differs by a slip of the pen: at most a quarter of its letters
+/// are wrong. Empty when there is none.
 [[nodiscard]] std::string_view misspelled_name(std::string_view name,
                                                std::span<const std::string_view> candidates);
 

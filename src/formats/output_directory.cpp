@@ -26,7 +26,7 @@ void sync(const fs::path& path) {
   if (code != 0) throw system_error("sync", path.string(), code);
 }
 
-/// Contents first, then the directory that names them.
+/// Makes the contents durable first, then the directory that names them.
 void sync_tree(const fs::path& directory) {
   for (const auto& entry : fs::directory_iterator(directory)) {
     if (entry.is_symlink()) continue;

@@ -20,7 +20,7 @@ std::string_view kind_of(mode_t mode) {
   return "a device";
 }
 
-/// O_NONBLOCK: opening a FIFO without a writer would wait for one.
+/// Opens with O_NONBLOCK: opening a FIFO without a writer would wait for one.
 int open_for_reading(const std::filesystem::path& path, RegularFile::Links links) {
   int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
   if (links == RegularFile::Links::kRefuse) flags |= O_NOFOLLOW;

@@ -12,7 +12,7 @@ namespace strata::formats {
 /// Thread-safe.
 class RegularFile {
  public:
-  /// What to do when the path's last part is a symbolic link.
+  /// Treatment of a path whose last part is a symbolic link.
   enum class Links { kFollow, kRefuse };
 
   /// Throws IoError when it cannot be opened; DataError when it is not a regular file.
@@ -22,7 +22,7 @@ class RegularFile {
   ~RegularFile();
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  /// When it was opened.
+  /// The file's size when it was opened.
   [[nodiscard]] std::uint64_t size() const { return size_; }
 
   /// Fills `out` from byte `offset` on. Throws IoError, also when the file has become shorter.
@@ -34,7 +34,7 @@ class RegularFile {
   std::uint64_t size_ = 0;
 };
 
-/// The whole of a text file. Throws as RegularFile does, and DataError beyond `bytes_max`.
+/// The whole text of a file. Throws what RegularFile throws, and DataError beyond `bytes_max`.
 [[nodiscard]] std::string read_text_file(const std::filesystem::path& path,
                                          RegularFile::Links links, std::uint64_t bytes_max);
 

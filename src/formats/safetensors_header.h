@@ -11,11 +11,11 @@
 namespace strata::formats {
 
 inline constexpr std::uint64_t kHeaderBytesMax = 100'000'000;
-inline constexpr std::uint64_t kLengthBytes = 8;  ///< of the number before the header
+inline constexpr std::uint64_t kLengthBytes = 8;  ///< bytes of the number before the header
 inline constexpr std::string_view kMetadataKey = "__metadata__";
 
 struct SafetensorsHeader {
-  std::vector<TensorInfo> tensors;  ///< in the order of their places; `offset` counts in the file
+  std::vector<TensorInfo> tensors;  ///< ordered by place; `offset` counts in the file
   SafetensorsMetadata metadata;
 };
 

@@ -25,8 +25,8 @@ struct Mark {
 constexpr std::array kMarks = {Mark{"\xff\xfe\0\0"sv, "UTF-32"}, Mark{"\0\0\xfe\xff"sv, "UTF-32"},
                                Mark{"\xff\xfe"sv, "UTF-16"}, Mark{"\xfe\xff"sv, "UTF-16"}};
 
-/// One that text does not have: neither white space nor a separator of records, a backspace or an
-/// escape.
+/// Whether `c` is a control character that text does not have: not white space, a separator of
+/// records, a backspace or an escape.
 bool is_control(unsigned char c) { return c < 0x08 || (c > 0x0d && c < 0x1b) || c == 0x7f; }
 
 std::string convert(std::string_view encoding) {
@@ -121,7 +121,7 @@ void TextCheck::take(std::span<const std::byte> bytes, std::uint64_t offset) {
 }
 
 bool looks_like_text(std::span<const std::byte> head) {
-  constexpr std::size_t kOthersShare = 20;  // of Latin-1
+  constexpr std::size_t kOthersShare = 20;  // largest share of other bytes (Latin-1)
   std::size_t others = 0;
   for (const std::byte byte : head) {
     const auto c = std::to_integer<unsigned char>(byte);

@@ -32,7 +32,7 @@ class TextCheck {
 /// ASCII, and not a single byte that text does not have.
 [[nodiscard]] bool looks_like_text(std::span<const std::byte> head);
 
-/// What a text that begins with `head` is written in: "JSON", "CSV", "HTML"; empty for plain text.
+/// The markup of a text that begins with `head`: "JSON", "CSV", "HTML"; empty for plain text.
 [[nodiscard]] std::string_view markup_of(std::string_view head, const std::filesystem::path& path);
 
 }  // namespace strata::formats

@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::size_t kHeadBytes = 65536;
 
-/// The header that llm.c writes: 256 int32, of which three say something.
+/// The header that llm.c writes: 256 int32, three of them in use.
 struct LlmcHeader {
   static constexpr std::uint64_t kBytes = 1024;
   static constexpr std::int32_t kMagicUint16 = 20240520;
@@ -186,7 +186,7 @@ class NpyHeader {
       if (error != std::errc() || shape_->size() > 32) fail("has a header that is not NumPy's");
       rest_.remove_prefix(static_cast<std::size_t>(end - rest_.data()));
       shape_->push_back(extent);
-      take('L');  // Python 2 wrote long numbers so
+      take('L');  // Python 2 ended long numbers with it
       if (!take(',') && peek() != ')') fail("has a header that is not NumPy's");
     }
   }

@@ -8,17 +8,17 @@
 
 namespace strata::formats {
 
-/// How the tokens lie in a file.
+/// The layout of the tokens in a file.
 struct TokenLayout {
   TokenEncoding encoding;
-  std::uint64_t first_byte;  ///< of the first token
+  std::uint64_t first_byte;  ///< place of the first token
 };
 
 /// Bytes of a token.
 [[nodiscard]] std::uint64_t bytes_of(TokenEncoding encoding);
 
 /// Finds out how the tokens of `file` lie: by its content, and by its name only where the content
-/// does not say (see TokenData). `asked` goes over the name, not over a header.
+/// does not say (see TokenData). `asked` overrules the name, but not a header.
 /// Throws DataError for content that is none of these, saying what it is and what to do.
 [[nodiscard]] TokenLayout layout_of(const RegularFile& file, std::int64_t vocab_size,
                                     std::optional<TokenEncoding> asked);

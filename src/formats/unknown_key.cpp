@@ -12,7 +12,7 @@
 namespace strata::formats {
 namespace {
 
-/// What other programs and older versions call a key, in any section.
+/// Names that other programs and older versions give a key, in any section.
 struct OtherName {
   std::string_view name;
   std::string_view path;
@@ -85,7 +85,7 @@ std::string other_name(std::string_view name, std::string_view prefix) {
   return advice;
 }
 
-/// Where a section of this name, or a key of it that has an effect, is known.
+/// The places where a section of this name, or a key of it with an effect, is known.
 std::string other_place(std::string_view name) {
   // Names of several keys, or of any program's config.
   constexpr std::array<std::string_view, 4> kCommon = {"enabled", "type", "device", "params"};

@@ -29,7 +29,7 @@ std::string without_wrappers(std::string_view name) {
   return bare;
 }
 
-/// What stands before "transformer.wte.weight" or "wte.weight" where all names begin with it.
+/// The prefix of "transformer.wte.weight" or "wte.weight", where all names begin with it.
 std::string common_prefix(const std::vector<std::string>& names) {
   for (const std::string_view known : {"wte.weight", "wpe.weight"}) {
     for (const std::string& name : names) {

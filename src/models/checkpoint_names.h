@@ -8,9 +8,9 @@
 
 namespace strata::models {
 
-/// What the tensors of a directory are called there, by the names that transformers gives them.
+/// The names of tensors in a directory's files, looked up by their names in transformers.
 ///
-/// What wrappers leave in names is passed over: the components "_orig_mod" (torch.compile),
+/// Parts that wrappers add to names are skipped: the components "_orig_mod" (torch.compile),
 /// "module" (data parallelism), "_fsdp_wrapped_module" and "_checkpoint_wrapped_module", wherever
 /// they stand, and a prefix that all names begin with. Files of a bare GPT2Model have no
 /// "transformer.".

@@ -23,7 +23,7 @@ void for_each_chunk(const torch::Tensor& logits, Visit visit) {
   }
 }
 
-/// In double and in order: LibTorch's own sum of many elements depends on the number of threads.
+/// Adds in double and in order: LibTorch's own sum of many depends on the number of threads.
 torch::Tensor mean_in_order(const torch::Tensor& row_losses) {
   const torch::Tensor on_host = row_losses.cpu();
   double sum = 0.0;
@@ -51,7 +51,7 @@ class CrossEntropy : public torch::autograd::Function<CrossEntropy> {
     return mean_in_order(row_losses);
   }
 
-  /// d loss / d logits = (softmax - one_hot(target)) / N, times what comes from above; multiplied
+  /// d loss / d logits = (softmax - one_hot(target)) / N, times the gradient from above; multiplied
   /// in fp32 so that a loss scale lifts small values before they are rounded to fp16.
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {

@@ -38,7 +38,7 @@ std::int64_t sample(torch::Tensor logits, const SamplingOptions& options, torch:
       .item<std::int64_t>();
 }
 
-/// Dropout off while it lives.
+/// Switches dropout off while it lives.
 class EvalScope {
  public:
   explicit EvalScope(Gpt2& model) : model_(model), was_training_(model.is_training()) {

@@ -61,7 +61,7 @@ struct Gpt2::Impl {
     }
   }
 
-  /// What the blocks make of the tokens: [B, T, n_embd].
+  /// The output of the blocks for the tokens: [B, T, n_embd].
   torch::Tensor hidden(const torch::Tensor& tokens) {
     check_tokens(tokens);
     torch::Tensor x = outer.run([](Gpt2OuterImpl& m, const torch::Tensor& t) { return m.embed(t); },
@@ -73,7 +73,7 @@ struct Gpt2::Impl {
     return x;
   }
 
-  /// function(outer module, hidden(tokens)): a whole forward. The end's backward comes at once.
+  /// A whole forward: function(outer module, hidden(tokens)). Its end's backward comes at once.
   template <class Function>
   torch::Tensor finish(const torch::Tensor& tokens, Function function) {
     return outer.run(std::move(function), Recompute::kNever, hidden(tokens));

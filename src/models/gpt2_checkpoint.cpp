@@ -22,7 +22,7 @@ constexpr std::string_view kEmbedding = "transformer.wte.weight";
 constexpr std::string_view kHead = "lm_head.weight";
 constexpr std::uint64_t kPieceElements = 1u << 20;
 
-/// What is wrong with a checkpoint, for one message: some of every kind, and how many there are.
+/// The faults of a checkpoint, for one message: some of every kind, and how many there are.
 class ProblemList {
  public:
   enum Kind { kMissing, kUnfit, kUnexpected, kKinds };
@@ -70,8 +70,8 @@ class ProblemList {
   std::array<std::vector<std::string>, kKinds> problems_;
 };
 
-/// Causal masks, which old versions of transformers stored as buffers: the only tensors that files
-/// carry and no number of the model depends on.
+/// Causal masks, which old versions of transformers stored as buffers: the only tensors in files
+/// on which no number of the model depends.
 bool is_mask(std::string_view name, const formats::TensorInfo& tensor) {
   constexpr std::string_view kBlock = "transformer.h.";
   if (!name.starts_with(kBlock)) return false;
@@ -134,7 +134,7 @@ bool has_own_head(const formats::ModelDirectory& directory, const CheckpointName
   return !are_equal(directory, head, embedding, before_each_piece);
 }
 
-/// The tensor that a parameter is read from. A tied head may be stored in the place of the
+/// The tensor that a parameter is read from. A tied head may be stored in place of the
 /// embedding.
 std::string source_of(const std::string& parameter, const Gpt2Config& config,
                       const CheckpointNames& names) {
@@ -145,7 +145,7 @@ std::string source_of(const std::string& parameter, const Gpt2Config& config,
   return source;
 }
 
-/// Full name of every parameter -> name in the files.
+/// Maps the full name of every parameter to its name in the files.
 std::map<std::string, std::string> match(const Gpt2Config& config,
                                          const formats::ModelDirectory& directory,
                                          const BeforeEachPiece& before_each_piece) {

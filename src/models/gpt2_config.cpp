@@ -15,7 +15,7 @@ namespace {
 using formats::JsonType;
 using formats::JsonValue;
 
-/// Reads of a config's keys that leave a value as it is where the key is absent or null.
+/// Reads keys of a config; leaves a value as it is where the key is absent or null.
 class KeyReader {
  public:
   explicit KeyReader(JsonValue object) : object_(std::move(object)) {}
@@ -40,7 +40,7 @@ class KeyReader {
   void read(std::optional<std::int64_t>& value, std::string_view key) const {
     if (const auto found = find(key)) value = found->as_int64();
   }
-  /// Of a key that changes nothing here: only where it is a whole number.
+  /// Reads a key that changes nothing here, if it is a whole number.
   void read_if_integer(std::optional<std::int64_t>& value, std::string_view key) const {
     if (const auto found = find(key); found && found->is(JsonType::kInteger)) {
       value = found->as_int64();
@@ -53,7 +53,7 @@ class KeyReader {
     if (const auto found = find(key)) value = found->as_bool();
   }
 
-  /// A switch of which one position is supported.
+  /// Checks a switch with one supported position.
   void require(std::string_view key, bool supported) const {
     const auto found = find(key);
     if (found && found->as_bool() != supported) {
@@ -93,7 +93,7 @@ void require_gpt2(const JsonValue& json) {
   }
 }
 
-/// What GPT-2 configs can ask for and a `Gpt2` does not do.
+/// Features that GPT-2 configs can ask for and a `Gpt2` does not have.
 void require_supported(const KeyReader& keys) {
   keys.require("scale_attn_weights", true);
   keys.require("scale_attn_by_inverse_layer_idx", false);
@@ -128,7 +128,7 @@ constexpr std::array kPresets = {
     Preset{"gpt2-xl", 48, 1600, 25, 1024, kGpt2EndOfText + 1, 0.1},
 };
 
-/// A config.json in which only what differs is written anew, in its place.
+/// A config.json in which only values that differ are written anew, in place.
 class ConfigWriter {
  public:
   using Json = nlohmann::ordered_json;
@@ -273,7 +273,7 @@ std::string Gpt2Config::to_json(std::string_view dtype, std::string_view origina
     out.set("bos_token_id", json_of(bos_token_id));
     out.set("eos_token_id", json_of(eos_token_id));
   }
-  // "dtype" is what transformers has called it since its version 5.
+  // "dtype" has been transformers' name for it since its version 5.
   const bool is_new = out.has("dtype");
   if (is_new) out.set("dtype", dtype);
   if (!is_new || out.has("torch_dtype")) out.set("torch_dtype", dtype);

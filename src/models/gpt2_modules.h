@@ -7,8 +7,8 @@
 #include "strata/models/gpt2_config.h"
 
 /// \file
-/// GPT-2's modules. Their tree gives the parameters the names that transformers gives them. Made
-/// with `options`' device and dtype, values undefined: on the meta device they take no memory.
+/// GPT-2's modules. Their tree gives the parameters the names that transformers gives them. They
+/// have `options`' device and dtype, and undefined values: on the meta device they take no memory.
 
 namespace strata::models {
 
@@ -86,14 +86,14 @@ class Gpt2BlockImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Gpt2Block);
 
-/// What is outside of the blocks: the embeddings before them, the last norm and the head after
+/// The parts outside of the blocks: the embeddings before them, the last norm and the head after
 /// them. One module, because a tied head is the token embedding.
 class Gpt2OuterImpl : public torch::nn::Module {
  public:
   Gpt2OuterImpl(const Gpt2Config& config, const torch::TensorOptions& options);
-  /// [B, T] tokens -> [B, T, n_embd].
+  /// Maps tokens [B, T] to [B, T, n_embd].
   torch::Tensor embed(const torch::Tensor& tokens);
-  /// [..., n_embd] -> [..., vocab_size].
+  /// Maps [..., n_embd] to logits [..., vocab_size].
   torch::Tensor logits(const torch::Tensor& x);
 
  private:

@@ -23,7 +23,7 @@ constexpr std::array<std::string_view, 19> kWeightExtensions = {
     ".ot",          ".onnx", ".gguf", ".tflite", ".npz",    ".npy", ".pkl",
     ".pickle",      ".zip",  ".gz",   ".tar",    ".parquet"};
 
-/// Written anew, or true of another model or run.
+/// Files that are written anew, or true of another model or run.
 constexpr std::array<std::string_view, 9> kOthers = {
     "config.json",      "readme.md",          "ds_config.json",
     "metrics.jsonl",    "train_results.json", "eval_results.json",

@@ -14,14 +14,14 @@ namespace strata::models {
 template <class Module>
 class ModelPart {
  public:
-  /// In an engine. `module` is on the meta device.
+  /// Makes it in an engine. `module` is on the meta device.
   ModelPart(std::string name, Module module, Engine& engine, const ParameterInitializer& initialize)
       : name_(name),
         module_(module),
         sharded_(engine.shard(std::move(module),
                               {.name = std::move(name), .initializer = initialize})) {}
 
-  /// In memory. `module` is on the CPU, in the compute format of `precision`.
+  /// Makes it in memory. `module` is on the CPU, in the compute format of `precision`.
   ModelPart(std::string name, Module module, Precision precision,
             const ParameterInitializer& initialize)
       : name_(std::move(name)), module_(std::move(module)) {
@@ -33,7 +33,7 @@ class ModelPart {
     }
   }
 
-  /// function(module, tensors...) with the parameters at hand.
+  /// Runs function(module, tensors...) with the parameters at hand.
   template <class Function, class... Tensors>
   torch::Tensor run(Function function, Recompute recompute, const Tensors&... tensors) {
     auto body = [module = module_.ptr(), function = std::move(function)](const auto&... inputs) {
@@ -42,7 +42,7 @@ class ModelPart {
     return sharded_ ? sharded_->run(std::move(body), recompute, tensors...) : body(tensors...);
   }
 
-  /// visit(full name, parameter) for every parameter, while it can be read.
+  /// Calls visit(full name, parameter) for every parameter, while it can be read.
   template <class Visit>
   void visit_parameters(Visit visit) {
     const auto visit_all = [&] {

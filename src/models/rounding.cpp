@@ -4,7 +4,7 @@ namespace strata::models {
 
 namespace {
 
-/// The upper half of the bits, one more where the lower half is at least a half. Values that are
+/// The upper half of the bits, plus one where the lower half is at least a half. Values that are
 /// not finite have no lower half worth rounding.
 torch::Tensor rounded_to_bf16(const torch::Tensor& masters) {
   const torch::Tensor upper = masters.view(torch::kInt32).add(0x8000).bitwise_right_shift(16);

@@ -94,7 +94,7 @@ class FileSequenceWriter {
  private:
   fs::path directory_;
   const std::vector<SavedFile>& files_;
-  std::size_t file_ = 0, tensor_ = 0;  ///< next to be written
+  std::size_t file_ = 0, tensor_ = 0;  ///< the next ones to be written
   std::unique_ptr<formats::SafetensorsWriter> writer_;
 };
 
@@ -107,7 +107,7 @@ void require_finite(const std::string& name, const torch::Tensor& value, Precisi
                   "with more range (bf16 for fp16)");
 }
 
-/// Which file every tensor is in, for models of more than one file.
+/// The index: the file of every tensor, for models of more than one file.
 std::string index_text(const std::vector<SavedFile>& files) {
   nlohmann::ordered_json index;
   std::uint64_t total = 0;
@@ -135,7 +135,7 @@ void write_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions&
   FileSequenceWriter writer(directory, files);
   model.visit_parameters([&](const std::string& name, const torch::Tensor& parameter) {
     if (options.before_each_piece) options.before_each_piece();
-    // What a run of 16 bits keeps in fp32 is written in the format that the config.json names.
+    // Weights that a run of 16 bits keeps in fp32 are written in the format of the config.json.
     const bool is_fp32 = parameter.scalar_type() == torch::kFloat32;
     const torch::Tensor value = is_fp32 ? rounded_weight(parameter, model.precision()) : parameter;
     require_finite(name, value, model.precision());

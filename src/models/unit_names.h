@@ -5,7 +5,7 @@
 #include <string_view>
 
 /// \file
-/// The names that GPT-2's units have, and what transformers calls their parameters.
+/// The names of GPT-2's units, and transformers' names for their parameters.
 
 namespace strata::models {
 
@@ -15,8 +15,8 @@ inline constexpr std::string_view kOuterName = "transformer";
   return "transformer.h." + std::to_string(index);
 }
 
-/// The name in a checkpoint file. Only an untied head, which is in the unit "transformer" here,
-/// stands elsewhere there.
+/// The name in a checkpoint file. It differs only for an untied head, which is in the unit
+/// "transformer" here.
 [[nodiscard]] inline std::string checkpoint_name(const std::string& full_name) {
   return full_name == "transformer.lm_head.weight" ? "lm_head.weight" : full_name;
 }
