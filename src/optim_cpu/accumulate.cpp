@@ -8,7 +8,7 @@
 namespace strata::optim_cpu {
 namespace {
 
-/// What a thread is given at a time.
+/// The elements that a thread is given at a time.
 constexpr std::size_t kElementsAtOnce = 512 * kGradientBlockElements;
 
 SumOfSquares accumulate_part(const KernelTable& kernels, const AccumulateSpan& part) {
@@ -35,7 +35,7 @@ SumOfSquares accumulate_gradient(ComputeThreads& threads, Precision precision, b
                             .contributions = contributions.ranks,
                             .stride = contributions.stride};
   SumOfSquares total;
-  std::mutex mutex;  // of `total`, which parts join in any order
+  std::mutex mutex;  // guards `total`, which parts join in any order
   threads.for_each_block(count, kElementsAtOnce, [&](Block block) {
     const SumOfSquares sum =
         accumulate_part(kernels, part_of(span, block.begin, block.end - block.begin));

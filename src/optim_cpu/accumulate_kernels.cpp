@@ -23,7 +23,7 @@ constexpr std::size_t kLanes = hn::MaxLanes(SumTag());
 constexpr std::size_t kVectors = kLaneCount / kLanes;
 static_assert(kGradientBlockElements % kLaneCount == 0);
 
-/// Of a vector, by the tree that SumLanes describes.
+/// The sum of a vector, by the tree that SumLanes describes.
 template <class D>
 HWY_INLINE double sum_of_vector(D d, hn::Vec<D> sums) {
   if constexpr (hn::MaxLanes(d) == 1) {
@@ -34,14 +34,14 @@ HWY_INLINE double sum_of_vector(D d, hn::Vec<D> sums) {
   }
 }
 
-/// Of the sixteen lanes, likewise.
+/// The sum of the sixteen lanes, by the same tree.
 HWY_INLINE double sum_of_lanes(hn::Vec<SumTag> (&sums)[kVectors]) {
   for (std::size_t half = kVectors / 2; half > 0; half /= 2)
     for (std::size_t k = 0; k < half; ++k) sums[k] = hn::Add(sums[k], sums[k + half]);
   return sum_of_vector(SumTag(), sums[0]);
 }
 
-/// One block after the other, each sixteen elements at a time, on as many vectors of double as the
+/// Sums one block after the other, sixteen elements at a time, on as many vectors of double as the
 /// sixteen lanes take. The square of an fp32 is exact in double, so a fused and a separate addition
 /// round alike. kSingle: there is one contribution.
 template <class Source, class Target, bool kFirst, bool kSingle>

@@ -7,7 +7,7 @@
 namespace strata::optim_cpu {
 namespace {
 
-/// Returns the value that is then in the target.
+/// Returns the new value of the target.
 float accumulate_element(const AccumulateSpan& span, Precision target_format, std::size_t i) {
   float value = read_value(span.precision, span.source, i);
   for (std::size_t rank = 1; rank < span.contributions; ++rank)

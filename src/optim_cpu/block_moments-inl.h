@@ -23,17 +23,17 @@ namespace HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SCALAR
 
-/// How the moments of a block are to be coded. It goes through memory, from where a number gets
-/// into all lanes of a vector for nothing.
+/// The coding of the moments of a block. It goes through memory, from where a number gets into all
+/// lanes of a vector for nothing.
 struct BlockCoding {
-  /// Of m, of the root; then of coarse codes of both: parts of a step per unit of the value.
+  /// Parts of a step per unit of the value: for m, for the root; then for coarse codes of both.
   HWY_ALIGN float inverse[4];
-  /// Of m, of the root; twice: the bits of an fp32 number.
+  /// Bits of the scale as an fp32 number: of m, of the root, and once more of both.
   HWY_ALIGN std::uint32_t scale[4];
-  bool finite = true;  ///< both
+  bool finite = true;  ///< both moments are
 };
 
-/// Which bit of a scale the coarse codes have, one after the other.
+/// The bit of a scale that each coarse code has, one after the other.
 struct ScaleBit {
   constexpr ScaleBit() : of_code() {
     for (std::size_t k = 0; k < kCoarseCodes; ++k) of_code[k] = std::uint32_t{0x10000} << k;
@@ -42,10 +42,10 @@ struct ScaleBit {
 };
 inline constexpr ScaleBit kScaleBit;
 
-/// Signed codes of m: parts of the scale.
+/// Signed codes of m, in parts of the scale.
 struct CodesOfM {
   using Code = std::int8_t;
-  static constexpr std::size_t kPlace = 0;  ///< in BlockCoding
+  static constexpr std::size_t kPlace = 0;  ///< place in BlockCoding
   static constexpr float kUnit = kUnitOfM;
 };
 
@@ -87,7 +87,7 @@ class BlockMoment {
     if constexpr (kSigned) magnitude = hn::And(magnitude, hn::Set(DBits(), 0x7FFFFFFF));
     largest_ = hn::Max(largest_, magnitude);
   }
-  /// The largest magnitude that was noted is in one of the lanes.
+  /// A vector with the largest noted magnitude in one of its lanes.
   HWY_INLINE hn::Vec<DBits> largest() const { return largest_; }
 
   /// `random`: 32 bits of which the upper ones decide. With the coarse codes goes the scale.
@@ -106,7 +106,7 @@ class BlockMoment {
     store_lowest_bytes(code, codes_ + at.index());
   }
 
-  /// Does again what `store` does wrongly for values that are not finite.
+  /// Redoes what `store` gets wrong for values that are not finite.
   HWY_INLINE void store_unusual(std::size_t block, const BlockCoding& coding) const {
     const std::uint32_t scale = coding.scale[Codes::kPlace];
     if (scale <= kLargestScale) return;

@@ -21,7 +21,7 @@ namespace HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SCALAR
 
-/// What is known of a block between its two halves.
+/// The facts of a block between its two halves.
 struct HeldBlock {
   HWY_ALIGN float p[kBlock];
   HWY_ALIGN float g[kBlock];
@@ -38,7 +38,7 @@ using HeldBlocks = HeldBlock[3];
 template <class Rule, class Master, class Gradient>
 class BlockPass {
  public:
-  /// `held` is apart from the pass itself so that this can live in registers.
+  /// `held` is apart from the pass itself so that the pass can live in registers.
   BlockPass(const typename Rule::Constants& constants, const UpdateSpan& span, HeldBlocks& held)
       : rule_(UpdateTag(), constants),
         masters_(span),
@@ -95,7 +95,7 @@ class BlockPass {
       if constexpr (kAdvances) advance({block, k + kLanes});
       if constexpr (kRetires) {
         const V second = retire({old, k + kLanes});
-        // As if there were no NaN; where there is one, retire_unusual does it again.
+        // Assumes that there is no NaN; where there is one, retire_unusual does it again.
         masters_.template store<Nan::kNone>(d, first, second, {old, k}, dither_);
         sum = hn::Add(sum, hn::Add(first, second));
       }
@@ -177,7 +177,7 @@ class BlockPass {
     if constexpr (Rule::kHasM && Rule::kHasV) {
       HWY_NAMESPACE::find_coding(m_.largest(), root_.largest(), advanced_->coding);
     } else if constexpr (Rule::kHasM) {
-      // Of one moment for both: the other has no coding.
+      // One moment stands for both: the other has no coding.
       HWY_NAMESPACE::find_coding(m_.largest(), m_.largest(), advanced_->coding);
     } else if constexpr (Rule::kHasV) {
       HWY_NAMESPACE::find_coding(root_.largest(), root_.largest(), advanced_->coding);

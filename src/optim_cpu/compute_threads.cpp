@@ -17,8 +17,8 @@
 namespace strata::optim_cpu {
 namespace {
 
-/// What oneTBB keeps without being seen: while this lives, every block comes after all that the
-/// caller did before, and before all that the caller does when this is gone.
+/// The order that oneTBB keeps unseen: while this lives, every block comes after all that the
+/// caller did before, and before all that the caller does once it is gone.
 class OrderOfBlocks {
  public:
   OrderOfBlocks() noexcept { begun_.release(); }
@@ -46,7 +46,7 @@ std::vector<tbb::numa_node_id> nodes_of_machine() {
 
 struct ComputeThreads::Impl {
   explicit Impl(InstructionSet set) : instructions(set) {}
-  /// A NUMA node's threads, and what they have been given.
+  /// A NUMA node's threads, and their work.
   struct Node {
     explicit Node(const tbb::task_arena::constraints& where) : arena(where) {}
     tbb::task_arena arena;

@@ -7,7 +7,7 @@
 namespace strata::optim_cpu {
 namespace {
 
-/// Half of what does not fit into 24 bits: rounds to nearest.
+/// Half of the part that does not fit into 24 bits: rounds to nearest.
 constexpr std::uint32_t kToNearest = 0x80;
 
 void split_bf16(std::span<const float> masters, std::uint16_t* hi, std::int16_t* lo) {

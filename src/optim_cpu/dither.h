@@ -32,7 +32,7 @@ struct DitherColumns {
 };
 inline constexpr DitherColumns kDitherColumn;
 
-/// What the elements of a block share: a 32-bit mixer that hash-prospector's search found
+/// The hash that a block's elements share: a 32-bit mixer that hash-prospector's search found
 /// ("lowbias32"; Wellons, 2018), made odd.
 [[nodiscard]] constexpr std::uint32_t dither_block_hash(std::uint32_t key, std::uint64_t block) {
   std::uint32_t x = key + static_cast<std::uint32_t>(block);

@@ -28,31 +28,31 @@ namespace hn = hwy::HWY_NAMESPACE;
 using UpdateTag = hn::CappedTag<float, kDitherColumns>;
 static_assert(kCoarseCodes % kDitherColumns == 0 && kBlock % kDitherBlock == 0);
 
-/// A vector's place in a span: the first element of its block, and the element of that. Apart, so
-/// that the compiler sees what the vectors of a block have in common.
+/// A vector's place in a span: the first element of its block, and its element in the block. They
+/// are apart so that the compiler sees what the vectors of a block have in common.
 struct At {
   std::size_t block, element;
   [[nodiscard]] HWY_INLINE std::size_t index() const { return block + element; }
-  /// Of the vector after this one, of the tag `d`.
+  /// The place of the next vector, of the tag `d`.
   template <class D>
   [[nodiscard]] HWY_INLINE At next(D d) const {
     return {block, element + hn::MaxLanes(d)};
   }
 };
 
-/// dither_bits of the elements of a span that begins with a whole block.
+/// The dither_bits of the elements of a span that begins with a whole block.
 class Dither {
  public:
   Dither(std::uint32_t key, std::uint64_t first_element)
       : key_(key), first_block_(first_element / kDitherBlock) {}
 
-  /// Those of the vector there, of at most kDitherColumns lanes.
+  /// The bits of the vector there, of at most kDitherColumns lanes.
   template <class D>
   HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> bits(D d, At at) const {
     return turned(d, at, at.element / kDitherColumns);
   }
-  /// With their halves exchanged. They are those of the row after the next, so that a block needs
-  /// no more vectors for both.
+  /// The bits with their halves exchanged. They are those of the row after the next, so that a
+  /// block needs no more vectors for both.
   template <class D>
   HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> exchanged_bits(D d, At at) const {
     return turned(d, at, at.element / kDitherColumns + 2);

@@ -11,7 +11,7 @@ namespace strata::optim_cpu {
 /// The part of `span` from element `begin` to its end.
 [[nodiscard]] UpdateSpan rest_of(const UpdateSpan& span, std::size_t begin);
 
-/// What accumulate_gradient works on, or a part of it.
+/// The elements that accumulate_gradient works on, or a part of them.
 struct AccumulateSpan {
   Precision precision;
   bool target_fp32;
@@ -32,9 +32,9 @@ struct AccumulateSpan {
 [[nodiscard]] AccumulateSpan part_of(const AccumulateSpan& span, std::size_t begin,
                                      std::size_t count);
 
-/// Where the squares of one block of kGradientBlockElements are summed up: those of element i of
-/// the block go to lane i % 16, whatever the length of the machine's vectors. The sum of the lanes
-/// is that of a tree, halves first: lane i and lane i + 8, of those i and i + 4, and so on.
+/// The lanes that sum up the squares of one block of kGradientBlockElements: the square of element
+/// i goes to lane i % 16, whatever the length of the machine's vectors. The lanes are summed as a
+/// tree, halves first: lane i and lane i + 8, of these sums i and i + 4, and so on.
 using SumLanes = std::array<double, 16>;
 
 }  // namespace strata::optim_cpu

@@ -19,15 +19,15 @@ struct KernelTable {
   /// each block of kGradientBlockElements, the last of which may be shorter.
   void (*accumulate)(const AccumulateSpan& span, double* block_sums);
 
-  /// The update by the rule whose constants these are.
+  /// Updates by the rule of the given constants.
   void update(const RuleConstants& constants, const UpdateSpan& span) const;
 };
 
-/// Those that this machine can run, best first. The last is the reference, "SCALAR".
+/// The tables that this machine can run, best first. The last is the reference, "SCALAR".
 [[nodiscard]] std::span<const KernelTable> supported_kernels();
 
-/// The entry called `target`; the best where that is empty. Throws ConfigError when this machine
-/// has none of that name; `origin` says who asked ("STRATA_SIMD").
+/// The table called `target`; the best if that is empty. Throws ConfigError when this machine has
+/// none of that name; `origin` says who asked ("STRATA_SIMD").
 [[nodiscard]] const KernelTable& find_kernels(std::string_view target, std::string_view origin);
 
 }  // namespace strata::optim_cpu

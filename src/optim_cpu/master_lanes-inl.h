@@ -1,5 +1,5 @@
 /// \file
-/// Vectors of fp32 masters, loaded from and stored to the weight and what is kept beside it. One
+/// Vectors of fp32 masters, loaded from and stored to the weight and its remainder. One
 /// copy per instruction set; number_conversions.h has the same conversions one number at a time.
 
 #if defined(STRATA_OPTIM_CPU_MASTER_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -70,7 +70,7 @@ class HiLoMaster {
     const auto a = bits_of<kNan>(first);
     const auto b = bits_of<kNan>(second);
     store_upper(hn::Add(a, half), hn::Add(b, half), hi_ + at.index());
-    store_lower(a, b, lo_ + at.index());  // what hi lacks, modulo 2^16
+    store_lower(a, b, lo_ + at.index());  // the rest after hi, modulo 2^16
   }
 
  private:
@@ -105,7 +105,7 @@ class HiLo24Master {
     const auto b = hn::Add(bits_of<kNan>(second), random(d, next, dither));
     // The lowest byte of the sums is left out: it changes neither of the others.
     store_upper(hn::Add(a, half), hn::Add(b, half), hi_ + at.index());
-    // What hi lacks, modulo 2^8:
+    // The rest after hi, modulo 2^8:
     store_lowest_bytes(hn::ShiftRight<8>(a), lo_ + at.index());
     store_lowest_bytes(hn::ShiftRight<8>(b), lo_ + next.index());
   }

@@ -14,8 +14,8 @@
 /// code c in [-126, 126] stands for c / 126 of the scale. v is coded by its root, which covers
 /// twice the decades and is what the update divides by: a code c in [1, 254] stands for (c / 254 *
 /// scale)^2, where the scale is the largest root. No code of v stands for zero: a v that is small
-/// beside its block is taken for larger than it is, which makes a step smaller, never for nothing,
-/// which would divide by eps alone.
+/// beside its block is taken for larger than it is, which makes a step smaller. As zero it would
+/// leave eps alone to divide by.
 ///
 /// The 16 bits of the scale lie in the lowest bits of the first 16 codes, first code first, and
 /// those codes count in steps of two. So a block is 64 bytes, one cache line; a state of whole
@@ -25,11 +25,11 @@ namespace strata::optim_cpu {
 
 inline constexpr std::size_t kBlock = kMomentBlockElements;
 /// Codes whose lowest bit belongs to the scale.
-inline constexpr std::size_t kCoarseCodes = 16;  // the bits of the scale
+inline constexpr std::size_t kCoarseCodes = 16;  // one for each bit of the scale
 
 inline constexpr float kCodesOfM = 126.0f;
 inline constexpr float kCodesOfV = 254.0f;
-inline constexpr float kUnitOfM = 1.0f / kCodesOfM;  ///< of the scale
+inline constexpr float kUnitOfM = 1.0f / kCodesOfM;  ///< part of the scale
 inline constexpr float kUnitOfV = 1.0f / kCodesOfV;
 
 /// Codes are worked out in units of 2^-32 of a step: next to kToSteps an fp32 number has no smaller
@@ -80,7 +80,7 @@ inline void set_scale_of_block(std::uint8_t* codes, std::uint16_t scale) {
 inline constexpr std::uint32_t kNegligible = 0x17800000;    ///< 2^-80
 inline constexpr std::uint32_t kLargestScale = 0x7F7F0000;  ///< the largest bf16
 
-/// How a block is to be coded.
+/// The coding of a block.
 struct BlockScale {
   std::uint16_t bits;  ///< bf16
   float inverse;       ///< parts of a step per unit of the value

@@ -9,11 +9,11 @@
 
 namespace strata::optim_cpu {
 
-/// A block's moments, as they are computed with.
+/// A block's moments in fp32, ready to compute with.
 using MomentValues = std::array<float, kBlock>;
 
 /// The moments of elements [begin, begin + count) of `span`, at most a block, exactly one with int8
-/// moments. Those that the format has not are left alone.
+/// moments. Moments that the format lacks are left alone.
 void read_moments(const UpdateSpan& span, std::size_t begin, std::size_t count, MomentValues& m,
                   MomentValues& v);
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 
 /// \file
-/// The short formats, one number at a time, in integer arithmetic. What the kernels of every
-/// instruction set must agree with.
+/// The short formats, one number at a time, in integer arithmetic. The kernels of every
+/// instruction set must agree with them.
 ///
 /// NaN: all conversions from fp32 to 16 bits give the one quiet NaN without sign or payload, so
 /// that the result does not depend on which operand of an earlier operation an instruction set
@@ -25,7 +25,7 @@ inline constexpr std::uint32_t kQuietNan = 0x7FC00000;
   return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
 }
 
-/// To nearest, ties to even.
+/// Rounds to nearest, ties to even.
 [[nodiscard]] inline std::uint16_t to_bf16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if (is_nan_bits(bits)) return kQuietNan >> 16;
@@ -33,14 +33,14 @@ inline constexpr std::uint32_t kQuietNan = 0x7FC00000;
   return static_cast<std::uint16_t>((bits + 0x7FFF + lowest_kept_bit) >> 16);
 }
 
-/// Up or down with the probability of what does not fit; `dither` is uniform in [0, 2^16).
+/// Rounds up or down with the probability of what does not fit; `dither` is uniform in [0, 2^16).
 [[nodiscard]] inline std::uint16_t to_bf16_stochastically(float value, std::uint32_t dither) {
   auto bits = std::bit_cast<std::uint32_t>(value);
   if (is_nan_bits(bits)) bits = kQuietNan;
   return static_cast<std::uint16_t>((bits + dither) >> 16);
 }
 
-// ---- hi/lo: a bf16 weight and what it lacks of the fp32 master -------------------------------
+// ---- hi/lo: a bf16 weight and the remainder of the fp32 master -------------------------------
 
 struct HiLo {
   std::uint16_t hi;
@@ -103,7 +103,7 @@ struct HiLo24 {
   return std::bit_cast<float>(sign | magnitude);
 }
 
-/// To nearest, ties to even; 65520 and above become infinite.
+/// Rounds to nearest, ties to even; 65520 and above become infinite.
 [[nodiscard]] inline std::uint16_t to_fp16(float value) {
   constexpr std::uint32_t kTooLarge = 0x477FF000;        // 65520, half way to 2^16
   constexpr std::uint32_t kSmallestNormal = 0x38800000;  // 2^-14

@@ -36,8 +36,8 @@ HWY_INLINE bool without_nan(V value, Vs... values) {
   return hn::AllFalse(hn::DFromV<V>(), hn::IsNaN(value));
 }
 
-/// Whether NaN is taken care of among values that are to be rounded, lest rounding makes a number
-/// of it. To look for one among many values at once is cheaper than to take care of each.
+/// Whether rounding takes care of NaN, which it could otherwise make a number of. To look for one
+/// among many values at once is cheaper than to take care of each.
 enum class Nan { kNone, kPossible };
 
 template <Nan kNan, class V>

@@ -21,7 +21,7 @@ class OfferedShards {
 
   void clear() { first_ = next_ = end_ = completed_ = 0; }
 
-  /// False when there is no place for it.
+  /// Takes a shard. False when there is no place for it.
   [[nodiscard]] bool take(const ShardStates& shard) {
     const std::uint64_t begin = next_update(shard, 0);
     if (begin == shard.count) {
@@ -35,7 +35,7 @@ class OfferedShards {
 
   [[nodiscard]] bool has_window() const { return next_ < end_; }
 
-  /// Past those windows in which nothing is updated.
+  /// Moves past windows in which nothing is updated.
   WindowRange begin_window() {
     Place& current = place(next_);
     const WindowRange range = window_at(*current.shard, current.begin);
@@ -59,8 +59,8 @@ class OfferedShards {
  private:
   struct Place {
     const ShardStates* shard = nullptr;
-    std::uint64_t begin = 0;    // of the next window
-    std::uint64_t windows = 0;  // begun and not ended
+    std::uint64_t begin = 0;    // start of the next window
+    std::uint64_t windows = 0;  // windows begun and not ended
     std::uint64_t shards = 1;   // itself, and those offered after it in which nothing is updated
   };
 
@@ -70,7 +70,7 @@ class OfferedShards {
     return {&shard, begin, std::min(begin + window_elements_, shard.count)};
   }
 
-  /// Where the first window from `begin` begins in which something is updated; the end if none.
+  /// The start of the first window from `begin` on with something to update; the end if none.
   [[nodiscard]] std::uint64_t next_update(const ShardStates& shard, std::uint64_t begin) const {
     while (begin < shard.count && !has_updates(window_at(shard, begin)))
       begin = window_at(shard, begin).end;

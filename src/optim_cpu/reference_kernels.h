@@ -5,7 +5,7 @@
 
 /// \file
 /// Every kernel written one number after the other: the oracle of the tests, the kernels of a
-/// machine without fused multiply-adds, and what finishes a span that is no multiple of two
+/// machine without fused multiply-adds, and the end of a span that is no multiple of two
 /// vectors.
 
 namespace strata::optim_cpu::reference {

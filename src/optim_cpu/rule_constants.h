@@ -7,7 +7,7 @@
 
 namespace strata::optim_cpu {
 
-/// What every rule needs of a step.
+/// The values of a step that every rule needs.
 struct StepConstants {
   explicit StepConstants(const UpdateStep& given)
       : gradient_scale(given.gradient_scale), step_number(static_cast<std::uint64_t>(given.step)) {}
@@ -22,7 +22,7 @@ struct StepConstants {
 struct AdamConstants : StepConstants {
   AdamConstants(const AdamOptions& options, const UpdateStep& step);
 
-  float weight_factor;  ///< 1 - lr * weight_decay where it is decoupled, else 1
+  float weight_factor;  ///< 1 - lr * weight_decay if decoupled, else 1
   float l2;             ///< weight decay added to the gradient
   bool has_l2;          ///< whether it is added at all: 0 * weight is NaN for an infinite weight
   float beta1, one_minus_beta1;
@@ -40,7 +40,7 @@ struct SgdConstants : StepConstants {
   bool has_momentum;
   bool nesterov;
   float momentum;
-  float gradient_share;  ///< of the gradient in m: 1 - dampening, but 1 in the first step
+  float gradient_share;  ///< gradient's part in m: 1 - dampening, but 1 in the first step
   float negative_lr;
 };
 

@@ -49,7 +49,7 @@ void check_segments(const ShardStates& shard, std::size_t index, std::size_t gro
                       std::to_string(shard.count));
 }
 
-/// What UpdateSpan asks for where rounding is random.
+/// Checks what UpdateSpan asks for where rounding is random.
 void check_blocks(const ShardStates& shard, std::size_t index) {
   const StateFormat& format = shard.format;
   const auto check = [&](std::uint64_t element, const std::string& what) {

@@ -11,7 +11,7 @@ namespace strata::optim_cpu {
 namespace {
 
 constexpr int kWordBits = 64;
-constexpr int kMantissaBits = 52;  // of a double, without the one in front
+constexpr int kMantissaBits = 52;  // bits of a double, without the one in front
 constexpr std::uint64_t kMantissa = (std::uint64_t{1} << kMantissaBits) - 1;
 
 /// The lowest bit of the fixed-point number is worth 2^kLowest: no square of an fp32 has a bit

@@ -43,7 +43,7 @@ class ElementwisePass {
         gradient_scale_(hn::Set(UpdateTag(), constants.gradient_scale)),
         dither_(make_dither_key(span.sequence, constants.step_number), span.first_element) {}
 
-  /// Returns how many elements it has updated: all but what is shorter than two vectors.
+  /// Returns the number of updated elements: all but a rest that is shorter than two vectors.
   HWY_INLINE std::size_t run(std::size_t count) {
     constexpr std::size_t kTwo = 2 * hn::MaxLanes(UpdateTag());
     std::size_t block = 0;

@@ -118,7 +118,7 @@ void Window::end_what_arrived() {
     if (transfer && transfer->done()) end(transfer);
 }
 
-/// Lets go of it also where that throws.
+/// Waits for the transfer, and lets go of it even if that throws.
 void Window::end(std::optional<tiering::HomeTransfer>& transfer) {
   ++moves_;
   tiering::HomeTransfer ended = std::move(*transfer);

@@ -16,7 +16,7 @@
 
 namespace strata::optim_cpu {
 
-/// Per state kind.
+/// One value per state kind.
 template <class T>
 using PerState = std::array<T, kStateKindCount>;
 
@@ -29,7 +29,7 @@ struct WindowRange {
 /// Whether any element of the range is updated.
 [[nodiscard]] bool has_updates(const WindowRange& range);
 
-/// What one optimizer step has in common for all parameters.
+/// The values of one optimizer step that all parameters share.
 struct StepContext {
   std::span<const RuleConstants> groups;
   const KernelTable& kernels;
@@ -51,14 +51,14 @@ class Window {
   /// element (each block of int8 moments) is updated by itself, so how the window is split does not
   /// show.
   void update(const StepContext& context, ComputeThreads& threads) const;
-  /// All of its states that rest elsewhere, but the gradient, are to be flushed.
+  /// Turns to flushing all of its states that rest elsewhere, but the gradient.
   void begin_flush();
 
-  /// Starts what is to be transferred until the store says "not now". True when all has started.
+  /// Starts transfers until the store says "not now". True when all have started.
   [[nodiscard]] bool start_transfers(const tiering::HomePlaces& places);
   /// Ends the transfers that are done, without waiting. Throws what Transfer::wait throws.
   void end_what_arrived();
-  /// Nothing is to be started any more, and everything that was has been waited for.
+  /// Whether nothing is left to start, and all started transfers have been waited for.
   [[nodiscard]] bool is_settled() const { return next_ == kStateKindCount && !has_transfers(); }
   [[nodiscard]] bool has_transfers() const;
   /// Waits for the transfer that was started first. The time it stood still is added to `counters`.
@@ -92,7 +92,7 @@ class Window {
                                                           bool gradients_on_nvme,
                                                           std::uint64_t alignment);
 
-/// That many windows, one after the other in `memory`, each with buffers of `bytes`.
+/// Makes that many windows, one after the other in `memory`, each with buffers of `bytes`.
 [[nodiscard]] std::vector<Window> make_windows(std::size_t count,
                                                const PerState<std::uint64_t>& bytes,
                                                std::span<std::byte> memory);

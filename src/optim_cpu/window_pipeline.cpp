@@ -24,7 +24,7 @@ void check_formats(std::span<const StateFormat> formats) {
           "same ones for all shards");
 }
 
-/// Of all formats.
+/// The smallest over all formats.
 std::uint64_t smallest_state_bytes_of(std::span<const StateFormat> formats) {
   std::uint64_t smallest = smallest_state_bytes(formats.front());
   for (const StateFormat& format : formats)
@@ -70,7 +70,7 @@ struct WindowPipeline::Impl {
         threads(compute_threads),
         shards(given.shards_max, given.window_elements) {
     check_options(options, places.store);
-    PerState<std::uint64_t> bytes{};  // none where nothing is ever fetched
+    PerState<std::uint64_t> bytes{};  // 0 for a state that is never fetched
     if (places.store != nullptr || places.device != nullptr) {
       bytes = buffer_bytes_of(options, tiering::HostArena::kGranularity);
       memory =
@@ -107,7 +107,7 @@ struct WindowPipeline::Impl {
   void retire_oldest();
   [[nodiscard]] std::uint64_t moves() const;
 
-  /// Whatever `work` throws ends the step.
+  /// Does `work`; an exception from it ends the step.
   template <class Work>
   auto in_step(Work work) {
     try {
@@ -123,12 +123,12 @@ struct WindowPipeline::Impl {
   const tiering::HomePlaces places;
   Counters& counters;
   ComputeThreads& threads;
-  std::span<std::byte> memory;  ///< of the windows
+  std::span<std::byte> memory;  ///< memory of the windows
   std::vector<Window> windows;
   std::uint64_t begun = 0, updated = 0, retired = 0;
 
   Step step = Step::kNone;
-  std::vector<RuleConstants> constants;  ///< of the groups
+  std::vector<RuleConstants> constants;  ///< constants of the groups
   OfferedShards shards;
   std::uint64_t offered = 0;
 };
@@ -210,7 +210,7 @@ void WindowPipeline::Impl::fail() {
   begun = updated = retired = 0;
 }
 
-// ---- what waits ---------------------------------------------------------------------------------
+// ---- calls that wait ----------------------------------------------------------------------------
 
 /// Updates the next window, or where none is left or has a place, makes a place free. False: not
 /// now.
@@ -262,7 +262,7 @@ bool WindowPipeline::Impl::wait_for_room() {
   return places.store->wait_for_room(tiering::ShardStore::kPatience);
 }
 
-// ---- what does not ------------------------------------------------------------------------------
+// ---- calls that do not wait ---------------------------------------------------------------------
 
 /// Keeps the disk busy. Writes first: they make places free.
 void WindowPipeline::Impl::start_what_can() {
@@ -299,7 +299,7 @@ void WindowPipeline::Impl::retire_oldest() {
   shards.end_window();
 }
 
-/// Goes up with everything that comes about. That a window has turned to a shard is nothing yet.
+/// A count of all that has come about. A window that has turned to a shard does not count yet.
 std::uint64_t WindowPipeline::Impl::moves() const {
   std::uint64_t sum = updated + retired;
   for (const Window& each : windows) sum += each.moves();
