@@ -15,22 +15,22 @@ struct ChunkSpan {
   std::uint64_t last = 0;
 };
 
-/// Where a chunk lies on the disk.
+/// The place of a chunk on the disk.
 struct ChunkPlace {
   std::size_t file = 0;
   std::uint64_t offset = 0;
 };
 
-/// What the store knows of one extent: its name and place, and for each chunk whether it was ever
-/// written, what its bytes must hash to, and which transfers are at it.
+/// The store's record of one extent: its name and place, and for each chunk whether it was ever
+/// written, the hash of its bytes, and the transfers that are at it.
 ///
 ///   never written --begin_flush--> flushing --end_flush--> written --begin_flush--> flushing ...
 ///
-/// A flush that failed ends as written: its checksum is the new bytes', so that a fetch of whatever
-/// the disk holds now is caught.
+/// A flush that failed ends as written: its checksum is that of the new bytes, so that a fetch of
+/// other bytes is caught.
 class ExtentRecord {
  public:
-  /// `places`: of each chunk. `first_position`: of its chunks in the store's sequence of chunks.
+  /// `places`: one for each chunk. `first_position`: that of chunk 0 in the store's sequence.
   ExtentRecord(std::uint32_t id, std::string_view name, std::uint64_t bytes,
                std::uint64_t chunk_bytes, std::uint64_t first_position,
                std::span<const ChunkPlace> places);
@@ -41,10 +41,10 @@ class ExtentRecord {
   [[nodiscard]] std::uint64_t chunk_bytes() const noexcept { return chunk_bytes_; }
   [[nodiscard]] std::uint64_t first_position() const noexcept { return first_position_; }
 
-  /// Where a chunk lies or, while it is flushed, where it will lie.
+  /// The place of a chunk; while it is flushed, its new place.
   [[nodiscard]] ChunkPlace place_of(std::uint64_t chunk) const noexcept;
   void set_place(std::uint64_t chunk, ChunkPlace place) noexcept;
-  /// False for a tail, which takes less room than others.
+  /// Whether a chunk is whole: false for a tail, which takes less room.
   [[nodiscard]] bool is_whole(std::uint64_t chunk) const noexcept;
   /// The longest span from `chunks.first` on that lies in one piece on one file.
   [[nodiscard]] ChunkSpan leading_piece(ChunkSpan chunks) const noexcept;
@@ -71,7 +71,7 @@ class ExtentRecord {
   struct Chunk {
     ChunkPlace place;
     std::uint64_t checksum = 0;
-    std::uint32_t fetches = 0;  // under way
+    std::uint32_t fetches = 0;  // fetches under way
     ChunkState state = ChunkState::kNeverWritten;
   };
 

@@ -7,7 +7,7 @@
 namespace strata::tiering {
 namespace {
 
-/// Gives chunks the places where their paths' shares want them.
+/// Gives chunks the places that the shares of the paths call for.
 void begin_moves(detail::TransferState& transfer) {
   ExtentRecord& extent = *transfer.extent;
   for (std::uint64_t chunk = transfer.chunks.first; chunk < transfer.chunks.last; ++chunk) {

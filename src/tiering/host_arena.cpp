@@ -47,7 +47,7 @@ void commit(std::byte* piece, std::uint64_t bytes, std::string_view what) {
   }
   if (madvise(piece, bytes, MADV_POPULATE_WRITE) == 0) return;
   if (errno != EINVAL) throw system_error(action, what, errno, kHint);
-  // Before Linux 5.14 there is only touching.
+  // Kernels before Linux 5.14 need each page touched.
   for (std::uint64_t offset = 0; offset < bytes; offset += HostArena::kGranularity) {
     static_cast<volatile std::byte*>(piece)[offset] = std::byte{0};
   }

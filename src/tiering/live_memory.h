@@ -11,8 +11,8 @@
 
 namespace strata::tiering {
 
-/// The memory that a device has given and not taken back, by which it knows misuse: every device
-/// refuses the same calls in the same words. A look-up in a small map for each range. Not
+/// The memory that a device has given and not taken back. It tells misuse: every device refuses the
+/// same calls in the same words. Costs a look-up in a small map for each range. Not
 /// thread-safe.
 class LiveMemory {
  public:
@@ -24,7 +24,7 @@ class LiveMemory {
   /// Throws UsageError, naming `operation`, for a range that is not inside of one live memory.
   void check(std::string_view operation, DeviceSpan range) const;
 
-  /// The same for both ends of a copy, which also have one length and do not overlap.
+  /// Checks both ends of a copy, and that they have one length and do not overlap.
   void check_copy(std::string_view operation, std::span<const std::byte> from, DeviceSpan to) const;
   void check_copy(std::string_view operation, DeviceSpan from, std::span<const std::byte> to) const;
   void check_copy(std::string_view operation, DeviceSpan from, DeviceSpan to) const;
@@ -37,7 +37,7 @@ class LiveMemory {
   [[nodiscard]] std::string nearest(DeviceSpan range) const;
 
   std::string device_;
-  std::map<std::uintptr_t, Memory> live_;  // by the first address
+  std::map<std::uintptr_t, Memory> live_;  // keyed by the first address
 };
 
 }  // namespace strata::tiering

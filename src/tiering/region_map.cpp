@@ -50,7 +50,7 @@ void RegionMap::give_back(Region region) {
   set_free(region);
 }
 
-/// Joins it with its free neighbours.
+/// Frees a region, joined with its free neighbours.
 void RegionMap::set_free(Region region) {
   auto [offset, length] = region;
   const auto after = free_.lower_bound(offset);

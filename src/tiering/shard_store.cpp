@@ -14,9 +14,9 @@
 namespace strata::tiering {
 namespace {
 
-/// Beyond any file; larger values would overflow on the way there.
+/// A size beyond any file; larger values would overflow in sums.
 constexpr std::uint64_t kExtentBytesMax = 1ull << 60;
-/// What the balancer can follow.
+/// The most directories that the balancer can follow.
 constexpr std::size_t kDirectoriesMax = 64;
 
 /// The directories' bandwidths, or as many unknown ones.
@@ -72,8 +72,8 @@ struct ShardStore::Impl : detail::StoreParts {
 
   Budget& nvme;
   const std::uint64_t chunk_bytes;
-  std::vector<aio::IoRegistration> file_registrations;  // where the queue's backend can
-  Logger* log;                                          // null: nobody is told
+  std::vector<aio::IoRegistration> file_registrations;  // as far as the queue's backend takes them
+  Logger* log;                                          // null: no messages
   std::deque<ExtentRecord> extents;
   std::vector<Reservation> reservations;
   detail::Transfers transfers;

@@ -10,7 +10,7 @@
 namespace strata::tiering {
 namespace {
 
-/// A change of a share that is worth mentioning.
+/// The smallest change of a share that is worth mentioning.
 constexpr double kShareNoticed = 0.005;
 
 std::uint64_t spares_of(std::uint64_t chunks, std::size_t paths) {
@@ -36,7 +36,7 @@ std::uint64_t StripeMap::disk_bytes(std::uint64_t bytes, std::uint64_t chunk_byt
 
 // ---- new extents ------------------------------------------------------------------------------
 
-// Dealt by the balancer's shares, not by what there is room for: an extent brings its own room.
+// Deals by the balancer's shares, not by free room: an extent brings its own room.
 StripeMap::Deal StripeMap::deal(std::uint64_t bytes, Room room) const {
   const std::uint64_t whole_chunks = bytes / chunk_bytes_;
   const std::uint64_t tail_bytes = round_up(bytes % chunk_bytes_, kDiskBlock);

@@ -17,13 +17,13 @@
 
 namespace strata::tiering::detail {
 
-/// What the transfers of a store use of it.
+/// The parts of a store that its transfers use.
 struct StoreParts {
   aio::Submitter& queue;
   Counters& counters;
   StripeMap stripes;
   std::vector<aio::IoFile> files;  ///< one for each path of the stripes
-  std::uint64_t alignment = 512;   ///< of transfers: the largest of the files
+  std::uint64_t alignment = 512;   ///< alignment of transfers: the largest of the files
 
   [[nodiscard]] std::uint64_t buffer_bytes(std::uint64_t bytes) const noexcept;
 };
@@ -36,7 +36,7 @@ class Transfers;
 ///                             |
 ///                             +------ "not now": nothing started ---> at rest
 ///
-/// What only a fetch does when it starts and finishes is in fetch.cpp, and the same for a flush.
+/// The parts of start and finish that only a fetch has are in fetch.cpp; a flush's in flush.cpp.
 /// Once the queue has accepted the first operation, every error is kept for `finish` to throw.
 struct TransferState {
   Transfers* owner = nullptr;
@@ -46,22 +46,22 @@ struct TransferState {
   ChunkSpan chunks;
   ByteRange range;
   std::span<std::byte> buffer;
-  std::vector<aio::IoTicket> tickets;  ///< of its operations in the I/O queue
+  std::vector<aio::IoTicket> tickets;  ///< its operations in the I/O queue
   std::size_t settled = 0;             ///< tickets waited for, from the front
-  std::exception_ptr error;            ///< the first
+  std::exception_ptr error;            ///< the first error
   struct Move {
     std::uint64_t chunk;
     ChunkPlace from;
   };
-  std::vector<Move> moves;  ///< of a flush: chunks that it writes to other places than they had
+  std::vector<Move> moves;  ///< chunks that a flush writes to new places
 
   /// The published bytes of one of its chunks, in the buffer.
   [[nodiscard]] std::span<std::byte> chunk_in_buffer(std::uint64_t chunk) const noexcept;
 
   /// Hands the queue the operations for some of the chunks, as few as the layout allows. Returns
   /// false, with nothing started, when the first finds the queue full. Later ones wait for room, on
-  /// this transfer's own operations first: what this thread has not waited for may be what fills
-  /// the queue.
+  /// this transfer's own operations first: operations that this thread has not waited for may be
+  /// what fills the queue.
   [[nodiscard]] bool submit(aio::OpKind kind, ChunkSpan some);
 
   [[nodiscard]] bool done() const noexcept;
@@ -91,7 +91,7 @@ class Transfers {
   [[nodiscard]] std::optional<Transfer> start(Hop hop, ExtentRecord& extent, ByteRange range,
                                               std::span<std::byte> buffer);
 
-  /// All are under way.
+  /// Whether all are under way.
   [[nodiscard]] bool is_exhausted() const noexcept { return at_rest_.empty(); }
 
  private:
@@ -109,17 +109,17 @@ class Transfers {
 
 /// Reads the chunks that were ever written and fills the others with zeros. False for "not now".
 [[nodiscard]] bool start_fetch(TransferState& transfer);
-/// The bytes have arrived, or not.
+/// Ends a fetch, whether the bytes have arrived or not.
 void end_fetch(TransferState& transfer);
 /// Compares every written chunk with its checksum. Throws CorruptData.
 void verify_fetch(const TransferState& transfer);
 
 // ---- flush.cpp --------------------------------------------------------------------------------
 
-/// Writes the chunks where their paths' shares want them, and takes their checksums. False for "not
-/// now".
+/// Writes the chunks to the places that the paths' shares call for, and takes their checksums.
+/// False for "not now".
 [[nodiscard]] bool start_flush(TransferState& transfer);
-/// The bytes have arrived, or not.
+/// Ends a flush, whether the bytes have arrived or not.
 void end_flush(TransferState& transfer);
 /// Frees the places that moved chunks had, or goes back to them when the bytes have not arrived.
 void end_moves(TransferState& transfer, bool arrived);
