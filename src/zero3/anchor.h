@@ -4,19 +4,19 @@
 
 namespace strata::zero3 {
 
-/// The tensor that the graphs of all units begin with. It requires a gradient, so that backward
-/// comes to every unit, also where no input needs one (token ids); and it shows whose backward
-/// that is. Thread: the engine's.
+/// The tensor with which the graphs of all units begin. It requires a gradient, so that backward
+/// comes to every unit even if no input needs one (token ids); and it shows whose backward that
+/// is. Thread: the engine's.
 class Anchor {
  public:
   Anchor();
 
   [[nodiscard]] const torch::Tensor& tensor() const noexcept { return tensor_; }
   /// Whether the backward under way is the engine's own: only then do gradients of parameters
-  /// count. A unit gives the anchor a gradient in every other one.
+  /// count. In every other backward a unit gives the anchor a gradient.
   [[nodiscard]] bool counts() const noexcept { return counts_; }
 
-  /// The engine's own backward, for the length of a scope.
+  /// Marks the engine's own backward, for the length of a scope.
   class OwnBackward {
    public:
     explicit OwnBackward(Anchor& anchor) : anchor_(anchor) { anchor_.counts_ = true; }

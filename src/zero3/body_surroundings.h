@@ -10,10 +10,10 @@
 
 namespace strata::zero3 {
 
-/// What a body sees beside its inputs and parameters, as it was when this was made: random
-/// generators (LibTorch's default ones of the host and of the device, and those that the unit
-/// names), autocast, and the unit's buffers. Recomputation runs from it, so that it computes the
-/// same again and leaves no trace.
+/// The surroundings of a body beside its inputs and parameters, as they were when this was made:
+/// random generators (LibTorch's default ones of the host and of the device, and those that the
+/// unit names), autocast, and the unit's buffers. Recomputation runs from them, so that it computes
+/// the same again and leaves no trace.
 ///
 /// Buffers in host memory are kept as lazy clones: one that the body does not write to costs
 /// nothing. Those on another device are copied.
@@ -21,17 +21,17 @@ class BodySurroundings {
  public:
   explicit BodySurroundings(const Unit& unit);
 
-  /// Of one type of device.
+  /// The settings for one type of device.
   struct Autocast {
     at::DeviceType device;
     bool enabled;
     at::ScalarType type;
   };
 
-  /// Call when the body has run: drops what it left as it was.
+  /// Drops the buffers that the body left as they were. Call it when the body has run.
   void keep_what_changed();
 
-  /// Puts everything back as it was for as long as the scope lasts; afterwards it is again what it
+  /// Puts everything back as it was for as long as the scope lasts; afterwards all is again what it
   /// was before the scope. The buffers' memory changes places, so their version counters tell
   /// nothing of it. The inner graph's backward belongs into the scope: it may have saved buffers.
   class Restored {
@@ -52,7 +52,7 @@ class BodySurroundings {
 
  private:
   struct Buffer {
-    std::vector<torch::Tensor> tensors;  // that share one storage
+    std::vector<torch::Tensor> tensors;  // tensors that share one storage
     c10::Storage earlier;
   };
   std::vector<std::pair<at::Generator, torch::Tensor>> generators_;

@@ -13,7 +13,7 @@ class ComputeTimer {
  public:
   explicit ComputeTimer(Counters& counters) : counters_(counters) {}
 
-  /// Runs, or stands, for the length of a scope.
+  /// Lets the timer run, or stand, for the length of a scope.
   class Scope {
    public:
     Scope(ComputeTimer& timer, bool runs) : timer_(timer), before_(timer.turn(runs)) {}
@@ -29,7 +29,7 @@ class ComputeTimer {
   [[nodiscard]] Scope stands() { return {*this, false}; }
 
  private:
-  /// Returns whether it ran before.
+  /// Returns whether the timer ran before.
   bool turn(bool runs) {
     const Time now = counters_.clock().now();
     if (runs_) counters_.add_busy(Hop::kCompute, now - since_);

@@ -6,7 +6,7 @@
 
 namespace strata::zero3 {
 
-/// `span` as LibTorch sees it: a row of numbers of `type` that owns nothing.
+/// LibTorch's view of `span`: a row of numbers of `type` that owns nothing.
 inline torch::Tensor tensor_over(tiering::DeviceSpan span, torch::ScalarType type,
                                  c10::Device device) {
   const auto count = static_cast<std::int64_t>(span.bytes() / c10::elementSize(type));

@@ -86,15 +86,15 @@ struct Engine::Impl {
     for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
   }
 
-  std::unique_ptr<Logger> own_log;  // where none was handed in
+  std::unique_ptr<Logger> own_log;  // made where none was handed in
   Logger& log;
-  std::unique_ptr<zero3::Ranks> own_ranks;  // where none were handed in
+  std::unique_ptr<zero3::Ranks> own_ranks;  // made where none were handed in
   zero3::Ranks& ranks;
   formats::DsConfig config;
-  optim_cpu::ComputeThreads threads;  // of hops 6 and 7
+  optim_cpu::ComputeThreads threads;  // used by hops 6 and 7
   Counters counters;
   c10::Device torch_device;
-  zero3::PlanInput empty_plan;  // without units
+  zero3::PlanInput empty_plan;  // the input without units
   tiering::Tiers tiers;
   zero3::ParameterGroups groups;
   zero3::TrainingState state;

@@ -14,29 +14,29 @@
 
 namespace strata::zero3 {
 
-/// The door between units and their engine: a unit enters, leaves, and hands over what backward
-/// made of its parameters. Thread: the engine's.
+/// The door between units and their engine: a unit enters, leaves, and hands over its parameters'
+/// gradients. Thread: the engine's.
 class Entrance {
  public:
   Entrance(Machinery& machinery, StateEditor& editor, Counters& counters)
       : machinery_(machinery), editor_(editor), compute_timer_(counters) {}
 
-  /// Calls `hook` whenever a unit is about to enter; what it throws keeps the unit out.
+  /// Calls `hook` whenever a unit is about to enter; an exception from it keeps the unit out.
   void before_each_unit(std::function<void()> hook) { hook_ = std::move(hook); }
 
   // ---- for units ----
   /// Makes the unit's parameters readable; the first entry of all makes the plan and takes memory.
   /// Throws what the hook, Machinery::prepare and UnitMover::enter throw; UsageError inside a
-  /// visitor of states, and where parameters were changed behind the engine's back. The unit is not
+  /// visitor of states, and when parameters were changed behind the engine's back. The unit is not
   /// in use then.
   void enter(Unit& unit, Pass pass, View view);
-  /// Gives it back, once for every `enter`.
+  /// Gives the unit back, once for every `enter`.
   void leave(Unit& unit);
   /// Takes the gradients of a unit in use to their home: one for each trainable parameter,
-  /// undefined where there is none. Throws as GradientCoordinator::accumulate.
+  /// undefined where there is none. Throws what GradientCoordinator::accumulate throws.
   void take_gradients(Unit& unit, torch::autograd::variable_list gradients);
 
-  /// Lent to units: what their graphs begin with, and what counts the time of their bodies.
+  /// The anchor of units' graphs and the timer of their bodies, lent to units.
   [[nodiscard]] Anchor& anchor() noexcept { return anchor_; }
   [[nodiscard]] ComputeTimer& compute_timer() noexcept { return compute_timer_; }
 
@@ -48,7 +48,7 @@ class Entrance {
   ComputeTimer compute_timer_;
 };
 
-/// A unit inside, for the length of a scope.
+/// Keeps a unit entered for the length of a scope.
 class EnteredScope {
  public:
   EnteredScope(Unit& unit, Pass pass, View view) : unit_(unit) {

@@ -3,7 +3,7 @@
 #include <cstdint>
 
 /// \file
-/// The words in which uses of units are spoken of.
+/// The vocabulary for uses of units.
 
 namespace strata::zero3 {
 
@@ -19,7 +19,7 @@ struct Entry {
   bool operator==(const Entry&) const = default;
 };
 
-/// What an entry is a part of, and what is expected next with it: a training step, or an evaluation
+/// The purpose of an entry, on which the expected order depends: a training step, or an evaluation
 /// between two of them.
 enum class View : std::uint8_t { kTraining, kEvaluating };
 

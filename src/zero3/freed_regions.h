@@ -10,18 +10,18 @@
 
 namespace strata::zero3 {
 
-/// What has to be over before free memory of the device is used again: regions come back by event,
-/// while streams still work on them. Nothing is kept of what is over from the start, as everything
-/// is where the device is host memory. Thread: one thread.
+/// The events to wait for before free memory of the device is used again: regions come back while
+/// streams still work on them. An event that is done from the start is not kept; on host memory all
+/// are. Thread: one thread.
 class FreedRegions {
  public:
-  /// `region` is free; its last use is over when `last_use` is done.
+  /// Notes that `region` is free; its last use is over when `last_use` is done.
   void add(tiering::Region region, tiering::Event last_use) {
     if (last_use.state() == nullptr || region.bytes == 0) return;
     freed_.insert({region.offset, {region.offset + region.bytes, std::move(last_use)}});
   }
 
-  /// The events of all that used a part of `region` before. They are the caller's to wait for:
+  /// Returns the events of all earlier uses of a part of `region`. The caller waits for them:
   /// nothing of the region is remembered afterwards.
   std::vector<tiering::Event> take(tiering::Region region) {
     const std::uint64_t end = region.offset + region.bytes;
@@ -47,7 +47,7 @@ class FreedRegions {
     std::uint64_t end;
     tiering::Event last_use;
   };
-  std::multimap<std::uint64_t, Freed> freed_;  // by offset
+  std::multimap<std::uint64_t, Freed> freed_;  // keyed by offset
 };
 
 }  // namespace strata::zero3

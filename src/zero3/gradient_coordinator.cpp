@@ -113,7 +113,7 @@ void GradientCoordinator::exchange(FlatVector& vector, bool is_first, std::uint6
   });
 }
 
-/// What was added to the vector the last time may still be on its way.
+/// Waits for the last additions to the vector, which may still be on their way.
 void GradientCoordinator::finish(const FlatVector& vector) {
   const auto is_of_vector = [&](const Piece& piece) { return piece.vector == &vector; };
   while (std::any_of(pieces_.begin(), pieces_.end(), is_of_vector)) add_oldest_piece();

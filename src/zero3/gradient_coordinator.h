@@ -19,12 +19,12 @@
 namespace strata::zero3 {
 
 /// Takes a unit's gradients from autograd to their home (hops 5 and 6), bucket by bucket: packed on
-/// the device, drained into a pinned slot, added to what the home holds, summed up on the way. The
-/// host adds a bucket when it needs that bucket's slot, or at the end: the device works on.
+/// the device, drained into a pinned slot, added to the home, their squares summed up on the way.
+/// The host adds a bucket when it needs that bucket's slot, or at the end: the device works on.
 ///
 /// With several ranks a bucket has a piece of every rank's shard. The ranks exchange their pieces,
-/// and each adds up what all have for its own shard (reduction.h). They come here for the same
-/// units in the same order; a parameter has a gradient where one of them had one.
+/// and each adds up all pieces for its own shard (reduction.h). They come here for the same
+/// units in the same order; a parameter has a gradient if it had one on any of them.
 ///
 /// No gradient of a whole unit is ever copied: a bucket is a few MiB and stays in the cache.
 /// Contributions are added in the order in which backward makes them: in fp32 when several
@@ -32,12 +32,12 @@ namespace strata::zero3 {
 /// engine's.
 class GradientCoordinator {
  public:
-  /// Where gradients pass through. `store` is null when none rests on nvme.
+  /// The places that gradients pass through. `store` is null when none rests on nvme.
   struct Places {
     tiering::Device& device;
-    c10::Device torch_device;  ///< the same, as LibTorch calls it
-    /// As many gradients of any vector's format as a slot has in fp32, for each rank; and as much
-    /// for what comes from them, nothing with one rank.
+    c10::Device torch_device;  ///< LibTorch's name for the same device
+    /// Room for as many gradients of any vector's format, for each rank, as a slot holds in fp32;
+    /// and as much for the pieces that come from the ranks, nothing with one rank.
     tiering::DeviceSpan bucket, exchange;
     tiering::SlotPool& slots;
     tiering::ShardStore* store;
@@ -51,7 +51,7 @@ class GradientCoordinator {
   /// CorruptData when a home is on nvme; what Collective::wait throws.
   void accumulate(Unit& unit, torch::autograd::variable_list gradients);
 
-  /// How many units' gradients it has begun to add so far.
+  /// Number of units whose gradients it has begun to add so far.
   [[nodiscard]] std::uint64_t contributions() const noexcept { return contributions_; }
 
   /// Waits until every gradient is at home.
@@ -63,7 +63,7 @@ class GradientCoordinator {
     tiering::Transfer transfer;
   };
 
-  /// Elements of a vector's gradient on their way from the device.
+  /// Some elements of a vector's gradient on their way from the device.
   struct Piece {
     FlatVector* vector;
     bool is_first;  // the home holds nothing of this step yet
@@ -72,7 +72,7 @@ class GradientCoordinator {
     tiering::DeviceCopy drained;
   };
 
-  /// Which of the parameters have a gradient, on this rank or another.
+  /// Tells which of the parameters have a gradient, on this rank or another.
   [[nodiscard]] std::vector<bool> with_gradients(
       const torch::autograd::variable_list& gradients) const;
   void accumulate(const Unit& unit, FlatVector& vector, torch::autograd::variable_list& gradients);
@@ -82,7 +82,7 @@ class GradientCoordinator {
   [[nodiscard]] tiering::DeviceCopy drain_bucket(tiering::DeviceSpan bucket,
                                                  std::span<std::byte> target);
   void add_oldest_piece();
-  /// add(the home's bytes for these elements of the shard), which it brings and takes back.
+  /// Calls add(the home's bytes for these elements of the shard); brings them and takes them back.
   template <class Add>
   void at_home(const FlatVector& vector, bool is_first, std::uint64_t begin, std::uint64_t count,
                const Add& add);

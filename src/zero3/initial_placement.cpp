@@ -13,7 +13,7 @@ torch::Tensor initial_values(const Unit& unit, std::size_t index,
                              const ParameterInitializer& initializer) {
   if (!initializer) return unit.parameters()[index];
   const ParameterLayout& parameter = unit.layout().parameters[index];
-  // NaN: what the initializer leaves out is found.
+  // NaN finds values that the initializer leaves out.
   torch::Tensor values = torch::full(parameter.shape, std::numeric_limits<float>::quiet_NaN());
   initializer(unit.layout().full_name(parameter), values);
   return values;
@@ -47,7 +47,7 @@ InitialPlacement::InitialPlacement(const StateFormat& format, bool keeps_fp32, b
   for (std::size_t i = 0; i < vectors; ++i) {
     staging_[i].weight = arena_->take(weight_bytes_of(i), "staging of initial weights");
   }
-  // Those in fp32 have no master beside the weight.
+  // Vectors in fp32 have no master beside the weight.
   if (master > 0) staging_[0].master = arena_->take(master, "staging of initial masters");
 }
 

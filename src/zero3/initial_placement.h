@@ -13,7 +13,7 @@
 
 namespace strata::zero3 {
 
-/// Throws what `place` throws for the module's own values, without touching a home.
+/// Checks the module's own values: throws what `place` throws for them, without touching a home.
 void check_initial_values(const Unit& unit);
 
 /// Brings a new unit's values to their homes, parameter by parameter: from the module's own tensors
@@ -28,15 +28,15 @@ class InitialPlacement {
   InitialPlacement(const StateFormat& format, bool keeps_fp32, bool needs_staging,
                    const StatePassage& passage, tiering::Budget& host, Logger& log);
 
-  /// The unit's homes are set; its parameters still hold their initial values (or none, on the meta
-  /// device). Throws what checked_masters (parameter_values.h) throws, what the initializer throws,
-  /// IoError. The unit's homes then hold nothing of use.
+  /// Places a unit: its homes are set, its parameters still hold their initial values (or none, on
+  /// the meta device). Throws what checked_masters (parameter_values.h) throws, what the
+  /// initializer throws, IoError. The unit's homes then hold nothing of use.
   void place(Unit& unit, const ParameterInitializer& initializer);
 
  private:
   StatePassage passage_;
   std::optional<tiering::HostArena> arena_;
-  /// Of each of a unit's vectors: their parameters come in turn.
+  /// Staging for each of a unit's vectors: their parameters come in turn.
   std::array<StagingBuffers, std::tuple_size_v<FlatVectors>> staging_;
 };
 

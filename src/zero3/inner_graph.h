@@ -9,8 +9,8 @@
 #include "zero3/unit.h"
 
 /// \file
-/// What is checked of the graph that a body makes: that all it depends on comes in by the door, and
-/// that recomputation makes the same again.
+/// Checks of the graph that a body makes: all it depends on comes in by the door, and recomputation
+/// makes the same again.
 
 namespace strata::zero3 {
 
@@ -33,7 +33,7 @@ class OutputSample {
   OutputSample() = default;
   explicit OutputSample(const torch::autograd::variable_list& outputs);
 
-  /// Throws UsageError when `outputs` are others, beyond what kernels may differ in.
+  /// Throws UsageError when `outputs` differ by more than kernels may.
   void compare(const Unit& unit, const torch::autograd::variable_list& outputs) const;
 
  private:

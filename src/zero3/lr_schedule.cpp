@@ -62,14 +62,14 @@ std::int64_t warmup_steps(const SchedulerConfig& config) {
   return std::max<std::int64_t>(2, config.warmup_num_steps);
 }
 
-// How far the warm-up has come, in [0, 1). `index` counts the scheduler's own steps from 0.
+// Progress of the warm-up, in [0, 1). `index` counts the scheduler's own steps from 0.
 double warmup_progress(const SchedulerConfig& config, std::int64_t index) {
   const auto steps = static_cast<double>(warmup_steps(config));
   if (config.warmup_type == WarmupType::kLinear) return static_cast<double>(index) / steps;
   return (1.0 / std::log(steps)) * std::log(static_cast<double>(index) + 1.0);
 }
 
-// What is left of the linear decay, from 1 at the end of the warm-up to 0 at the end of the run.
+// Remainder of the linear decay, from 1 at the end of the warm-up to 0 at the end of the run.
 double linear_decay(const SchedulerConfig& config, std::int64_t index) {
   const auto left = static_cast<double>(config.total_num_steps - index);
   const auto whole = static_cast<double>(config.total_num_steps - warmup_steps(config));

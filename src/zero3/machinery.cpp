@@ -11,8 +11,8 @@ namespace strata::zero3 {
 
 namespace {
 
-/// What modules held before they were sharded was freed in pieces that the allocator keeps: some 30
-/// MiB for each block of a large model.
+/// Returns memory that modules held before they were sharded: it was freed in pieces that the
+/// allocator keeps, some 30 MiB for each block of a large model.
 void return_freed_memory() {
 #ifdef __GLIBC__
   ::malloc_trim(0);

@@ -20,15 +20,15 @@
 
 namespace strata::zero3 {
 
-/// What moves and updates the bytes of all units: the plan, and what is made by it. Thread: the
-/// engine's.
+/// The machinery that moves and updates the bytes of all units: the plan, and the parts made by it.
+/// Thread: the engine's.
 class Machinery {
  public:
-  /// What it works with; all of it outlives it.
+  /// The parts that it works with; all of them outlive it.
   struct Parts {
     UnitRegistry& units;
     tiering::Tiers& tiers;
-    c10::Device torch_device;  ///< the tiers' device, as LibTorch calls it
+    c10::Device torch_device;  ///< LibTorch's name for the tiers' device
     Ranks& ranks;
     optim_cpu::ComputeThreads& threads;
     Counters& counters;
@@ -36,10 +36,10 @@ class Machinery {
   };
   explicit Machinery(const Parts& parts) : parts_(parts) {}
 
-  /// Makes the plan and takes all memory, the first time. Throws as Engine::prepare.
+  /// Makes the plan and takes all memory, the first time. Throws what Engine::prepare throws.
   void prepare();
 
-  /// Null before prepare(), and where it failed to make one.
+  /// The plan; null before prepare(), and when that failed to make one.
   [[nodiscard]] const Plan* plan() const noexcept { return plan_ ? &*plan_ : nullptr; }
   /// Null before prepare().
   [[nodiscard]] UnitMover* mover_if_prepared() const noexcept { return mover_.get(); }

@@ -15,7 +15,7 @@ double second_steps(const SchedulerConfig& config) {
   return static_cast<double>(config.cycle_second_step_size.value_or(config.cycle_first_step_size));
 }
 
-/// How far the rate is from its minimum, in [0, 1]: up in the first steps, down in the second.
+/// The rate's distance from its minimum, in [0, 1]: up in the first steps, down in the second.
 double height(const SchedulerConfig& config, std::int64_t index) {
   const double first = first_steps(config);
   const double second = second_steps(config);
@@ -29,7 +29,7 @@ double height(const SchedulerConfig& config, std::int64_t index) {
       rises ? config.cycle_first_stair_count
             : config.cycle_second_stair_count.value_or(config.cycle_first_stair_count);
   if (stairs == 0) return rises ? x / top : (x - 1) / (top - 1);
-  // From the whole number of steps: x may lie a rounding below a stair.
+  // Counts from the whole number of steps: x may lie a rounding below a stair.
   const double done = std::fmod(step, total);
   const auto count = static_cast<double>(stairs);
   const double stair = done <= first ? done * count / first : (total - done) * count / second;

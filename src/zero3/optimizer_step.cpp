@@ -40,11 +40,11 @@ class StepGroups {
   std::map<std::pair<std::uint32_t, std::int64_t>, std::uint32_t> indices_;
 };
 
-/// What of this rank's shard is updated with what, in order; padding goes with the parameter before
-/// it.
+/// The segments of this rank's shard and their groups, in order; padding goes with the parameter
+/// before it.
 std::vector<optim_cpu::Segment> segments_of(const Unit& unit, const FlatVector& vector,
                                             StepGroups& groups) {
-  std::vector<optim_cpu::Segment> segments;  // of the whole vector
+  std::vector<optim_cpu::Segment> segments;  // segments of the whole vector
   for (const TrainableParameter& parameter : unit.trainables()) {
     if (&unit.vector_of(*parameter.layout) != &vector) continue;
     const std::uint32_t group = groups.index_of(parameter);
@@ -124,7 +124,7 @@ void OptimizerStep::forget_gradients() {
 void OptimizerStep::update(double norm, double lr) {
   double scale = unscale();
   const double clip = parts_.config.gradient_clipping;
-  // As torch.nn.utils.clip_grad_norm_ limits it.
+  // Limits it as torch.nn.utils.clip_grad_norm_ does.
   if (clip > 0.0) scale *= std::min(1.0, clip / (norm + 1e-6));
   const formats::OptimizerConfig optimizer =
       schedule_.with_momentum(parts_.config.optimizer, parts_.state.step + 1);

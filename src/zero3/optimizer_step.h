@@ -20,7 +20,7 @@ namespace strata::zero3 {
 /// update of every parameter that has one. Thread: the engine's.
 class OptimizerStep {
  public:
-  /// What it works with; all of it outlives it.
+  /// The parts that it works with; all of them outlive it.
   struct Parts {
     const formats::DsConfig& config;
     const TrainingState& state;
@@ -35,16 +35,16 @@ class OptimizerStep {
 
   /// The rate of the next step, where no group says otherwise.
   [[nodiscard]] double base_lr() const;
-  /// What a sum over ranks of scaled gradients is to be multiplied with.
+  /// The factor that a sum over ranks of scaled gradients is multiplied with.
   [[nodiscard]] double unscale() const;
 
   [[nodiscard]] bool has_gradients() const;
   /// The norm of all gradients of the step, unscaled; nullopt after an overflow, whose unit is
   /// logged.
   [[nodiscard]] std::optional<double> gradient_norm();
-  /// Those of every unit that has gradients.
+  /// The norms of every unit that has gradients.
   [[nodiscard]] std::vector<UnitNorm> gradient_norms();
-  /// Nothing of the step under way counts any more.
+  /// Drops the step under way: nothing of it counts any more.
   void forget_gradients();
 
   /// Updates the parameters with their gradients, whose norm is `norm`, at the base rate `lr`.
@@ -52,7 +52,7 @@ class OptimizerStep {
   void update(double norm, double lr);
 
  private:
-  /// Hands a unit's states to the optimizer: what the device holds of its weights is of before.
+  /// Hands a unit's states to the optimizer: the device's copy of its weights is old then.
   void offer(Unit& unit);
 
   Parts parts_;

@@ -35,7 +35,7 @@ void OrderTrace::enter(Entry entry, View view) {
   }
   if (!found) {
     sequence_.push_back(static_cast<std::uint32_t>(record_.size() + unrecorded_.size()));
-    // In the first cycle everything is expected again; later, what comes twice.
+    // In the first cycle every entry is expected again; later, entries that come twice.
     unrecorded_.push_back(
         {.entry = entry, .count = recorded() ? std::uint8_t{1} : kExpected, .cycle = cycle_});
     return;
@@ -90,7 +90,7 @@ void OrderTrace::count_absences() {
   }
 }
 
-/// Merges what came, in its order, with what did not, which stays behind its neighbour.
+/// Merges the entries that came, in their order, with the others, each behind its neighbour.
 void OrderTrace::take_newest_order() {
   count_absences();
   const bool in_order = unrecorded_.empty() && std::is_sorted(sequence_.begin(), sequence_.end());

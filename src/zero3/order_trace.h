@@ -9,7 +9,7 @@
 #include "zero3/entry.h"
 
 /// \file
-/// The recorded order of units, from which the schedule expects what comes next. No LibTorch, no
+/// The recorded order of units, from which the schedule expects the next ones. No LibTorch, no
 /// I/O; a value that can be copied.
 
 namespace strata::zero3 {
@@ -19,8 +19,8 @@ namespace strata::zero3 {
 ///
 /// The first cycle is recorded as it happens. Later ones are followed: an entry is looked up from
 /// the place reached last, going round, among those that have not come yet; the place moves there.
-/// What was passed over can still come, and the record takes the newest order when a cycle ends. So
-/// a different order is never an error: it costs prefetches, not correctness.
+/// Skipped entries can still come, and the record takes the newest order when a cycle ends. So a
+/// different order is never an error: it costs prefetches, not correctness.
 ///
 /// Not every entry comes in every cycle (an expert, a layer that is dropped). Each has a counter of
 /// two bits, as a branch predictor has (J. E. Smith, "A Study of Branch Prediction Strategies",
@@ -33,7 +33,7 @@ namespace strata::zero3 {
 class OrderTrace {
  public:
   static constexpr std::uint32_t kForgottenAfter = 64;
-  /// The next use of a unit that nothing is known of.
+  /// The next use of a unit of which nothing is known.
   static constexpr std::uint64_t kNever = UINT64_MAX;
 
   explicit OrderTrace(std::size_t units = 0) : pending_forwards_(units) {}
@@ -45,9 +45,9 @@ class OrderTrace {
   /// is not `complete` (it failed, or was skipped) says nothing of what did not come.
   void end_cycle(bool complete);
 
-  /// False during the first cycle, about which nothing can be said yet.
+  /// Whether anything is known: not during the first cycle.
   [[nodiscard]] bool recorded() const noexcept { return !record_.empty(); }
-  /// Entries of the record.
+  /// Number of entries in the record.
   [[nodiscard]] std::size_t size() const noexcept { return record_.size(); }
   /// The place in the record that is reached: the index of the entry after the last one.
   [[nodiscard]] std::uint64_t position(View view) const noexcept {
@@ -63,15 +63,15 @@ class OrderTrace {
   [[nodiscard]] std::uint64_t next_use(UnitId unit, View view) const;
 
  private:
-  static constexpr std::uint8_t kExpected = 2;  // from this count on
+  static constexpr std::uint8_t kExpected = 2;  // an entry is expected from this count on
   static constexpr std::uint8_t kSurest = 3;
 
   struct Recorded {
     Entry entry;
     std::uint8_t count = kExpected;
-    std::uint32_t absences = 0;  // cycles in a row
-    std::uint64_t round = 0;     // in which it came last, as `round_`
-    std::uint64_t cycle = 0;     // in which it came last, as `cycle_`
+    std::uint32_t absences = 0;  // cycles in a row without it
+    std::uint64_t round = 0;     // the last round in which it came
+    std::uint64_t cycle = 0;     // the last cycle in which it came
   };
 
   [[nodiscard]] std::span<const std::uint32_t> places_of(Entry entry) const;
@@ -82,13 +82,13 @@ class OrderTrace {
   void index_places();
 
   std::vector<Recorded> record_;
-  std::vector<std::uint32_t> places_;        // of all entries, grouped by unit and pass
-  std::vector<std::uint32_t> places_begin_;  // of each group
-  std::vector<Recorded> unrecorded_;         // came in this cycle and are not in the record
-  /// What came in this cycle for the first time, in order: an index into the record, or behind its
-  /// end into `unrecorded_`.
+  std::vector<std::uint32_t> places_;        // places of all entries, grouped by unit and pass
+  std::vector<std::uint32_t> places_begin_;  // first place of each group
+  std::vector<Recorded> unrecorded_;         // entries of this cycle that the record lacks
+  /// The entries of this cycle, each once, in order: an index into the record, or behind its end
+  /// into `unrecorded_`.
   std::vector<std::uint32_t> sequence_;
-  std::vector<std::uint32_t> pending_forwards_;  // of each unit in this cycle, less its backwards
+  std::vector<std::uint32_t> pending_forwards_;  // each unit's in this cycle, less its backwards
   std::uint64_t position_ = 0;
   std::uint64_t evaluation_position_ = 0;
   std::uint64_t round_ = 1;  // a cycle has several when its entries come again

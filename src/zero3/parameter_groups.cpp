@@ -41,7 +41,7 @@ optim::OptimizerOptions options_of_config(const formats::OptimizerConfig& config
                    " is no hyperparameter of this run's optimizer; leave it out");
 }
 
-/// Overwrites what the group says. One overload for what each optimizer has.
+/// Overwrites options with those that the group gives. One overload for each optimizer's.
 struct GroupSettings {
   const ParameterGroup& group;
 

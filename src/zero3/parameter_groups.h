@@ -33,14 +33,14 @@ class ParameterGroups {
   [[nodiscard]] std::uint32_t group_of(const std::string& full_name,
                                        const std::vector<std::int64_t>& shape) const;
 
-  /// The hyperparameters of a step, by the optimizer's groups: `optimizer`, the config's as it is
-  /// in that step, at the base rate `lr`, with what each group says, and `rates` in its place.
+  /// The hyperparameters of a step, by the optimizer's groups. They are those of `optimizer`, the
+  /// config's in that step, at the base rate `lr`; each group overrides them, and `rates` the rate.
   [[nodiscard]] std::vector<optim::OptimizerOptions> options(
       const formats::OptimizerConfig& optimizer, double lr, const GroupRates& rates = {}) const;
 
-  /// The rate of a group, by its name, at the base rate `lr`. Throws as check_name.
+  /// The rate of a group, by its name, at the base rate `lr`. Throws what check_name throws.
   [[nodiscard]] double lr_of(std::string_view name, double lr, const GroupRates& rates = {}) const;
-  /// Throws UsageError for a name that there is not; no name is the first group's.
+  /// Throws UsageError for an unknown name; an empty one is the first group's.
   void check_name(std::string_view name) const { static_cast<void>(find(name)); }
   /// Throws ConfigError for a rate that is negative or not finite.
   static void check_lr(double lr);

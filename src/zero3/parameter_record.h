@@ -10,13 +10,13 @@
 
 namespace strata::zero3 {
 
-/// How the parameters of a unit in use were at one time, so that what a visitor writes is found,
-/// through whatever door: version counters miss data(), accessors and pointers, hashes do not.
+/// The parameters of a unit in use as they were at one time, to find all that a visitor writes:
+/// version counters miss data(), accessors and pointers, hashes do not.
 class ParameterRecord {
  public:
   explicit ParameterRecord(const Unit& unit);
 
-  /// By index.
+  /// The changed parameters, by index.
   [[nodiscard]] std::vector<std::size_t> changed() const;
   /// Gives a parameter whose weights rest on the device, where they are read, its bytes back. Does
   /// nothing where they rest elsewhere: there they still are.
@@ -26,7 +26,7 @@ class ParameterRecord {
   const Unit* unit_;  // a pointer, so that a record can be replaced
   std::vector<std::uint32_t> versions_;
   std::vector<std::size_t> hashes_;
-  std::vector<torch::Tensor> copies_;  // of weights that rest on the device
+  std::vector<torch::Tensor> copies_;  // copies of weights that rest on the device
 };
 
 }  // namespace strata::zero3

@@ -25,11 +25,11 @@ namespace {
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kSlotBytesWished = 4_MiB;
 
-/// How much memory staging gets, from the least that works upwards.
+/// Sizes of staging, from the least that works upwards.
 struct StagingLevel {
   std::size_t fetch_slots;
   std::size_t windows;
-  std::uint64_t window_multiple;  ///< of the smallest window
+  std::uint64_t window_multiple;  ///< multiple of the smallest window
 };
 constexpr std::array<StagingLevel, 6> kLevels = {
     {{2, 1, 1}, {4, 2, 1}, {8, 3, 1}, {12, 3, 2}, {16, 3, 4}, {32, 4, 4}}};
@@ -120,7 +120,7 @@ class Facts {
                          state_bytes(kept_in_fp32(input_.format), StateKind::kGradient));
   }
 
-  /// Of all units, in host memory.
+  /// Gradient bytes of all units, in host memory.
   [[nodiscard]] std::uint64_t gradient_bytes() const {
     std::uint64_t total = 0;
     for (const UnitLayout& unit : input_.units) total += gradient_bytes(Tier::kHost, unit);
@@ -154,13 +154,13 @@ class Facts {
     }
     return slot_bytes_ / sizeof(float) * widest * ranks();
   }
-  /// What comes from the ranks for a bucket that went to them.
+  /// Bytes that come from the ranks for a bucket that went to them.
   [[nodiscard]] std::uint64_t exchange_bytes() const {
     return input_.world_size > 1 ? bucket_bytes() : 0;
   }
 
   [[nodiscard]] std::uint64_t window_elements(std::uint64_t multiple) const {
-    std::uint64_t grid = 0;  // powers of two: the largest is a multiple of all
+    std::uint64_t grid = 0;  // all are powers of two: the largest is a multiple of all
     for (const StateFormat& format : formats_) {
       grid = std::max(grid, input_.chunk_bytes / smallest_state_bytes(format));
     }
@@ -265,7 +265,7 @@ std::optional<HostChoice> choose_host(const Facts& facts, const PlanInput& input
     return homes + staging.bytes() + gradient_bytes <= budget;
   };
   const std::uint64_t all_gradients = facts.gradient_bytes();
-  // With every gradient in memory: the deepest staging that fits, unless that is less than
+  // Keeps every gradient in memory, with the deepest staging that fits, unless that is less than
   // comfortable and the disk could take gradients instead.
   for (std::size_t level = kLevels.size(); level-- > 0;) {
     if (level < kComfortableLevel && input.nvme_available) break;
@@ -313,8 +313,8 @@ std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
   return std::min(wished, room / kPage * kPage);
 }
 
-/// Rounded up to hundredths of a unit: whoever gives a tier this much, as it is written here, has
-/// given it enough.
+/// Bytes rounded up to hundredths of a unit: a tier that gets as much as is written here has
+/// enough.
 std::string enough_for(std::uint64_t bytes) {
   struct Unit {
     std::uint64_t bytes;
@@ -356,7 +356,7 @@ void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradi
   item("gradients from all ranks", Tier::kDevice, plan.exchange_bytes);
 }
 
-/// "5 bytes (weight 2, master 1, m 1, v 1)".
+/// Text such as "5 bytes (weight 2, master 1, m 1, v 1)".
 std::string parameter_at_rest(const StateFormat& format) {
   std::uint64_t total = 0;
   std::string parts;

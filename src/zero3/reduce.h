@@ -10,7 +10,7 @@
 namespace strata::zero3 {
 
 /// Packs elements [begin, begin + bucket elements) of the flat gradient of `vector`, one of the
-/// unit's, into `bucket` (hop 5, reduce), on LibTorch's current stream. With one rank that is the
+/// unit's, into `bucket` (hop 5, reduce), on LibTorch's current stream. With one rank it packs the
 /// gradient, with several this rank's contribution to it.
 ///
 /// `gradients` are autograd's, one for each trainable parameter of the unit in the layout's order,

@@ -10,16 +10,16 @@
 #include "zero3/ranks/ranks.h"
 
 /// \file
-/// The ranks' gradients become one (hop 5, reduce): each rank gets the sum of what all have for its
-/// shard, made in rank order in fp32 and rounded once.
+/// Makes the ranks' gradients one (hop 5, reduce): each rank gets the sum of all contributions to
+/// its shard, added in rank order in fp32 and rounded once.
 
 namespace strata::zero3 {
 
-/// Where a rank's sum goes.
+/// The home of a rank's sum.
 struct GradientHome {
-  Precision precision;  ///< of the contributions
-  bool fp32 = false;    ///< the home is fp32, whatever the precision; else it has that one
-  bool first = true;    ///< it is overwritten; else added to
+  Precision precision;  ///< format of the contributions
+  bool fp32 = false;    ///< the home is fp32; else it has `precision`
+  bool first = true;    ///< the home is overwritten; else added to
   std::span<std::byte> bytes;
 };
 
@@ -31,7 +31,7 @@ struct GradientHome {
 /// order, then to the home, and rounds. With one rank that is the contribution itself, and nothing
 /// is exchanged.
 ///
-/// Thread: as Ranks.
+/// Thread: that of Ranks.
 class Reduction {
  public:
   /// Begins to exchange. `packed` has this rank's gradients for a piece of each rank's shard, in
@@ -54,8 +54,8 @@ class Reduction {
   Collective exchange_;
 };
 
-/// The squares of all ranks together, the same bits on all of them, and for every number of ranks
-/// the same as if one had the whole vector: exact addition knows no order (SumOfSquares). A
+/// The sum of all ranks' squares: the same bits on all of them, and as if one rank had the whole
+/// vector, whatever their number, since exact addition knows no order (SumOfSquares). A
 /// collective: all ranks come to it.
 [[nodiscard]] optim_cpu::SumOfSquares sum_over(Ranks& ranks, const optim_cpu::SumOfSquares& own);
 

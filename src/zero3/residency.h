@@ -8,7 +8,7 @@
 #include "strata/tiering/region_map.h"
 
 /// \file
-/// Where a unit's weights are, seen from the device. Written by the schedule alone.
+/// The place of a unit's weights, seen from the device. Written by the schedule alone.
 
 namespace strata::zero3 {
 
@@ -22,8 +22,8 @@ struct ResidencyMeaning {
   std::string_view meaning;
 };
 
-/// The table of all of them. A unit goes down it in turn when it is used and back to the first row
-/// when it is evicted; one that is used again before that goes from cached to unsharded.
+/// The table of all places. A used unit goes down it row by row, and back to the first row when it
+/// is evicted; a unit that is used again before that goes from cached to unsharded.
 inline constexpr std::array<ResidencyMeaning, 4> kResidencies = {{
     {Residency::kSharded, "sharded", false, false, "only at home"},
     {Residency::kFetching, "fetching", false, true,
@@ -37,20 +37,20 @@ inline constexpr std::array<ResidencyMeaning, 4> kResidencies = {{
   return kResidencies[static_cast<std::size_t>(residency)];
 }
 
-/// What is known of one unit.
+/// The state of one unit.
 struct UnitResidency {
   Residency residency = Residency::kSharded;
-  /// Its place on the device. None: it is sharded, or being staged, or its weights rest there.
+  /// Its region of the device. None: it is sharded, or being staged, or its weights rest there.
   std::optional<tiering::Region> region{};
-  std::uint32_t slots = 0;     ///< staging slots that it holds, being fetched without a region
-  std::uint32_t uses = 0;      ///< entered and not left
-  std::uint64_t weights = 0;   ///< version of those at home: how often they have changed
-  std::uint64_t held = 0;      ///< version that the device has, or is being sent
+  std::uint32_t slots = 0;     ///< slots that it holds while fetched without a region
+  std::uint32_t uses = 0;      ///< entries that were not left yet
+  std::uint64_t weights = 0;   ///< version at home: the number of their changes
+  std::uint64_t held = 0;      ///< version on the device, or on its way there
   std::uint64_t last_use = 0;  ///< counted in entries of units
 
-  /// Stands for no version: what the device has was written to, or came in part.
+  /// Stands for no version: the device's copy was written to, or came in part.
   static constexpr std::uint64_t kSpoiled = UINT64_MAX;
-  /// Whether what the device has can be used again after the last use.
+  /// Whether the device's copy can be used again after the last use.
   [[nodiscard]] bool is_current() const noexcept { return held == weights; }
 };
 

@@ -150,14 +150,14 @@ bool Schedule::start_fetch(UnitId unit, std::uint64_t needed_at, View view) {
   return true;
 }
 
-/// A fetch ahead of use may evict what is used later than this: later than the fetched unit, and
-/// than those in use, which are soon the better ones to evict.
+/// The use after which a unit may be evicted for a fetch ahead of use: later than the fetched unit,
+/// and than those in use, which are soon the better ones to evict.
 std::uint64_t Schedule::worth_evicting_for(std::uint64_t needed_at, View view) const {
   for (const UnitId used : in_use_) needed_at = std::max(needed_at, trace_.next_use(used, view));
   return needed_at;
 }
 
-/// Starts as many pieces of what is staged as there are free slots, the first unit's first.
+/// Starts as many pieces of staged units as there are free slots, the first unit's first.
 void Schedule::fill_slots() {
   for (const UnitId unit : staged_) {
     if (free_slots_ == 0) return;
@@ -170,7 +170,7 @@ void Schedule::fill_slots() {
   }
 }
 
-/// Gives up the fetch of another unit: of those that hold slots, the one that is needed last.
+/// Gives up the fetch of another unit: the one that is needed last among those that hold slots.
 void Schedule::free_a_slot(UnitId for_unit, View view) {
   std::optional<UnitId> last;
   std::uint64_t last_use = 0;
@@ -211,8 +211,8 @@ void Schedule::make_room(UnitId unit, View view) {
   while (free_slots_ + state.slots < needed) free_a_slot(unit, view);
 }
 
-/// Evicts, the farthest use first, until there is a region; only what is used later than
-/// `later_than`, where that is given. False when that is not enough.
+/// Evicts units, the farthest use first, until there is a region; only those used later than
+/// `later_than`, if it is given. False when that is not enough.
 bool Schedule::take_region(UnitId unit, std::optional<std::uint64_t> later_than, View view) {
   while (true) {
     states_[unit].region = regions_.try_take(units_[unit].region_bytes);
@@ -225,9 +225,9 @@ bool Schedule::take_region(UnitId unit, std::optional<std::uint64_t> later_than,
   }
 }
 
-/// The evictable unit that is used last. What the set knows of next uses is brought up to date only
-/// where it matters: at the end, where a use may be nearer than it was, and at the beginning, where
-/// one may have been passed.
+/// The evictable unit that is used last. Next uses in the set are brought up to date only where it
+/// matters: at the end, where a use may be nearer than it was, and at the beginning, where one may
+/// have been passed.
 std::set<Schedule::Evictable>::iterator Schedule::farthest(View view) {
   const auto refresh = [&](UnitId unit) {
     forget(unit);
@@ -254,7 +254,7 @@ void Schedule::forget(UnitId unit) {
   evictable_.erase({evictable_key_[unit], states_[unit].last_use, unit});
 }
 
-/// The unit is not being fetched ahead any more: it is used now, or dropped.
+/// Ends the fetch ahead of a unit: it is used now, or dropped.
 void Schedule::stop_fetching(UnitId unit) {
   UnitResidency& state = states_[unit];
   fetching_elements_ -= units_[unit].elements;

@@ -15,26 +15,26 @@
 
 namespace strata::zero3 {
 
-/// A unit as the schedule sees it.
+/// The schedule's view of a unit.
 struct ScheduledUnit {
   std::string name;
-  std::uint64_t region_bytes = 0;  ///< on the device
+  std::uint64_t region_bytes = 0;  ///< its size on the device
   std::uint64_t elements = 0;
   std::uint32_t pieces = 0;  ///< staging slots that its weights fill
 };
 
 struct ScheduleOptions {
   tiering::Tier home = tiering::Tier::kHost;  ///< where weights rest
-  std::uint64_t device_bytes = 0;             ///< for unsharded units; 0 where they rest there
-  bool fetches_into_regions = false;          ///< the device's memory can be a target of the disk
+  std::uint64_t device_bytes = 0;             ///< room for unsharded units; 0 if they rest there
+  bool fetches_into_regions = false;          ///< the disk can write to the device's memory
   std::uint32_t staging_slots = 0;
-  std::uint64_t prefetch_elements = 0;  ///< of units that are being fetched ahead, at most
+  std::uint64_t prefetch_elements = 0;  ///< most that is fetched ahead of use
 };
 
-/// What a plan leaves a schedule to decide with.
+/// The limits that a plan sets for a schedule.
 [[nodiscard]] ScheduleOptions schedule_options(const Plan& plan, const PlanInput& input);
 
-/// What is to be done next, in order.
+/// An action to be done next, in order.
 struct Action {
   enum class Kind : std::uint8_t {
     kEvict,    ///< takes the parameters their bytes; the region belongs to nobody
@@ -56,39 +56,39 @@ struct Action {
 /// clock, no I/O, no tensors: a decision never depends on when a transfer ended, so a run repeats.
 /// `UnitMover` carries the actions out.
 ///
-/// Its rules: a unit that is entered gets room; what comes next by the recorded order is fetched
-/// ahead of use (`OrderTrace`), as far as `prefetch_elements`, regions and slots go; room is made
-/// by evicting what is used last (L. A. Belady, "A Study of Replacement Algorithms for a
-/// Virtual-Storage Computer", 1966), for a fetch ahead of use only what is used later than it and
-/// than the units in use. An
-/// unexpected order drops those fetches alone whose place the entered unit needs.
+/// Its rules: a unit that is entered gets room. The next units by the recorded order (`OrderTrace`)
+/// are fetched ahead of use, as far as `prefetch_elements`, regions and slots go. Room is made by
+/// evicting the unit whose next use is farthest (L. A. Belady, "A Study of Replacement Algorithms
+/// for a Virtual-Storage Computer", 1966); a fetch ahead of use evicts only units that are used
+/// later than it and than the units in use. An unexpected order drops only fetches whose place the
+/// entered unit needs.
 ///
-/// The cost of a decision does not grow with the number of units, but for a logarithm and for what
-/// a new order moves.
+/// The cost of a decision does not grow with the number of units, except for a logarithm and for
+/// the entries that a new order moves.
 class Schedule {
  public:
   Schedule(const ScheduleOptions& options, std::vector<ScheduledUnit> units);
 
   // ---- events ----
-  /// A unit is entered. Afterwards, with the actions carried out, it is readable. Throws
+  /// Enters a unit. Afterwards, with the actions carried out, it is readable. Throws
   /// BudgetError, having decided nothing, when the units in use leave no room for it.
   std::span<const Action> enter(UnitId unit, Pass pass, View view);
-  /// A unit is left; once for every `enter`.
+  /// Leaves a unit; once for every `enter`.
   std::span<const Action> leave(UnitId unit);
-  /// The kUnshard of `unit` failed and nobody uses it: it is sharded again.
+  /// Tells that the kUnshard of `unit` failed and nobody uses it: it is sharded again.
   void fail(UnitId unit);
-  /// The weights at home are about to change, or have: what the device holds of them is not kept.
+  /// Tells that the weights at home are about to change, or have: the device's copy is not kept.
   std::span<const Action> change_weights(UnitId unit);
-  /// What the device holds of a unit in use is not to be kept after its last use.
+  /// Tells not to keep the device's copy of a unit in use after its last use.
   void spoil(UnitId unit);
-  /// The staging slots are needed for something else.
+  /// Frees the staging slots for something else.
   std::span<const Action> release_staging();
-  /// A micro-batch is over; `complete` as for OrderTrace::end_cycle.
+  /// Tells that a micro-batch is over; `complete` means what it does to OrderTrace::end_cycle.
   void end_micro_batch(bool complete) { trace_.end_cycle(complete); }
   /// Says whether a step follows the micro-batch that comes. If so, nothing is fetched beyond its
   /// end: the weights change in between.
   void expect_step(bool follows) { step_follows_ = follows; }
-  /// A step is over: fetches what the next one begins with.
+  /// Tells that a step is over: fetches the units with which the next one begins.
   std::span<const Action> begin_step();
 
   // ---- questions ----
@@ -99,7 +99,7 @@ class Schedule {
   [[nodiscard]] std::uint64_t fetching_elements() const noexcept { return fetching_elements_; }
 
  private:
-  /// A unit whose region can be had, with what was known of its next use when it was put here.
+  /// A unit whose region can be had, with its next use as it was known when it was put here.
   struct Evictable {
     std::uint64_t next_use;
     std::uint64_t last_use;
@@ -132,7 +132,7 @@ class Schedule {
   OrderTrace trace_;
   tiering::RegionMap regions_;
   std::vector<UnitId> in_use_;
-  std::vector<UnitId> staged_;  // being fetched without a region, in the order of their fetches
+  std::vector<UnitId> staged_;  // units fetched without a region, in that order
   std::set<Evictable> evictable_;
   std::vector<std::uint64_t> evictable_key_;  // each unit's next_use in the set
   std::uint32_t free_slots_ = 0;

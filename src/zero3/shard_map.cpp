@@ -25,7 +25,7 @@ ShardMap::ShardMap(std::uint64_t count, int world_size)
                      " ranks; a world has at least one");
   }
   const auto ranks = static_cast<std::uint64_t>(world_size);
-  // Checked before it is rounded up: what is refused here could overflow there.
+  // Checked before it is rounded up: counts that are refused here could overflow there.
   if (count > kElementsMax - ranks * kGridElements) {
     throw UsageError("a vector of " + std::to_string(count) +
                      " elements is too long to be cut for " + std::to_string(world_size) +

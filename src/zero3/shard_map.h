@@ -6,7 +6,7 @@
 #include "strata/base/number_format.h"
 
 /// \file
-/// Who keeps which elements of a unit's flat vector: arithmetic on counts, nothing else.
+/// The elements of a unit's flat vector that each rank keeps: arithmetic on counts, nothing else.
 
 namespace strata::zero3 {
 
@@ -26,7 +26,7 @@ struct ShardPart {
   bool operator==(const ShardPart&) const = default;
 };
 
-/// How a flat vector of `count` elements is cut into one shard for each rank. All shards have the
+/// The cuts of a flat vector of `count` elements into one shard for each rank. All shards have the
 /// same number of elements, a multiple of kGridElements, and follow each other in rank order:
 ///
 ///     count = 300, three ranks: shards of 128 elements, 384 in all
@@ -60,15 +60,15 @@ class ShardMap {
   /// The elements of a rank's shard, tail padding included; [k, k + shard_count()). The first one
   /// is the shard's place in its vector, which keys random rounding.
   [[nodiscard]] ElementRange shard(int rank) const;
-  /// Those of them that the vector has; empty for a rank beyond its end.
+  /// The elements of the shard that the vector has; empty for a rank beyond its end.
   [[nodiscard]] ElementRange held(int rank) const;
-  /// Those that are tail padding.
+  /// The elements of the shard that are tail padding.
   [[nodiscard]] ElementRange padding(int rank) const;
 
   /// The rank whose shard has `element`, one below padded_count().
   [[nodiscard]] int rank_of(std::uint64_t element) const;
 
-  /// Where a range of elements (of a parameter, for one) falls: its parts in rank order, none for
+  /// The parts, in rank order, of a range of elements (a parameter, for one); none for
   /// an empty range. The range lies below padded_count().
   [[nodiscard]] std::vector<ShardPart> parts_of(ElementRange range) const;
   /// The elements of `range` that lie in a rank's shard; empty where none does.

@@ -11,7 +11,7 @@
 #include "zero3/unit.h"
 
 /// \file
-/// What a sharded module offers beside its forward, which is in unit_function.cpp.
+/// The members of a sharded module beside its forward, which is in unit_function.cpp.
 
 namespace strata::zero3 {
 
@@ -19,13 +19,13 @@ namespace {
 
 using StateDict = torch::OrderedDict<std::string, torch::Tensor>;
 
-/// Looks up what a state has of a unit.
+/// Looks up the tensors of a unit in a state.
 class StateLookup {
  public:
   StateLookup(const Unit& unit, const StateDict& state, bool strict)
       : unit_(unit), state_(state), strict_(strict) {}
 
-  /// Null where it has none, which `strict` does not allow.
+  /// The tensor of a name; null if there is none, which `strict` does not allow.
   const torch::Tensor* find(const std::string& name) {
     const torch::Tensor* const value = state_.find(name);
     found_ += value != nullptr ? 1 : 0;
@@ -36,7 +36,7 @@ class StateLookup {
     return value;
   }
 
-  /// Throws UsageError, where it is `strict`, for what was not looked for.
+  /// Throws UsageError, when `strict`, for tensors that were not looked up.
   void refuse_others() const {
     if (!strict_ || found_ == state_.size()) return;
     for (const auto& item : state_) {

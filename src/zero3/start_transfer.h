@@ -18,8 +18,8 @@ inline void wait_for_room(tiering::ShardStore& store) {
 }
 
 /// Starts a fetch or a flush that cannot wait its turn: `start` makes it or says "not now", and is
-/// asked again when the I/O queue has room. What the caller has under way itself, he must not wait
-/// for elsewhere. Throws DeadlineExceeded when no room comes.
+/// asked again when the I/O queue has room. The caller must not have transfers of its own under way
+/// that it waits for elsewhere. Throws DeadlineExceeded when no room comes.
 template <class Start>
 [[nodiscard]] auto start_transfer(tiering::ShardStore* store, const Start& start) {
   while (true) {

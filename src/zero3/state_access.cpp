@@ -16,8 +16,8 @@ std::span<float> numbers_of(torch::Tensor& values) {
   return {values.mutable_data_ptr<float>(), static_cast<std::size_t>(values.numel())};
 }
 
-/// Fills `values`, elements `range` of a vector, of which this rank's are there, with those of the
-/// others.
+/// Fills `values`, elements `range` of a vector, with the other ranks' elements; this rank's are
+/// there.
 void gather_parts(Ranks& ranks, const ShardMap& map, ElementRange range, std::span<float> values) {
   if (ranks.size() == 1 || values.empty()) return;
   const std::vector<ShardPart> parts = map.parts_of(range);
@@ -47,7 +47,7 @@ struct StateAccess::Lease {
   StagingBuffers buffers;
 };
 
-/// A visitor at work.
+/// Marks a visitor at work.
 class StateAccess::UseScope {
  public:
   explicit UseScope(StateAccess& access) : access_(access), before_(access.in_use_) {
@@ -90,7 +90,7 @@ std::optional<StateAccess::Lease> StateAccess::lease(const StateFormat& format,
   return lease;
 }
 
-/// Weights on the device were computed with, and perhaps written to, by what LibTorch was given.
+/// Orders copies behind LibTorch's computations with weights on the device, perhaps writes to them.
 void StateAccess::order_behind_computation() const {
   tiering::Device* const device = passage_.places.device;
   if (device == nullptr) return;
@@ -103,7 +103,7 @@ void StateAccess::order_behind_computation() const {
 /// slots allow: parameters of several vectors come in turn.
 class StateAccess::Streams {
  public:
-  /// What is read of a vector.
+  /// The numbers that are read of a vector.
   enum class Of { kMasters, kWeights, kGradients };
 
   Streams(StateAccess& access, const Unit& unit, Of of) : access_(access), unit_(unit), of_(of) {}
@@ -125,7 +125,7 @@ class StateAccess::Streams {
     gather_parts(access_.ranks_, vector.map, {layout.offset, layout.offset + layout.count}, values);
   }
 
-  /// This rank's part of them.
+  /// This rank's part of the values.
   void write(std::size_t parameter, std::span<const float> values) {
     const FlatVector& vector = unit_.vector_of(parameter);
     const ParameterLayout& layout = unit_.layout().parameters[parameter];
@@ -135,7 +135,7 @@ class StateAccess::Streams {
                         values.subspan(own.begin - layout.offset, own.count()));
   }
 
-  /// Of the vector that a parameter lies in. Valid until the next call.
+  /// The stream of the vector that a parameter lies in. Valid until the next call.
   MasterStream& of(std::size_t parameter) {
     const FlatVector& vector = unit_.vector_of(parameter);
     std::optional<Open>& open = open_[static_cast<std::size_t>(&vector - unit_.vectors().data())];
@@ -162,7 +162,7 @@ class StateAccess::Streams {
     return open.emplace(Open{std::move(*lease), std::move(stream)}).stream;
   }
 
-  /// Sends home what was written.
+  /// Sends written pieces home.
   void close() {
     for (std::optional<Open>& open : open_) {
       if (open) open->stream.flush();

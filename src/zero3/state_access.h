@@ -17,9 +17,9 @@
 namespace strata::zero3 {
 
 /// Reads and writes what units have at rest, between the hops of training, parameter by parameter:
-/// whole ones, of which each rank keeps a part. All ranks come here for the same, and edit alike.
+/// whole ones, of which each rank keeps a part. All ranks make the same calls, and edit alike.
 ///
-/// What rests elsewhere (on nvme, or on a device whose memory host code cannot touch) passes
+/// States that rest elsewhere (on nvme, or on a device whose memory host code cannot touch) pass
 /// through the staging slots of training, which must be free: nothing is being prefetched, no
 /// gradient is on its way. Throws UsageError when they are not (one visitor inside another);
 /// IoError, DeadlineExceeded, CorruptData from the disk, DeviceError from the device. Thread: the
@@ -41,10 +41,10 @@ class StateAccess {
   void read_masters(Unit& unit, const Visit& visit);
 
   /// Lets `edit` change the masters of the parameters of these indices, in their order, and writes
-  /// what it leaves. When it throws, those before are written and the one in question is as it was.
+  /// the results. When it throws, earlier ones are written and the one in question is as it was.
   void edit_masters(Unit& unit, const std::vector<std::size_t>& parameters, const Visit& edit);
 
-  /// What the compute weights of a parameter at rest come to.
+  /// The values of a parameter's compute weights at rest.
   [[nodiscard]] torch::Tensor weights(Unit& unit, std::size_t parameter);
 
   /// Shows the gradients of the parameters that have one, as they are at their home.
@@ -54,7 +54,7 @@ class StateAccess {
   struct Lease;
   class UseScope;
   class Streams;
-  /// Nullopt when the slots do not suffice.
+  /// Takes staging buffers; nullopt when the slots do not suffice.
   [[nodiscard]] std::optional<Lease> lease(const StateFormat& format,
                                            const tiering::StateHome& weight,
                                            const tiering::StateHome& master);

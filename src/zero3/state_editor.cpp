@@ -11,7 +11,7 @@
 namespace strata::zero3 {
 namespace {
 
-/// A unit whose parameters are readable, for the length of a scope.
+/// Keeps a unit's parameters readable for the length of a scope.
 class UnshardedScope {
  public:
   UnshardedScope(UnitMover& mover, Unit& unit) : mover_(mover), unit_(unit) {
@@ -26,7 +26,7 @@ class UnshardedScope {
   Unit& unit_;
 };
 
-/// Lets the unit know how its parameters were, for the length of a scope.
+/// Records a unit's parameters as they were, for the length of a scope.
 class VisitScope {
  public:
   explicit VisitScope(Unit& unit)
@@ -51,7 +51,7 @@ std::vector<std::size_t> all_parameters(const Unit& unit) {
   return all;
 }
 
-/// Puts the compute weights of new masters where the unit in use reads them.
+/// Writes the compute weights of new masters where the unit in use reads them.
 void refresh_region(Unit& unit, std::size_t parameter, const torch::Tensor& masters) {
   if (unit.region().empty()) return;  // they are read at home
   const StateFormat& format = unit.vector_of(parameter).format;
@@ -175,7 +175,7 @@ void StateEditor::take_over_changes(Unit& unit) {
   }
   for (const std::size_t i : changed) {
     if (!unit.is_in_place(i)) unit.put_in_place(i);
-    unit.visit->restore(i);  // what differs from it is new
+    unit.visit->restore(i);  // values that differ from it are new
   }
   release_staging();
   const torch::NoGradGuard no_grad;

@@ -10,7 +10,7 @@ namespace strata::zero3 {
 
 namespace {
 
-/// Elements whose weight and master are whole chunks.
+/// The number of elements whose weight and master are whole chunks.
 std::uint64_t piece_elements(const StateFormat& format, std::uint64_t chunk_bytes, bool frozen) {
   const std::uint64_t weight = state_bytes(format, StateKind::kWeight);
   const std::uint64_t master = state_bytes(format, StateKind::kMaster);

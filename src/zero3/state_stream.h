@@ -16,19 +16,19 @@ struct StagingBuffers {
   std::span<std::byte> master;  ///< MasterStream::master_staging_bytes; empty for a frozen vector
 };
 
-/// How states that rest elsewhere are moved.
+/// The way in which states that rest elsewhere are moved.
 struct StatePassage {
   tiering::HomePlaces places;
-  std::uint64_t chunk_bytes;  ///< at a time; the shard store's
+  std::uint64_t chunk_bytes;  ///< bytes moved at a time; the shard store's
 };
 
 /// The fp32 masters of one flat vector at rest: read and written range by range, in any order, best
-/// from the start to the end. One piece of the vector is in the buffers at a time; a piece that was
-/// written to goes home when another one is wanted, or with `flush`. Thread: the engine's.
+/// from the start to the end. One piece of the vector is in the buffers at a time; a written piece
+/// goes home when another one is wanted, or with `flush`. Thread: the engine's.
 class MasterStream {
  public:
   enum class Start {
-    kZeros,   ///< nothing rests there yet: what is not written becomes zeros
+    kZeros,   ///< nothing rests there yet: elements not written become zeros
     kAtRest,  ///< pieces are fetched before they are changed
   };
 
@@ -39,19 +39,19 @@ class MasterStream {
   [[nodiscard]] static std::uint64_t master_staging_bytes(const StateFormat& format,
                                                           std::uint64_t chunk_bytes);
 
-  /// Of `count` elements. `master` is empty where the weight is all there is: of frozen parameters
-  /// and in fp32. The homes must outlive the stream.
+  /// A stream of `count` elements. `master` is empty if there is only the weight: for frozen
+  /// parameters and in fp32. The homes must outlive the stream.
   MasterStream(const StateFormat& format, std::uint64_t count, const tiering::StateHome& weight,
                const tiering::StateHome& master, const StatePassage& passage,
                const StagingBuffers& staging, Start start);
 
-  /// Masters of elements [begin, begin + masters.size()). Throws IoError, DeadlineExceeded,
+  /// Reads masters of elements [begin, begin + masters.size()). Throws IoError, DeadlineExceeded,
   /// CorruptData.
   void read(std::uint64_t begin, std::span<float> masters);
-  /// What the compute weight at rest comes to, without the rest of the master.
+  /// Reads the compute weight at rest, without the rest of the master.
   void read_weights(std::uint64_t begin, std::span<float> weights);
   void write(std::uint64_t begin, std::span<const float> masters);
-  /// Sends home what was written.
+  /// Sends written pieces home.
   void flush();
 
  private:
@@ -62,7 +62,7 @@ class MasterStream {
     [[nodiscard]] bool exists() const { return home->exists(); }
   };
 
-  /// visit(elements begin, count, weight bytes, master bytes or null) for every piece of a range.
+  /// Calls visit(first element, count, weight bytes, master bytes or null) per piece of a range.
   template <class Visit>
   void for_each_piece(std::uint64_t begin, std::uint64_t count, const Visit& visit);
   void turn_to(std::uint64_t piece);
@@ -78,7 +78,7 @@ class MasterStream {
   tiering::HomePlaces places_;
   std::uint64_t piece_elements_;
   Start start_;
-  std::uint64_t piece_begin_;  // of the piece in the buffers; count_ when there is none
+  std::uint64_t piece_begin_;  // start of the piece in the buffers; count_: none
   bool changed_ = false;
 };
 

@@ -18,8 +18,8 @@
 
 namespace strata {
 
-/// LibTorch keeps a pointer to it in every storage that was made with it, empty ones too: it is
-/// never destroyed.
+/// The allocator is never destroyed: LibTorch keeps a pointer to it in every storage that was made
+/// with it, empty ones too.
 class TensorPool::Allocator final : public c10::Allocator {
  public:
   explicit Allocator(c10::Allocator& others) : others_(others) {}
@@ -47,7 +47,7 @@ class TensorPool::Allocator final : public c10::Allocator {
     const std::lock_guard lock(mutex_);
     unmap_free_segments();
   }
-  /// Nothing is kept for later any more.
+  /// Keeps nothing for later any more.
   void retire() {
     const std::lock_guard lock(mutex_);
     retired_ = true;
@@ -55,7 +55,7 @@ class TensorPool::Allocator final : public c10::Allocator {
   }
 
  private:
-  /// Before every block's data: all that its deleter is told is where that is.
+  /// The header before every block's data: its deleter is told only where the data is.
   struct Header {
     Allocator& owner;
     bool is_pooled;
@@ -132,7 +132,7 @@ class TensorPool::Allocator final : public c10::Allocator {
 
   void map_segment(std::size_t bytes) {
     const std::size_t length = round_up(std::max(bytes, kSegment), kHugePage);
-    // Twice a huge page more, so that one begins where the segment does.
+    // Maps two huge pages more, so that one begins where the segment does.
     void* const mapped = ::mmap(nullptr, length + kHugePage, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     TORCH_CHECK_WITH(OutOfMemoryError, mapped != MAP_FAILED, "the system has no ",
@@ -175,8 +175,8 @@ class TensorPool::Allocator final : public c10::Allocator {
   mutable std::mutex mutex_;
   bool retired_ = false;
   std::map<std::byte*, std::size_t> segments_;         // start -> bytes
-  std::map<std::byte*, Block> blocks_;                 // of all segments, by their starts
-  std::set<std::pair<std::size_t, std::byte*>> free_;  // the smallest first
+  std::map<std::byte*, Block> blocks_;                 // blocks of all segments, by their starts
+  std::set<std::pair<std::size_t, std::byte*>> free_;  // free blocks, the smallest first
   TensorPoolUse use_;
 };
 

@@ -12,11 +12,11 @@
 
 namespace strata::zero3 {
 
-/// The engine's part of a training loop: which gradients count, and when they make a step. Its
-/// member functions are Engine's of the same names. Thread: the engine's.
+/// The engine's part of a training loop: it says which gradients count, and when they make a step.
+/// Its member functions are those of Engine with the same names. Thread: the engine's.
 class Training {
  public:
-  /// What it works with; all of it outlives it.
+  /// The parts that it works with; all of them outlive it.
   struct Parts {
     const formats::DsConfig& config;
     TrainingState& state;
@@ -28,7 +28,7 @@ class Training {
   explicit Training(const Parts& parts) : parts_(parts) {}
 
   void backward(const torch::Tensor& loss);
-  /// `now`: whether or not the accumulation is full.
+  /// `now`: even if the accumulation is not full.
   StepReport step(bool now);
   void skip_micro_batch();
   void zero_grad();
@@ -39,7 +39,7 @@ class Training {
   /// `complete`: forward and backward came, so that the order of units says something.
   void end_micro_batch(bool complete);
   void forget_failed_micro_batch(bool is_in_homes);
-  /// zero_grad, also while units are in use.
+  /// Does zero_grad, also while units are in use.
   void drop_step();
   /// Tells the schedule whether a step follows the micro-batch that comes.
   void expect_step();

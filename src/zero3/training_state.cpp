@@ -29,7 +29,7 @@ double positive_at(const JsonValue& object, std::string_view key) {
 
 TrainingState TrainingState::beginning(const formats::DsConfig& config) {
   TrainingState state;
-  state.scaler = LossScaler(config.fp16);  // scale 1 where that is off
+  state.scaler = LossScaler(config.fp16);  // scale 1 when fp16 is off
   return state;
 }
 

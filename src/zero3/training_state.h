@@ -10,15 +10,15 @@
 
 namespace strata::zero3 {
 
-/// Where a training stands, beside what its units hold: a value. Schedules are functions of the
+/// The state of a training, beside that of its units: a value. Schedules are functions of the
 /// step, so the step is the place in them.
 struct TrainingState {
   std::int64_t step = 0;         ///< optimizer steps taken
   std::int64_t micro_steps = 0;  ///< backwards since the last one
-  GroupRates rates = {};         ///< of set_lr
+  GroupRates rates = {};         ///< rates that set_lr has set
   LossScaler scaler = {};
 
-  /// Of a run that begins. Throws ConfigError for a loss scale out of range.
+  /// The state of a run that begins. Throws ConfigError for a loss scale out of range.
   [[nodiscard]] static TrainingState beginning(const formats::DsConfig& config);
 
   friend bool operator==(const TrainingState&, const TrainingState&) = default;
@@ -27,8 +27,8 @@ struct TrainingState {
 /// The state as a JSON object. Numbers are written so that they are read back bit for bit.
 [[nodiscard]] std::string to_json(const TrainingState& state);
 
-/// `fresh`, the state that a run begins with, gone on to where `text` says; `name` begins messages.
-/// What a config says of the loss scale (its window, its minimum) stays as it is in `fresh`. Throws
+/// The state that `text` says, of a run that began with `fresh`; `name` begins messages.
+/// The config's part of the loss scale (its window, its minimum) stays as it is in `fresh`. Throws
 /// DataError for a text that is not to_json's or has a number out of range.
 [[nodiscard]] TrainingState resumed(TrainingState fresh, std::string_view text,
                                     const std::string& name);

@@ -142,12 +142,12 @@ void Unit::adopt(std::size_t parameter) {
   const torch::Tensor view =
       view_of(storage_of(parameter), scalar_type(vector_of(parameter).format.precision),
               layout.offset, layout.shape);
-  // In place, so that every handle on the parameter sees it; set_data would refuse a change of
+  // Done in place, so that every handle on the parameter sees it; set_data would refuse a change of
   // device (modules of models larger than memory are built on the meta device).
   parameters_[parameter].unsafeGetTensorImpl()->shallow_copy_from(view.getIntrusivePtr());
 }
 
-/// Lets nobody read, or lose, a gradient of the parameter: those that count are at their home.
+/// Lets nobody read, or lose, a gradient of the parameter: gradients that count are at their home.
 void Unit::watch_gradient(std::size_t parameter) {
   const ParameterLayout& layout = layout_.parameters[parameter];
   const std::string full_name = layout_.full_name(layout);
@@ -310,7 +310,7 @@ std::vector<std::size_t> Unit::hashes() const {
   std::vector<std::size_t> hashes;
   hashes.reserve(parameters_.size());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    if (!is_in_place(i)) {  // what was given other data is found without
+    if (!is_in_place(i)) {  // a parameter with other data is found without
       hashes.push_back(0);
       continue;
     }

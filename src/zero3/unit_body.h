@@ -6,12 +6,12 @@
 #include "zero3/unit.h"
 
 /// \file
-/// One run of a body: what goes in, what it may do to parameters, what comes out.
+/// One run of a body: its inputs, its changes of parameters, its outputs.
 
 namespace strata::zero3 {
 
-/// Floating inputs in the unit's compute format, in runs of 16 bits. A unit that is kept in fp32
-/// gets what others made in 16 bits as that.
+/// Casts floating inputs to the unit's compute format, in runs of 16 bits. A unit that is kept in
+/// fp32 gets 16-bit outputs of others in fp32.
 [[nodiscard]] torch::autograd::variable_list cast_inputs(const Unit& unit,
                                                          torch::autograd::variable_list inputs);
 
@@ -21,8 +21,8 @@ namespace strata::zero3 {
                                                       const torch::autograd::variable_list& inputs,
                                                       bool watched = false);
 
-/// Outputs for the world outside of the unit: what is a parameter, or a view of one, is copied, for
-/// its memory will be given to others.
+/// Outputs for the world outside of the unit: a parameter, or a view of one, is copied, since its
+/// memory will be given to others.
 [[nodiscard]] torch::autograd::variable_list released(
     const Unit& unit, const torch::autograd::variable_list& outputs);
 

@@ -15,7 +15,7 @@
 #include "zero3/unit_body.h"
 
 /// \file
-/// How LibTorch's autograd meets the engine. A unit runs inside one torch::autograd::Function:
+/// The engine's part in LibTorch's autograd. A unit runs inside one torch::autograd::Function:
 /// forward unshards, runs the body and reshards; backward unshards again, runs or reuses the body's
 /// inner graph, takes the parameters' gradients straight from autograd and hands them on. C++
 /// modules have no hooks; this needs none.
@@ -37,18 +37,18 @@ std::vector<std::uint32_t> versions_of(const variable_list& tensors) {
   return versions;
 }
 
-/// What forward leaves for backward.
+/// The state that forward leaves for backward.
 struct EntryState : torch::CustomClassHolder {
   UnitHandle unit;
   EntryBody body;
   bool recompute = false;
-  std::optional<BodySurroundings> surroundings;  // recompute only
-  OutputSample sample;                           // of watched entries that recompute
+  std::optional<BodySurroundings> surroundings;  // kept for recomputation only
+  OutputSample sample;                           // kept of watched entries that recompute
   variable_list inputs;                          // detached; the leaves of the inner graph
   std::vector<std::uint32_t> input_versions;
-  variable_list outputs;              // of the inner graph; empty until it exists
-  std::vector<bool> defined_outputs;  // those that are, in the body's order
-  std::uint64_t weights_version = 0;  // with which forward ran
+  variable_list outputs;              // outputs of the inner graph; empty until it exists
+  std::vector<bool> defined_outputs;  // which outputs are defined, in the body's order
+  std::uint64_t weights_version = 0;  // version with which forward ran
   bool keeps_graph = false;           // the inner graph waits for backward
 
   ~EntryState() override { drop_graph(); }
@@ -92,8 +92,8 @@ void run_inner_graph(Unit& unit, EntryState& state, bool watched = false) {
   refuse_captured_tensors(unit, state.inputs, state.outputs, first);
 }
 
-/// Forward as backward will recompute it, with a graph over `leaves` that is dropped at once: who
-/// keeps a piece of it gets an error when a gradient comes through it.
+/// Runs forward as backward will recompute it, with a graph over `leaves` that is dropped at once:
+/// a module that keeps a piece of it gets an error when a gradient comes through it.
 variable_list run_watched(Unit& unit, EntryState& state, const variable_list& leaves) {
   const torch::AutoGradMode with_gradients(true);
   for (std::size_t i = 0; i < leaves.size(); ++i) {
@@ -112,7 +112,7 @@ variable_list run_watched(Unit& unit, EntryState& state, const variable_list& le
   return outputs;
 }
 
-/// Gradients of the parameters (where `counts`), then of the inputs that are wanted.
+/// Gradients of the parameters (if `counts`), then of the inputs that are wanted.
 struct InnerGradients {
   variable_list of_parameters, of_inputs;
 };
@@ -318,7 +318,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
   }
 };
 
-/// Whether a body without anything to train of its own needs no backward: then it is run as it is.
+/// Runs a body without anything to train of its own as it is, if it needs no backward.
 /// Nullopt when it turns out that units inside of it train; all is then as before.
 std::optional<variable_list> run_without_backward(Unit& unit, const EntryBody& body,
                                                   const variable_list& inputs) {

@@ -40,7 +40,7 @@ void check_parameter(const std::string& name, const torch::Tensor& parameter, c1
   check_scalar_type(name, parameter.scalar_type());
 }
 
-/// Where a parameter lies in its storage: first byte and the one behind the last.
+/// A parameter's place in its storage: first byte and the one behind the last.
 std::pair<std::uint64_t, std::uint64_t> bytes_of(const torch::Tensor& parameter) {
   const std::uint64_t width = parameter.element_size();
   const std::uint64_t begin = static_cast<std::uint64_t>(parameter.storage_offset()) * width;

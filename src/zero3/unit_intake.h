@@ -15,8 +15,8 @@ struct NamedTensor {
   torch::Tensor tensor;
 };
 
-/// The memory of all parameters that were ever taken, so that two parameters that are views of one
-/// tensor are found: an engine holds each in a place of its own, and they would drift apart.
+/// The memory of all parameters that were ever taken, to find two parameters that are views of one
+/// tensor: an engine holds each in a place of its own, and they would drift apart.
 class TakenMemory {
  public:
   /// Throws UsageError, naming both, when `parameter` overlaps itself or one that was added.
@@ -36,11 +36,11 @@ class TakenMemory {
   std::unordered_map<const c10::StorageImpl*, Taken> taken_;
 };
 
-/// What of a module a unit takes.
+/// The parts of a module that a unit takes.
 struct UnitIntake {
   std::vector<NamedTensor> parameters;  ///< each once, in registration order
-  std::vector<NamedTensor> buffers;     ///< likewise
-  TakenMemory memory;                   ///< of the parameters
+  std::vector<NamedTensor> buffers;     ///< each once, in registration order
+  TakenMemory memory;                   ///< memory of the parameters
 };
 
 /// Lists what the unit takes. Throws UsageError, naming the tensor

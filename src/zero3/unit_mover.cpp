@@ -15,8 +15,8 @@ using tiering::StreamRole;
 
 namespace {
 
-// Pieces under way at most: gradients and states need transfers too, and a queue has a number of
-// them. A disk is busy with far fewer.
+// Most pieces under way: gradients and states need transfers too, and a queue has a limited number
+// of them. A disk is busy with far fewer.
 constexpr std::size_t kUnderWayMax = 256;
 
 std::vector<ScheduledUnit> scheduled(const std::vector<std::shared_ptr<Unit>>& units,
@@ -71,7 +71,7 @@ void UnitMover::leave(Unit& unit) {
   try {
     last_use_[unit.id()] = places_.device.record(StreamRole::kCompute);
   } catch (const DeviceError&) {
-    last_use_[unit.id()] = {};  // whoever uses the device next is told that nothing more is done
+    last_use_[unit.id()] = {};  // the next use of the device learns that nothing more is done
   }
   carry_out(schedule_.leave(unit.id()));
 }
@@ -180,7 +180,7 @@ void UnitMover::upload_from_home(const Unit& unit, tiering::DeviceSpan region) {
   places_.device.wait(StreamRole::kCompute, uploaded);
 }
 
-/// With one rank the shard is the whole unit, and nothing is copied.
+/// Gathers the shards. With one rank the shard is the whole unit, and nothing is copied.
 void UnitMover::gather(const Unit& unit, tiering::DeviceSpan region) {
   std::vector<Collective> under_way;
   for (const FlatVector& vector : unit.vectors()) {
@@ -194,7 +194,7 @@ void UnitMover::gather(const Unit& unit, tiering::DeviceSpan region) {
   for (Collective& each : under_way) each.wait();
 }
 
-/// Waits for the disk, and has computation wait for the device.
+/// Waits for the disk, and makes computation wait for the device.
 void UnitMover::receive(Arrival& arrival) {
   while (true) {
     start_pieces(arrival);
@@ -314,8 +314,8 @@ void UnitMover::drop(UnitId unit) {
   const auto found = arrivals_.find(unit);
   if (found == arrivals_.end()) return;
   for (const Piece& piece : found->second.pieces) under_way_ -= piece.transfer ? 1 : 0;
-  // Transfers wait for their ends when they are destroyed. What a deadline made the kernel's for
-  // good does no harm in a region: the queue accepts nothing more then.
+  // Transfers wait for their ends when they are destroyed. A region that a deadline left to the
+  // kernel for good does no harm: the queue accepts nothing more then.
   if (found->second.is_starting) std::erase(starting_, unit);
   if (found->second.uploaded.state() != nullptr) {
     give_back(found->second.region, found->second.uploaded);
@@ -323,8 +323,8 @@ void UnitMover::drop(UnitId unit) {
   arrivals_.erase(found);
 }
 
-/// After a "not now" with nothing of the unit's own under way: slots are being uploaded from, or
-/// the I/O queue is full of others'.
+/// Makes room after a "not now" with nothing of the unit's own under way: slots are being uploaded
+/// from, or the I/O queue is full of others' transfers.
 void UnitMover::make_room_for(const Arrival& arrival) {
   if (!uploads_.empty()) {
     finish_oldest_upload();

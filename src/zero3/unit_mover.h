@@ -23,25 +23,25 @@
 namespace strata::zero3 {
 
 /// Brings units to the device and takes them away (hops 1 to 3), as the schedule decides: this
-/// rank's shard from its home, those of the others from them.
+/// rank's shard from its home, the other shards from the other ranks.
 ///
 /// A unit's weights come in pieces of a staging slot's size. A piece goes straight to the unit's
 /// place on the device where it has one and the device's memory can be a target of the disk, which
 /// host memory is; else it goes through a slot, from which it is uploaded. As many pieces are under
 /// way as the schedule allows and the I/O queue takes.
 ///
-/// The device is not waited for: computation is ordered behind uploads, uploads into a region
-/// behind the computations of those who had it before, and slots come back, by events.
+/// The host does not wait for the device: events order computation behind uploads, and uploads into
+/// a region behind the computations of its earlier units, and give slots back.
 ///
 /// A unit is readable between `enter` and `leave`, on the device's compute stream; they nest, for
 /// different units or the same one. Thread: the engine's.
 class UnitMover {
  public:
-  /// What it moves between; what is not needed for the weights' home is null or empty.
+  /// The places that it moves between; null or empty if the weights' home does not need them.
   struct Places {
     tiering::Device& device;
-    tiering::DeviceSpan regions;  ///< for unsharded units; the schedule keeps the books of it
-    tiering::Tier home;           ///< where weights rest
+    tiering::DeviceSpan regions;  ///< for unsharded units; the schedule keeps the books
+    tiering::Tier home;           ///< home of the weights
     Ranks& ranks;
     tiering::ShardStore* store = nullptr;
     tiering::SlotPool* slots = nullptr;
@@ -54,15 +54,15 @@ class UnitMover {
   /// IoError, DeadlineExceeded, CorruptData, of this unit or of starting the next; BudgetError when
   /// the units in use leave no room; what Collective::wait throws. The unit is not in use then.
   void enter(Unit& unit, Pass pass, View view);
-  /// Gives `unit` back, also when the device has failed. Its bytes stay there as long as there is
-  /// room, unless they are spoiled.
+  /// Gives `unit` back, also when the device has failed. Its bytes stay on the device while there
+  /// is room, unless they are spoiled.
   void leave(Unit& unit);
 
-  /// The weights of `unit` at home are about to become those of another version: nothing is fetched
-  /// or uploaded of them any more, and what the device holds is not valid once the unit is not in
-  /// use.
+  /// Tells that the weights of `unit` at home are about to become those of another version: nothing
+  /// is fetched or uploaded of them any more, and the device's copy is not valid once the unit is
+  /// not in use.
   void change_weights(Unit& unit);
-  /// What the device holds of a unit in use is not to be kept.
+  /// Tells not to keep the device's copy of a unit in use.
   void spoil(Unit& unit) { schedule_.spoil(unit.id()); }
   /// Lets go of the staging slots.
   void release_staging();
@@ -71,7 +71,7 @@ class UnitMover {
   /// theirs to end. Throws DeadlineExceeded when no room comes.
   void make_room();
 
-  /// As Schedule's.
+  /// Do what Schedule's members do.
   void end_micro_batch(bool complete) { schedule_.end_micro_batch(complete); }
   void expect_step(bool follows) { schedule_.expect_step(follows); }
   void begin_step() { carry_out(schedule_.begin_step()); }
@@ -84,20 +84,20 @@ class UnitMover {
   struct Piece {
     const FlatVector* vector;
     tiering::ByteRange range;
-    std::optional<tiering::StagingSlot> slot;     // none: straight into the region
-    std::optional<tiering::Transfer> transfer{};  // until it has been waited for
-    std::exception_ptr failure{};                 // found by waiting for it out of turn
+    std::optional<tiering::StagingSlot> slot;     // none: it goes straight into the region
+    std::optional<tiering::Transfer> transfer{};  // kept until it has been waited for
+    std::exception_ptr failure{};                 // met by waiting for it out of turn
   };
   struct Arrival {
     const Unit* unit;
     tiering::DeviceSpan region{};     // empty until the unit has one
-    bool owns_region = false;         // those who had it before are out of the way
-    std::uint32_t pieces_wanted = 0;  // to be started, of those that are not
-    bool is_starting = false;         // in the list of those
+    bool owns_region = false;         // its earlier units are out of the way
+    std::uint32_t pieces_wanted = 0;  // pieces still to be started
+    bool is_starting = false;         // it is in `starting_`
     std::size_t vector = 0;           // the next piece: which of the unit's vectors,
     std::uint64_t offset = 0;         // and from which byte
     std::deque<Piece> pieces{};       // started, oldest first
-    tiering::Event uploaded{};        // of the last piece
+    tiering::Event uploaded{};        // event of the last piece
   };
   /// A slot whose bytes are on their way to the device.
   struct Upload {
@@ -112,11 +112,11 @@ class UnitMover {
   void upload(Arrival& arrival, Piece piece);
   void upload_from_home(const Unit& unit, tiering::DeviceSpan region);
   void gather(const Unit& unit, tiering::DeviceSpan region);
-  /// What had the region before, and is still under way.
+  /// Earlier uses of the region that are still under way.
   [[nodiscard]] std::vector<tiering::Event> take_over(tiering::DeviceSpan region);
   void order_uploads_behind_those_before(tiering::DeviceSpan region);
   void give_back(tiering::DeviceSpan region, tiering::Event last_use);
-  /// Starts what is wanted, until it is all started, or a "not now".
+  /// Starts wanted pieces, until all are started, or a "not now".
   void start_pieces(Arrival& arrival);
   [[nodiscard]] bool start_piece(Arrival& arrival, Piece piece);
   [[nodiscard]] std::optional<Piece> next_piece(Arrival& arrival) const;
@@ -128,7 +128,7 @@ class UnitMover {
   void make_room_for(const Arrival& arrival);
   /// Waits for a piece of any unit. False when none is under way.
   bool wait_for_any();
-  /// Gives up what is under way for a unit, waiting for its end.
+  /// Gives up all that is under way for a unit, waiting for its end.
   void drop(UnitId unit);
   [[nodiscard]] tiering::DeviceSpan memory_of(const std::optional<tiering::Region>& region) const;
 
@@ -139,10 +139,10 @@ class UnitMover {
   Schedule schedule_;
   std::unordered_map<UnitId, Arrival> arrivals_;
   std::size_t under_way_ = 0;    // pieces of all units with a transfer
-  std::deque<UnitId> starting_;  // not all wanted pieces of theirs are started; in their order
+  std::deque<UnitId> starting_;  // units with wanted pieces not started; in order
   std::deque<Upload> uploads_;   // oldest first
   FreedRegions freed_;
-  std::vector<tiering::Event> last_use_;   // of each unit, by computation
+  std::vector<tiering::Event> last_use_;   // each unit's, by computation
   std::vector<tiering::Event> from_home_;  // the last upload of each unit from host memory
 };
 

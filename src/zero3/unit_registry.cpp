@@ -11,7 +11,7 @@ using tiering::Tier;
 
 namespace {
 
-// The random sequences of what units keep in fp32 follow those of all units.
+// The random sequences of vectors kept in fp32 follow those of all units.
 constexpr std::uint64_t kSequencesOfFp32 = std::uint64_t{1} << 32;
 
 UnitRules rules_of(const formats::DsConfig& config, ShardOptions& options) {

@@ -28,34 +28,34 @@ namespace strata::zero3 {
 /// that. Thread: the engine's.
 class UnitRegistry {
  public:
-  /// What it works with; all but the device outlives it.
+  /// The parts that it works with; all but the device outlive it.
   struct Parts {
     const formats::DsConfig& config;
     tiering::Tiers& tiers;
-    c10::Device torch_device;  ///< where parameters are while they are used
+    c10::Device torch_device;  ///< holds parameters while they are used
     Ranks& ranks;
     ParameterGroups& groups;
     Logger& log;
   };
-  /// `input` is what a plan without units begins with.
+  /// `input` is that of a plan without units.
   UnitRegistry(const Parts& parts, PlanInput input);
   /// Leaves parameters without data.
   ~UnitRegistry();
   UnitRegistry(const UnitRegistry&) = delete;
   UnitRegistry& operator=(const UnitRegistry&) = delete;
 
-  /// Makes `module` a unit that knows of these doors; before there is a plan. Throws as
-  /// Engine::shard.
+  /// Makes `module` a unit that knows of these doors; before there is a plan. Throws what
+  /// Engine::shard throws.
   UnitHandle add(torch::nn::Module& module, ShardOptions options, const UnitDoors& doors);
-  /// Gives back what placing values took.
+  /// Gives back the memory that placing values took.
   void release_staging();
 
-  /// In the order in which they were added.
+  /// The units in the order in which they were added.
   [[nodiscard]] const std::vector<std::shared_ptr<Unit>>& all() const noexcept { return units_; }
-  /// Grows with every unit.
+  /// The input of a plan; it grows with every unit.
   [[nodiscard]] const PlanInput& plan_input() const noexcept { return plan_input_; }
   [[nodiscard]] std::size_t trained_vectors() const;
-  /// How states that rest elsewhere are moved.
+  /// The way in which states that rest elsewhere are moved.
   [[nodiscard]] StatePassage passage() const;
 
   /// Gives the gradients of each unit a home in its tier.
@@ -71,7 +71,7 @@ class UnitRegistry {
   PlanInput plan_input_;
   std::vector<std::shared_ptr<Unit>> units_;
   std::unordered_map<const c10::TensorImpl*, Unit*> owner_of_;  // every parameter's unit
-  std::unordered_set<std::string> parameter_names_;             // full ones
+  std::unordered_set<std::string> parameter_names_;             // full names
   TakenMemory taken_;
   std::optional<InitialPlacement> placement_;
 };

@@ -4,8 +4,8 @@
 
 namespace strata::zero3 {
 
-/// A run of a single rank: every collective is done when it has begun, and nothing moves but what
-/// all_to_all is given different memory for.
+/// A run of a single rank: every collective is done when it has begun, and only all_to_all between
+/// different memory moves anything.
 class OneRank final : public Ranks {
  public:
   [[nodiscard]] int rank() const noexcept override { return 0; }

@@ -12,8 +12,8 @@
 #include <vector>
 
 /// \file
-/// The contract between the ranks of a run: what they exchange, and what happens when one of them
-/// does not come. `one_rank.h` and `threads.h` fulfil it.
+/// The contract between the ranks of a run: their exchanges, and the errors when one of them does
+/// not come. `one_rank.h` and `threads.h` fulfil it.
 ///
 /// Order. All ranks make the same collectives in the same order, with the same kind and the same
 /// bytes; a collective is begun when this rank comes to it and ends when all have come and the
@@ -21,12 +21,12 @@
 /// meanwhile, and end in the order in which they began.
 ///
 /// Errors. A call that breaks a rule by itself (bytes that cannot be shared out evenly) throws
-/// UsageError and nothing has begun. Everything else ends the run: it is thrown by every `wait` on
+/// UsageError and nothing has begun. Any other error ends the run: it is thrown by every `wait` on
 /// a collective that has not ended and by every collective that is begun later, on all ranks.
 ///
 ///   UsageError        two ranks came to the same place with different calls; names both and both
 ///   RankFailure       a rank died, left, or dropped a collective; names it
-///   DeadlineExceeded  a rank waited for longer than the deadline; names those that have not come
+///   DeadlineExceeded  a rank waited for longer than the deadline; names the ranks still missing
 ///
 /// No wait is without a deadline, so no mistake of one rank hangs another.
 ///
@@ -43,24 +43,24 @@ enum class CollectiveKind : std::uint8_t { kAllGather, kAllToAll, kValues, kBarr
   return kNames[static_cast<std::size_t>(kind)];
 }
 
-/// One rank's part in a collective: what the others take from it, and where it takes to.
+/// One rank's part in a collective: the bytes that it sends, and the memory that it receives to.
 struct CollectiveCall {
   CollectiveKind kind;
-  std::span<const std::byte> send;  ///< for all_to_all one piece for each rank, else one for all
+  std::span<const std::byte> send;  ///< one piece for all ranks; all_to_all: one for each
   std::span<std::byte> receive;     ///< one piece from each rank, in rank order
 };
 
-/// "all_gather of 3 x 1024 bytes".
+/// The call in words: "all_gather of 3 x 1024 bytes".
 [[nodiscard]] std::string describe(const CollectiveCall& call, int world_size);
 
-/// A collective that has begun. Its memory is lent until it is done: what is to be sent may not be
-/// changed, and what is received has no defined bytes before. Movable; a default one is done.
+/// A collective that has begun. Its memory is lent until it is done: bytes to send must not change,
+/// and received bytes are undefined before. Movable; a default one is done.
 ///
 /// One that is dropped before it is done ends the run for all ranks (RankFailure names this one),
 /// since the others cannot finish it: after the destructor its memory is no longer touched.
 class Collective {
  public:
-  /// What an implementation keeps of it. The destructor drops it.
+  /// An implementation's part of it. The destructor drops it.
   class State {
    public:
     virtual ~State() = default;
@@ -92,11 +92,11 @@ class Ranks {
   Ranks(const Ranks&) = delete;
   Ranks& operator=(const Ranks&) = delete;
 
-  [[nodiscard]] virtual int rank() const noexcept = 0;  ///< from 0
+  [[nodiscard]] virtual int rank() const noexcept = 0;  ///< counts from 0
   [[nodiscard]] virtual int size() const noexcept = 0;  ///< at least 1
 
-  /// Begins to fill `buffer`, size() equal shards in rank order, of which this rank's is in its
-  /// place already, with those of the others.
+  /// Begins to fill `buffer` with the shards of the others: size() equal shards in rank order, of
+  /// which this rank's is in its place already.
   [[nodiscard]] Collective begin_all_gather(std::span<std::byte> buffer);
 
   /// Begins to exchange: `send` has a piece for each rank, `receive` gets one from each, both in
@@ -105,7 +105,7 @@ class Ranks {
   [[nodiscard]] Collective begin_all_to_all(std::span<const std::byte> send,
                                             std::span<std::byte> receive);
 
-  /// Every rank's small value, in rank order. The values have the same size on all ranks.
+  /// Returns every rank's small value, in rank order. The values have the same size on all ranks.
   template <class Value>
   [[nodiscard]] std::vector<Value> gather_values(const Value& value);
 

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kPoison = 0xFF;
 
-/// What ended the run: thrown anew on each rank that meets it.
+/// The error that ended the run: thrown anew on each rank that meets it.
 struct Failure {
   enum class Kind { kUsage, kRank, kDeadline } kind;
   int rank;
@@ -31,10 +31,10 @@ struct Failure {
   }
 };
 
-/// One collective, and who has come to it.
+/// One collective, and the ranks that have come to it.
 struct Meeting {
   std::uint64_t number;
-  std::vector<std::optional<CollectiveCall>> calls;  // of each rank
+  std::vector<std::optional<CollectiveCall>> calls;  // the call of each rank
   std::size_t arrived = 0;
   bool moved = false;
 };
@@ -43,7 +43,7 @@ bool is_same(const CollectiveCall& a, const CollectiveCall& b) {
   return a.kind == b.kind && a.send.size() == b.send.size() && a.receive.size() == b.receive.size();
 }
 
-/// Fills what is to be received, but not what is sent from within it.
+/// Fills the memory to receive to, except for bytes sent from within it.
 void poison(const CollectiveCall& call) {
   std::byte* const begin = call.receive.data();
   std::byte* const end = begin + call.receive.size();
@@ -57,7 +57,7 @@ void poison(const CollectiveCall& call) {
   std::fill(own_end, end, std::byte{kPoison});
 }
 
-/// Gives every rank what it is to receive.
+/// Gives every rank the bytes that it receives.
 void move_bytes(const std::vector<std::optional<CollectiveCall>>& calls) {
   for (std::size_t to = 0; to < calls.size(); ++to) {
     const std::span<std::byte> receive = calls[to]->receive;
@@ -82,7 +82,7 @@ std::uint64_t mix(std::uint64_t x) {
 
 }  // namespace
 
-/// What the ranks share. Everything is guarded by one mutex, and every change is told to all.
+/// The state that the ranks share. One mutex guards all of it, and every change is told to all.
 class ThreadRanks::Group {
  public:
   explicit Group(const Options& options)
@@ -105,7 +105,7 @@ class ThreadRanks::Group {
 
   void join(int rank);
   void leave(int rank, std::uint64_t begun);
-  /// A rank comes to its collective `number`, counted from 1.
+  /// Brings a rank to its collective `number`, counted from 1.
   std::shared_ptr<Meeting> arrive(int rank, std::uint64_t number, const CollectiveCall& call);
   [[nodiscard]] bool done(const Meeting& meeting);
   void wait(int rank, const Meeting& meeting);
@@ -129,8 +129,8 @@ class ThreadRanks::Group {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<bool> joined_, left_;
-  std::map<std::uint64_t, std::shared_ptr<Meeting>> open_;  // some have come, others have not
-  std::deque<std::shared_ptr<Meeting>> ready_;              // all have come
+  std::map<std::uint64_t, std::shared_ptr<Meeting>> open_;  // collectives to which some have come
+  std::deque<std::shared_ptr<Meeting>> ready_;              // collectives to which all have come
   const Meeting* moving_ = nullptr;  // its memory is in use, without the mutex
   std::optional<Failure> failure_;
   bool stop_ = false;
@@ -258,7 +258,7 @@ void ThreadRanks::Group::fail(Failure failure) {
   changed_.notify_all();
 }
 
-/// One collective after the other, in the order in which they began.
+/// Moves one collective after the other, in the order in which they began.
 void ThreadRanks::Group::move_what_is_ready() {
   Lock lock(mutex_);
   const auto is_over_for_all = [&] { return stop_ || failure_.has_value(); };

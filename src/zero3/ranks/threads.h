@@ -10,10 +10,10 @@
 namespace strata::zero3 {
 
 /// Several ranks in one process, a thread each: for tests, with everything that goes wrong between
-/// processes. Bytes are moved by a thread of the group's own, one collective after the other, so
-/// that they move while ranks compute, and a rank that touches what it has lent is found by a
-/// sanitizer of threads. Memory that is being received to is filled with 0xFF bytes (NaN in every
-/// format) until the bytes come.
+/// processes. A thread of the group's own moves the bytes, one collective after the other, so that
+/// they move while ranks compute, and a thread sanitizer finds a rank that touches lent memory.
+/// Memory that is being received to is filled with 0xFF bytes (NaN in every format) until the bytes
+/// come.
 ///
 ///     ThreadRanks group({.size = 2});
 ///     std::jthread a([&] { train(*group.join(0)); });
@@ -26,12 +26,12 @@ class ThreadRanks {
   };
   struct Options {
     int size = 1;
-    std::chrono::milliseconds deadline{60'000};  ///< of a single wait
-    /// Before a rank comes to a collective, and before the bytes of one are moved, passes a time of
-    /// at most this, another one for each rank and collective. Those follow from the seed alone.
+    std::chrono::milliseconds deadline{60'000};  ///< deadline of a single wait
+    /// The longest delay before a rank comes to a collective, and before the bytes of one move.
+    /// Delays differ between ranks and collectives; they follow from the seed alone.
     std::chrono::microseconds delay_max{0};
     std::uint64_t delay_seed = 0;
-    /// This rank's collective throws RankFailure that names itself, as if its process had ended.
+    /// The rank whose collective throws a RankFailure of itself, as if its process had ended.
     std::optional<Death> death = std::nullopt;
   };
 
@@ -41,8 +41,8 @@ class ThreadRanks {
   ThreadRanks(const ThreadRanks&) = delete;
   ThreadRanks& operator=(const ThreadRanks&) = delete;
 
-  /// This rank's end, which may outlive the group. A rank that never joins is one that has not
-  /// come. Thread: any. Throws UsageError for a rank that there is not, or that has joined before.
+  /// The end of rank `rank`, which may outlive the group. A rank that never joins has not come.
+  /// Thread: any. Throws UsageError for a rank beyond the group, or one that has joined before.
   [[nodiscard]] std::unique_ptr<Ranks> join(int rank);
 
  private:
