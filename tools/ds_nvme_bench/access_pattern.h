@@ -15,15 +15,15 @@ struct Access {
   std::uint64_t block;
 };
 
-/// Which block a thread moves next, and in which direction: the workload, made of block numbers.
-/// Never names a block that is in flight when one of the two is written.
+/// Chooses the block that a thread moves next, and its direction: the workload, made of block
+/// numbers. Never names a block that is in flight when one of the two is written.
 class AccessPattern {
  public:
-  /// Of a part of `blocks` blocks, at least 1; 12 for a training step (check_fits holds it).
+  /// The pattern of a part of `blocks` blocks, at least 1; 12 for a training step (see check_fits).
   AccessPattern(Workload workload, std::uint64_t blocks, std::uint32_t depth,
                 std::uint64_t block_bytes, std::uint64_t seed);
 
-  /// Returns nullopt while every block is in flight. What it returns is in flight until `finished`.
+  /// Returns nullopt while every block is in flight. A returned one is in flight until `finished`.
   [[nodiscard]] std::optional<Access> next();
   void finished(std::uint64_t block);
 
@@ -36,7 +36,7 @@ class AccessPattern {
   const std::uint64_t blocks_;
   const bool writes_;
   std::uint64_t random_state_;
-  std::uint64_t count_ = 0;  // of requests so far
+  std::uint64_t count_ = 0;  // requests so far
   std::uint64_t next_read_ = 0;
   std::uint64_t next_write_ = 0;
   std::vector<bool> in_flight_;  // empty for workloads that only read

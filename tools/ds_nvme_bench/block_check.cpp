@@ -33,7 +33,7 @@ std::uint64_t checksum_of(Stamp stamp, std::span<const std::byte> block) {
   return XXH3_64bits_withSeed(rest.data(), rest.size(), XXH3_64bits(&stamp, sizeof stamp));
 }
 
-using Number = unsigned long long;  // as printf takes them
+using Number = unsigned long long;  // the type that printf takes
 
 std::string check_initial(const BlockPlace& place, std::span<const std::byte> bytes) {
   const std::size_t at = first_difference(bytes, place.fill_seed, place.offset);

@@ -10,7 +10,7 @@
 
 namespace strata::nvme_bench {
 
-/// What a command may use of the process. Results go to `out`, everything else to `err` and `log`.
+/// The surroundings of a command. Results go to `out`, everything else to `err` and `log`.
 struct Console {
   std::ostream& out;
   std::ostream& err;
@@ -26,19 +26,19 @@ struct Command {
   std::function<tool::ExitCode(const Console&)> execute;
 };
 
-/// `DIR...` with no command: in less than a minute, what the disks give, with which settings, and
-/// what that means for a model. Its options stand at the top of the command line.
+/// `DIR...` with no command: finds in less than a minute what the disks give, with which settings,
+/// and what that means for a model. Its options stand at the top of the command line.
 [[nodiscard]] Command add_quick_command(CLI::App& app);
 
-/// `run DIR...`: one point, as asked.
+/// `run DIR...`: measures one point, as asked.
 [[nodiscard]] Command add_run_command(CLI::App& app);
 
 /// `tune DIR...`: searches the settings with which the disks do a training step's reads and writes
 /// soonest, and writes them as the section "aio" of a config.
 [[nodiscard]] Command add_tune_command(CLI::App& app);
 
-/// `plan --params N`: what disks mean for a model: bytes, seconds of disk per step, the tokens that
-/// hide them, and the days until the drives are worn out.
+/// `plan --params N`: works out what disks mean for a model: bytes, seconds of disk per step, the
+/// tokens that hide them, and the days until the drives are worn out.
 [[nodiscard]] Command add_plan_command(CLI::App& app);
 
 }  // namespace strata::nvme_bench

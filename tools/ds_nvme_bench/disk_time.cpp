@@ -16,11 +16,11 @@ double per_second(const DirectionResult& direction, double seconds) {
   return seconds > 0 ? static_cast<double>(direction.bytes) / seconds : 0;
 }
 
-// The optimizer's pass reads so much for a byte that it writes.
+// Bytes that the optimizer's pass reads for a byte that it writes.
 constexpr double kReadPerWritten =
     static_cast<double>(kTrainBytesRead - 2 * kTrainWeightBytes) / kTrainBytesWritten;
 
-/// What is read of the weights, before the optimizer's pass.
+/// Bytes read of the weights, before the optimizer's pass.
 double weights_read(double read, double written) { return read - kReadPerWritten * written; }
 
 /// Time for a byte of the weights, and for a byte that the optimizer writes with what it reads.
@@ -29,7 +29,7 @@ struct PassCosts {  // in any unit; unless known better, all bytes cost the same
   double optimizer = 1 + kReadPerWritten;
 };
 
-/// By least squares over the windows, which have the passes in different proportions.
+/// Fits by least squares over the windows, which have the passes in different proportions.
 PassCosts pass_costs(const std::vector<Window>& windows) {
   constexpr double kDifferentEnough = 0.05;
   double ww = 0;

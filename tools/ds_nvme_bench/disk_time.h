@@ -4,8 +4,8 @@
 #include "result.h"
 
 /// \file
-/// How long a disk takes for a given number of bytes read and written: the bound that a training
-/// step cannot beat when its state is on disk.
+/// The time that a disk takes for a given number of bytes read and written: the bound that a
+/// training step cannot beat when its state is on disk.
 
 namespace strata::nvme_bench {
 
@@ -19,15 +19,15 @@ struct Traffic {
 inline constexpr Traffic kTrainingTraffic{.read_bytes = kTrainBytesRead,
                                           .written_bytes = kTrainBytesWritten};
 
-/// What a disk gives at one setting, in bytes per second.
+/// The speeds of a disk at one setting, in bytes per second.
 struct DiskSpeeds {
-  double read = 0;   ///< alone
-  double write = 0;  ///< alone
-  /// Both at the same time; 0 and 0 when that was not measured.
+  double read = 0;   ///< reading alone
+  double write = 0;  ///< writing alone
+  /// The speeds of both at the same time; 0 and 0 when that was not measured.
   double mixed_read = 0;
   double mixed_write = 0;
 
-  /// A disk that overlaps the two directions as far as `mu` says.
+  /// The speeds of a disk that overlaps the two directions as far as `mu` says.
   [[nodiscard]] static DiskSpeeds with_overlap(double read, double write, double mu);
 
   /// How far reads and writes overlap: 1, the shorter of the two costs nothing; 0, they share the
@@ -41,8 +41,8 @@ struct DiskSpeeds {
 };
 
 /// Seconds of a training step of `parameters`, after a measurement of Workload::kTrainStep. It may
-/// have ended within a slice, with more of one pass than of the other: what each pass costs is told
-/// apart by the windows, and a step has its share of both. Infinite when it read or wrote nothing.
+/// have ended within a slice, with more of one pass than of the other: the windows tell the costs
+/// of the passes apart, and a step has its share of both. Infinite when it read or wrote nothing.
 [[nodiscard]] double seconds_of_train_step(const PointResult& result, double parameters);
 
 /// The speed of one direction in `result`, over all the time that was measured.

@@ -6,7 +6,7 @@
 
 namespace strata::nvme_bench {
 
-/// What a block device did in an interval, in the words of fio's disk_util. Ticks are ms.
+/// The work of a block device in an interval, in the words of fio's disk_util. Ticks are ms.
 struct DiskUse {
   std::string name;  ///< "nvme0n1"
   std::uint64_t read_ios = 0;
@@ -16,7 +16,7 @@ struct DiskUse {
   std::uint64_t read_ticks = 0;
   std::uint64_t write_ticks = 0;
   std::uint64_t in_queue = 0;
-  std::uint64_t busy_ticks = 0;  ///< with at least one request in it
+  std::uint64_t busy_ticks = 0;  ///< time with at least one request in it
 };
 
 /// The kernel's totals since it was started, of those devices that have some. Names that occur
@@ -26,7 +26,7 @@ struct DiskUse {
 /// The sum of two, under the name of the first.
 [[nodiscard]] DiskUse added(const DiskUse& use, const DiskUse& other);
 
-/// What came to `before` until `after`.
+/// The difference from `before` to `after`.
 [[nodiscard]] std::vector<DiskUse> difference(const std::vector<DiskUse>& after,
                                               const std::vector<DiskUse>& before);
 

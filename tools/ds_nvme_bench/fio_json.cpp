@@ -17,7 +17,7 @@ using std::chrono::duration;
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
-/// Mean and spread of a series, as fio has them.
+/// Mean and spread of a series, in fio's fields.
 struct Spread {
   double min = 0, max = 0, mean = 0, stddev = 0;
   std::size_t samples = 0;
@@ -47,7 +47,7 @@ Json latency_json(const LatencyHistogram& latency) {
 Json completion_json(const LatencyHistogram& latency) {
   Json json = latency_json(latency);
   if (latency.count() == 0) return json;
-  // fio's list of them, and ours.
+  // Percentiles: fio's list and ours.
   for (const double percent : {1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 90.0,
                                95.0, 99.0, 99.5, 99.9, 99.95, 99.99}) {
     json["percentile"][fixed(percent, 6)] = latency.percentile(percent).count();
@@ -183,7 +183,7 @@ Json job_json(const Report& report, std::size_t group) {
           {"strata", strata_json(report)}};
 }
 
-/// Sums over the reports, name by name.
+/// The sums over the reports, name by name.
 Json disk_util_json(std::span<const Report> reports) {
   Json list = Json::array();
   double seconds = 0;

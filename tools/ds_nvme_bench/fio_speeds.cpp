@@ -10,10 +10,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// What ran at the same time.
+/// The jobs that ran at the same time.
 struct Group {
   double read = 0, write = 0;  // bytes per second
-  bool has_reads = false;      // by the options of its jobs
+  bool has_reads = false;      // told by the options of its jobs
   bool has_writes = false;
   bool has_others = false;  // jobs that are not sequential
   bool is_merged = false;   // a single entry stands for all jobs, with one's options
@@ -32,7 +32,7 @@ std::string workload_of(const Json& result, const Json& job) {
   const bool has_options = job.contains("job options") || result.contains("global options");
   const Json named = option(result, job, "rw");
   if (named.is_string()) return named;
-  return has_options ? "read" : "";  // as fio takes it
+  return has_options ? "read" : "";  // fio's default
 }
 
 double speed(const Json& direction) {
@@ -69,7 +69,7 @@ std::vector<Group> groups_of(const Json& result) {
 
 bool is_letter(char c) { return c >= 'a' && c <= 'z'; }
 
-/// Where `word` begins in a line of small letters, no earlier than `from`; npos where it does not.
+/// The place of `word` in a line of small letters, from `from` on; npos when it is not there.
 std::size_t find_word(std::string_view line, std::string_view word, std::size_t from = 0) {
   for (std::size_t at = line.find(word, from); at != std::string_view::npos;
        at = line.find(word, at + 1)) {

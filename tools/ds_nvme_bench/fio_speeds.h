@@ -9,9 +9,9 @@
 
 namespace strata::nvme_bench {
 
-/// The fastest of each direction among the sequential measurements of a result in fio's format.
+/// The fastest speed of each direction among the sequential measurements of a result of fio.
 ///
-/// A measurement is what ran at the same time, fio's group of jobs: their speeds add up, and a
+/// A measurement is a group of fio's jobs, which ran at the same time: their speeds add up, and a
 /// group that reads and writes is a mixed one. Jobs of this program ran one after the other. A
 /// group with jobs of another kind (random, trim) measures nothing that a plan needs. 0 for a
 /// direction that no group has. Throws what nlohmann::json throws where the fields are others.

@@ -38,7 +38,7 @@ std::size_t skip_space(std::string_view text, std::size_t at) {
   }
 }
 
-/// Behind the string that begins at `at`.
+/// The place behind the string that begins at `at`.
 std::size_t skip_string(std::string_view text, std::size_t at) {
   if (text.substr(at).starts_with(kTripleQuotes)) {
     return find_or_end(text, kTripleQuotes, at + kTripleQuotes.size()) + kTripleQuotes.size();
@@ -52,7 +52,7 @@ std::size_t skip_string(std::string_view text, std::size_t at) {
 
 bool is_quote(char c) { return c == '"' || c == '\''; }
 
-/// Behind the key that begins at `at`.
+/// The place behind the key that begins at `at`.
 std::size_t skip_key(std::string_view text, std::size_t at) {
   if (is_quote(text.at(at))) return skip_string(text, at);
   return std::min(text.find_first_of(": \t\r\n", at), text.size());
@@ -62,8 +62,8 @@ std::size_t trimmed_end(std::string_view text, std::size_t begin, std::size_t en
   return begin + (text.substr(begin, end - begin).find_last_not_of(kSpace) + 1);
 }
 
-/// Behind the value without quotes that begins at `at`: a number, true, false or null before a
-/// delimiter, or text up to the end of its line.
+/// The place behind the value without quotes that begins at `at`: a number, true, false or null
+/// before a delimiter, or text up to the end of its line.
 std::size_t skip_plain(std::string_view text, std::size_t at) {
   const std::size_t line = line_end(text, at);
   for (std::size_t end = at; end <= line; ++end) {
@@ -78,7 +78,7 @@ std::size_t skip_plain(std::string_view text, std::size_t at) {
   return trimmed_end(text, at, line);
 }
 
-/// Behind the value that begins at `at`.
+/// The place behind the value that begins at `at`.
 std::size_t skip_value(std::string_view text, std::size_t at) {
   const char first = text.at(at);
   if (is_quote(first)) return skip_string(text, at);
@@ -97,7 +97,7 @@ struct Range {
   std::size_t end = 0;
 };
 
-/// Where an object's members are.
+/// The places of an object's members.
 struct Layout {
   std::optional<Range> wanted;  ///< the value of the key that is looked for
   std::size_t first = 0;        ///< where the first member begins, or the brace that closes

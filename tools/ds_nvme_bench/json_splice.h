@@ -16,7 +16,7 @@ namespace strata::nvme_bench {
 /// The text of the member `key`; "" when there is none.
 [[nodiscard]] std::string_view member_of(std::string_view object, std::string_view key);
 
-/// What a line that begins a member of `object` begins with: "    ".
+/// The indentation of lines that begin a member of `object`: "    ".
 [[nodiscard]] std::string indentation_of(std::string_view object);
 
 }  // namespace strata::nvme_bench

@@ -18,12 +18,12 @@ class LiveLine {
   LiveLine(const LiveLine&) = delete;
   LiveLine& operator=(const LiveLine&) = delete;
 
-  /// While files are written: "writing the files: 1.20 GiB of 2.00 GiB".
+  /// Shows files being written: "writing the files: 1.20 GiB of 2.00 GiB".
   void filling(std::uint64_t written, std::uint64_t total);
 
-  /// A measurement of `seconds` in all begins; `label` goes in front of its rates.
+  /// Begins a measurement of `seconds` in all; `label` goes in front of its rates.
   void begin(std::string label, double seconds, std::uint64_t block_bytes);
-  /// Its next window.
+  /// Shows its next window.
   void add(const Window& window);
 
   /// Takes the line away.

@@ -13,7 +13,7 @@ namespace {
 using strata::nvme_bench::Command;
 using strata::tool::ExitCode;
 
-/// What stands before the name of a command belongs to none.
+/// Refuses options before the name of a command: they belong to none.
 void require_nothing_before(const CLI::App& app, const CLI::App& command) {
   for (const CLI::Option* option : app.get_options()) {
     if (option->count() > 0) {

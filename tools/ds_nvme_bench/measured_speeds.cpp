@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// JSON among what a program printed before and after it.
+/// JSON among the lines that a program printed before and after it.
 struct JsonInText {
   std::vector<Json> objects;       ///< at least one, in their order
   std::vector<std::string> lines;  ///< all others that are not empty
@@ -93,7 +93,7 @@ DiskSpeeds speeds_of_tune(const Json& chosen) {
           .mixed_write = chosen.at("mixed_write_bytes_per_second")};
 }
 
-/// What fio complained about, the first times.
+/// The first complaints of fio.
 std::vector<std::string> complaints(const JsonInText& text, const std::string& name) {
   constexpr std::size_t kShown = 3;
   std::vector<std::string> warnings;

@@ -9,10 +9,10 @@
 
 namespace strata::nvme_bench {
 
-/// What a result says.
+/// The content of a result.
 struct MeasuredSpeeds {
   DiskSpeeds speeds;
-  std::vector<std::string> warnings;  ///< what speaks against trusting it, each with `name`
+  std::vector<std::string> warnings;  ///< reasons not to trust it, each with `name`
 };
 
 /// The speeds in a result of this program: what `tune --format=json` chose, or the fastest of each
@@ -23,7 +23,7 @@ struct MeasuredSpeeds {
 /// too early, or when a direction was not measured.
 [[nodiscard]] MeasuredSpeeds speeds_in_result(std::string_view text, const std::string& name);
 
-/// Of a file; throws IoError too.
+/// The speeds in the result in a file; throws IoError too.
 [[nodiscard]] MeasuredSpeeds speeds_from_file(const std::filesystem::path& path);
 
 }  // namespace strata::nvme_bench

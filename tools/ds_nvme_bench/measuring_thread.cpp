@@ -13,7 +13,7 @@ namespace {
 using aio::OpKind;
 using std::chrono::steady_clock;
 
-// Whoever changes the phase is heard within this time, even when the disk says nothing.
+// A change of the phase is heard within this time, even when the disk says nothing.
 constexpr std::chrono::milliseconds kAttention{50};
 
 constexpr std::chrono::milliseconds kTimeoutMin{1};
@@ -121,7 +121,7 @@ ThreadResult MeasuringThread::run(const std::atomic<Phase>& phase, Tally& tally)
 }
 
 void MeasuringThread::end_without_engine(const IoError& error) {
-  memory_.abandon();  // the device may still write to what was given up
+  memory_.abandon();  // the device may still write to memory that was given up
   if (counting_) result_.end = steady_clock::now();
   if (result_.first_error.empty()) {
     note_error(error.what(), has_reads(point_.workload) ? result_.read : result_.write);
@@ -147,7 +147,7 @@ void MeasuringThread::move_blocks(const std::atomic<Phase>& phase, Tally& tally)
   if (counting_) result_.end = now;
 }
 
-/// What is counted finished within the time that is counted, whenever it was issued; only a
+/// Follows the phase. Requests count that finish within the counted time, whenever issued; only a
 /// measurement that ends by bytes counts its last requests until they are all home.
 void MeasuringThread::follow(Phase phase, Time now) {
   if (phase == phase_) return;

@@ -26,29 +26,29 @@ namespace strata::nvme_bench {
 /// Beyond this, more pread threads wait for each other rather than for the disk.
 inline constexpr std::uint32_t kEngineThreadsMax = 64;
 
-/// What all measuring threads do at a moment. Only the coordinator changes it.
+/// The phase of all measuring threads. Only the coordinator changes it.
 enum class Phase : std::uint8_t { kPreparing, kRamp, kMeasuring, kStopping };
 
-/// What one thread has moved since it was counted on, for whoever shows it.
+/// The bytes that one thread has moved since counting began, to be shown.
 struct alignas(64) Tally {
   std::atomic<std::uint64_t> bytes_read{0};
   std::atomic<std::uint64_t> bytes_written{0};
 };
 
-/// What a thread found out.
+/// The results of a thread.
 struct ThreadResult {
   using Time = std::chrono::steady_clock::time_point;
 
-  DirectionResult read;  ///< without `seconds`
+  DirectionResult read;  ///< lacks `seconds`
   DirectionResult write;
-  Time begin;  ///< of what is counted
+  Time begin;  ///< when counting began
   Time end;
   std::string engine;
   std::string first_error;
   std::string unanswered;
 };
 
-/// Makes the engine of each measuring thread; empty: the one that the point names.
+/// A maker of each measuring thread's engine; empty: the engine that the point names.
 using MakeBackend = std::function<std::unique_ptr<aio::Backend>()>;
 
 /// Throws IoError when the point names an engine that cannot be had in `directory`.
@@ -93,7 +93,7 @@ class MeasuringThread {
   const Point& point_;
   const TargetFiles& files_;
   const std::uint64_t bytes_max_;
-  std::uint64_t part_begin_ = 0;  // in every file
+  std::uint64_t part_begin_ = 0;  // start of its part in every file
   AccessPattern pattern_;
   std::optional<BlockCheck> check_;
   std::uint64_t stamps_ = 0;  // a number that no two pages written have in common
@@ -107,7 +107,7 @@ class MeasuringThread {
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> free_;
   std::vector<aio::IoOutcome> outcomes_;
-  std::optional<aio::IoChannel> channel_;  // gone before the memory is
+  std::optional<aio::IoChannel> channel_;  // destroyed before the memory
   std::vector<aio::IoRegistration> registrations_;
 };
 

@@ -16,7 +16,7 @@ constexpr double kSecondsPerDay = 86'400;
 constexpr double kFlopPerParameterAndToken = 6;
 constexpr double kFlopOfRunningForwardAgain = 2;
 
-/// A format by what is stored, with the bytes that state_bytes says.
+/// A format by its stored states, with the bytes that state_bytes says.
 constexpr StateFormat format_of(std::string_view name, std::string_view states,
                                 const strata::StateFormat& stored) {
   double at_rest = 0;
@@ -49,7 +49,7 @@ constexpr std::array kFormats = {
               bf16_with(MomentFormat::kInt8, MasterFormat::k24Bit)),
 };
 
-/// A unit of a number and what it stands for.
+/// A unit of a number and its factor.
 struct Scale {
   std::string_view name;
   double factor;

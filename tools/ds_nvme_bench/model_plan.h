@@ -11,34 +11,34 @@
 #include "strata/aio/disk.h"
 
 /// \file
-/// What a disk means for a model, before anything is bought or started: arithmetic only.
+/// The meaning of a disk for a model, before anything is bought or started: arithmetic only.
 
 namespace strata::nvme_bench {
 
-/// How the state of a parameter is stored, and what a step moves of it when all of it is on disk:
+/// The format of a parameter's state, and the bytes that a step moves when all of it is on disk:
 /// the weight is read once for forward and backward (the device keeps it between the two; where it
 /// cannot, a second time), and the optimizer reads and writes all of it.
 struct StateFormat {
   std::string_view name;
   std::string_view states;
-  double weight_bytes = 0;   ///< what forward and backward read
-  double at_rest_bytes = 0;  ///< all of it
+  double weight_bytes = 0;   ///< bytes that forward and backward read
+  double at_rest_bytes = 0;  ///< bytes of all of it
 
   [[nodiscard]] Traffic traffic() const {
     return {.read_bytes = weight_bytes + at_rest_bytes, .written_bytes = at_rest_bytes};
   }
 };
 
-/// Those that Strata has.
+/// The formats that Strata has.
 [[nodiscard]] std::span<const StateFormat> state_formats();
 
 struct PlanInput {
   double parameters = 0;
-  DiskSpeeds speeds;                  ///< of all disks together
-  std::uint32_t disks = 1;            ///< that share the writes evenly
+  DiskSpeeds speeds;                  ///< speeds of all disks together
+  std::uint32_t disks = 1;            ///< disks that share the writes evenly
   bool recomputation = true;          ///< forward is run again in backward
   std::vector<double> flops;          ///< speeds of computing to answer for, FLOP/s
-  std::optional<double> rated_bytes;  ///< that one drive may be written; nullopt: unknown
+  std::optional<double> rated_bytes;  ///< bytes that one drive may be written; nullopt: unknown
 };
 
 /// Tokens a step must have so that computing takes as long as the disk.
@@ -47,7 +47,7 @@ struct HidingTokens {
   double tokens = 0;
 };
 
-/// What one format comes to.
+/// The plan of one format.
 struct FormatPlan {
   StateFormat format;
   double bytes_at_rest = 0;
@@ -56,15 +56,15 @@ struct FormatPlan {
   double disk_seconds = 0;  ///< per step
   std::vector<HidingTokens> hiding;
   double bytes_written_per_day = 0;  ///< stepping without pause, bound by the disk
-  /// Until a drive has been written as much as it is rated for.
+  /// Days until a drive has been written as much as it is rated for.
   std::optional<double> days_of_endurance;
   std::optional<double> steps_of_endurance;
 };
 
-/// One for each format. Throws ConfigError for parameters or speeds that are not above 0.
+/// Plans each format. Throws ConfigError for parameters or speeds that are not above 0.
 [[nodiscard]] std::vector<FormatPlan> plan_for(const PlanInput& input);
 
-/// How many drives the directories of `disks` are on: those of one device share it; one whose
+/// Number of drives that the directories of `disks` are on: those of one device share it; one whose
 /// device is unknown counts as a drive of its own.
 [[nodiscard]] std::uint32_t drives_among(std::span<const aio::DiskDescription> disks);
 
@@ -74,7 +74,7 @@ struct FormatPlan {
 /// GPU Clusters"). Attention between tokens is left out: it adds to what hides the disk.
 [[nodiscard]] double step_flop(double parameters, double tokens, bool recomputation);
 
-/// "7e9", "7B", "124M", "1.5b", "1T". Throws ConfigError for anything else and for less than 1.
+/// Parses "7e9", "7B", "124M", "1.5b", "1T". Throws ConfigError for others and for less than 1.
 [[nodiscard]] double parse_parameters(std::string_view text);
 /// A speed of computing: "312e12", "312T", "1P" FLOP/s. Throws ConfigError.
 [[nodiscard]] double parse_flops(std::string_view text);

@@ -15,7 +15,7 @@
 
 namespace strata::nvme_bench {
 
-/// Where to measure and where the result goes: what all commands have.
+/// The options of all commands: where to measure and where the result goes.
 struct TargetOptions {
   std::vector<std::filesystem::path> directories;
   std::optional<std::uint64_t> bytes;
@@ -24,28 +24,28 @@ struct TargetOptions {
   std::chrono::nanoseconds timeout = kUsualTimeout;
 };
 
-/// DIR..., --size, --format, --output, --timeout. A value that cannot be used is a ConfigError that
-/// names its option.
+/// Adds DIR..., --size, --format, --output, --timeout. A value that cannot be used is a ConfigError
+/// that names its option.
 void add_target_options(CLI::App& command, TargetOptions& options);
 
-/// --report.
+/// Adds --report.
 void add_report_option(CLI::App& command, std::optional<std::filesystem::path>& report);
 
-/// --rw, --bs, --iodepth, --threads, --engine, --direct, --no-huge-pages, --no-prepare, --verify.
+/// Adds --rw --bs --iodepth --threads --engine --direct --no-huge-pages --no-prepare --verify.
 void add_point_options(CLI::App& command, Point& point);
 
-/// --runtime, --ramp-time.
+/// Adds --runtime, --ramp-time.
 void add_limit_options(CLI::App& command, Limits& limits);
 
-/// Adds an option whose text `use` takes; what it throws gets the option's name in front. Given
+/// Adds an option whose text `use` takes; its exceptions get the option's name in front. Given
 /// twice, the last one counts, as with fio.
 CLI::Option* add_text(CLI::App& command, const std::string& name, const std::string& help,
                       const std::string& type, const std::function<void(const std::string&)>& use);
 
-/// "5", "5s", "500ms", "2m". Throws ConfigError for anything else.
+/// Parses "5", "5s", "500ms", "2m". Throws ConfigError for anything else.
 [[nodiscard]] std::chrono::nanoseconds parse_duration(std::string_view text);
 
-/// As parse_duration; less than a millisecond is refused too.
+/// Parses like parse_duration, but refuses less than a millisecond.
 [[nodiscard]] std::chrono::nanoseconds parse_runtime(std::string_view text);
 
 /// A whole number from 1. Throws ConfigError for anything else.

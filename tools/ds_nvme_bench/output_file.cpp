@@ -45,7 +45,7 @@ bool is_replaced(const fs::path& path) {
 }  // namespace
 
 fs::path behind_links(fs::path path) {
-  constexpr int kLinksMax = 40;  // as the kernel has it
+  constexpr int kLinksMax = 40;  // the kernel's limit
   for (int i = 0; i < kLinksMax; ++i) {
     const std::optional<fs::path> link = next_link(path);
     if (!link) return path;

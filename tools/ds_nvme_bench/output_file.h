@@ -6,14 +6,14 @@
 
 namespace strata::nvme_bench {
 
-/// Where symbolic links lead in the end, though nothing be there. Throws IoError for links in a
-/// circle.
+/// The path that symbolic links lead to in the end, even if nothing is there. Throws IoError for
+/// links in a circle.
 [[nodiscard]] std::filesystem::path behind_links(std::filesystem::path path);
 
 /// A file that appears complete or not at all: written under a temporary name beside it, and
 /// renamed by `publish`. Without that, nothing is left of it. A symbolic link keeps pointing to it.
-/// What is no regular file (/dev/null, a pipe), or is open already (/dev/stdout), is written to as
-/// it is.
+/// A target that is no regular file (/dev/null, a pipe), or is open already (/dev/stdout), is
+/// written to as it is.
 class OutputFile {
  public:
   /// Throws IoError when nothing can be written there, so that this is known before measuring.

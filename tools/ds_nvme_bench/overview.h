@@ -17,8 +17,8 @@ struct NamedReport {
 /// Several measurements of the same disks, a line each, for a person.
 void write_overview(std::ostream& out, std::span<const NamedReport> reports);
 
-/// What the disks mean for models: the seconds of a step that moves all their state, as the
-/// measurement `train_step` of Workload::kTrainStep has it (see train_mix.h).
+/// The meaning of the disks for models: the seconds of a step that moves all their state, by the
+/// measurement `train_step` of Workload::kTrainStep (see disk_time.h).
 void write_model_table(std::ostream& out, const PointResult& train_step);
 
 /// The command that measures a report again: "ds_nvme_bench run /mnt --rw=read --bs=1m ...".

@@ -46,7 +46,7 @@ struct PlanOptions {
   std::uint32_t drives = 0;  // 0: those that the directories are on
 };
 
-/// What a plan is made of, and where it comes from.
+/// The inputs of a plan, and their sources.
 struct Basis {
   PlanInput input;
   std::string source;
@@ -89,7 +89,7 @@ DiskSpeeds measure_speeds(Session& session) {
   return speeds;
 }
 
-/// The least that one of the drives is rated for, as its health log lets on.
+/// The least rated endurance of the drives, by their health logs.
 void take_rating_from_drives(const std::vector<aio::DiskDescription>& disks, Basis& basis) {
   for (const aio::DiskDescription& disk : disks) {
     const SmartReading reading = read_smart_log(disk.device);

@@ -8,11 +8,11 @@
 #include "strata/base/units.h"
 
 /// \file
-/// One point of measurement: what is asked of the disks, in fio's words.
+/// One point of measurement: the work asked of the disks, in fio's words.
 
 namespace strata::nvme_bench {
 
-/// What is moved. Sequential ones walk through each thread's part of the files and begin again;
+/// The workload. Sequential ones walk through each thread's part of the files and begin again;
 /// random ones choose a block anywhere in it.
 enum class Workload : std::uint8_t {
   kRead,
@@ -21,8 +21,8 @@ enum class Workload : std::uint8_t {
   kRandRead,
   kRandWrite,
   kRandRw,
-  /// What a training step with all state on disk does (DESIGN: bf16, fp32 moments): of 26 bytes per
-  /// parameter moved, two passes read the weights alone (forward, backward: 2 + 2), then one pass
+  /// A training step with all state on disk (DESIGN: bf16, fp32 moments): of 26 bytes moved per
+  /// parameter, two passes read the weights alone (forward, backward: 2 + 2), then one pass
   /// reads 10 and writes 12 side by side (the optimizer's windows). Sequential.
   kTrainStep,
 };
@@ -38,12 +38,12 @@ inline constexpr std::uint64_t kTrainBytesMoved = kTrainBytesRead + kTrainBytesW
 
 struct Point {
   Workload workload = Workload::kRead;
-  IoBackend engine = IoBackend::kAuto;  ///< that does the requests
-  std::uint64_t block_bytes = 1_MiB;    ///< of one request; a multiple of 512
+  IoBackend engine = IoBackend::kAuto;  ///< engine that does the requests
+  std::uint64_t block_bytes = 1_MiB;    ///< size of one request; a multiple of 512
   std::uint32_t depth = 32;             ///< requests in flight, of each thread
-  std::uint32_t threads = 1;            ///< each with a queue and a part of every file of its own
+  std::uint32_t threads = 1;            ///< each has its own queue and part of every file
   bool direct = true;                   ///< O_DIRECT; false: through the page cache
-  bool huge_pages = true;               ///< of the buffers
+  bool huge_pages = true;               ///< huge pages for the buffers
   bool prepare = true;                  ///< registered buffers and files, where the engine has them
   /// Fills each block written with its place and a checksum, and checks every block read.
   bool verify = false;
@@ -51,16 +51,16 @@ struct Point {
   bool operator==(const Point&) const = default;
 };
 
-/// As Strata's own queues wait.
+/// The time-out of Strata's own queues.
 inline constexpr std::chrono::seconds kUsualTimeout{90};
 
-/// When a measurement ends: at the first of these.
+/// Limits of a measurement: it ends at the first of these.
 struct Limits {
   std::chrono::nanoseconds runtime = std::chrono::seconds(5);
   std::uint64_t bytes = 0;  ///< moved in both directions; 0: no limit
-  /// Left out of the result, at the start.
+  /// Time at the start that is left out of the result.
   std::chrono::nanoseconds ramp = std::chrono::milliseconds(200);
-  /// Of one request: when it is not answered by then, the measurement is over.
+  /// Time-out of one request: when it is not answered by then, the measurement is over.
   std::chrono::nanoseconds timeout = kUsualTimeout;
 };
 
@@ -81,9 +81,9 @@ void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files)
   return workload != Workload::kRead && workload != Workload::kRandRead;
 }
 
-/// fio's names ("randread") and ours ("trainstep").
+/// The name: fio's ("randread") or ours ("trainstep").
 [[nodiscard]] std::string_view name_of(Workload workload);
-/// Throw ConfigError that lists what there is.
+/// Find a name's meaning. Throw a ConfigError that lists all names for any other.
 [[nodiscard]] Workload parse_workload(std::string_view text);
 [[nodiscard]] IoBackend parse_engine(std::string_view text);
 

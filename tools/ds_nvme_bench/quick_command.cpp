@@ -26,7 +26,7 @@ and what that means for a model. Examples:
 Exit codes: 0 done; 1 a failed request or system call; 2 a command line that cannot be used;
 130 interrupted, with the results so far.)";
 
-// With 15 trials and 6 measurements 33 seconds, and the time that it takes to write the files.
+// 15 trials and 6 measurements take 33 seconds, and writing the files some more.
 constexpr std::chrono::seconds kRuntime{3};
 constexpr int kTrialsPerRuntime = 4;
 
@@ -36,7 +36,7 @@ struct Setting {
   std::uint32_t threads;
 };
 
-// Few, and far apart: where a disk wants something else, the gain is in the last percents.
+// The settings are few and far apart: if a disk wants another, the gain is in the last percents.
 constexpr Setting kSettings[] = {
     {1_MiB, 8, 1}, {1_MiB, 32, 1}, {1_MiB, 16, 2}, {256_KiB, 64, 1}, {4_MiB, 16, 1}};
 
@@ -60,7 +60,7 @@ class Quick {
     reports_.push_back({name, session_.report(point, limits_)});
   }
 
-  /// With the settings that give most.
+  /// Measures with the settings that give most.
   void measure_best(const std::string& name, Workload workload) {
     Point best = point_with(workload, kSettings[1]);
     double most = 0;
@@ -77,7 +77,7 @@ class Quick {
   }
 
   [[nodiscard]] const std::vector<NamedReport>& reports() const { return reports_; }
-  /// What the settings were chosen from.
+  /// The trials that the settings were chosen from.
   [[nodiscard]] const std::vector<PointResult>& trials() const { return trials_; }
 
  private:

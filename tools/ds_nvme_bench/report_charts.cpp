@@ -51,8 +51,8 @@ std::string tooltip_of(const Figure& figure) {
          latency_text(figure.latency_ms * 1e6);
 }
 
-/// `key(figure)` says on which line, `x(figure)` where and `y(figure)` how high a figure is drawn;
-/// of those in one place only the fastest is.
+/// `key(figure)` gives the line, `x(figure)` the place and `y(figure)` the height of a figure; of
+/// figures in one place only the fastest is drawn.
 template <typename Key, typename X, typename Y, typename Name>
 std::vector<Series> series_of(const std::vector<Figure>& figures, Key key, X x, Y y, Name name) {
   std::map<decltype(key(figures.front())), std::map<double, const Figure*>> lines;

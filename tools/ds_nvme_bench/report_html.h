@@ -12,11 +12,11 @@
 
 namespace strata::nvme_bench {
 
-/// What a page shows, from top to bottom.
+/// The content of a page, from top to bottom.
 struct HtmlReport {
   std::string title;
   std::string summary;  ///< a sentence below it
-  /// A large figure each: what it is, and the figure with its unit.
+  /// Large figures: the name of each, and the figure with its unit.
   std::vector<std::pair<std::string, std::string>> figures;
   std::vector<std::pair<std::string, std::string>> facts;  ///< machine and disk, name and value
   std::vector<std::string> notes;
@@ -36,11 +36,11 @@ struct HtmlReport {
 [[nodiscard]] HtmlReport to_html_report(std::span<const NamedReport> reports,
                                         std::span<const PointResult> trials);
 
-/// The charts that `points` make: for each engine throughput over depth with a line per block size,
+/// The charts of `points`: for each engine throughput over depth with a line per block size,
 /// the 99th percentile of the latency over depth, and throughput over block size with a line per
 /// engine; reads and writes apart. Charts with fewer than two places on the x axis are left out. A
-/// setting measured several times is drawn at its median; of several numbers of threads, the one
-/// that gave most is drawn.
+/// setting measured several times is drawn at its median, and the best of several numbers of
+/// threads.
 [[nodiscard]] std::vector<Chart> charts_of(std::span<const PointResult> points);
 
 /// Throughput of both directions over the time of one measurement.

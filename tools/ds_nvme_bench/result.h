@@ -9,17 +9,16 @@
 
 namespace strata::nvme_bench {
 
-/// What went in one direction.
+/// The result of one direction.
 struct DirectionResult {
   std::uint64_t bytes = 0;
   std::uint64_t requests = 0;
-  std::uint64_t short_transfers =
-      0;  ///< of a mix, all are with the direction that has more requests
+  std::uint64_t short_transfers = 0;  ///< a mix's are all with the direction of more requests
   std::uint64_t errors = 0;
-  double seconds = 0;        ///< as the point's, 0 when nothing went this way
-  LatencyHistogram latency;  ///< of requests, from being issued to being handed back
+  double seconds = 0;        ///< the point's, 0 when nothing went this way
+  LatencyHistogram latency;  ///< from issuing a request to handing it back
 
-  /// Decimal, as disks are sold.
+  /// Decimal units, as disks are sold.
   [[nodiscard]] double gigabytes_per_second() const {
     return seconds > 0 ? static_cast<double>(bytes) / seconds / 1e9 : 0;
   }
@@ -38,13 +37,13 @@ struct Window {
 /// The outcome of a point.
 struct PointResult {
   Point point;
-  std::string engine;  ///< what it came to, and why ("threads (io_uring: EPERM, ...)")
+  std::string engine;  ///< engine in use, and why ("threads (io_uring: EPERM, ...)")
   DirectionResult read;
   DirectionResult write;
-  double seconds = 0;             ///< measured, after the ramp
-  double user_cpu_seconds = 0;    ///< of the process: measuring threads, the engine's, io_uring's
-  double system_cpu_seconds = 0;  ///< of the same
-  std::vector<Window> windows;    ///< of 100 ms each
+  double seconds = 0;             ///< measured time, after the ramp
+  double user_cpu_seconds = 0;    ///< measuring threads, the engine's, io_uring's
+  double system_cpu_seconds = 0;  ///< the same threads
+  std::vector<Window> windows;    ///< windows of 100 ms
   std::string first_error;        ///< the first failed request's message; "": none
   std::string unanswered;         ///< why it ended early, when a request never came back
 

@@ -29,7 +29,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kWindow{100};
 
-// What threads get beyond the time-out of their requests before they count as held up.
+// Time that threads get beyond the time-out of their requests before they count as held up.
 constexpr milliseconds kGrace{2'000};
 
 // ---- before ------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ void check_point(const Point& point, const TargetFiles& files) {
   }
 }
 
-/// Direct or through the page cache, which holds nothing of the files then.
+/// Opens files direct or through the page cache, which holds nothing of the files then.
 void set_direct(const aio::IoFile& file, bool direct) {
   const std::string path = file.path().string();
   const int flags = ::fcntl(file.fd(), F_GETFL);
@@ -75,8 +75,8 @@ CpuTime cpu_time_of(int who) {
   return {seconds(usage.ru_utime), seconds(usage.ru_stime)};
 }
 
-/// Of everything that moves bytes: the measuring threads, the engine's and io_uring's workers; not
-/// of the calling thread, which watches them.
+/// CPU time of everything that moves bytes: the measuring threads, the engine's and io_uring's
+/// workers; not that of the calling thread, which watches them.
 CpuTime cpu_time() {
   const CpuTime all = cpu_time_of(RUSAGE_SELF);
   const CpuTime own = cpu_time_of(RUSAGE_THREAD);
@@ -114,7 +114,7 @@ class Crew {
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
-  /// Waits until every thread has its queue; throws what one of them met.
+  /// Waits until every thread has its queue; throws an error that one of them met.
   void wait_until_ready() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return ready_ == threads_.size() || failure_; });
@@ -149,7 +149,7 @@ class Crew {
     return sum;
   }
 
-  /// Ends the threads and returns what they found; throws what one of them met.
+  /// Ends the threads and returns their results; throws an error that one of them met.
   std::vector<ThreadResult> finish() {
     join();
     throw_failure();
@@ -226,7 +226,7 @@ class Crew {
   std::size_t ended_ = 0;
   bool lost_ = false;  // a thread's disk does not answer any more
   std::exception_ptr failure_;
-  std::vector<std::future<void>> left_;  // what the threads do here is done
+  std::vector<std::future<void>> left_;  // ready when the threads have left this object
   std::vector<std::thread> threads_;
 };
 
@@ -238,7 +238,7 @@ class Watch {
   Watch(Crew& crew, const std::function<bool(const Window&)>& on_window)
       : crew_(crew), on_window_(on_window), last_(Clock::now()) {}
 
-  /// Until `end`, or until nobody moves anything any more. False: it is to end here.
+  /// Watches until `end`, or until nobody moves anything any more. False: it is to end here.
   bool go_on_until(Clock::time_point end, std::vector<Window>* windows) {
     while (Clock::now() < end) {
       const bool ended = crew_.wait_until(std::min(end, last_ + kWindow));
@@ -268,8 +268,8 @@ class Watch {
   Window total_;
 };
 
-/// A thread that the kernel does not give back can be neither joined nor left alone with what it
-/// works on: the process ends without taking anything down.
+/// Ends the process without taking anything down: a thread that the kernel does not give back can
+/// be neither joined nor left alone with the memory that it works on.
 [[noreturn]] void give_up(const Point& point, const Limits& limits) {
   std::cerr
       << "ds_nvme_bench: a measuring thread (" << name_of(point.engine)

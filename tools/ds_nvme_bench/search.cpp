@@ -17,18 +17,18 @@ namespace {
 using std::chrono::nanoseconds;
 
 constexpr std::size_t kFinalists = 4;
-constexpr int kTurnsMin = 3;  // of each finalist
+constexpr int kTurnsMin = 3;  // turns of each finalist
 constexpr int kTurnsMax = 9;
 constexpr int kWorkloads = 3;  // read, write, both
 
-// How the budget is shared out. What a stage leaves over falls to the next.
+// Shares of the budget. Time that a stage leaves over falls to the next.
 constexpr double kUntilLattice = 0.30;
 constexpr double kUntilHalved = 0.45;
 constexpr double kUntilClimbed = 0.75;
-constexpr double kUntilFinal = 0.90;  // at the latest
+constexpr double kUntilFinal = 0.90;  // climbing ends there at the latest
 
-constexpr nanoseconds kShortest = std::chrono::milliseconds(60);  // run of a measurement
-constexpr nanoseconds kPatience = std::chrono::seconds(2);        // with one that moves nothing
+constexpr nanoseconds kShortest = std::chrono::milliseconds(60);  // run time of a measurement
+constexpr nanoseconds kPatience = std::chrono::seconds(2);        // for one that moves nothing
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
 bool better(const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; }
@@ -100,8 +100,8 @@ class Searcher {
     return (kShortest + set_up_) * static_cast<nanoseconds::rep>(measurements);
   }
 
-  /// As many of the settings as there is time for until `fraction` of the budget is used, which on
-  /// a busy machine may be few, but `kFinalists` that work.
+  /// Measures as many of the settings as there is time for until `fraction` of the budget is used,
+  /// which on a busy machine may be few, but at least `kFinalists` that work.
   std::vector<Candidate> measure_round(const std::string& name, std::span<const Setting> settings,
                                        const Limits& limits, bool with_mix, double fraction) {
     announce(name, settings.size(), limits, with_mix ? kWorkloads : kWorkloads - 1);
@@ -143,7 +143,7 @@ class Searcher {
       throw ConfigError(
           "nothing to tune: the files are too small for the smallest block; use a larger --size");
     }
-    // Not compared with anything: it warms up the disk, and tells what a measurement takes.
+    // Is compared with nothing: it warms up the disk, and tells how long a measurement takes.
     for (auto setting = lattice.begin(); setting != lattice.end() && runs_ == 0; ++setting) {
       (void)measure_one(*setting, share(nanoseconds(0), 1), true);
     }
@@ -289,9 +289,9 @@ class Searcher {
   const ElapsedTime& elapsed_;
   const OnRound& on_round_;
   nanoseconds start_;
-  nanoseconds beside_{0};  // what all runs took longer than was asked for
+  nanoseconds beside_{0};  // time of all runs beyond the time asked for
   nanoseconds::rep runs_ = 0;
-  nanoseconds set_up_{0};  // of one run: threads, queues and buffers
+  nanoseconds set_up_{0};  // set-up of one run: threads, queues and buffers
   std::set<Setting> measured_;
   SearchResult result_;
 };

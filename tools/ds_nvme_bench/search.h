@@ -17,33 +17,33 @@
 /// Successive halving: a coarse lattice is measured for a short time each, the better third for
 /// longer, and so on; then the search climbs, measuring the neighbours of the best beside it until
 /// none is better; last, the finalists are measured in turns, several times, and compared by their
-/// medians. Settings are only ever compared with what was measured beside them in the same round,
-/// so that a drive that slows down while it is written (or a busy machine) does not favour what
-/// came first. Finalists whose difference is within `SearchOptions::tie` are a tie, which the
+/// medians. Settings are only ever compared with those measured beside them in the same round, so
+/// that a drive that slows down while it is written (or a busy machine) does not favour the first
+/// ones. Finalists whose difference is within `SearchOptions::tie` are a tie, which the
 /// cheaper one wins: less memory in flight, then fewer threads, then less CPU time.
 
 namespace strata::nvme_bench {
 
 struct SearchOptions {
-  std::chrono::nanoseconds budget = std::chrono::seconds(75);  ///< of all measurements together
+  std::chrono::nanoseconds budget = std::chrono::seconds(75);  ///< for all measurements together
   double tie = 0.01;
   Traffic traffic = kTrainingTraffic;
 };
 
-/// A setting with what was measured in the last round it took part in.
+/// A setting with its measurements in the last round it took part in.
 struct Candidate {
   Setting setting;
   DiskSpeeds speeds;
   double cpu_seconds_per_gigabyte = 0;
-  /// Per unit of the traffic. Less is better; infinite after a failure.
+  /// Seconds per unit of the traffic. Less is better; infinite after a failure.
   double seconds = 0;
-  std::string failure;  ///< why it is out of the running; "": it is not
+  std::string failure;  ///< reason why it is out of the running; "": it is not
 };
 
 /// One line of the search's log.
 struct Round {
   std::string name;                  ///< "lattice", "halving", "climb", "final"
-  std::chrono::nanoseconds runtime;  ///< of each measurement
+  std::chrono::nanoseconds runtime;  ///< time of each measurement
   std::vector<Candidate> ranking;    ///< the best first
 };
 
@@ -53,10 +53,10 @@ struct SearchResult {
   std::vector<Round> rounds;
   std::vector<PointResult> points;  ///< every measurement, in order
   std::vector<std::string> notes;   ///< engines that do not work here, an early end
-  std::uint64_t bytes_written = 0;  ///< by all measurements
+  std::uint64_t bytes_written = 0;  ///< written by all measurements
 };
 
-/// Told before every round, for a progress line.
+/// A function called before every round, for a progress line.
 using OnRound = std::function<void(const std::string& name, std::size_t settings,
                                    std::chrono::nanoseconds expected)>;
 /// Time gone by since some fixed moment: a steady clock, or a test's.
@@ -70,7 +70,7 @@ using ElapsedTime = std::function<std::chrono::nanoseconds()>;
                                   const Measure& measure, const ElapsedTime& elapsed,
                                   const OnRound& on_round = {});
 
-/// The setting measured as a search measures it: both directions alone and, if `with_mix`, side by
+/// Measures a setting as a search does: both directions alone and, if `with_mix`, side by
 /// side; every result is added to `points`. A measurement in whose time nothing was moved (a busy
 /// machine, a disk that writes back its cache) is taken again for four times as long, up to
 /// seconds; after that it is a failure.
@@ -78,13 +78,13 @@ using ElapsedTime = std::function<std::chrono::nanoseconds()>;
                                         const Traffic& traffic, const Measure& measure,
                                         std::vector<PointResult>& points);
 
-/// The settings among `points`, each with what was measured last, the best first: for a search that
-/// did not come to its end. Those without both directions are the last.
+/// The settings among `points`, each with its last measurements, the best first: for a search that
+/// did not come to its end. Settings without both directions are last.
 [[nodiscard]] std::vector<Candidate> candidates_of(std::span<const PointResult> points,
                                                    const Traffic& traffic);
 
-/// What several measurements of one setting come to, each figure by its median; the failure of the
-/// first one that failed, if one did.
+/// The median of several measurements of one setting, figure by figure; the failure of the first
+/// one that failed, if one did.
 [[nodiscard]] Candidate median_of(std::span<const Candidate> turns, const Traffic& traffic);
 
 }  // namespace strata::nvme_bench

@@ -11,7 +11,7 @@
 
 namespace strata::nvme_bench {
 
-/// What can be chosen of a point.
+/// The part of a point that can be chosen.
 struct Setting {
   IoBackend engine = IoBackend::kAuto;
   std::uint64_t block_bytes = 0;
@@ -25,7 +25,7 @@ struct Setting {
   auto operator<=>(const Setting&) const = default;
 };
 
-/// "io_uring, 1 MiB, depth 32, 1 thread"
+/// A setting in words: "io_uring, 1 MiB, depth 32, 1 thread"
 [[nodiscard]] std::string describe(const Setting& setting);
 
 /// Every combination of the axes but those that need more memory, or a longer part of the file,
@@ -48,8 +48,8 @@ struct SearchSpace {
   /// A coarse lattice that a search begins with: for every engine, small, middle and large blocks
   /// with few, some and many requests in flight on one thread, and one middle setting on more.
   [[nodiscard]] std::vector<Setting> lattice() const;
-  /// One step from `setting` along an axis, the same memory in blocks of twice and half the size,
-  /// and the other engines.
+  /// Neighbours of `setting`: one step along an axis, the same memory in blocks of twice and half
+  /// the size, and the other engines.
   [[nodiscard]] std::vector<Setting> neighbours(const Setting& setting) const;
 };
 

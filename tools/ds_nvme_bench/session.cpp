@@ -38,7 +38,7 @@ void check_directories(const std::vector<std::filesystem::path>& directories) {
   }
 }
 
-/// What buffers can be had from, with the huge pages that are set aside; 0: not known.
+/// Memory for buffers, with the huge pages that are set aside; 0: not known.
 std::uint64_t available_memory() {
   std::map<std::string, std::uint64_t> values;
   std::ifstream file("/proc/meminfo");
@@ -61,7 +61,7 @@ void check_buffers(const Point& point) {
                     " of memory are available");
 }
 
-/// What a file there will take, and which engine, before a large one is written.
+/// Tries the point's alignment and engine in the directories, before a large file is written.
 void check_point(const Point& point, std::uint64_t bytes,
                  const std::vector<std::filesystem::path>& directories, Logger& log) {
   check(point);

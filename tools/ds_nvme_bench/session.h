@@ -19,18 +19,18 @@
 
 namespace strata::nvme_bench {
 
-/// What every command that measures does: looks at the directories, makes the files, measures
+/// The session of a command that measures: looks at the directories, makes the files, measures
 /// points over them with a live line, and hears SIGINT and SIGTERM meanwhile.
 class Session {
  public:
-  /// `points` are those that will be measured, as far as they are known: what cannot be done is
+  /// `points` are those that will be measured, as far as they are known: impossible ones are
   /// refused before anything is written. Without a size, default_bytes. Throws ConfigError (no
   /// directory, one that is missing, a point that does not fit), IoError (an engine that the kernel
   /// refuses, a full disk), DeadlineExceeded, Interrupted.
   Session(const TargetOptions& target, const std::vector<Point>& points, const Console& console);
 
-  /// Runs a point. After a signal, or when the disk does not answer any more, the result is what
-  /// there was until then, and the session is over.
+  /// Runs a point. After a signal, or when the disk does not answer any more, the result covers the
+  /// time until then, and the session is over.
   [[nodiscard]] PointResult measure(const Point& point, const Limits& limits);
 
   /// Whether nothing more is to be measured.
@@ -40,7 +40,7 @@ class Session {
   /// Throws Interrupted or DeadlineExceeded when it is.
   void throw_if_over() const;
 
-  /// As measure, with all that explains it.
+  /// Does what measure does; returns the result with all that explains it.
   [[nodiscard]] Report report(const Point& point, const Limits& limits);
 
   [[nodiscard]] const std::vector<aio::DiskDescription>& disks() const { return files_->disks(); }
@@ -57,9 +57,9 @@ class Session {
   const std::chrono::nanoseconds timeout_;
   const Console& console_;
   LiveLine line_;
-  std::ostream nowhere_{nullptr};  // what the engine has to say is in the result
+  std::ostream nowhere_{nullptr};  // the engine's messages are in the result
   Logger engine_log_{nowhere_};
-  Clock::time_point heard_ = Clock::now();  // of the disks, the last time
+  Clock::time_point heard_ = Clock::now();  // when the disks moved something last
   bool silent_ = false;
   std::string interruption_;
   std::string unanswered_;

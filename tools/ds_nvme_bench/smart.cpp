@@ -37,7 +37,7 @@ using Page = std::span<const std::byte, kSmartLogBytes>;
 
 int byte_at(Page page, std::size_t at) { return std::to_integer<int>(page[at]); }
 
-/// Little-endian.
+/// Reads a little-endian number.
 std::uint64_t count_at(Page page, std::size_t at) {
   std::uint64_t value = 0;
   for (std::size_t i = 0; i < 8; ++i) {
@@ -53,7 +53,7 @@ std::uint64_t bytes_at(Page page, std::size_t at) {
   return overflows ? UINT64_MAX : bytes;
 }
 
-/// Closes what it holds.
+/// Closes the descriptor that it holds.
 struct Descriptor {
   int value;
   ~Descriptor() {

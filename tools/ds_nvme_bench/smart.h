@@ -16,9 +16,9 @@ struct SmartLog {
   bool critical_warning = false;  ///< the drive says that something is wrong with it
   int temperature_celsius = 0;
   int available_spare_percent = 0;
-  /// Of the endurance that its maker rated it for; may exceed 100, 255 stands for more than 254.
+  /// Share of its rated endurance in percent; may exceed 100, 255 stands for more than 254.
   int percentage_used = 0;
-  std::uint64_t bytes_read = 0;  ///< in units of 512,000 bytes, rounded up by the drive
+  std::uint64_t bytes_read = 0;  ///< counted in 512,000 bytes, rounded up by the drive
   std::uint64_t bytes_written = 0;
   std::uint64_t power_on_hours = 0;
   std::uint64_t unsafe_shutdowns = 0;
@@ -40,12 +40,12 @@ struct SmartReading {
 /// (CAP_SYS_ADMIN). Never throws.
 [[nodiscard]] SmartReading read_smart_log(std::string_view device);
 
-/// What rated endurance the counters come to, in bytes: those written over the share that they used
+/// The rated endurance in bytes by the counters: bytes written over the share that they used
 /// up. nullopt while the drive counts 0 %. The drive counts whole percents, so early figures are
 /// coarse.
 [[nodiscard]] std::optional<double> rated_bytes(const SmartLog& log);
 
-/// "38 C, 3 % of its endurance used, 12.3 TB written, no media errors".
+/// The log in words: "38 C, 3 % of its endurance used, 12.3 TB written, no media errors".
 [[nodiscard]] std::string describe(const SmartLog& log);
 
 }  // namespace strata::nvme_bench

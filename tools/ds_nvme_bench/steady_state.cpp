@@ -12,8 +12,8 @@ constexpr std::size_t kWindowsMin = 20;  // two seconds
 constexpr std::size_t kGroups = 10;      // the last half of them is judged
 constexpr double kSpreadMax = 0.20;
 constexpr double kSlopeMax = 0.10;
-constexpr double kSlowdownMin = 0.20;   // of the speed before
-constexpr double kExplainedMin = 0.60;  // of the variance, by two levels instead of one
+constexpr double kSlowdownMin = 0.20;   // share of the speed before
+constexpr double kExplainedMin = 0.60;  // share of the variance, by two levels instead of one
 
 std::uint64_t bytes_of(const Window& window) { return window.bytes_read + window.bytes_written; }
 
@@ -48,7 +48,7 @@ double squares_around_mean(std::span<const double> values) {
   return sum;
 }
 
-/// How much the least-squares line rises from the first value to the last.
+/// The rise of the least-squares line from the first value to the last.
 double rise_of(std::span<const double> values) {
   const double middle = static_cast<double>(values.size() - 1) / 2;
   const double mean = mean_of(values);

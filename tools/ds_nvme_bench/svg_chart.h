@@ -18,21 +18,21 @@ struct ChartPoint {
 
 struct Series {
   std::string name;
-  std::vector<ChartPoint> points;  ///< in ascending order of x
+  std::vector<ChartPoint> points;  ///< points in ascending order of x
 };
 
 enum class AxisScale { kLinear, kLogarithmic };
 
 struct Axis {
-  std::string label;  ///< with its unit: "GB/s"
+  std::string label;  ///< name with its unit: "GB/s"
   AxisScale scale = AxisScale::kLinear;
   std::function<std::string(double)> text =
-      nullptr;  ///< of a tick; empty: as few digits as tell it
+      nullptr;  ///< text of a tick; empty: as few digits as tell it
   /// Ticks at the values that occur, for axes that were chosen from a few (1, 2, 4, 8, ...).
   bool ticks_at_values = false;
 };
 
-/// How series are told apart.
+/// The way in which series are told apart.
 enum class Palette {
   kCategories,  ///< series are kinds (engines)
   kSteps,       ///< series are steps of one quantity (block sizes): light to dark

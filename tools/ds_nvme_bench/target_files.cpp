@@ -87,10 +87,10 @@ class Fill {
   const aio::IoFile& file_;
   const std::uint64_t seed_;
   std::uint64_t next_ = 0;
-  std::ostream nowhere_{nullptr};  // what the engine has to say is in its errors
+  std::ostream nowhere_{nullptr};  // the engine's messages are in its errors
   Logger log_{nowhere_};
   IoMemory memory_;
-  aio::IoChannel channel_;  // last: gone before the memory is
+  aio::IoChannel channel_;  // last: destroyed before the memory
 };
 
 void use_page_cache(const aio::IoFile& file) {

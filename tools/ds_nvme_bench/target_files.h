@@ -13,8 +13,8 @@
 namespace strata::nvme_bench {
 
 /// The scratch files that are measured, one in each directory: allocated in full, and written once
-/// with bytes that neither compress nor deduplicate, so that reads reach the medium. They have no
-/// name any more when the constructor returns: nothing is left behind however the process ends.
+/// with bytes that neither compress nor deduplicate, so that reads reach the medium. Their names
+/// are gone when the constructor returns: nothing is left behind however the process ends.
 class TargetFiles {
  public:
   /// Called at least every 100 ms while the files are written; may throw to give up.
@@ -30,14 +30,14 @@ class TargetFiles {
   [[nodiscard]] const std::vector<aio::IoFile>& files() const noexcept { return files_; }
   [[nodiscard]] const std::vector<aio::DiskDescription>& disks() const noexcept { return disks_; }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
-  /// What a file was filled with: `fill_random` of this seed, the position being the offset.
+  /// The seed that a file was filled with: `fill_random`, the position being the offset.
   [[nodiscard]] std::uint64_t fill_seed(std::size_t file) const noexcept;
 
  private:
   std::vector<aio::IoFile> files_;
   std::vector<aio::DiskDescription> disks_;
   std::uint64_t bytes_ = 0;
-  std::uint64_t seed_ = 0;  // another one each time: disks that deduplicate keep nothing of before
+  std::uint64_t seed_ = 0;  // new each time: disks that deduplicate keep nothing of before
 };
 
 }  // namespace strata::nvme_bench

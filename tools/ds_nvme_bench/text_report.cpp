@@ -33,7 +33,7 @@ std::string headline(const Report& report) {
   return line + ", " + format_bytes(report.bytes) + ", " + fixed(report.result.seconds, 2) + " s";
 }
 
-/// Names of figures and, for a direction, their values: what csv and markdown show.
+/// Names of figures and, for a direction, their values, for csv and markdown.
 struct Figure {
   std::string name;
   std::string value;

@@ -37,10 +37,10 @@ Settings are compared by the time in which they read 14 and write 12 bytes, a pa
 training step with all state on disk. A drive that slows down when its cache is full shows it only
 with a --size and a --runtime that fill the cache.)";
 
-// Of --runtime.
+// Shares of --runtime.
 constexpr double kForSearch = 0.8;
-constexpr double kForWrites = 0.7;  // of the rest
-constexpr int kShortestPart = 40;   // of all, when the search took more than its part
+constexpr double kForWrites = 0.7;  // share of the rest
+constexpr int kShortestPart = 40;   // --runtime over this, if the search took too long
 
 constexpr Limits kGridLimits{.runtime = std::chrono::milliseconds(400),
                              .ramp = std::chrono::milliseconds(100)};
@@ -82,7 +82,7 @@ class Tuner {
     add_notes();
   }
 
-  /// After what `tune` threw: everything that was measured until then.
+  /// The outcome after an exception from `tune`: everything that was measured until then.
   void end_with(const std::string& reason) {
     outcome_.ended = reason;
     outcome_.seconds = seconds_since_start();
@@ -96,7 +96,7 @@ class Tuner {
   [[nodiscard]] const TuneOutcome& outcome() const { return outcome_; }
 
  private:
-  /// An engine that was named is tried before the files are written.
+  /// Tries an engine that was named before the files are written.
   static std::vector<Point> smallest_points(const TuneOptions& options) {
     if (options.engine == IoBackend::kAuto) return {};
     return {{.engine = options.engine, .block_bytes = 128_KiB, .depth = 1}};
@@ -147,7 +147,7 @@ class Tuner {
     return {.runtime = std::max<nanoseconds>(time, options_.runtime / kShortestPart)};
   }
 
-  /// Longer than the search did, to see whether the speed lasts.
+  /// Writes for longer than the search did, to see whether the speed lasts.
   void write_on() {
     const Limits limits = rest(kForWrites);
     console_.log.info("writing for " +
@@ -205,7 +205,7 @@ class Tuner {
   const Console& console_;
   Session session_;
   Clock::time_point start_;
-  std::vector<PointResult> measured_;  // until the search has come to its end
+  std::vector<PointResult> measured_;  // results until the search has come to its end
   double search_seconds_ = 0;
   TuneOutcome outcome_;
 };
@@ -221,8 +221,8 @@ IoBackend parse_tunable_engine(std::string_view text) {
   throw ConfigError("null moves nothing; there is nothing to tune");
 }
 
-/// Tunes to the end, or until a signal comes or the disk cannot be used any more: why it ended
-/// then.
+/// Tunes to the end, or until a signal comes or the disk cannot be used any more. Returns why it
+/// ended then.
 std::exception_ptr tune_as_far_as_possible(Tuner& tuner) {
   try {
     tuner.tune();
@@ -238,7 +238,7 @@ std::exception_ptr tune_as_far_as_possible(Tuner& tuner) {
 
 tool::ExitCode tune(const TuneOptions& options, const Console& console) {
   check_format(options.target.format);
-  // What cannot be written is found before anything is measured.
+  // Finds a config that cannot be written before anything is measured.
   if (options.config) check_config(*options.config);
   std::optional<OutputFile> output;
   std::optional<OutputFile> page;
@@ -257,7 +257,7 @@ tool::ExitCode tune(const TuneOptions& options, const Console& console) {
     }
     if (output) output->publish();
   }
-  // The page and the config are of a tuning that came to its end.
+  // Only a tuning that came to its end has a page and a config.
   if (ended) std::rethrow_exception(ended);
   if (page) {
     page->stream() << render_html(to_html_report(outcome));

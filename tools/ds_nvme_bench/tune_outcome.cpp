@@ -20,14 +20,14 @@ constexpr int kSettingWidth = 42;
 
 std::string gigabytes(double bytes_per_second) { return fixed(bytes_per_second / 1e9, 2); }
 
-/// Of a step of a model of a billion parameters.
+/// Seconds of a step of a model of a billion parameters.
 double step_seconds(const Candidate& candidate) { return candidate.seconds * kBillion; }
 
 std::string step_text(const Candidate& candidate) {
   return std::isfinite(candidate.seconds) ? compact(step_seconds(candidate)) + " s" : "-";
 }
 
-/// Known once both were measured at once.
+/// The overlap as text, known once both were measured at once.
 std::string mu_text(const Candidate& candidate) {
   return candidate.speeds.mixed_read > 0 ? fixed(candidate.speeds.mu(), 2) : "-";
 }
@@ -54,7 +54,7 @@ void write_candidates(std::ostream& out, const std::string& name,
   }
 }
 
-/// What there is of a search that did not come to its end.
+/// The results of a search that did not come to its end.
 void write_so_far(std::ostream& out, const TuneOutcome& outcome) {
   constexpr std::size_t kShown = 10;
   const auto candidates = candidates_of(outcome.search.points, kTrainingTraffic);

@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-/// The values as DeepSpeed takes them: numbers, and booleans that are booleans.
+/// The values in DeepSpeed's types: numbers, and booleans that are booleans.
 Json aio_of(const Setting& setting, Json aio) {
   const formats::AioConfig values = aio_config(setting);
   aio.erase("thread_count");
@@ -84,7 +84,7 @@ std::string io_of(const formats::DsConfig& config) {
   return Json::parse(config.resolved_json())["strata"]["io"].get<std::string>();
 }
 
-/// What the config says apart from the setting.
+/// The rest of the config, apart from the setting.
 formats::DsConfig without_setting(formats::DsConfig config) {
   config.aio = {};
   config.strata.io = {};
@@ -130,7 +130,7 @@ class Replacement {
     struct stat old {};
     if (::stat(target_.c_str(), &old) != 0) {
       old.st_uid = ::geteuid();
-      old.st_gid = static_cast<gid_t>(-1);  // as the directory gives it
+      old.st_gid = static_cast<gid_t>(-1);  // the group that the directory gives
       const mode_t mask = ::umask(0);
       ::umask(mask);
       old.st_mode = 0666 & ~mask;

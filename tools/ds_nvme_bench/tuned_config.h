@@ -22,16 +22,16 @@ namespace strata::nvme_bench {
 ///    "strata": {"io": "io_uring"}}
 [[nodiscard]] std::string config_sections(const Setting& setting);
 
-/// `text`, a config, with the setting's values in it. What else it says stays as it is written,
+/// `text`, a config, with the setting's values in it. The rest of it stays as it is written,
 /// byte for byte; older names of the keys (thread_count, num_threads) make way for the current one,
 /// since both at once are refused. `name` is for messages.
-/// Throws ConfigError when Strata's parser refuses `text`; what it means otherwise is the same
-/// before and after, which is checked.
+/// Throws ConfigError when Strata's parser refuses `text`; its other meaning is the same before and
+/// after, which is checked.
 [[nodiscard]] std::string with_setting(std::string_view text, const std::string& name,
                                        const Setting& setting);
 
-/// Finds out whether `write_setting` would work, as far as that can be known before. Throws as it
-/// does.
+/// Finds out whether `write_setting` would work, as far as that can be known before. Throws what it
+/// throws.
 void check_config(const std::filesystem::path& path);
 
 /// Writes the setting into the config at `path`, or makes one that has only these sections. A new

@@ -6,7 +6,7 @@
 
 namespace strata::tool {
 
-/// The user ended the run.
+/// Thrown when the user ended the run.
 class Interrupted : public Error {
  public:
   using Error::Error;

@@ -4,12 +4,12 @@
 
 namespace strata::tool {
 
-/// The first thing in `main`. Opens /dev/null in the place of standard streams that are closed,
-/// lest a file that is opened later takes it and gets what is written to the stream. Lets a write
-/// beyond the limit of a file's size (RLIMIT_FSIZE) fail with EFBIG instead of ending the process.
+/// Prepares the process, first thing in `main`. Opens /dev/null in place of closed standard
+/// streams, lest a file opened later take one and get what is written to it. Lets a write beyond
+/// the limit of a file's size (RLIMIT_FSIZE) fail with EFBIG instead of ending the process.
 void prepare_process();
 
-/// What Strata's programs return to the shell. Documented in their `--help`.
+/// The exit codes of Strata's programs. Documented in their `--help`.
 enum class ExitCode : int {
   kDone = 0,
   kFailed = 1,        ///< a failed read, write or step; a malformed input file

@@ -17,7 +17,7 @@ struct TokenRange {
   std::uint64_t count = 0;
 };
 
-/// What a run reads: the training data and, when asked for, what is held out of it.
+/// The data of a run: the training data and, when asked for, the part held out of it.
 class Dataset {
  public:
   /// Opens --data and --val-data, or splits --data by --val-fraction: its last part is held out.

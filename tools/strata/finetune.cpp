@@ -38,7 +38,7 @@ constexpr std::int64_t kDefaultStepsPerPrint = 10;
 constexpr std::size_t kReturnedWhileBuilding = 64_KiB;
 constexpr std::size_t kReturnedInTraining = 1_MiB;
 
-// From now on, blocks of at least `bytes` go back to the system when they are freed.
+// Makes blocks of at least `bytes` go back to the system when they are freed, from now on.
 //
 // glibc, left to itself, keeps freed blocks of up to 32 MiB for later, and with sizes as mixed as
 // those of activations and gradients that comes to some 150 MiB of holes. Budgets are for machines
@@ -48,7 +48,7 @@ void return_freed_blocks_from(std::size_t bytes) {
   mallopt(M_TRIM_THRESHOLD, static_cast<int>(bytes));
 }
 
-/// All that a run is made from, checked.
+/// All parts that a run is made from, checked.
 struct RunInput {
   formats::DsConfig config;
   ModelSource model;
@@ -57,7 +57,7 @@ struct RunInput {
   std::int64_t steps;
 };
 
-/// At the least, with recomputation: the input of every block.
+/// Least bytes that a token keeps, with recomputation: the input of every block.
 std::uint64_t kept_bytes_per_token(const formats::DsConfig& config,
                                    const models::Gpt2Config& model) {
   return static_cast<std::uint64_t>(model.n_layer * model.n_embd) *
@@ -188,8 +188,8 @@ Trainer::Data trainer_data(const RunInput& run, const FinetuneOptions& options) 
   return data;
 }
 
-// What the sample goes on from. Text starts after a line's end, as nanoGPT's does; token ids with
-// the data's first one.
+// The prompt that the sample continues. Text starts after a line's end, as nanoGPT's does; token
+// ids with the data's first one.
 std::vector<std::int64_t> prompt_of(const RunInput& run, const FinetuneOptions& options) {
   std::vector<std::int64_t> prompt{'\n'};
   if (options.prompt) {

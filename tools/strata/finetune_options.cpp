@@ -39,8 +39,8 @@ bool reads_as(const std::string& text, Number& value) {
   return code == std::errc() && after == end;
 }
 
-// CLI11's own checks would print their bounds with all 309 digits, and its conversion takes what is
-// beyond the type for the type's largest value.
+// CLI11's own checks would print their bounds with all 309 digits, and its conversion turns values
+// beyond the type into the type's largest one.
 CLI::Validator whole_number() {
   const auto check = [](const std::string& text) -> std::string {
     std::int64_t value = 0;

@@ -21,7 +21,7 @@ struct FinetuneOptions {
   std::optional<std::filesystem::path> output;
 
   std::optional<std::int64_t> steps;
-  std::optional<double> max_minutes;  ///< of training
+  std::optional<double> max_minutes;  ///< time of training
   std::optional<std::int64_t> seq_len;
   std::optional<std::filesystem::path> val_data;
   double val_fraction = 0.0;
@@ -31,8 +31,8 @@ struct FinetuneOptions {
   std::optional<std::string> budget;
   std::vector<std::filesystem::path> nvme;
   std::int64_t sample = 0;            ///< tokens to generate at the end
-  std::optional<std::string> prompt;  ///< what they go on from; its bytes are the tokens
-  double temperature = 0.8;           ///< of their choice; 0: always the most likely
+  std::optional<std::string> prompt;  ///< text that they continue; its bytes are the tokens
+  double temperature = 0.8;           ///< temperature of their choice; 0: the most likely
   bool print_config = false;
 };
 

@@ -33,7 +33,7 @@ int run(int argc, char** argv) {
     const int code = app.exit(error);
     return static_cast<int>(code == 0 ? ExitCode::kDone : ExitCode::kUsage);
   }
-  (void)std::signal(SIGPIPE, SIG_IGN);  // who reads the lines may go; the run goes on
+  (void)std::signal(SIGPIPE, SIG_IGN);  // the reader of the lines may go; the run goes on
   strata::Logger log(std::cerr);
   strata::tool::finetune(options, std::cout, isatty(STDOUT_FILENO) == 1, log);
   return static_cast<int>(ExitCode::kDone);

@@ -37,7 +37,7 @@ class MetricsFile {
   std::filesystem::path path_;
   Logger& log_;
   std::ofstream out_;
-  std::uint64_t whole_bytes_ = 0;  ///< of all lines written so far
+  std::uint64_t whole_bytes_ = 0;  ///< size of all lines written so far
 };
 
 }  // namespace strata::tool

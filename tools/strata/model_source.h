@@ -11,13 +11,13 @@
 
 namespace strata::tool {
 
-/// Where a run's model comes from: its shape and the initial value of every parameter. Nothing of
+/// The source of a run's model: its shape and the initial value of every parameter. Nothing of
 /// the model's size is in memory.
 struct ModelSource {
-  std::string name;  ///< for people: the preset's or the file's
+  std::string name;  ///< name for people: the preset's or the file's
   models::Gpt2Config config;
-  std::string config_text;    ///< of its config.json; empty for a preset
-  bool has_own_head = false;  ///< though its config.json ties the head to the embedding
+  std::string config_text;    ///< text of its config.json; empty for a preset
+  bool has_own_head = false;  ///< even if config.json ties the head to the embedding
   std::unique_ptr<formats::ModelDirectory> directory;  ///< null for random weights
   ParameterInitializer initializer;                    ///< must not outlive this object
 };

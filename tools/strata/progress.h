@@ -16,7 +16,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// Erases the bar, so that what is said about a run that failed stands on a line of its own.
+  /// Erases the bar, so that the error of a failed run stands on a line of its own.
   ~Progress();
 
   void step(const StepRecord& record);
@@ -35,7 +35,7 @@ class Progress {
   Interval since_start_;
 };
 
-/// "1:05", "2:00:09".
+/// A duration: "1:05", "2:00:09".
 [[nodiscard]] std::string format_duration(double seconds);
 
 }  // namespace strata::tool

@@ -22,7 +22,7 @@ bool uses_nvme(const formats::ZeroConfig& zero) {
          zero.offload_optimizer.device == formats::OffloadDevice::kNvme;
 }
 
-/// What keeps the directory from being written to, and what to do; empty: nothing.
+/// The obstacle to writing to the directory, and what to do; empty: none.
 std::string fault_of(const std::filesystem::path& directory) {
   if (::access(directory.c_str(), W_OK | X_OK) == 0) return {};
   if (errno == EROFS) return "is mounted read-only; remount it, or name another with --nvme";

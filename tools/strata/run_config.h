@@ -21,8 +21,8 @@ void apply_budget_option(std::string_view text, formats::StrataConfig& config);
 /// begins with ~ or $, which no shell has expanded.
 void check_nvme_directories(const formats::DsConfig& config);
 
-/// How many optimizer steps the run has: --steps, else the schedule's total_num_steps, else as many
-/// as one pass over `train_tokens` takes.
+/// The number of optimizer steps: --steps, else the schedule's total_num_steps, else as many as one
+/// pass over `train_tokens` takes.
 [[nodiscard]] std::int64_t step_count(const FinetuneOptions& options,
                                       const formats::DsConfig& config, std::uint64_t train_tokens,
                                       std::int64_t seq_len);
@@ -37,7 +37,7 @@ void check_nvme_directories(const formats::DsConfig& config);
 void check_micro_batch(const formats::DsConfig& config, std::int64_t seq_len,
                        std::uint64_t bytes_per_token, std::uint64_t memory_bytes);
 
-/// Of this machine.
+/// The bytes of memory of this machine.
 [[nodiscard]] std::uint64_t memory_bytes();
 
 }  // namespace strata::tool

@@ -9,7 +9,7 @@
 namespace strata::tool {
 namespace {
 
-// More than a dynamic loss scale takes to fall from 2^32 to its smallest, with some patience.
+// More steps than a dynamic loss scale takes to fall from 2^32 to its smallest, with patience.
 constexpr std::int64_t kSkippedFromTheFirstMax = 100;
 
 }  // namespace

@@ -9,7 +9,7 @@
 
 namespace strata::tool {
 
-/// What the steps of a run come to, and whether it may be called a success: a run that changed
+/// The outcome of a run's steps, and whether it may be called a success: a run that changed
 /// nothing is none.
 class RunOutcome {
  public:
@@ -17,10 +17,10 @@ class RunOutcome {
   /// better: the weights are still those of the beginning.
   void add(const StepRecord& record);
 
-  /// Throws Error when no step was applied. Fills what the steps say of `summary`.
+  /// Throws Error when no step was applied. Fills the steps' part of `summary`.
   void finish(Summary& summary) const;
 
-  /// What a person should know of a run that ended well: a learning rate of 0 or skipped steps for
+  /// Warnings for a person about a run that ended well: a learning rate of 0 or skipped steps for
   /// more than half of it, gradients of 0 all along.
   [[nodiscard]] std::vector<std::string> warnings() const;
 

@@ -17,16 +17,16 @@ namespace strata::tool {
 [[nodiscard]] std::string step_line(const StepRecord& record, std::int64_t steps,
                                     const Interval& since_last_line);
 
-/// "eval: step 10  loss: 4.3310  perplexity: 76.02  (1.2 s)".
+/// An evaluation: "eval: step 10  loss: 4.3310  perplexity: 76.02  (1.2 s)".
 [[nodiscard]] std::string evaluation_line(const EvaluationRecord& record);
 
-/// "12,345".
+/// A number: "12,345".
 [[nodiscard]] std::string with_separators(std::uint64_t number);
 
-/// "398 MiB", or "398 MiB of 400 MiB" where a budget is set.
+/// A tier's use: "398 MiB", or "398 MiB of 400 MiB" where a budget is set.
 [[nodiscard]] std::string bytes_of_budget(std::uint64_t bytes, std::uint64_t budget);
 
-/// "1.21 GB/s"; below 0.1 GB/s "87.0 MB/s".
+/// A rate: "1.21 GB/s"; below 0.1 GB/s "87.0 MB/s".
 [[nodiscard]] std::string format_rate(double bytes_per_second);
 
 }  // namespace strata::tool

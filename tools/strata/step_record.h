@@ -7,23 +7,23 @@
 #include "strata/zero3/plan.h"
 
 /// \file
-/// What a run reports: of one step, of an evaluation, of a stretch of time.
+/// The reports of a run: on one step, on an evaluation, on a stretch of time.
 
 namespace strata::tool {
 
-/// What happened between two moments. Intervals add up.
+/// The work between two moments. Intervals add up.
 struct Interval {
   double seconds = 0;
-  std::uint64_t tokens = 0;         ///< trained on
-  std::uint64_t read_bytes = 0;     ///< from the nvme tier
-  std::uint64_t written_bytes = 0;  ///< to it
-  double disk_wait_seconds = 0;     ///< the training thread stood still for the disk
-  /// Of every hop: seconds at work, and seconds in which the training thread stood still for it.
+  std::uint64_t tokens = 0;         ///< tokens trained on
+  std::uint64_t read_bytes = 0;     ///< bytes read from the nvme tier
+  std::uint64_t written_bytes = 0;  ///< bytes written to the nvme tier
+  double disk_wait_seconds = 0;     ///< time that the training thread stood still for it
+  /// Seconds of every hop: at work, and with the training thread standing still for it.
   std::array<double, kHopCount> busy_seconds{}, wait_seconds{};
 
   Interval& operator+=(const Interval& other);
 
-  // All 0 for an interval of no length.
+  // Rates; all 0 for an interval of no length.
   [[nodiscard]] double tokens_per_second() const;
   [[nodiscard]] double read_bytes_per_second() const;
   [[nodiscard]] double written_bytes_per_second() const;
@@ -45,7 +45,7 @@ struct StepRecord {
   double epoch = 0;       ///< training tokens seen over those there are
   double loss = 0;        ///< mean over the micro-batches
   double lr = 0;
-  double grad_norm = 0;  ///< before clipping
+  double grad_norm = 0;  ///< norm before clipping
   double loss_scale = 1;
   bool overflow = false;  ///< nothing was updated
   Interval interval;

@@ -14,21 +14,21 @@ struct Summary {
   std::string model;  ///< "gpt-lite"
   std::uint64_t parameters = 0;
   std::int64_t steps = 0;
-  std::int64_t skipped_steps = 0;  ///< of them: a gradient was not finite, nothing was changed
-  std::optional<double> eval_loss_before = {};  ///< on held-out data, when there is some
+  std::int64_t skipped_steps = 0;  ///< steps with a gradient not finite: nothing changed
+  std::optional<double> eval_loss_before = {};  ///< loss on held-out data, if any
   std::optional<double> eval_loss_after = {};
-  double train_loss_first = 0;  ///< of the first step
+  double train_loss_first = 0;  ///< loss of the first step
   double train_loss_last = 0;   ///< mean of the last tenth of the steps
   Interval training = {};       ///< the steps, without evaluations
   MemoryReading memory = {};
-  std::uint64_t rss_peak_bytes = 0;  ///< of the process
+  std::uint64_t rss_peak_bytes = 0;  ///< most memory of the process
   std::string output;
 };
 
-/// Writes it as a table.
+/// Writes the summary as a table.
 void print(std::ostream& out, const Summary& summary);
 
-/// The same as JSON, under Hugging Face's names where there are such.
+/// The summary as JSON, under Hugging Face's names where there are such.
 [[nodiscard]] std::string to_json(const Summary& summary);
 
 /// The most memory this process ever had in use, as the operating system counts it.

@@ -11,7 +11,7 @@
 
 namespace strata::tool {
 
-/// Trains and evaluates, one step at a time, and measures what that took.
+/// Trains and evaluates, one step at a time, and measures the time and the bytes.
 /// The engine, the model and the interruption must outlive it.
 class Trainer {
  public:
@@ -19,12 +19,12 @@ class Trainer {
     BatchSampler training;
     std::optional<BatchSampler> evaluation;
     std::int64_t evaluation_batches = 0;
-    std::uint64_t training_tokens = 0;  ///< those of one epoch
+    std::uint64_t training_tokens = 0;  ///< tokens of one epoch
   };
 
   Trainer(Engine& engine, models::Gpt2& model, Data data, const Interruption& interruption);
 
-  /// One optimizer step: as many micro-batches as the config accumulates.
+  /// Makes one optimizer step: as many micro-batches as the config accumulates.
   /// Throws what the engine throws, and Interrupted.
   StepRecord step();
 

@@ -12,7 +12,7 @@
 
 namespace strata::tool {
 
-/// The run itself: steps and evaluations, shown and recorded as they come. All that it is given
+/// The run itself: steps and evaluations, shown and recorded as they come. All its arguments
 /// must outlive it.
 class TrainingRun {
  public:
@@ -24,7 +24,7 @@ class TrainingRun {
         progress_(progress),
         metrics_(metrics) {}
 
-  /// Trains until the steps are done or the time is up. Fills what it measures of `summary`.
+  /// Trains until the steps are done or the time is up. Fills the measured part of `summary`.
   /// Throws what Trainer throws, and Error when no step was applied.
   RunOutcome train(Summary& summary);
 
