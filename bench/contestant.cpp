@@ -24,7 +24,7 @@ constexpr double kClip = 1.0;
 models::Gpt2Config model_config(const Job& job) {
   models::Gpt2Config config = models::Gpt2Config::preset(job.preset);
   config.vocab_size = static_cast<std::int64_t>(
-      round_up(static_cast<std::uint64_t>(config.vocab_size), 64));  // as training codes pad it
+      round_up(static_cast<std::uint64_t>(config.vocab_size), 64));  // padded as training codes do
   config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0;
   return config;
 }
@@ -206,7 +206,7 @@ formats::DsConfig strata_config(formats::OffloadDevice device) {
 
 std::unique_ptr<Contestant> in_host_memory(const Job& job, Logger& log) {
   formats::DsConfig config = strata_config(formats::OffloadDevice::kCpu);
-  config.strata.recompute = false;  // as the loops in memory
+  config.strata.recompute = false;  // like the loops in memory
   return std::make_unique<InStrata>(job, std::move(config), std::make_unique<TensorPool>(), log);
 }
 
@@ -235,7 +235,7 @@ std::unique_ptr<Contestant> unpooled_on_nvme(const Job& job, Logger& log) {
   return on_nvme(job, nullptr, log);
 }
 
-/// What LibTorch takes by itself: its libraries, and what its first matrix product sets up.
+/// The memory of LibTorch itself: its libraries, and the set-up of its first matrix product.
 class Empty final : public Contestant {
  public:
   double step() override {

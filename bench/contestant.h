@@ -11,7 +11,7 @@
 #include "strata/base/log.h"
 
 /// \file
-/// What the step benchmark compares: ways to train the same model on the same batches.
+/// The contestants of the step benchmark: ways to train the same model on the same batches.
 
 namespace strata::bench {
 
@@ -20,7 +20,7 @@ struct Job {
   std::string preset = "gpt2";          ///< shape; its vocabulary is rounded up to a multiple of 64
   std::int64_t tokens = 128;            ///< per step, one sequence
   std::filesystem::path nvme = ".";     ///< directory for the nvme tier
-  std::uint64_t host_budget_bytes = 0;  ///< of the contestant on nvme
+  std::uint64_t host_budget_bytes = 0;  ///< budget of the contestant on nvme
   std::uint64_t device_budget_bytes = 0;
 };
 
@@ -32,7 +32,7 @@ class Contestant {
   /// One optimizer step; returns the loss.
   virtual double step() = 0;
 
-  /// What the hops have moved so far; zeros where there are none.
+  /// The work of the hops so far; zeros where there are none.
   [[nodiscard]] virtual CounterReading counters() const { return {}; }
 };
 

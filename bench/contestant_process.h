@@ -22,7 +22,7 @@ namespace strata::bench {
 struct StepSample {
   double seconds = 0.0;
   double loss = 0.0;
-  double system_seconds = 0.0;     ///< of all threads, in the kernel
+  double system_seconds = 0.0;     ///< time of all threads in the kernel
   std::uint64_t minor_faults = 0;  ///< pages that the kernel had to find or clear
   std::array<HopReading, kHopCount> hops{};
 };

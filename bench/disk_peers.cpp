@@ -14,7 +14,7 @@
 namespace strata::bench {
 namespace {
 
-/// What a command line writes to its standard output. Throws IoError when it fails.
+/// The standard output of a command line. Throws IoError when it fails.
 std::string output_of(const std::string& command) {
   std::FILE* pipe = ::popen(command.c_str(), "r");
   if (pipe == nullptr) throw system_error("cannot start", command, errno);

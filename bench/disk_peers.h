@@ -18,7 +18,7 @@ using nvme_bench::Limits;
 using nvme_bench::Point;
 using nvme_bench::Workload;
 
-/// What one run of a contestant gave.
+/// The result of one run of a contestant.
 struct DiskFigure {
   double gigabytes_per_second = 0;
   double cpu_seconds_per_gigabyte = 0;  ///< user and system; 0 where the tool does not tell

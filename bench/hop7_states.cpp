@@ -19,7 +19,7 @@ namespace {
 constexpr std::uint64_t kPage = 2_MiB;
 constexpr std::size_t kLine = 64;
 
-/// What the states of all formats take.
+/// The memory of the states of all formats.
 std::uint64_t total_bytes(const StateFormat& format, Precision gradient, std::uint64_t elements) {
   std::uint64_t bytes = 0;
   for (const StateKind kind :
@@ -34,7 +34,7 @@ using Line = std::uint32_t[kLine / sizeof(std::uint32_t)];
 
 struct Streams {
   Line* updated[kStateKindCount - 1];      // read and written
-  std::size_t lines[kStateKindCount - 1];  // for 64 elements
+  std::size_t lines[kStateKindCount - 1];  // cache lines for 64 elements
   const Line* gradient;
   std::size_t gradient_lines;
 };

@@ -31,7 +31,7 @@ class Hop7States {
   /// One update of every element.
   void update(const optim_cpu::OptimizerOptions& options, std::int64_t step,
               optim_cpu::ComputeThreads& threads);
-  /// The same streams through the same blocks with an addition (of nothing) as their only
+  /// Runs the same streams through the same blocks with an addition (of nothing) as their only
   /// arithmetic: what the memory allows.
   void stream(optim_cpu::ComputeThreads& threads);
 

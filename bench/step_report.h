@@ -9,7 +9,7 @@
 
 namespace strata::bench {
 
-/// What one contestant did: a sample a round.
+/// The results of one contestant: a sample a round.
 struct ContestantResult {
   std::string name;
   std::string description;
@@ -20,7 +20,7 @@ struct ContestantResult {
 /// Step times, their ratios round by round, where the time of Strata's steps went, peak memory.
 void print_report(std::ostream& out, const std::vector<ContestantResult>& results);
 
-/// The same and every sample, as JSON.
+/// The report and every sample, as JSON.
 [[nodiscard]] std::string report_json(const std::vector<ContestantResult>& results);
 
 }  // namespace strata::bench

@@ -1,4 +1,4 @@
-/// What `strata finetune` trains, in memory and without Strata: the same flags, batches, schedule
+/// Trains like `strata finetune`, in memory and without Strata: the same flags, batches, schedule
 /// and model, plain autograd and torch::optim::AdamW. Leaves metrics.jsonl in --output. fp32 only.
 
 #include <torch/torch.h>

@@ -101,8 +101,7 @@ class Blocks {
   [[nodiscard]] std::size_t count(BlockState state) const { return list_of(state).count; }
   [[nodiscard]] BlockIndex front(BlockState state) const { return list_of(state).front; }
 
-  /// Calls `visit(index)` for each block in `state`. It may move that block, and no other of the
-  /// list.
+  /// Calls `visit(index)` for each block in `state`. It may move that block, but no other in it.
   template <typename Visit>
   void for_each(BlockState state, const Visit& visit) const {
     for (BlockIndex index = front(state); index != kNone;) {

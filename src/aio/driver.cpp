@@ -225,7 +225,7 @@ void Driver::advance(BlockIndex index, std::uint64_t moved, Time now) {
                "moved=" + std::to_string(moved) + " asked=" + std::to_string(block.bytes));
   if (reading && moved == 0) return fail_block(index, TransferFailure::Kind::kEndOfFile, 0);
 
-  // What is left has to start at a multiple again.
+  // The rest has to start at a multiple again.
   const bool whole = moved == block.bytes;
   const std::uint64_t progress = whole ? moved : moved - moved % granule_of(*operation.file);
   (reading ? statistics_.bytes_read : statistics_.bytes_written) += progress;

@@ -26,8 +26,8 @@ struct DriverCommand {
   DriverCommand* next = nullptr;  // next one in the queue's list
 };
 
-/// What callers and the driver's thread share. The mutex guards everything between it and the
-/// thread; the driver itself belongs to the thread alone.
+/// The state that callers and the driver's thread share. The mutex guards everything between it and
+/// the thread; the driver itself belongs to the thread alone.
 struct IoQueue::Impl final : EngineParts, detail::Acceptor, std::enable_shared_from_this<Impl> {
   Impl(const IoQueueOptions& wanted, ChosenBackend chosen, Logger& logger);
 

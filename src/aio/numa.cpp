@@ -42,7 +42,7 @@ std::string run_on_numa_node(int node) {
   const Bitmap cores(hwloc_bitmap_alloc());
   hwloc_cpuset_from_nodeset(topology.get(), cores.get(), nodes.get());
   const Bitmap allowed(hwloc_bitmap_alloc());
-  // What confines the thread already (taskset, a job scheduler) is not widened.
+  // A set that confines the thread already (taskset, a job scheduler) is not widened.
   if (hwloc_get_cpubind(topology.get(), allowed.get(), HWLOC_CPUBIND_THREAD) == 0) {
     hwloc_bitmap_and(cores.get(), cores.get(), allowed.get());
   }

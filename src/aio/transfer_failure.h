@@ -20,7 +20,7 @@ struct TransferFailure {
   };
   Kind kind = Kind::kNone;
   int code = 0;
-  std::uint64_t offset = 0;  ///< of the failed request, or of the part not begun
+  std::uint64_t offset = 0;  ///< start of the failed request, or of the part not begun
   std::uint64_t bytes = 0;
 };
 

@@ -36,7 +36,7 @@ using EnvironmentPtr = std::unique_ptr<Environment>;
 /// Memory as a file system, of `bytes` at most.
 [[nodiscard]] EnvironmentPtr mount_tmpfs(std::uint64_t bytes, bool read_only = false);
 
-/// What containers have as their root: a layer that is written to, over one that is not.
+/// The kind of root that containers have: a layer that is written to, over one that is not.
 [[nodiscard]] EnvironmentPtr mount_overlay();
 
 /// 64 MiB of ext4 on a loop device with logical blocks of `block_bytes` (512 or 4096), over a file

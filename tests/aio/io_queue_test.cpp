@@ -99,7 +99,7 @@ TEST_F(IoQueueShortTransfers, OfWritesReachTheDiskInFull) {
   EXPECT_EQ(queue->statistics().bytes_written, kBlockBytes);
 }
 
-TEST_F(IoQueueShortTransfers, OfNothingFailAReadAsEndOfFile) {
+TEST_F(IoQueueShortTransfers, ThatMoveNothingFailAReadAsEndOfFile) {
   script.faults = {Fault::shortened_to(0)};
   start();
   IoTicket ticket = queue->submit(read_of(1, 1));
@@ -109,7 +109,7 @@ TEST_F(IoQueueShortTransfers, OfNothingFailAReadAsEndOfFile) {
   EXPECT_THAT(message, HasSubstr("end of file"));
 }
 
-TEST_F(IoQueueShortTransfers, OfNothingForEverFailAWrite) {
+TEST_F(IoQueueShortTransfers, ThatMoveNothingForEverFailAWrite) {
   script.otherwise = Fault::shortened_to(0);
   start();
   IoTicket ticket = queue->submit(write_of(1, 1));

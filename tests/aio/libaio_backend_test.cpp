@@ -142,7 +142,7 @@ TEST_F(LibaioBackendTest, ThrowsWhenASandboxTakesTheEngineItselfAway) {
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), code);
   }
-  // What was accepted before is not lost by it.
+  // Requests accepted before are not lost by it.
   script.submit_answers = {2, -EPERM};
   EXPECT_EQ(backend->enqueue(reads(0, 4)), 2u);
   EXPECT_THAT(reap_tags(), UnorderedElementsAre(0, 1));

@@ -5,7 +5,7 @@
 
 namespace strata::aio {
 
-/// What hwloc takes for the machine in one scope: its own variables, see "Environment Variables" in
+/// The machine that hwloc sees in one scope: its own variables, see "Environment Variables" in
 /// hwloc's manual. Bindings reach this machine's cores.
 class MadeUpMachine {
  public:

@@ -56,7 +56,7 @@ TEST(RunOnNumaNode, NeverAddsCoresThatAThreadWasKeptFrom) {
     CPU_ZERO(&one);
     CPU_SET(core, &one);
     if (sched_setaffinity(0, sizeof one, &one) != 0) GTEST_SKIP() << "affinity is not ours to set";
-    // On the machine's first node or, where the core belongs to another one, nowhere.
+    // It is on the machine's first node or, where the core belongs to another one, nowhere.
     const std::string refusal = run_on_numa_node(0);
     const cpu_set_t after = cores_of_this_thread();
     EXPECT_TRUE(CPU_EQUAL(&one, &after)) << refusal;

@@ -68,7 +68,7 @@ TEST_F(MeteredQueue, CountsTheBytesOfEveryRequestOfAnOperation) {
   Operation operation = read_of(0, 4);
   operation.meter = &meter;
   queue->submit(operation).wait();
-  queue->submit(read_of(4, 2)).wait();  // of another path
+  queue->submit(read_of(4, 2)).wait();  // a transfer of another path
   const PathTotals totals = meter.totals();
   EXPECT_EQ(totals.bytes_of(OpKind::kRead), 4 * kBlockBytes);
   EXPECT_GT(totals.busy_of(OpKind::kRead).count(), 0);

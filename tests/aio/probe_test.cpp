@@ -107,7 +107,7 @@ TEST_F(Probe, FallsBackOnAKernelWithNeither) {
 }
 
 TEST_F(Probe, NamesTheSwitchWhenAllOfTheSystemsRequestsAreTaken) {
-  // As when fs.aio-nr has reached fs.aio-max-nr, without taking them from everybody else.
+  // Acts as if fs.aio-nr had reached fs.aio-max-nr, without taking them from everybody else.
   run_sandboxed({kNoIoUring, {SYS_io_setup, EAGAIN, {}}}, [&] {
     std::string allowed;
     std::ifstream("/proc/sys/fs/aio-max-nr") >> allowed;

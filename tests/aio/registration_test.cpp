@@ -104,7 +104,7 @@ TEST_F(IoQueueRegistration, IsDoneAtOnceByAChannel) {
   EXPECT_THAT(script.registrations(), ElementsAre("+file", "+memory", "-memory", "-file"));
 }
 
-/// What io_uring answers in places that do not let it register anything. Transfers work all the
+/// Answers of io_uring in places that do not let it register anything. Transfers work all the
 /// same.
 class IoUringRefusal : public ScriptedQueue {
  protected:
@@ -130,7 +130,7 @@ class IoUringRefusal : public ScriptedQueue {
     ring.submit(read_of(1, 1)).wait();
     return {of_memory.refusal(), of_file.refusal(), block_arrived(1)};
   }
-  /// As `ask`, where io_uring_register fails with `code` when called for `opcode`.
+  /// Does what `ask` does, where io_uring_register fails with `code` when called for `opcode`.
   Answer ask_without(std::uint32_t opcode, int code) {
     Answer answer{"the kernel takes no seccomp filter", "", false};
     (void)run_with_denied_syscall({SYS_io_uring_register, code, opcode}, [&] { answer = ask(); });

@@ -17,10 +17,10 @@
 
 namespace strata::aio {
 
-/// What a test tells a ScriptedBackend and learns from it, while a queue owns the backend.
+/// A test's handle on a ScriptedBackend, while a queue owns the backend.
 class Script {
  public:
-  /// What goes wrong with the next requests, in the order in which they are accepted.
+  /// Faults of the next requests, in the order in which they are accepted.
   std::deque<Fault> faults;
   /// And with those beyond.
   Fault otherwise = Fault::none();
@@ -51,12 +51,12 @@ class Script {
     refused_calls = 0;
   }
 
-  /// From now on the engine throws when it is handed a request.
+  /// Makes the engine throw when it is handed a request, from now on.
   void break_enqueue() {
     const std::lock_guard lock(mutex_);
     enqueue_broken_ = true;
   }
-  /// From now on the engine throws when it is asked for completions.
+  /// Makes the engine throw when it is asked for completions, from now on.
   void break_reap() {
     {
       const std::lock_guard lock(mutex_);
@@ -65,7 +65,7 @@ class Script {
     }
     changed_.notify_all();
   }
-  /// From now on a thread that hands in requests is held up, until it may `move_on`.
+  /// Holds up threads that hand in requests from now on, until they may `move_on`.
   void hold_up() {
     const std::lock_guard lock(mutex_);
     is_held_up_ = true;
@@ -98,7 +98,7 @@ class Script {
     const std::lock_guard lock(mutex_);
     return requests_;
   }
-  /// What was registered and forgotten so far: "+memory", "-memory", "+file", "-file".
+  /// Registrations and their ends so far: "+memory", "-memory", "+file", "-file".
   [[nodiscard]] std::vector<std::string> registrations() const {
     const std::lock_guard lock(mutex_);
     return registrations_;

@@ -7,7 +7,7 @@
 
 namespace strata::aio {
 
-/// What the kernel answers, in the hands of a test. A program that links scripted_libaio.cpp calls
+/// The kernel's answers, in the hands of a test. A program that links scripted_libaio.cpp calls
 /// the functions there in place of libaio's; they go on to the kernel unless the script has another
 /// answer. One thread at a time.
 struct LibaioScript {

@@ -6,7 +6,7 @@
 #include "aio/scripted_queue_fixture.h"
 #include "strata/aio/io_channel.h"
 
-// What a queue and a channel promise alike to those who submit for a ticket, and what a channel,
+// Promises of a queue and a channel alike to those who submit for a ticket, and what a channel,
 // which has no thread, promises besides.
 
 namespace strata::aio {

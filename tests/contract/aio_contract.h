@@ -26,7 +26,7 @@
 #include "support/same_bytes.h"
 
 /// \file
-/// What every I/O engine promises through IoQueue, on every kind of file system. To hold another
+/// Promises of every I/O engine through IoQueue, on every kind of file system. To hold another
 /// engine to it, include this file and instantiate AioContract with the engine's cases. An engine
 /// and an environment that this machine cannot give are skipped.
 

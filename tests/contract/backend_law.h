@@ -191,7 +191,7 @@ TEST_P(BackendLaw, WakesAmongTransfersCostNoCompletion) {
   }
 }
 
-TEST_P(BackendLaw, ThoseOfSeveralThreadsComeAndGoWithoutKnowingOfEachOther) {
+TEST_P(BackendLaw, EnginesOfSeveralThreadsComeAndGoWithoutKnowingOfEachOther) {
   constexpr int kThreads = 2;
   constexpr int kRounds = 30;
   std::vector<std::jthread> threads;

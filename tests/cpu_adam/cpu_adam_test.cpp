@@ -146,7 +146,7 @@ TEST_P(CpuAdamKinds, GivesTheSameBitsWithAnyNumberOfThreads) {
 
 TEST_P(CpuAdamKinds, TreatsTheEndOfAParameterAsItsBeginning) {
   for (const std::int64_t count : {1, 63, 64, 65, 200}) {
-    // The same numbers at the front of a parameter of whole blocks.
+    // Puts the same numbers at the front of a parameter of whole blocks.
     torch::manual_seed(1);
     torch::Tensor whole = torch::zeros({256});
     whole.slice(0, 0, count).normal_();

@@ -252,7 +252,7 @@ TEST_F(Runner, GivesUpADiskThatDoesNotAnswerAndKeepsWhatItHas) {
   }
 }
 
-/// As libaio on a file system that is frozen: its system call takes the requests when it pleases.
+/// Acts like libaio on a frozen file system: its system call takes the requests when it pleases.
 class HeldUpBackend final : public aio::Backend {
  public:
   [[nodiscard]] std::string_view name() const noexcept override { return "held up"; }

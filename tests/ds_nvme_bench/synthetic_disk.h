@@ -16,8 +16,8 @@ namespace strata::nvme_bench {
 /// medium, the engine's CPU time and the memory in flight allow; with seeded noise.
 struct SyntheticDisk {
   struct EngineCost {
-    double seconds_per_request = 2e-6;  ///< of a thread's time
-    double depth_max = 1e9;             ///< of what it is given, that it really has in flight
+    double seconds_per_request = 2e-6;  ///< a thread's time for each
+    double depth_max = 1e9;             ///< most that it really has in flight
     bool works = true;
   };
 
@@ -26,12 +26,12 @@ struct SyntheticDisk {
   double latency_seconds = 80e-6;
   double channel = 1.5e9;          ///< bytes per second of one request by itself
   double mu = 0.5;                 ///< overlap of the two directions
-  double cache_bytes = 1e12;       ///< in flight, beyond which it loses `overload`
+  double cache_bytes = 1e12;       ///< bytes in flight, beyond which it loses `overload`
   double overload = 0.0;           ///< share of the speed lost for each doubling
   double large_block_penalty = 0;  ///< share of the speed lost for each doubling over 1 MiB
   double fast_bytes = 1e18;        ///< written, after which writes keep `slow_share` of their speed
   double slow_share = 1;
-  std::chrono::nanoseconds set_up{0};  ///< of a measurement, beside its run time
+  std::chrono::nanoseconds set_up{0};  ///< time of a measurement beside its run time
   double noise = 0;                    ///< uniform, plus and minus
   std::map<IoBackend, EngineCost> engines = {
       {IoBackend::kIoUring, {}}, {IoBackend::kLibaio, {}}, {IoBackend::kThreads, {8e-6, 16}}};

@@ -35,7 +35,7 @@ class RunConfigTest : public testing::Test {
   FinetuneOptions options_;
 };
 
-TEST_F(RunConfigTest, TheCommandLineIsOverTheConfig) {
+TEST_F(RunConfigTest, TheCommandLineOverrulesTheConfig) {
   write_config(R"({"train_batch_size": 6, "train_micro_batch_size_per_gpu": 2,
                    "strata": {"budget": {"host": "1GiB", "nvme": "2GiB"}, "nvme": ["/config"]}})");
   options_.budget = "host=3GiB";

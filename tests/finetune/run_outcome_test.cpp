@@ -60,7 +60,7 @@ TEST(RunOutcome, ARunThatCannotGetBetterEndsEarly) {
               HasSubstr("no step was applied"));
   EXPECT_LT(steps, 200);
 
-  RunOutcome diverged;  // what it has learnt is kept
+  RunOutcome diverged;  // its weights are kept
   diverged.add(applied(4));
   EXPECT_NO_THROW(for (int step = 0; step < 1000; ++step) diverged.add(skipped()));
 }

@@ -10,7 +10,7 @@
 #include "strata/formats/ds_config.h"
 
 /// \file
-/// What a config says of optimizers and of the formats that their states rest in.
+/// Configs of optimizers, and of the formats that their states rest in.
 
 namespace strata::formats {
 namespace {

@@ -300,7 +300,7 @@ TEST_F(TokenContent, IdsOfEightBytesUnderANameOfNarrowerOnesAreRefused) {
   EXPECT_EQ(error_of("x.u32.bin", many_ids<std::uint32_t>()), support::kNothingThrown);
 }
 
-TEST_F(TokenContent, WhatIsAskedForGoesOverNameAndLooks) {
+TEST_F(TokenContent, ANamedEncodingOverrulesNameAndContent) {
   const auto path = directory_.write("x.txt", utf16("ab", false));
   EXPECT_EQ(TokenData::from_file(path, 256, TokenEncoding::kUint16).size(), 2u);
   const TokenData bytes = TokenData::from_file(path, 256, TokenEncoding::kBytes);

@@ -31,7 +31,7 @@ TEST_P(CrossEntropy, EqualsThatOfAnFp32CopyInValueAndGradient) {
   EXPECT_EQ(loss.scalar_type(), torch::kFloat32);
   EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-6 * expected.item<double>());
 
-  const double scale = 1024.0;  // as a loss scale does
+  const double scale = 1024.0;  // stands for a loss scale
   (loss * scale).backward();
   (expected * scale).backward();
   const double rounding = format == torch::kFloat32   ? 1e-6

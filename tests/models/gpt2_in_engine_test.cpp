@@ -92,7 +92,7 @@ TEST_P(Gpt2InEngine, HasTheUnitsThatWereLaidOutWithoutIt) {
 TEST_P(Gpt2InEngine, ComputesTheSameBitsAsInMemory) {
   Engine engine = make_engine();
   Gpt2 model = in_engine(engine), reference = in_memory();
-  torch::manual_seed(2);  // of the dropout
+  torch::manual_seed(2);  // seed of the dropout
   const torch::Tensor loss = model.loss(tokens_, targets_);
   torch::manual_seed(2);
   const torch::Tensor expected = reference.loss(tokens_, targets_);

@@ -31,10 +31,10 @@ class InMemoryLoop {
  private:
   struct ParameterState {
     torch::Tensor parameter;
-    std::vector<std::byte> master;  // what the parameter lacks of its fp32 master
+    std::vector<std::byte> master;  // remainder of the fp32 master
     std::vector<std::byte> m, v;
     std::vector<std::byte> gradient;
-    std::vector<std::byte> contributions;  // of a micro-batch, one rank's after the other
+    std::vector<std::byte> contributions;  // those of a micro-batch, rank after rank
     bool decays;
   };
 

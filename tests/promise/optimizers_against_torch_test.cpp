@@ -103,7 +103,7 @@ void expect_equal_bits_for_a_thousand_steps(const Options& theirs,
   }
 }
 
-TEST(OptimizersAgainstTorch, AdamWithL2) {
+TEST(OptimizersAgainstTorch, AdamWithL2GivesTheSameBits) {
   expect_equal_bits_for_a_thousand_steps<torch::optim::Adam>(
       torch::optim::AdamOptions(2e-3).betas({0.85, 0.98}).eps(1e-7).weight_decay(0.03),
       optim::AdamOptions{.lr = 2e-3,
@@ -114,37 +114,37 @@ TEST(OptimizersAgainstTorch, AdamWithL2) {
                          .decoupled_weight_decay = false});
 }
 
-TEST(OptimizersAgainstTorch, AdamW) {
+TEST(OptimizersAgainstTorch, AdamWGivesTheSameBits) {
   expect_equal_bits_for_a_thousand_steps<torch::optim::AdamW>(
       torch::optim::AdamWOptions(2e-3).weight_decay(0.03),
       optim::AdamOptions{.lr = 2e-3, .weight_decay = 0.03});
 }
 
-TEST(OptimizersAgainstTorch, SgdWithoutMomentum) {
+TEST(OptimizersAgainstTorch, SgdWithoutMomentumGivesTheSameBits) {
   expect_equal_bits_for_a_thousand_steps<torch::optim::SGD>(
       torch::optim::SGDOptions(0.05).weight_decay(0.01),
       optim::SgdOptions{.lr = 0.05, .weight_decay = 0.01});
 }
 
-TEST(OptimizersAgainstTorch, SgdWithMomentumAndDampening) {
+TEST(OptimizersAgainstTorch, SgdWithMomentumAndDampeningGivesTheSameBits) {
   expect_equal_bits_for_a_thousand_steps<torch::optim::SGD>(
       torch::optim::SGDOptions(0.05).momentum(0.9).dampening(0.3).weight_decay(0.01),
       optim::SgdOptions{.lr = 0.05, .momentum = 0.9, .dampening = 0.3, .weight_decay = 0.01});
 }
 
-TEST(OptimizersAgainstTorch, SgdWithNesterovsMomentum) {
+TEST(OptimizersAgainstTorch, SgdWithNesterovsMomentumGivesTheSameBits) {
   expect_equal_bits_for_a_thousand_steps<torch::optim::SGD>(
       torch::optim::SGDOptions(0.05).momentum(0.9).nesterov(true).weight_decay(0.01),
       optim::SgdOptions{.lr = 0.05, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true});
 }
 
-TEST(OptimizersAgainstTorch, Adagrad) {
+TEST(OptimizersAgainstTorch, AdagradGivesTheSameBits) {
   expect_equal_bits_for_a_thousand_steps<torch::optim::Adagrad>(
       torch::optim::AdagradOptions(0.03).lr_decay(0.01).weight_decay(0.02),
       optim::AdagradOptions{.lr = 0.03, .lr_decay = 0.01, .weight_decay = 0.02});
 }
 
-TEST(OptimizersAgainstTorch, CpuAdamOverTheParametersOfAModel) {
+TEST(OptimizersAgainstTorch, CpuAdamOverTheParametersOfAModelGivesTheSameBits) {
   Problem ours, theirs;
   CpuAdam optimizer(ours.parameters(), CpuAdamOptions(2e-3).weight_decay(0.03));
   torch::optim::AdamW reference(theirs.parameters(),

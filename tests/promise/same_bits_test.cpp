@@ -36,7 +36,7 @@ TEST_P(InMemoryBits, EverythingOnNvmeEqualsTheInMemoryLoop) {
   expect_bits_of_in_memory_loop(nvme_config(scratch.path(), GetParam()), small_model(), kSteps);
 }
 
-TEST_P(InMemoryBits, AccumulationOverMicroBatchesIncluded) {
+TEST_P(InMemoryBits, AccumulationOverMicroBatchesEqualsTheInMemoryLoop) {
   ScratchDirectory scratch;
   // Untied: autograd adds the two uses of a tied weight before rounding, the engine adds each in
   // fp32.

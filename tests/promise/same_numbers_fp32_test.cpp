@@ -49,7 +49,7 @@ double largest_ulps(const torch::Tensor& before, const torch::Tensor& a, const t
   return largest;
 }
 
-/// The same job as plain LibTorch does it.
+/// Does the same job in plain LibTorch.
 ///
 /// A weight with two uses, the tied embedding, gets its gradients use by use in the engine: when
 /// micro-batches are accumulated, the sum of the head's and the embedding's gradient is not made
@@ -188,12 +188,12 @@ TEST(SameNumbersFp32, EverythingOnNvmeIsWithinOneUlpAStepOfTorchAdamW) {
   expect_at_most_one_ulp_a_step(config, 20);
 }
 
-TEST(SameNumbersFp32, ClippingIncluded) {
+TEST(SameNumbersFp32, ClippedStepsAreWithinOneUlpOfTorchAdamW) {
   ScratchDirectory scratch;
   expect_at_most_one_ulp_a_step(nvme_config(scratch.path(), Precision::kFp32), 20);
 }
 
-TEST(SameNumbersFp32, AccumulationIncluded) {
+TEST(SameNumbersFp32, AccumulatedStepsAreWithinOneUlpOfTorchAdamW) {
   ScratchDirectory scratch;
   for (const bool tied : {false, true}) {
     expect_at_most_one_ulp_a_step(nvme_config(scratch.path(), Precision::kFp32, 3), 20,
@@ -201,7 +201,7 @@ TEST(SameNumbersFp32, AccumulationIncluded) {
   }
 }
 
-TEST(SameNumbersFp32, WithoutRecomputationToo) {
+TEST(SameNumbersFp32, StepsWithoutRecomputationAreWithinOneUlpOfTorchAdamW) {
   ScratchDirectory scratch;
   formats::DsConfig config = nvme_config(scratch.path(), Precision::kFp32);
   config.strata.recompute = false;

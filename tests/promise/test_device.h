@@ -7,7 +7,7 @@
 
 namespace strata::promise {
 
-/// What a test program trains on: host memory, or the simulated accelerator. Programs are made of
+/// The device of a test program: host memory, or the simulated accelerator. Programs are made of
 /// the same tests and linked with one of the two. An engine on it goes first; then the test fails
 /// for every pair of accesses that no event ordered. One lives at a time.
 class TestDevice {
@@ -18,7 +18,7 @@ class TestDevice {
   TestDevice& operator=(const TestDevice&) = delete;
 
   [[nodiscard]] EnginePlace engine_place();
-  /// As the engine plans it.
+  /// Makes it as the engine plans it.
   [[nodiscard]] static zero3::PlanInput plan_input(const formats::DsConfig& config);
 
  private:

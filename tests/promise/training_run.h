@@ -47,7 +47,7 @@ struct Batch {
 [[nodiscard]] formats::DsConfig nvme_config(const std::filesystem::path& scratch,
                                             Precision precision, std::int64_t accumulation = 1);
 
-/// What a job is trained with where it is not AdamW over states in fp32.
+/// The optimizer and formats of a job, where they are not AdamW over states in fp32.
 struct Training {
   std::string name;
   Precision precision = Precision::kBf16;
@@ -62,7 +62,7 @@ void PrintTo(const Training& training, std::ostream* out);
 [[nodiscard]] formats::OptimizerConfig optimizer_of(formats::OptimizerType type,
                                                     double momentum = 0.9);
 
-/// As above, for any optimizer and formats.
+/// Does the same for any optimizer and formats.
 [[nodiscard]] formats::DsConfig nvme_config(const std::filesystem::path& scratch,
                                             const Training& training,
                                             std::int64_t accumulation = 1);

@@ -45,7 +45,7 @@ struct World {
   std::uint64_t seed = 0;
 };
 
-/// What every rank has at the end.
+/// The result that every rank has at the end.
 std::vector<Parameters> train(const World& world, const formats::DsConfig& config) {
   const zero3::ThreadRanks::Options options{
       .size = world.size, .delay_max = std::chrono::microseconds(300), .delay_seed = world.seed};

@@ -10,7 +10,7 @@ namespace strata::simulated {
 struct DeviceAllocator::Block {
   DeviceAllocator& owner;
   tiering::DeviceMemory memory;  // none: its device has gone
-  StreamRole role;               // of the stream in whose order it goes back
+  StreamRole role;               // the stream in whose order it goes back
   bool used_elsewhere = false;
 };
 

@@ -4,7 +4,7 @@
 
 namespace strata::simulated {
 
-/// What LibTorch asks of an accelerator besides operators, streams and events.
+/// LibTorch's demands on an accelerator besides operators, streams and events.
 class Hooks final : public at::PrivateUse1HooksInterface {
  public:
   [[nodiscard]] bool isBuilt() const override { return true; }

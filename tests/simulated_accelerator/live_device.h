@@ -8,7 +8,7 @@
 #include "support/sim_device.h"
 
 /// \file
-/// What the parts of the backend share: which device is there, and what LibTorch calls its streams.
+/// The state that the backend's parts share: the live device, and LibTorch's names of its streams.
 
 namespace strata::simulated {
 
@@ -17,7 +17,7 @@ using tiering::StreamRole;
 
 inline constexpr c10::DeviceType kDeviceType = c10::DeviceType::PrivateUse1;
 inline const c10::Device kTorchDevice{kDeviceType, 0};
-inline constexpr std::chrono::seconds kDeadline{60};  ///< of every wait of the host
+inline constexpr std::chrono::seconds kDeadline{60};  ///< deadline of every wait of the host
 
 /// The device that operators run on. LibTorch keeps a backend until the process ends, but every
 /// test has a device of its own, so the backend looks up the one that is there now. Throws

@@ -46,7 +46,7 @@ template <typename Function>
 [[nodiscard]] Values call_below_autograd(const c10::OperatorHandle& op, Values arguments,
                                          bool with_gradients);
 
-/// What the operator would return, as tensors without elements (of the meta device): their sizes,
+/// The operator's results as tensors without elements (of the meta device): their sizes,
 /// strides and types. Nothing where LibTorch cannot say that without computing, or where the
 /// arguments do not fit together; computing says then what is wrong with them.
 [[nodiscard]] std::optional<Values> shapes_of_results(const c10::OperatorHandle& op,

@@ -28,7 +28,7 @@ void add(Ranges& ranges, const at::Tensor& tensor) {
   ranges.insert(ranges.end(), more.begin(), more.end());
 }
 
-/// What the call touches of its arguments, save those that it only writes its results to.
+/// The arguments that the call touches, save those that it only writes its results to.
 Accesses accesses_of(const c10::FunctionSchema& schema, const Values& arguments) {
   Accesses accesses;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
@@ -186,7 +186,7 @@ Values launch(const c10::OperatorHandle& op, const Values& arguments, const Valu
   return std::move(results.values);
 }
 
-/// What a call that the host waited for has come to, kept by the host and the stream.
+/// The outcome of a call that the host waits for, kept by the host and the stream.
 struct Outcome {
   Values results;
   std::exception_ptr error;

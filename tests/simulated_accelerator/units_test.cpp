@@ -44,7 +44,7 @@ struct Unit {
   std::vector<torch::Tensor> parameters;
   std::vector<float> home;
   std::vector<float> gradients;
-  c10::Storage storage;  // of all parameters; names the region where they are
+  c10::Storage storage;  // holds all parameters; names the region where they are
 
   explicit Unit(std::uint64_t seed) : module(seeded<NormedMlp>(seed, torch::kFloat)) {
     parameters = module->parameters();

@@ -29,7 +29,7 @@ constexpr std::uint64_t kCapacity = 1_MiB;
 constexpr auto kSoon = 20s;  // a bound for what must come, never a time that a test waits for
 constexpr auto kStream = StreamRole::kUpload;
 
-/// What can be made to go wrong with a device that is asynchronous; operations count from 1.
+/// Faults that can be made in a device that is asynchronous; operations count from 1.
 struct DeviceFaults {
   std::size_t fail_operation = 0;
   std::size_t hang_operation = 0;
@@ -55,8 +55,8 @@ std::shared_ptr<Device> make_host_device(const DeviceFaults&) {
   return {owner, &owner->device};
 }
 
-/// What it finds unordered fails the test that made it so. Memory that goes while a stream hangs is
-/// rightly found, so those tests are not asked.
+/// Accesses that it finds unordered fail the test that made them. Memory that goes while a stream
+/// hangs is rightly found, so those tests are not asked.
 std::shared_ptr<Device> make_sim_device(const DeviceFaults& faults) {
   const auto expect_no_races = [hangs = faults.hang_operation > 0](support::SimDevice* device) {
     const std::unique_ptr<support::SimDevice> owner(device);
@@ -78,7 +78,7 @@ std::vector<std::byte> bytes_of(std::uint64_t count, int value) {
 
 class DeviceContract : public testing::TestWithParam<DeviceCase> {
  protected:
-  /// What is in device memory when all of `stream` has been done.
+  /// The content of device memory when all of `stream` has been done.
   std::vector<std::byte> read(StreamRole stream, DeviceSpan range) {
     std::vector<std::byte> bytes(range.bytes());
     device_->copy_to_host(stream, range, bytes);
@@ -291,7 +291,7 @@ TEST_P(DeviceContract, MayBeCalledByManyThreadsAtOnce) {
   EXPECT_EQ(right, 200);
 }
 
-/// What only a device can show that does its work later, and that can be made to fail.
+/// Properties that only a device shows that does its work later and can be made to fail.
 class AsynchronousDeviceContract : public testing::TestWithParam<DeviceCase> {
  protected:
   [[nodiscard]] std::shared_ptr<Device> make(const DeviceFaults& faults) {

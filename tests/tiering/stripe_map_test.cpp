@@ -234,7 +234,7 @@ class FollowingTest : public StripeMapTest {
   int changes_ = 0;
 
  private:
-  /// As if a chunk were 16 MiB: a step takes seconds.
+  /// Acts as if a chunk were 16 MiB: a step takes seconds.
   void transfer(ChunkPlace place, OpKind kind, const std::vector<double>& bandwidth) {
     constexpr std::uint64_t kBytes = 16_MiB;
     const std::chrono::duration<double> time(static_cast<double>(kBytes) / bandwidth[place.file]);

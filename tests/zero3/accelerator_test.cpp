@@ -176,7 +176,7 @@ struct Recurrent : torch::nn::Module {
   torch::nn::Linear out{nullptr};
 };
 
-/// With buffers that its forward changes, and dropout.
+/// A module with buffers that its forward changes, and dropout.
 struct Convolutional : torch::nn::Module {
   Convolutional() {
     convolution =

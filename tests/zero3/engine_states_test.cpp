@@ -5,7 +5,7 @@
 #include "zero3/small_engine.h"
 
 /// \file
-/// What an engine holds can be read and changed: masters, gradients, learning rates.
+/// The states of an engine can be read and changed: masters, gradients, learning rates.
 
 namespace strata {
 namespace {

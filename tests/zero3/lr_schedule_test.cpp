@@ -64,7 +64,7 @@ TEST(LrSchedule, WarmupDecayLrFallsLinearlyToTheMinimumAndStays) {
                {0.001, 0.001, 0.004, 0.007, 0.01, 0.0082, 0.0064, 0.0046, 0.0028, 0.001, 0.001});
 }
 
-TEST(LrSchedule, WarmupDecayLrWithLogarithmicWarmup) {
+TEST(LrSchedule, WarmupDecayLrCanWarmUpLogarithmically) {
   expect_rates({.type = SchedulerType::kWarmupDecayLR,
                 .warmup_max_lr = 0.01,
                 .warmup_num_steps = 3,
@@ -100,7 +100,7 @@ TEST(LrSchedule, WarmupCosineLrScalesTheOptimizersRate) {
                 0.0011363793320239163, 0.0005, 0.0005, 0.0005});
 }
 
-TEST(LrSchedule, WarmupCosineLrWithLogarithmicWarmup) {
+TEST(LrSchedule, WarmupCosineLrCanWarmUpLogarithmically) {
   expect_rates({.type = SchedulerType::kWarmupCosineLR,
                 .warmup_num_steps = 3,
                 .warmup_type = WarmupType::kLog,
@@ -124,7 +124,7 @@ TEST(LrSchedule, OneCycleRisesFallsAndDecays) {
                 0.002285714285714286, 0.002, 0.0017777777777777779, 0.0016});
 }
 
-TEST(LrSchedule, OneCycleInStairs) {
+TEST(LrSchedule, OneCycleCanMoveInStairs) {
   expect_rates({.type = SchedulerType::kOneCycle,
                 .cycle_min_lr = 0.004,
                 .cycle_max_lr = 0.015,

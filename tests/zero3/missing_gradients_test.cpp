@@ -6,7 +6,7 @@
 #include "zero3/small_engine.h"
 
 /// \file
-/// What is not used in a step is left out of it, as torch's optimizers do: compared with them on
+/// Unused parameters are left out of a step, as in torch's optimizers: compared with them on
 /// mixtures of experts.
 
 namespace strata {

@@ -109,17 +109,17 @@ StepReport train(Engine& engine, Sharded<Block>& unit, int step) {
   return train_once(engine, loss_of(unit(batch(step))));
 }
 
-class KeptInFp32 : public testing::TestWithParam<OffloadDevice> {
+class ParametersInFp32 : public testing::TestWithParam<OffloadDevice> {
  protected:
   [[nodiscard]] static formats::DsConfig config(Precision precision = Precision::kBf16) {
     return with_norms(config_for(GetParam(), precision));
   }
 };
-INSTANTIATE_TEST_SUITE_P(Tiers, KeptInFp32,
+INSTANTIATE_TEST_SUITE_P(Tiers, ParametersInFp32,
                          testing::Values(OffloadDevice::kNone, OffloadDevice::kCpu,
                                          OffloadDevice::kNvme));
 
-TEST_P(KeptInFp32, NormsTrainAsInPlainLibTorch) {
+TEST_P(ParametersInFp32, NormsTrainAsInPlainLibTorch) {
   Engine engine(config());
   Sharded unit = engine.shard(block(), {.name = "h"});
   PlainRun plain;
@@ -135,7 +135,7 @@ TEST_P(KeptInFp32, NormsTrainAsInPlainLibTorch) {
   }
 }
 
-TEST_P(KeptInFp32, TheyAreFp32WhereTheyAreUsed) {
+TEST_P(ParametersInFp32, AreFp32WhereTheyAreUsed) {
   Engine engine(config());
   Sharded unit = engine.shard(block(), {.name = "h"});
   const auto check = [&] {
@@ -151,7 +151,7 @@ TEST_P(KeptInFp32, TheyAreFp32WhereTheyAreUsed) {
   unit.with_unsharded(check);
 }
 
-TEST_P(KeptInFp32, TheirGradientsAreFp32) {
+TEST_P(ParametersInFp32, HaveGradientsInFp32) {
   Engine engine(config());
   Sharded unit = engine.shard(block(), {.name = "h"});
   Block plain = block();
@@ -170,7 +170,7 @@ TEST_P(KeptInFp32, TheirGradientsAreFp32) {
                                 "h.norm_after.bias", "h.down.weight", "h.down.bias"));
 }
 
-TEST_P(KeptInFp32, InitialValuesAndStateDictsAreExact) {
+TEST_P(ParametersInFp32, InitialValuesAndStateDictsAreExact) {
   Engine engine(config()), other(config());
   Sharded unit = engine.shard(block(), {.name = "h"});
   Block plain = block();
@@ -199,7 +199,7 @@ TEST_P(KeptInFp32, InitialValuesAndStateDictsAreExact) {
   for (std::size_t i = 0; i < ours.size(); ++i) EXPECT_TRUE(torch::equal(ours[i], theirs[i]));
 }
 
-TEST_P(KeptInFp32, AnInitializerFillsThemInRegistrationOrder) {
+TEST_P(ParametersInFp32, AreInitializedInRegistrationOrder) {
   Engine engine(config());
   std::vector<std::string> order;
   torch::manual_seed(1);
@@ -219,7 +219,7 @@ TEST_P(KeptInFp32, AnInitializerFillsThemInRegistrationOrder) {
   }
 }
 
-TEST_P(KeptInFp32, AVisitorsChangesAreKept) {
+TEST_P(ParametersInFp32, AVisitorsChangesAreKept) {
   Engine engine(config());
   Sharded unit = engine.shard(block(), {.name = "h"});
   const double third = 1.0F / 3.0F;  // no number of bf16
@@ -233,7 +233,7 @@ TEST_P(KeptInFp32, AVisitorsChangesAreKept) {
   unit.with_unsharded([&] { EXPECT_EQ(unit->before->weight[600].item<double>(), third); });
 }
 
-TEST_P(KeptInFp32, PeakBytesOfEveryTierEqualThePlan) {
+TEST_P(ParametersInFp32, PeakBytesOfEveryTierEqualThePlan) {
   for (const Precision precision : {Precision::kBf16, Precision::kFp16}) {
     for (const int accumulation : {1, 2}) {
       formats::DsConfig given = config(precision);
@@ -249,7 +249,7 @@ TEST_P(KeptInFp32, PeakBytesOfEveryTierEqualThePlan) {
   }
 }
 
-TEST_P(KeptInFp32, TheSmallestBudgetsChangeNoBit) {
+TEST_P(ParametersInFp32, TheSmallestBudgetsChangeNoBit) {
   for (const formats::StatesConfig states :
        {formats::StatesConfig{}, {MomentFormat::kInt8, MasterFormat::k24Bit}}) {
     formats::DsConfig given = config();
@@ -301,7 +301,7 @@ TEST(WhatIsKeptInFp32, PlacementChangesNoBitWithRandomRounding) {
   }
 }
 
-TEST_P(KeptInFp32, AUnitOfNothingElseComputesInFp32) {
+TEST_P(ParametersInFp32, AUnitOfNothingElseComputesInFp32) {
   formats::DsConfig given = config_for(GetParam(), Precision::kBf16);
   given.strata.keep_fp32 = {"router.*"};
   Engine engine(given);
@@ -370,7 +370,7 @@ TEST(WhatIsKeptInFp32, ABatchNormTrainsBesideBf16Layers) {
   EXPECT_EQ(norm->num_batches_tracked.item<int>(), 2);
 }
 
-TEST(WhatIsKeptInFp32, TheyHoldWhatFp16CannotHold) {
+TEST(WhatIsKeptInFp32, HoldsWhatFp16CannotHold) {
   const auto shard = [](const formats::DsConfig& config) {
     Engine engine(config);
     Block module = block();

@@ -10,7 +10,7 @@
 #include "zero3/small_engine.h"
 
 /// \file
-/// What a program does to parameters behind the engine's back works as in LibTorch or is refused by
+/// Changes of parameters behind the engine's back work as in LibTorch or are refused by
 /// name.
 
 namespace strata {

@@ -158,7 +158,7 @@ TEST(Plan, PutsHomesWhereTheInputSays) {
   EXPECT_EQ(plan.windows, 0u);
 }
 
-/// Of the items of that name, in any tier.
+/// The bytes of the items of that name, in any tier.
 std::uint64_t bytes_of(const Plan& plan, const std::string& what) {
   std::uint64_t bytes = 0;
   for (const PlanItem& item : plan.items) {

@@ -19,7 +19,7 @@
 #include "zero3/thread_world.h"
 
 /// \file
-/// What every implementation of Ranks holds, and what `threads` does when a rank does not.
+/// Promises that every implementation of Ranks keeps, and what `threads` does when a rank does not.
 
 namespace strata::zero3 {
 namespace {
@@ -34,7 +34,7 @@ using testing::HasSubstr;
 struct World {
   bool threads;
   int size;
-  std::uint64_t seed = 0;  ///< of delays; 0: none
+  std::uint64_t seed = 0;  ///< seed of delays; 0: none
 };
 
 std::string name_of(const testing::TestParamInfo<World>& info) {
@@ -60,7 +60,7 @@ class RanksContract : public ::testing::TestWithParam<World> {
   }
 };
 
-/// What rank `from` has for rank `to` in a round, another byte at every place.
+/// The bytes of rank `from` for rank `to` in a round, different at every place.
 std::byte byte_of(int round, int from, int to, std::size_t place) {
   return static_cast<std::byte>(round * 131 + from * 31 + to * 7 + static_cast<int>(place));
 }
@@ -283,7 +283,7 @@ TEST(ThreadRanks, ARankThatDiesAnywhereIsNamedOnAllOthersAndNoneHangs) {
       }
 }
 
-TEST(ThreadRanks, ADeathBehindTheLastCollectiveIsNone) {
+TEST(ThreadRanks, ADeathAfterTheLastCollectiveChangesNothing) {
   const auto thrown =
       run_ranks({.size = 2, .death = ThreadRanks::Death{.rank = 1, .collective = 13}}, train);
   for (const std::exception_ptr& each : thrown) EXPECT_EQ(text_of(each), "nothing");

@@ -86,7 +86,7 @@ Numbers home_of(const Case& of) {
   return home;
 }
 
-/// What one loop in memory makes of what all ranks have.
+/// The sum of all ranks' contributions by one loop in memory.
 Numbers added_by_loop(const Case& of) {
   std::vector<Numbers> gradients;
   for (int rank = 0; rank < of.contributions; ++rank) gradients.push_back(gradient_of(of, rank));
@@ -166,7 +166,7 @@ double squares_by_world(const Numbers& values, std::uint64_t count, int size) {
   const auto thrown = run_ranks({.size = size}, [&](Ranks& ranks) {
     const ElementRange held = ShardMap(count, size).held(ranks.rank());
     const std::uint64_t width = weight_bytes(values.precision);
-    OneRank alone;  // what is summed up is the same on every rank
+    OneRank alone;  // the sum is the same on every rank
     std::vector<std::byte> home(held.count() * width);
     optim_cpu::ComputeThreads threads(1);
     const auto own =

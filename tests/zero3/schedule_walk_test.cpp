@@ -48,7 +48,7 @@ class Model {
   /// The unit's arrival failed: what it had is gone.
   void fail(UnitId unit) { held_[unit] = {.weights = held_[unit].weights}; }
 
-  /// What a unit that is read now sees.
+  /// The fault of the bytes that a unit read now sees; "" for none.
   std::string check_fresh(UnitId unit) const {
     return held_[unit].arrived_with == held_[unit].weights ? ""
                                                            : "a unit has the weights of before";
@@ -72,7 +72,7 @@ class Model {
     bool fetching = false;
     int uses = 0;
     int weights = 0;       // how often they have changed
-    int arrived_with = 0;  // as `weights`
+    int arrived_with = 0;  // a version, like `weights`
   };
 
   std::string carry_out(const Action& action) {

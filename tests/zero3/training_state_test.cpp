@@ -22,7 +22,7 @@ TrainingState fresh() {
   return state;
 }
 
-/// In the middle of a run: between micro-batches, with rates set, one overflow forgiven.
+/// A state in the middle of a run: between micro-batches, rates set, one overflow forgiven.
 TrainingState midway() {
   TrainingState state = fresh();
   state.step = 12'345'678'901;

@@ -274,7 +274,7 @@ TEST(Gradients, ZeroGradForgetsTheStepUnderWay) {
   EXPECT_NEAR(norm, norm_of(plain->parameters()), 1e-6 * norm);
 }
 
-TEST(Gradients, ASecondBackwardIsAnErrorOfOurs) {
+TEST(Gradients, ASecondBackwardIsAUsageError) {
   Engine engine(on_nvme());
   Sharded a = engine.shard(linear(1), {.name = "a"});
   const Tensor loss = a(input()).sum();

@@ -50,7 +50,7 @@ TEST(UnitMover, ReadsNoExpertsThatAreNotUsed) {
   for (int i = 0; i < kSteps; ++i) step();
   const std::uint64_t read = (moved(engine, Hop::kFetch) - before) / kSteps;
 
-  // Of every expert that is used: its weight for forward, which stays for backward, and for the
+  // Every expert that is used brings its weight for forward, which stays for backward, and for the
   // step, with two moments. All 32 would be eight times as much.
   const std::uint64_t bytes = engine.plan_input().units.front().trainable_count * sizeof(float);
   EXPECT_LE(read, kLayers * bytes * 4 * 5 / 4);

@@ -11,7 +11,7 @@
 
 namespace strata::aio {
 
-/// What the system tells of the storage under a directory. An absent value was not told: a
+/// The system's facts on the storage under a directory. An absent value was not told: a
 /// directory on tmpfs, an overlay or a network has no device. A device made of others (LVM, LUKS,
 /// md) has the model, address and node on which all of them agree.
 struct DiskDescription {

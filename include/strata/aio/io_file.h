@@ -33,7 +33,7 @@ class IoFile {
   /// be in flight there.
   void shrink(std::uint64_t bytes) noexcept;
 
-  /// What the file system under the file has left for this process; files with the same number
+  /// Room that the file system under the file has for this process; files with the same number
   /// share it. Bytes: the largest number where it does not tell.
   struct Room {
     std::uint64_t file_system = 0;

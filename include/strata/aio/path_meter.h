@@ -11,7 +11,7 @@
 
 namespace strata::aio {
 
-/// What a path has done so far, by OpKind.
+/// The work of a path so far, by OpKind.
 struct PathTotals {
   std::array<std::uint64_t, 2> bytes{};
   std::array<std::chrono::nanoseconds, 2> busy{};  ///< time with a request of the kind
@@ -23,7 +23,7 @@ struct PathTotals {
   }
 };
 
-/// What one path gives, in bytes per second; 0: not known.
+/// The bandwidth of one path, in bytes per second; 0: not known.
 struct PathBandwidth {
   double read = 0;
   double write = 0;

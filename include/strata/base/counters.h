@@ -9,8 +9,8 @@
 #include "strata/base/hop.h"
 
 /// \file
-/// What each hop moved and how long somebody waited for it. One `Counters` belongs to one engine
-/// and is passed by reference to everything that moves bytes for it.
+/// The bytes that each hop moved, and the time somebody waited for it. One `Counters` belongs to
+/// one engine and is passed by reference to everything that moves bytes for it.
 
 namespace strata {
 

@@ -16,7 +16,7 @@ namespace strata {
 ///   kFp16      fp16, a rounded copy (2)               fp32, the master (4)
 enum class Precision : std::uint8_t { kFp32, kBf16, kFp16 };
 
-/// What kBf16 keeps beside the weight. The other precisions have fp32 masters.
+/// The remainder that kBf16 keeps beside the weight. The other precisions have fp32 masters.
 enum class MasterFormat : std::uint8_t {
   /// int16 `lo`: bits(master) = (bits(hi) << 16) + lo exactly; hi is the master rounded to nearest,
   /// ties away from zero, so the pair loses nothing.

@@ -46,7 +46,7 @@ struct UpdateSpan {
   void* v;
   const void* gradient;
   std::uint64_t first_element = 0;  ///< index of the first one in its vector, for random rounding
-  std::uint64_t sequence = 0;       ///< of random numbers; each vector has its own
+  std::uint64_t sequence = 0;       ///< key of random numbers; each vector has its own
 };
 
 /// The `count` elements of `span` from element `begin` on; UpdateSpan says where it may be cut.

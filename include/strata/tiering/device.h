@@ -34,7 +34,7 @@ namespace strata::tiering {
 
 class Device;
 
-/// What a stream is for. A device has one stream for each role.
+/// The role of a stream. A device has one stream for each role.
 enum class StreamRole : std::uint8_t { kCompute, kUpload, kDrain, kCollectives };
 
 inline constexpr std::size_t kStreamRoles = 4;

@@ -152,8 +152,7 @@ class Engine {
   void visit_gradients(const ParameterVisitor& visit);
   /// The norms of these gradients, for every unit that has some.
   [[nodiscard]] std::vector<UnitNorm> gradient_norms() const;
-  /// Calls visit(full name, fp32 master) for every parameter of every unit, one in memory at a
-  /// time.
+  /// Calls visit(full name, fp32 master) for each parameter of each unit, one in memory at a time.
   void visit_masters(const ParameterVisitor& visit);
   /// Lets `edit` change every master, the trainable ones of a unit first; moments and step counts
   /// stay. Throws what Sharded::with_unsharded throws; the parameters before the failing one are
