@@ -17,7 +17,7 @@ namespace {
 constexpr std::uint32_t kAlignmentMin = 512;
 constexpr std::uint32_t kAlignmentMax = 64u << 10;
 
-/// The answer of statx: an alignment, 0 for "no direct I/O on this file", nullopt for "does not say"
+/// The reply of statx: an alignment, 0 for "no direct I/O on this file", nullopt for "does not say"
 /// (kernels before 6.1 and some file systems).
 std::optional<std::uint32_t> reported_alignment([[maybe_unused]] int fd) {
 #ifdef STATX_DIOALIGN

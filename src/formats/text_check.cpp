@@ -121,7 +121,7 @@ void TextCheck::take(std::span<const std::byte> bytes, std::uint64_t offset) {
 }
 
 bool looks_like_text(std::span<const std::byte> head) {
-  constexpr std::size_t kOthersShare = 20;  // largest share of other bytes (Latin-1)
+  constexpr std::size_t kOthersShare = 20;  // one byte in so many may be other Latin-1
   std::size_t others = 0;
   for (const std::byte byte : head) {
     const auto c = std::to_integer<unsigned char>(byte);

@@ -23,7 +23,7 @@ void for_each_chunk(const torch::Tensor& logits, Visit visit) {
   }
 }
 
-/// Adds in double and in order: LibTorch's own sum of many depends on the number of threads.
+/// Adds in double, in order: LibTorch's own sum of many elements depends on the number of threads.
 torch::Tensor mean_in_order(const torch::Tensor& row_losses) {
   const torch::Tensor on_host = row_losses.cpu();
   double sum = 0.0;

@@ -44,8 +44,8 @@ struct ShardStates {
   std::uint64_t sequence = 0;
   std::uint64_t first_element = 0;
   tiering::StateHome weight, master, m, v, gradient;
-  /// Segments in order, covering [0, count), counted from the shard's first element. Where rounding
-  /// is random they begin at multiples of kMomentBlockElements; so does `count` with int8 moments.
+  /// Segments in order, covering [0, count), counted from the shard's first element. With random
+  /// rounding they begin at multiples of kMomentBlockElements; int8 moments need such a `count`.
   std::vector<Segment> segments;
 };
 

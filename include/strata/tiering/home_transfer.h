@@ -22,7 +22,7 @@ namespace strata::tiering {
 struct HomePlaces {
   ShardStore* store = nullptr;
   Device* device = nullptr;
-  Counters* counters = nullptr;  ///< count the device's copies; the store has its own
+  Counters* counters = nullptr;  ///< counts the device's copies; the store has its own
 };
 
 /// A range of a home on its way to or from a buffer. Move-only; destroying one that is not done

@@ -29,7 +29,7 @@ class Tiers {
     std::uint64_t device_bytes = Budget::kUnlimited;  ///< budget of each tier
     std::uint64_t host_bytes = Budget::kUnlimited;
     std::uint64_t nvme_bytes = Budget::kUnlimited;
-    std::vector<std::filesystem::path> directories{};  ///< shard store's; none: no nvme tier
+    std::vector<std::filesystem::path> directories{};  ///< the shard store's; none: no nvme tier
     std::uint64_t chunk_bytes = 1u << 20;              ///< chunk of the shard store
     aio::IoQueueOptions io{};  ///< its NUMA node is the one next to the disks
     Device* device = nullptr;  ///< outlives the tiers; null: host memory with a budget of its own

@@ -45,7 +45,7 @@ struct PlanInput {
   bool nvme_available = true;                       ///< a directory is named: gradients may spill
   std::size_t nvme_directories = 1;                 ///< directories of the shard store
   std::uint64_t chunk_bytes = 1u << 20;             ///< chunk of the shard store
-  std::uint64_t prefetch_elements = 50'000'000;     ///< wish to fetch ahead of use
+  std::uint64_t prefetch_elements = 50'000'000;     ///< elements wished for ahead of use
   std::uint64_t live_elements_max = 1'000'000'000;  ///< most kept unsharded on the device
   std::uint64_t window_elements_max = 0;            ///< cap of the optimizer's window; 0: none
 
