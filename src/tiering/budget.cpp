@@ -27,7 +27,7 @@ Reservation::Reservation(Reservation&& other) noexcept
 Reservation& Reservation::operator=(Reservation&& other) noexcept {
   std::swap(budget_, other.budget_);
   std::swap(bytes_, other.bytes_);
-  Reservation(std::move(other));  // what this one held goes back now
+  Reservation(std::move(other));  // the old bytes go back now
   return *this;
 }
 

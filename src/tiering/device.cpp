@@ -21,7 +21,7 @@ DeviceMemory::DeviceMemory(DeviceMemory&& other) noexcept
 DeviceMemory& DeviceMemory::operator=(DeviceMemory&& other) noexcept {
   std::swap(device_, other.device_);
   std::swap(span_, other.span_);
-  DeviceMemory(std::move(other));  // what this one held goes back now
+  DeviceMemory(std::move(other));  // the old memory goes back now
   return *this;
 }
 
@@ -38,7 +38,7 @@ HostRegistration& HostRegistration::operator=(HostRegistration&& other) noexcept
   std::swap(device_, other.device_);
   std::swap(memory_, other.memory_);
   std::swap(refusal_, other.refusal_);
-  HostRegistration(std::move(other));  // what this one held goes back now
+  HostRegistration(std::move(other));  // the old registration goes back now
   return *this;
 }
 

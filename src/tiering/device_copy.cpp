@@ -22,7 +22,7 @@ DeviceCopy& DeviceCopy::operator=(DeviceCopy&& other) noexcept {
   std::swap(stream_, other.stream_);
   std::swap(event_, other.event_);
   std::swap(seen_, other.seen_);
-  DeviceCopy(std::move(other));  // what this one held is waited for now
+  DeviceCopy(std::move(other));  // waits for the old copy now
   return *this;
 }
 
@@ -31,7 +31,7 @@ DeviceCopy::~DeviceCopy() {
   try {
     wait();
   } catch (const Error&) {
-    // Whoever drops a copy drops its outcome; the device keeps its failure for the next call.
+    // Dropping a copy drops its outcome; the device keeps its failure for the next call.
   }
 }
 

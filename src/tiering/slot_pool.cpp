@@ -15,7 +15,7 @@ StagingSlot::StagingSlot(StagingSlot&& other) noexcept
 StagingSlot& StagingSlot::operator=(StagingSlot&& other) noexcept {
   std::swap(pool_, other.pool_);
   std::swap(bytes_, other.bytes_);
-  StagingSlot(std::move(other));  // what this one held goes back now
+  StagingSlot(std::move(other));  // the old slot goes back now
   return *this;
 }
 

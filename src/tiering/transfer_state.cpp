@@ -183,7 +183,7 @@ Transfer::Transfer(Transfer&& other) noexcept : state_(std::exchange(other.state
 
 Transfer& Transfer::operator=(Transfer&& other) noexcept {
   std::swap(state_, other.state_);
-  Transfer(std::move(other));  // what this one held is waited for now
+  Transfer(std::move(other));  // waits for the old transfer now
   return *this;
 }
 
@@ -192,7 +192,7 @@ Transfer::~Transfer() {
   try {
     wait();
   } catch (const Error&) {
-    // Whoever drops a transfer drops its outcome; the buffer is theirs again, and that is all.
+    // Dropping a transfer drops its outcome; the buffer is the caller's again, and that is all.
   }
 }
 

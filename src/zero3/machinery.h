@@ -46,7 +46,7 @@ class Machinery {
   // After prepare():
   [[nodiscard]] UnitMover& mover() const noexcept { return *mover_; }
   [[nodiscard]] StateAccess& states() const noexcept { return *states_; }
-  /// Both null where nothing is trainable.
+  /// Parts for training; null where nothing is trainable.
   [[nodiscard]] GradientCoordinator* gradients() const noexcept { return gradients_.get(); }
   [[nodiscard]] optim_cpu::WindowPipeline* pipeline() const noexcept { return pipeline_.get(); }
 

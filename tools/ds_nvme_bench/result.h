@@ -42,7 +42,7 @@ struct PointResult {
   DirectionResult write;
   double seconds = 0;             ///< measured time, after the ramp
   double user_cpu_seconds = 0;    ///< measuring threads, the engine's, io_uring's
-  double system_cpu_seconds = 0;  ///< the same threads
+  double system_cpu_seconds = 0;  ///< CPU time of the same threads
   std::vector<Window> windows;    ///< windows of 100 ms
   std::string first_error;        ///< the first failed request's message; "": none
   std::string unanswered;         ///< why it ended early, when a request never came back

@@ -303,7 +303,7 @@ void gather(PointResult& result, const std::vector<ThreadResult>& parts) {
   }
   result.engine = parts.front().engine;
   result.seconds = end > begin ? duration<double>(end - begin).count() : 0;
-  // Both over the same time: their sum is what the disks moved.
+  // Takes both over the same time: their sum is what the disks moved.
   if (result.read.requests > 0) result.read.seconds = result.seconds;
   if (result.write.requests > 0) result.write.seconds = result.seconds;
 }

@@ -93,7 +93,7 @@ std::vector<Setting> SearchSpace::lattice() const {
       add_new(settings, {engine, nearest(blocks, 1_MiB), nearest(depths, 16u), count}, *this);
     }
   }
-  // From the middle outwards, engine beside engine: a search that is cut short has seen them all.
+  // Goes from the middle outwards, engine by engine: a search that is cut short has seen them all.
   const auto distance = [](const Setting& setting) {
     const auto steps = [](auto a, auto b) {
       return std::abs(std::log2(static_cast<double>(a) / static_cast<double>(b)));

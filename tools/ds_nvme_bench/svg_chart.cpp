@@ -236,7 +236,7 @@ class Painter {
   }
 
   const Chart& chart_;
-  std::vector<Series> series_;  // what can be drawn
+  std::vector<Series> series_;  // the series that can be drawn
   std::set<double> xs_;
   std::set<double> ys_;
 };

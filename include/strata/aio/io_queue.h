@@ -39,7 +39,7 @@ struct IoStatistics {
   std::uint64_t retries = 0;          ///< EINTR and EAGAIN
 };
 
-/// What all backends have in common: splitting into blocks, short transfers, bounded retries, depth
+/// The part above all backends: splitting into blocks, short transfers, bounded retries, depth
 /// kept full across operations, deadlines, statistics. Deadlines hold even when the kernel does not
 /// return from taking a request (`Backend::may_wait_in_enqueue`).
 ///

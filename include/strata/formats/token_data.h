@@ -28,7 +28,7 @@ enum class TokenEncoding : std::uint8_t {
 
 /// A file of tokens, read in pieces at any place; memory does not depend on its length.
 ///
-/// What is read is decided by the content, and by the name (in any case) where the content does not
+/// The content decides how a file is read, and its name (in any case) where the content does not
 /// say:
 ///   NumPy's .npy: a one-dimensional array of (u)int16, 32 or 64 or uint8, format versions 1 to 3
 ///   llm.c's header (1024 bytes): magic 20240520 and version 1, uint16; 20240801 and 7, uint32

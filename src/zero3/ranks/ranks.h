@@ -56,7 +56,7 @@ struct CollectiveCall {
 /// A collective that has begun. Its memory is lent until it is done: bytes to send must not change,
 /// and received bytes are undefined before. Movable; a default one is done.
 ///
-/// One that is dropped before it is done ends the run for all ranks (RankFailure names this one),
+/// A collective dropped before it is done ends the run for all ranks (RankFailure names this one),
 /// since the others cannot finish it: after the destructor its memory is no longer touched.
 class Collective {
  public:
