@@ -67,6 +67,11 @@ class TensorPool::Allocator final : public c10::Allocator {
     std::size_t bytes;
     bool is_free;
   };
+  struct Segment {
+    std::size_t bytes;
+    bool is_shared;          // cut into blocks; else it is one
+    std::uint64_t freed_at;  // when its first block was, in calls
+  };
 
   static void give_back(void* data) {
     if (data == nullptr) return;
@@ -80,14 +85,28 @@ class TensorPool::Allocator final : public c10::Allocator {
   }
 
   std::byte* take(std::size_t bytes) {
-    const std::size_t needed = round_up(bytes, kBlockGrid);
     const std::lock_guard lock(mutex_);
-    auto fit = free_.lower_bound({needed, nullptr});
-    if (fit == free_.end()) {
-      unmap_free_segments();  // none of them is long enough
-      map_segment(needed);
-      fit = free_.lower_bound({needed, nullptr});
+    return bytes > kLargestShared ? take_segment(bytes) : take_from_shared(bytes);
+  }
+
+  /// A segment for one block: a free one that is little longer, or a new one.
+  std::byte* take_segment(std::size_t bytes) {
+    const std::size_t length = round_up(bytes, kHugePage);
+    auto fit = free_segments_.lower_bound({length, nullptr});
+    if (fit == free_segments_.end() || fit->first - length > length / kSnugness) {
+      fit = free_segments_.find({length, map_segment(length, /*is_shared=*/false)});
     }
+    const auto [whole, start] = *fit;
+    free_segments_.erase(fit);
+    blocks_.at(start).is_free = false;
+    use_.live += whole;
+    return start;
+  }
+
+  std::byte* take_from_shared(std::size_t bytes) {
+    const std::size_t needed = round_up(bytes, kBlockGrid);
+    auto fit = free_.lower_bound({needed, nullptr});
+    if (fit == free_.end()) fit = free_.find({kSegment, map_segment(kSegment, /*is_shared=*/true)});
     const auto [length, start] = *fit;
     free_.erase(fit);
     if (length > needed) {
@@ -104,6 +123,13 @@ class TensorPool::Allocator final : public c10::Allocator {
     auto block = blocks_.find(start);
     use_.live -= block->second.bytes;
     block->second.is_free = true;
+    const auto segment = segments_.find(start);
+    if (segment != segments_.end()) segment->second.freed_at = ++ticks_;
+    if (segment != segments_.end() && !segment->second.is_shared) {
+      free_segments_.emplace(block->second.bytes, start);
+      if (retired_) unmap_free_segments();
+      return;
+    }
     const auto next = std::next(block);
     if (next != blocks_.end() && follows(block->first, block->second, next->first) &&
         next->second.is_free) {
@@ -130,9 +156,13 @@ class TensorPool::Allocator final : public c10::Allocator {
     return start + block.bytes == next && !segments_.contains(next);
   }
 
-  void map_segment(std::size_t bytes) {
-    const std::size_t length = round_up(std::max(bytes, kSegment), kHugePage);
-    // Maps two huge pages more, so that one begins where the segment does.
+  /// A new segment, as one free block. Segments that are free go back to the system first, those
+  /// that have been free for longest before others, as far as the pool would else hold more than
+  /// ever before.
+  std::byte* map_segment(std::size_t length, bool is_shared) {
+    while (use_.held + length > use_.peak && unmap_oldest_free_segment()) {
+    }
+    // A huge page more, so that one begins where the segment does.
     void* const mapped = ::mmap(nullptr, length + kHugePage, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     TORCH_CHECK_WITH(OutOfMemoryError, mapped != MAP_FAILED, "the system has no ",
@@ -145,38 +175,56 @@ class TensorPool::Allocator final : public c10::Allocator {
     std::byte* const start = address + before;
     if (before < kHugePage) ::munmap(start + length, kHugePage - before);
     ::madvise(start, length, MADV_HUGEPAGE);  // a wish: small pages serve as well
-    segments_.emplace(start, length);
+    segments_[start] = {length, is_shared, ++ticks_};
     blocks_[start] = {length, true};
-    free_.emplace(length, start);
+    (is_shared ? free_ : free_segments_).emplace(length, start);
     use_.held += length;
     use_.peak = std::max(use_.peak, use_.held);
     ++use_.mapped;
+    return start;
+  }
+
+  [[nodiscard]] bool is_free(std::byte* start, const Segment& segment) const {
+    const Block& block = blocks_.at(start);
+    return block.is_free && block.bytes == segment.bytes;
+  }
+
+  /// False when none is free as a whole.
+  [[nodiscard]] bool unmap_oldest_free_segment() {
+    auto oldest = segments_.end();
+    for (auto segment = segments_.begin(); segment != segments_.end(); ++segment) {
+      if (!is_free(segment->first, segment->second)) continue;
+      if (oldest == segments_.end() || segment->second.freed_at < oldest->second.freed_at) {
+        oldest = segment;
+      }
+    }
+    if (oldest == segments_.end()) return false;
+    const auto [start, segment] = *oldest;
+    (segment.is_shared ? free_ : free_segments_).erase({segment.bytes, start});
+    blocks_.erase(start);
+    segments_.erase(oldest);
+    ::munmap(start, segment.bytes);
+    use_.held -= segment.bytes;
+    return true;
   }
 
   void unmap_free_segments() {
-    for (auto segment = segments_.begin(); segment != segments_.end();) {
-      const auto [start, length] = *segment;
-      const auto block = blocks_.find(start);
-      if (!block->second.is_free || block->second.bytes != length) {
-        ++segment;
-        continue;
-      }
-      free_.erase({length, start});
-      blocks_.erase(block);
-      segment = segments_.erase(segment);
-      ::munmap(start, length);
-      use_.held -= length;
+    while (unmap_oldest_free_segment()) {
     }
   }
 
   static constexpr std::size_t kHugePage = std::size_t{2} << 20;
+  // A segment of one block is at most this part longer than that.
+  static constexpr std::size_t kSnugness = 8;
 
   c10::Allocator& others_;
   mutable std::mutex mutex_;
   bool retired_ = false;
-  std::map<std::byte*, std::size_t> segments_;         // start -> bytes
-  std::map<std::byte*, Block> blocks_;                 // blocks of all segments, by their starts
-  std::set<std::pair<std::size_t, std::byte*>> free_;  // free blocks, the smallest first
+  std::uint64_t ticks_ = 0;
+  std::map<std::byte*, Segment> segments_;  // by their starts
+  std::map<std::byte*, Block> blocks_;      // blocks of all segments, by their starts
+  // What is free, the smallest first: blocks of shared segments, and segments of one block.
+  std::set<std::pair<std::size_t, std::byte*>> free_, free_segments_;
   TensorPoolUse use_;
 };
 

@@ -74,11 +74,39 @@ TEST(TensorPool, GivesNoByteToTwoTensors) {
 TEST(TensorPool, JoinsNeighboursSoThatALargeTensorFitsWhereSmallOnesWere) {
   const TensorPool pool;
   std::vector<torch::Tensor> small;
-  for (int i = 0; i < 8; ++i) small.push_back(bytes(3 * kMiB));
+  for (int i = 0; i < 15; ++i) small.push_back(bytes(kMiB));
   std::shuffle(small.begin(), small.end(), std::mt19937(1));
   small.clear();
   const std::uint64_t mapped = pool.use().mapped;
-  const torch::Tensor large = bytes(24 * kMiB);
+  const torch::Tensor large = bytes(7 * kMiB);
+  EXPECT_EQ(pool.use().mapped, mapped);
+}
+
+TEST(TensorPool, KeepsSmallTensorsOutOfTheRoomThatLargeOnesComeBackTo) {
+  const TensorPool pool;
+  bytes(100 * kMiB);
+  const torch::Tensor small = bytes(5 * kMiB);
+  bytes(100 * kMiB);
+  EXPECT_LT(pool.use().peak, static_cast<std::uint64_t>(120 * kMiB));
+}
+
+TEST(TensorPool, GivesNoTensorTheRoomOfAMuchLargerOne) {
+  const TensorPool pool;
+  bytes(100 * kMiB);
+  const torch::Tensor smaller = bytes(60 * kMiB);
+  bytes(100 * kMiB);
+  EXPECT_LT(pool.use().peak, static_cast<std::uint64_t>(170 * kMiB));
+}
+
+TEST(TensorPool, KeepsLargeTensorsOfSeveralSizesOnceTheyWereLiveTogether) {
+  const TensorPool pool;
+  const auto step = [] {
+    const torch::Tensor first = bytes(40 * kMiB), second = bytes(70 * kMiB);
+    bytes(9 * kMiB);
+  };
+  for (int i = 0; i < 3; ++i) step();
+  const std::uint64_t mapped = pool.use().mapped;
+  for (int i = 0; i < 5; ++i) step();
   EXPECT_EQ(pool.use().mapped, mapped);
 }
 

@@ -18,9 +18,9 @@ struct TensorPoolUse {
 ///
 /// glibc maps and unmaps every activation and gradient of more than a few hundred KiB, so every
 /// step pays a page fault for every 4 KiB of them; told to keep them, it leaves holes. The pool
-/// takes segments of huge pages, cuts them best fit, and joins what comes back: a step that does
-/// what the one before it did takes nothing of the system. Tensors below `kSmallestBlock` stay with
-/// LibTorch's own allocator.
+/// takes segments of huge pages: one for each large tensor, and shared ones for the others, which
+/// it cuts best fit, joining what comes back. A step that does what the one before it did takes
+/// nothing from the system. Tensors below `kSmallestBlock` stay with LibTorch's own allocator.
 ///
 /// Every CPU tensor of the process, Strata's or not, is allocated through it from its construction
 /// to its destruction: make one, first thing in main. LibTorch has one CPU allocator, so a second
@@ -28,16 +28,17 @@ struct TensorPoolUse {
 /// hold goes back to the system when they are gone. Thread-safe, but for its construction and
 /// destruction.
 ///
-/// A segment that is free as a whole goes back to the system when another one is needed, so `held`
-/// follows what is live at one time. Throws c10::OutOfMemoryError, as LibTorch's own does, when the
-/// system has none.
+/// Segments that are free as a whole go back to the system before another one makes the pool hold
+/// more than ever before, so `held` follows what is live at one time. Throws c10::OutOfMemoryError,
+/// as LibTorch's own does, when the system has none.
 class TensorPool {
  public:
   static constexpr std::size_t kSmallestBlock = std::size_t{64} << 10;
   /// Blocks begin and end at multiples of this.
   static constexpr std::size_t kBlockGrid = 4096;
-  /// The least that is taken from the system at a time.
-  static constexpr std::size_t kSegment = std::size_t{32} << 20;
+  /// The largest block that shares a segment with others, and the size of those segments.
+  static constexpr std::size_t kLargestShared = std::size_t{8} << 20;
+  static constexpr std::size_t kSegment = std::size_t{16} << 20;
 
   TensorPool();
   ~TensorPool();
