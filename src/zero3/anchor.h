@@ -10,6 +10,8 @@ namespace strata::zero3 {
 class Anchor {
  public:
   Anchor();
+  Anchor(const Anchor&) = delete;
+  Anchor& operator=(const Anchor&) = delete;
 
   [[nodiscard]] const torch::Tensor& tensor() const noexcept { return tensor_; }
   /// Whether the backward under way is the engine's own: only then do gradients of parameters
@@ -39,7 +41,7 @@ class Anchor {
   bool counts_ = false;
 };
 
-/// Whether a graph that ends in `tensor` ends in an engine's anchor.
+/// Whether `tensor` is an engine's anchor.
 [[nodiscard]] bool is_anchor(const torch::Tensor& tensor);
 
 }  // namespace strata::zero3

@@ -16,7 +16,7 @@
 #include "zero3/unit_registry.h"
 
 /// \file
-/// The engine puts its parts together, and does nothing itself.
+/// The engine puts its parts together; the work is theirs.
 
 namespace strata {
 
@@ -77,7 +77,7 @@ struct Engine::Impl {
         tiers(tiers_options(config, place.device), counters, log),
         groups(config),
         state(zero3::TrainingState::beginning(config)),
-        units({config, tiers, torch_device, ranks, groups, log}, empty_plan),
+        units({config, tiers, torch_device, ranks, groups, log}, std::move(empty_plan)),
         machinery({units, tiers, torch_device, ranks, threads, counters, log}),
         editor(units, machinery),
         entrance(machinery, editor, counters),
@@ -94,7 +94,7 @@ struct Engine::Impl {
   optim_cpu::ComputeThreads threads;  // used by hops 6 and 7
   Counters counters;
   c10::Device torch_device;
-  zero3::PlanInput empty_plan;  // the input without units
+  zero3::PlanInput empty_plan;  // refuses configs before tiers make folders; then the units' own
   tiering::Tiers tiers;
   zero3::ParameterGroups groups;
   zero3::TrainingState state;

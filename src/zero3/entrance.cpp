@@ -4,10 +4,13 @@
 
 namespace strata::zero3 {
 
-void Entrance::enter(Unit& unit, Pass pass, View view) {
+void Entrance::announce() {
   machinery_.prepare();
   editor_.refuse_inside_visitor("a unit");
   if (hook_) hook_();
+}
+
+void Entrance::enter(Unit& unit, Pass pass, View view) {
   if (unit.visit != nullptr) editor_.take_over_changes(unit);
   unit.check_parameters();
   machinery_.mover().enter(unit, pass, view);

@@ -25,10 +25,13 @@ class Entrance {
   void before_each_unit(std::function<void()> hook) { hook_ = std::move(hook); }
 
   // ---- for units ----
-  /// Makes the unit's parameters readable; the first entry of all makes the plan and takes memory.
-  /// Throws what the hook, Machinery::prepare and UnitMover::enter throw; UsageError inside a
-  /// visitor of states, and when parameters were changed behind the engine's back. The unit is not
-  /// in use then.
+  /// Begins an entry or its backward, before anything of it is done: makes the plan and takes
+  /// memory at the first one of all, and calls the hook. Throws what the hook and
+  /// Machinery::prepare throw; UsageError inside a visitor of states.
+  void announce();
+  /// Makes the parameters of an announced unit readable. Throws what UnitMover::enter and
+  /// StateEditor::take_over_changes throw; UsageError where parameters were changed behind the
+  /// engine's back. The unit is not in use then.
   void enter(Unit& unit, Pass pass, View view);
   /// Gives the unit back, once for every `enter`.
   void leave(Unit& unit);

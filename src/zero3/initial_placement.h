@@ -8,6 +8,7 @@
 #include "strata/base/number_format.h"
 #include "strata/tiering/budget.h"
 #include "strata/tiering/host_arena.h"
+#include "strata/zero3/sharding.h"
 #include "zero3/state_stream.h"
 #include "zero3/unit.h"
 

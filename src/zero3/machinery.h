@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,8 +40,8 @@ class Machinery {
 
   /// The plan; null before prepare(), and when that failed to make one.
   [[nodiscard]] const Plan* plan() const noexcept { return plan_ ? &*plan_ : nullptr; }
-  /// Null before prepare().
-  [[nodiscard]] UnitMover* mover_if_prepared() const noexcept { return mover_.get(); }
+  /// Null until it is made.
+  [[nodiscard]] UnitMover* mover_if_made() const noexcept { return mover_.get(); }
   // After prepare():
   [[nodiscard]] UnitMover& mover() const noexcept { return *mover_; }
   [[nodiscard]] StateAccess& states() const noexcept { return *states_; }

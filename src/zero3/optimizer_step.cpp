@@ -136,6 +136,9 @@ void OptimizerStep::update(double norm, double lr) {
       if (vector.trains()) vector.states.segments = segments_of(*unit, vector, groups);
     }
   }
+  for (const auto& unit : parts_.units.all()) {
+    if (!unit->gradient_empty) parts_.machinery.mover().change_weights(*unit);
+  }
   optim_cpu::WindowPipeline& pipeline = *parts_.machinery.pipeline();
   pipeline.begin(groups.groups());
   for (const auto& unit : parts_.units.all()) {
@@ -149,8 +152,7 @@ void OptimizerStep::update(double norm, double lr) {
   }
 }
 
-void OptimizerStep::offer(Unit& unit) {
-  parts_.machinery.mover().change_weights(unit);
+void OptimizerStep::offer(const Unit& unit) {
   for (const FlatVector& vector : unit.vectors()) {
     if (!vector.trains()) continue;
     const bool taken = parts_.machinery.pipeline()->offer(vector.states);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -52,8 +51,8 @@ class OptimizerStep {
   void update(double norm, double lr);
 
  private:
-  /// Hands a unit's states to the optimizer: the device's copy of its weights is old then.
-  void offer(Unit& unit);
+  /// Hands the states of a unit, whose weights have a new version already, to the optimizer.
+  void offer(const Unit& unit);
 
   Parts parts_;
   LrSchedule schedule_;

@@ -42,14 +42,15 @@ struct UnitResidency {
   Residency residency = Residency::kSharded;
   /// Its region of the device. None: it is sharded, or being staged, or its weights rest there.
   std::optional<tiering::Region> region{};
-  std::uint32_t slots = 0;     ///< slots that it holds while fetched without a region
-  std::uint32_t uses = 0;      ///< entries that were not left yet
-  std::uint64_t weights = 0;   ///< version at home: the number of their changes
-  std::uint64_t held = 0;      ///< version on the device, or on its way there
-  std::uint64_t last_use = 0;  ///< counted in entries of units
+  std::uint32_t slots = 0;    ///< slots that it holds while fetched without a region
+  std::uint32_t uses = 0;     ///< entries that were not left yet
+  std::uint64_t weights = 0;  ///< version at home: how often they have changed there, at rest
 
-  /// Stands for no version: the device's copy was written to, or came in part.
-  static constexpr std::uint64_t kSpoiled = UINT64_MAX;
+  /// Stands for no version: the device has no copy, or one that was written to or came in part.
+  static constexpr std::uint64_t kNoVersion = UINT64_MAX;
+  std::uint64_t held = kNoVersion;  ///< version on the device, or on its way there
+  std::uint64_t last_use = 0;       ///< counted in entries of units
+
   /// Whether the device's copy can be used again after the last use.
   [[nodiscard]] bool is_current() const noexcept { return held == weights; }
 };

@@ -90,7 +90,7 @@ std::span<const Action> Schedule::change_weights(UnitId unit) {
   return actions_;
 }
 
-void Schedule::spoil(UnitId unit) { states_[unit].held = UnitResidency::kSpoiled; }
+void Schedule::spoil(UnitId unit) { states_[unit].held = UnitResidency::kNoVersion; }
 
 std::span<const Action> Schedule::release_staging() {
   actions_.clear();

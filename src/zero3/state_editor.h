@@ -15,12 +15,15 @@
 namespace strata::zero3 {
 
 /// Reads and changes the states of units from outside: masters, gradients, and parameters that a
-/// visitor writes to. Every member function throws UsageError inside a visitor of masters or
-/// gradients and, if it works on states at rest, while a unit is in use; what StateAccess throws.
-/// Thread: the engine's.
+/// visitor writes to. Member functions that move states throw what StateAccess throws, and
+/// UsageError inside a visitor of masters or gradients; all but with_unsharded and
+/// take_over_changes work on states at rest, and throw UsageError while a unit is in use. Thread:
+/// the engine's.
 class StateEditor {
  public:
   StateEditor(UnitRegistry& units, Machinery& machinery) : units_(units), machinery_(machinery) {}
+  StateEditor(const StateEditor&) = delete;
+  StateEditor& operator=(const StateEditor&) = delete;
 
   // ---- of all units ----
   /// Do what Engine's members do, and throw the same.

@@ -31,7 +31,7 @@ void Training::check_loss(const torch::Tensor& loss) const {
 }
 
 void Training::backward(const torch::Tensor& loss) {
-  if (parts_.machinery.plan() == nullptr) {
+  if (parts_.machinery.mover_if_made() == nullptr) {
     throw UsageError("backward() before any forward of a sharded module");
   }
   if (parts_.anchor.counts()) throw UsageError("backward() inside a backward of the same engine");
@@ -95,7 +95,7 @@ void Training::drop_step() {
   if (parts_.machinery.gradients() != nullptr) parts_.machinery.gradients()->settle();
   parts_.optimizer.forget_gradients();
   parts_.state.micro_steps = 0;
-  if (parts_.machinery.mover_if_prepared() != nullptr) expect_step();
+  if (parts_.machinery.mover_if_made() != nullptr) expect_step();
 }
 
 void Training::note_other_backward() {

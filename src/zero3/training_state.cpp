@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "strata/base/error.h"
 #include "strata/formats/json.h"
 
 namespace strata::zero3 {
@@ -43,7 +44,12 @@ std::string to_json(const TrainingState& state) {
                                          {"hysteresis_left", scaler.hysteresis_left},
                                          {"steps", scaler.steps},
                                          {"last_overflow_step", scaler.last_overflow_step}}}};
-  return root.dump(2) + "\n";
+  try {
+    return root.dump(2) + "\n";
+  } catch (const nlohmann::json::exception&) {
+    throw UsageError(
+        "the name of a parameter group with a rate of its own is not UTF-8; rename it");
+  }
 }
 
 TrainingState resumed(TrainingState fresh, std::string_view text, const std::string& name) {
@@ -57,10 +63,15 @@ TrainingState resumed(TrainingState fresh, std::string_view text, const std::str
     fresh.rates.emplace(member.key, rate);
   }
   const JsonValue scale = root.at("loss_scale");
+  const std::int64_t last_overflow_step = count_at(scale, "last_overflow_step", -1);
+  const std::int64_t steps = count_at(scale, "steps", 0);
+  if (last_overflow_step >= steps && last_overflow_step >= 0) {
+    scale.at("last_overflow_step").fail("is not below steps, " + std::to_string(steps));
+  }
   fresh.scaler.resume({.scale = positive_at(scale, "scale"),
                        .hysteresis_left = count_at(scale, "hysteresis_left", 1),
-                       .steps = count_at(scale, "steps", 0),
-                       .last_overflow_step = count_at(scale, "last_overflow_step", -1)});
+                       .steps = steps,
+                       .last_overflow_step = last_overflow_step});
   return fresh;
 }
 

@@ -24,7 +24,8 @@ struct TrainingState {
   friend bool operator==(const TrainingState&, const TrainingState&) = default;
 };
 
-/// The state as a JSON object. Numbers are written so that they are read back bit for bit.
+/// The state as a JSON object. Numbers are written so that they are read back bit for bit. Throws
+/// UsageError for the name of a group that is not UTF-8.
 [[nodiscard]] std::string to_json(const TrainingState& state);
 
 /// The state that `text` says, of a run that began with `fresh`; `name` begins messages.

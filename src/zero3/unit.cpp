@@ -54,12 +54,12 @@ torch::ScalarType scalar_type(Precision precision) {
 }
 
 Unit::Unit(const UnitDoors& doors, UnitId id, std::string name, UnitIntake intake,
-           const UnitPlace& place, UnitRules rules)
+           const UnitPlace& place, UnitRules rules, const std::vector<std::string>& fp32_patterns)
     : doors_(doors),
       id_(id),
       device_(place.device),
       rules_(std::move(rules)),
-      layout_(lay_out(std::move(name), intake.parameters, rules_.fp32_patterns)),
+      layout_(lay_out(std::move(name), intake.parameters, fp32_patterns)),
       buffers_(std::move(intake.buffers)) {
   for (NamedTensor& parameter : intake.parameters) {
     parameters_.push_back(std::move(parameter.tensor));
@@ -72,7 +72,7 @@ Unit::Unit(const UnitDoors& doors, UnitId id, std::string name, UnitIntake intak
   }
   for (const NamedTensor& buffer : buffers_) {
     fp32_buffers_.push_back(
-        formats::matches_any_pattern(rules_.fp32_patterns, layout_.full_name(buffer.name)));
+        formats::matches_any_pattern(fp32_patterns, layout_.full_name(buffer.name)));
   }
   const std::array counts = {layout_.trainable_count, layout_.frozen_count,
                              layout_.fp32_trainable_count, layout_.fp32_frozen_count};

@@ -13,7 +13,6 @@
 #include "strata/optim_cpu/sum_of_squares.h"
 #include "strata/tiering/device_span.h"
 #include "strata/tiering/state_home.h"
-#include "strata/zero3/sharding.h"
 #include "strata/zero3/unit_layout.h"
 #include "zero3/entry.h"
 #include "zero3/shard_map.h"
@@ -78,7 +77,7 @@ class Entrance;
 class ParameterRecord;
 class StateEditor;
 
-/// All that a unit knows of its engine, which outlives it.
+/// All that a unit knows of its engine. Valid as long as its handle can be locked.
 struct UnitDoors {
   Entrance& entrance;   ///< serves its entries
   StateEditor& editor;  ///< reads and changes its states
@@ -87,7 +86,6 @@ struct UnitDoors {
 /// The settings by which a unit is kept and run.
 struct UnitRules {
   StateFormat format;                       ///< the run's format
-  std::vector<std::string> fp32_patterns;   ///< full names of parameters kept in fp32 beside it
   bool recomputes = false;                  ///< default for entries that do not say
   bool casts_inputs = false;                ///< floating inputs get the compute format
   std::vector<at::Generator> generators{};  ///< the module's own, beside LibTorch's
@@ -96,10 +94,11 @@ struct UnitRules {
 /// The parameters that are gathered and released together.
 class Unit {
  public:
-  /// Lays out the parts taken from a module. The parameters' values stay as they are until
+  /// Lays out the parts taken from a module. In a run of 16 bits, parameters and buffers whose full
+  /// names match a pattern are kept in fp32. The parameters' values stay as they are until
   /// `adopt_parameters`.
   Unit(const UnitDoors& doors, UnitId id, std::string name, UnitIntake intake,
-       const UnitPlace& place, UnitRules rules);
+       const UnitPlace& place, UnitRules rules, const std::vector<std::string>& fp32_patterns);
 
   [[nodiscard]] Entrance& entrance() const noexcept { return doors_.entrance; }
   [[nodiscard]] StateEditor& editor() const noexcept { return doors_.editor; }

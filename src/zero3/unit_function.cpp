@@ -171,6 +171,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                        "', which does not exist: what a unit's backward computes is not recorded");
     }
     refuse_changed_weights(unit, *state);
+    unit.entrance().announce();
     const bool counts = unit.entrance().anchor().counts();
     std::vector<std::size_t> wanted = wanted_inputs(*context, *state);
     InnerGradients gradients;
@@ -353,6 +354,7 @@ variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inpu
   const std::shared_ptr<Unit> held = unit_of(handle);
   Unit& unit = *held;
   const auto standing = unit.entrance().compute_timer().stands();
+  unit.entrance().announce();
   inputs = cast_inputs(unit, std::move(inputs));
   if (!torch::GradMode::is_enabled()) {
     const EnteredScope scope(unit, Pass::kForward, View::kEvaluating);

@@ -18,7 +18,6 @@ UnitRules rules_of(const formats::DsConfig& config, ShardOptions& options) {
   const StateFormat format = config.state_format();
   return {
       .format = format,
-      .fp32_patterns = config.fp32_patterns(),
       .recomputes = options.recompute == Recompute::kConfig
                         ? config.strata.recompute
                         : options.recompute == Recompute::kAlways,
@@ -29,7 +28,7 @@ UnitRules rules_of(const formats::DsConfig& config, ShardOptions& options) {
 }  // namespace
 
 UnitRegistry::UnitRegistry(const Parts& parts, PlanInput input)
-    : parts_(parts), format_(parts.config.state_format()), plan_input_(std::move(input)) {}
+    : parts_(parts), plan_input_(std::move(input)) {}
 
 UnitRegistry::~UnitRegistry() {
   for (const auto& unit : units_) unit->abandon_parameters();
@@ -71,16 +70,16 @@ UnitHandle UnitRegistry::add(torch::nn::Module& module, ShardOptions options,
   const std::string name = unit_name(module, std::move(options.name));
   UnitIntake intake = take_in(name, module, taken_, parts_.torch_device);
   TakenMemory memory = intake.memory;
-  UnitRules rules = rules_of(parts_.config, options);
-  const bool keeps_fp32 = !rules.fp32_patterns.empty();
+  const std::vector<std::string> fp32_patterns = parts_.config.fp32_patterns();
   auto unit = std::make_shared<Unit>(
       doors, static_cast<UnitId>(units_.size()), name, std::move(intake),
-      UnitPlace{parts_.torch_device, parts_.ranks.rank(), parts_.ranks.size()}, std::move(rules));
+      UnitPlace{parts_.torch_device, parts_.ranks.rank(), parts_.ranks.size()},
+      rules_of(parts_.config, options), fp32_patterns);
   if (!options.initializer) check_initial_values(*unit);  // before anything is taken for it
   if (!placement_) {
     const bool are_elsewhere = plan_input_.is_elsewhere(plan_input_.parameter_tier) ||
                                plan_input_.is_elsewhere(plan_input_.optimizer_tier);
-    placement_.emplace(format_, keeps_fp32, are_elsewhere, passage(),
+    placement_.emplace(plan_input_.format, !fp32_patterns.empty(), are_elsewhere, passage(),
                        parts_.tiers.budget(Tier::kHost), parts_.log);
   }
   set_homes(*unit);

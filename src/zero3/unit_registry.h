@@ -24,8 +24,8 @@
 
 namespace strata::zero3 {
 
-/// The units of an engine: makes them of modules, gives their states a home and their values to
-/// that. Thread: the engine's.
+/// The units of an engine: makes them of modules, gives their states homes and writes their values
+/// there. Thread: the engine's.
 class UnitRegistry {
  public:
   /// The parts that it works with; all but the device outlive it.
@@ -67,7 +67,6 @@ class UnitRegistry {
   void set_homes(Unit& unit);
 
   Parts parts_;
-  const StateFormat format_;
   PlanInput plan_input_;
   std::vector<std::shared_ptr<Unit>> units_;
   std::unordered_map<const c10::TensorImpl*, Unit*> owner_of_;  // every parameter's unit

@@ -1,6 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <stdexcept>
+#include <vector>
+
 #include "strata/base/error.h"
 #include "zero3/small_engine.h"
 
@@ -198,6 +202,17 @@ TEST(EngineStates, AUnitIsNotEnteredInsideAVisitor) {
   EXPECT_TRUE(train_once(engine, b(a(input())).sum()).updated);
 }
 
+TEST(EngineStates, NoBackwardIsMadeInsideAVisitor) {
+  Engine engine(on_nvme());
+  Sharded unit = engine.shard(linear(1), {.name = "unit"});
+  const Tensor loss = unit(input()).sum();
+  const auto visit = [&] {
+    engine.visit_masters([&](const std::string&, const Tensor&) { engine.backward(loss); });
+  };
+  EXPECT_THAT(message_of<UsageError>(visit), HasSubstr("one after the other"));
+  EXPECT_TRUE(train_once(engine, unit(input()).sum()).updated);
+}
+
 TEST(EngineStates, VisitorsInsideVisitorsAreRefused) {
   Engine engine(on_nvme());
   Sharded unit = engine.shard(linear(1), {.name = "unit"});
@@ -275,6 +290,77 @@ TEST(Engine, AHookBeforeEachUnitCanEndAForward) {
   });
   EXPECT_THROW(std::ignore = b(a(input())), std::runtime_error);
   EXPECT_TRUE(train_once(engine, b(a(input())).sum()).updated);
+}
+
+TEST(Engine, AHookBeforeEachUnitCanEndABackward) {
+  Engine engine(on_nvme());
+  Sharded a = engine.shard(linear(1), {.name = "a"}), b = engine.shard(linear(2), {.name = "b"});
+  int entries = 0;
+  engine.before_each_unit([&] {
+    if (++entries == 4) throw std::runtime_error("interrupted");
+  });
+  const Tensor loss = b(a(input())).sum();
+  EXPECT_THROW(engine.backward(loss), std::runtime_error) << "before the backward of a";
+  EXPECT_EQ(entries, 4);
+  EXPECT_TRUE(train_once(engine, b(a(input())).sum()).updated);
+  EXPECT_EQ(entries, 8);
+}
+
+TEST(Engine, AHookIsCalledOnceForAnEntryInItsCallersGradMode) {
+  Engine engine(on_nvme());
+  torch::nn::Linear frozen = linear(1);
+  for (Tensor& parameter : frozen->parameters()) parameter.set_requires_grad(false);
+  Sharded outer = engine.shard(frozen, {.name = "outer"});
+  Sharded inner = engine.shard(linear(2), {.name = "inner"});
+  std::vector<bool> grad_modes;
+  engine.before_each_unit([&] { grad_modes.push_back(torch::GradMode::is_enabled()); });
+  const auto both = [&](Tensor x) { return inner(frozen->forward(x)); };
+  std::ignore = outer.run([&](Tensor& x) { return both(x); }, Recompute::kNever, input());
+  EXPECT_EQ(std::count(grad_modes.begin(), grad_modes.end(), true),
+            static_cast<std::ptrdiff_t>(grad_modes.size()));
+  grad_modes.clear();
+  std::ignore = outer.run([&](Tensor& x) { return both(x); }, Recompute::kNever, input());
+  EXPECT_EQ(grad_modes, std::vector<bool>({true, true}));
+  grad_modes.clear();
+  const torch::NoGradGuard no_grad;
+  std::ignore = inner(input());
+  EXPECT_EQ(grad_modes, std::vector<bool>({false}));
+}
+
+TEST(Engine, AMicroBatchThatFailsBeforeItsFirstGradientLeavesTheOthersAsTheyAre) {
+  const auto train = [](bool with_failure) {
+    formats::DsConfig config = on_nvme();
+    config.gradient_accumulation_steps = 2;
+    Engine engine(config);
+    Sharded unit = engine.shard(linear(1), {.name = "unit"});
+    engine.backward(unit(input(1)).sum());
+    std::ignore = engine.step();
+    if (with_failure) {
+      engine.before_each_unit([calls = 0]() mutable {
+        if (++calls == 2) throw std::runtime_error("interrupted");
+      });
+      const Tensor loss = unit(input(2)).sum();
+      EXPECT_THROW(engine.backward(loss), std::runtime_error);
+      engine.before_each_unit({});
+    }
+    engine.backward(unit(input(3)).sum());
+    EXPECT_TRUE(engine.step().updated);
+    return small::values_of(unit)[0];
+  };
+  EXPECT_TRUE(torch::equal(train(true), train(false)));
+}
+
+TEST(Engine, TakesNothingFurtherAfterItsMemoryCouldNotBeTaken) {
+  formats::DsConfig config = on_nvme();
+  config.strata.device_budget_bytes = 4096;
+  Engine engine(config);
+  Sharded unit = engine.shard(linear(1), {.name = "unit"});
+  EXPECT_THROW(engine.prepare(), BudgetError);
+  const Tensor loss = torch::ones({1}, torch::requires_grad());
+  EXPECT_THROW(engine.backward(loss), UsageError);
+  EXPECT_THROW(std::ignore = engine.step(), UsageError);
+  engine.zero_grad();
+  EXPECT_THROW(std::ignore = unit(input()), BudgetError);
 }
 
 }  // namespace

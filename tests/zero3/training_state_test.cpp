@@ -79,7 +79,16 @@ TEST(TrainingState, RefusesWhatIsNotOneAndSaysWhere) {
             std::string::npos);
   EXPECT_NE(refusal(with("0.1", "-0.1")).find("learning rate"), std::string::npos);
   EXPECT_NE(refusal(with("\"scale\": ", "\"scale\": -")).find("above 0"), std::string::npos);
+  EXPECT_NE(
+      refusal(with("\"last_overflow_step\": ", "\"last_overflow_step\": 9")).find("below steps"),
+      std::string::npos);
   EXPECT_NE(refusal(to_json(midway()).substr(0, 20)).find("state.json"), std::string::npos);
+}
+
+TEST(TrainingState, RefusesToWriteTheNameOfAGroupThatIsNotText) {
+  TrainingState state;
+  state.rates = {{"\xff", 0.1}};
+  EXPECT_THROW(static_cast<void>(to_json(state)), UsageError);
 }
 
 }  // namespace

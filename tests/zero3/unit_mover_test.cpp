@@ -56,6 +56,22 @@ TEST(UnitMover, ReadsNoExpertsThatAreNotUsed) {
   EXPECT_LE(read, kLayers * bytes * 4 * 5 / 4);
 }
 
+TEST(UnitMover, KeepsUnitsThatAStepDoesNotChangeOnTheDevice) {
+  Engine engine(small::on_nvme());
+  torch::nn::Linear module = small::linear(0, small::kWidth, 64 * small::kWidth);
+  for (torch::Tensor& parameter : module->parameters()) parameter.set_requires_grad(false);
+  Sharded frozen = engine.shard(module, {.name = "frozen"});
+  Sharded trained = engine.shard(small::linear(1), {.name = "trained"});
+  const auto loss = [&] {
+    return trained(frozen(small::input()).slice(1, 0, small::kWidth)).square().mean();
+  };
+  ASSERT_TRUE(small::train_once(engine, loss()).updated);
+  const std::uint64_t before = moved(engine, Hop::kFetch);
+  ASSERT_TRUE(small::train_once(engine, loss()).updated);
+  EXPECT_LT(moved(engine, Hop::kFetch) - before, frozen->weight.nbytes())
+      << "trained's states alone";
+}
+
 TEST(UnitMover, TimesEveryHopWithoutCountingOneTwice) {
   Engine engine(small::on_nvme());
   Sharded<torch::nn::Linear> outer = engine.shard(small::linear(0));

@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -103,12 +102,13 @@ class Engine {
 
   /// Makes the plan and takes all memory. Called by the first forward when it has not been called
   /// before. Throws BudgetError with the smallest budget that works, or when the plan asks for more
-  /// than the machine or its cgroup has.
+  /// than the machine or its cgroup has; IoError when the disk has no room; UsageError without
+  /// units, and after a call that took a part of the memory and failed.
   void prepare();
 
-  /// Calls `hook` whenever a unit is about to be entered, in forward or backward. An exception from
-  /// it (an interruption, say) ends the forward, or the backward as any failure does; the engine
-  /// can go on afterwards.
+  /// Calls `hook` once for every entry of a unit and once for its backward, before anything of it
+  /// is done, in the grad mode of the caller. An exception from it (an interruption, say) ends the
+  /// forward, or the backward as any failure does; the engine can go on afterwards.
   void before_each_unit(std::function<void()> hook);
 
   // ---- training ------------------------------------------------------------------------------
@@ -119,12 +119,14 @@ class Engine {
   /// give inputs their gradients, and parameters none.
   /// When it throws, nothing of this micro-batch counts. If some of it had been added to earlier
   /// micro-batches of the same step already, those cannot count either: the step starts anew, and
-  /// the log says so.
+  /// the log says so. Throws UsageError before any forward, for a loss that depends on nothing that
+  /// is trained, and for more micro-batches than the accumulation has.
   void backward(const torch::Tensor& loss);
 
   /// Call after every `backward`. At an accumulation boundary: global norm, clipping, Adam,
   /// write-back. As in torch, a parameter that had no gradient in the step is left out of it: no
-  /// decay, no moments, and its own count of steps, which bias correction uses, stays.
+  /// decay, no moments, and its own count of steps, which bias correction uses, stays. Throws
+  /// UsageError without a backward since the last step, and while a unit is in use.
   StepReport step();
   /// Makes the step before the accumulation is full, for the last micro-batches of an epoch. The
   /// gradients count as they are, each divided by gradient_accumulation_steps.
@@ -132,19 +134,23 @@ class Engine {
   /// Counts a micro-batch without gradients, in place of a forward and `backward`. Call `step`
   /// afterwards, as after `backward`.
   void skip_micro_batch();
-  /// Drops the gradients of the step under way: the next backward is its first micro-batch.
+  /// Drops the gradients of the step under way: the next backward is its first micro-batch. Throws
+  /// UsageError while a unit is in use.
   void zero_grad();
 
-  /// The rate of the next step for the parameters in no group, or for those of `group`.
+  /// The rate of the next step for the parameters in no group, or for those of `group`. Throws
+  /// UsageError for an unknown group.
   [[nodiscard]] double lr(std::string_view group = {}) const;
   /// Sets the rate from the next step on. Without a name it replaces the schedule, for all groups
   /// that have no rate of their own; with one, it is that group's. Throws UsageError for an unknown
   /// group, ConfigError for a rate that is negative or not finite.
   void set_lr(double lr, std::string_view group = {});
-  /// Undoes set_lr: the rate is the schedule's again, or the group's own.
+  /// Undoes set_lr: the rate is the schedule's again, or the group's own. Throws as lr.
   void follow_schedule(std::string_view group = {});
 
   // ---- looking at states ---------------------------------------------------------------------
+  // They throw UsageError while a unit is in use and inside one another; IoError, CorruptData and
+  // DeadlineExceeded from the disk. All ranks call them alike.
 
   /// Calls visit(full name, fp32 gradient on the CPU) for every parameter that has one: the sum of
   /// the micro-batches so far, without the loss scale, before clipping. Call it between `backward`
@@ -162,7 +168,7 @@ class Engine {
   /// The device where parameters are while they are used, and where batches belong.
   [[nodiscard]] c10::Device device() const;
   [[nodiscard]] const formats::DsConfig& config() const;
-  /// The plan; known after `prepare`.
+  /// The plan. Throws UsageError before `prepare`.
   [[nodiscard]] const zero3::Plan& plan() const;
   [[nodiscard]] TierUse use(tiering::Tier tier) const;
   [[nodiscard]] CounterReading counters() const;

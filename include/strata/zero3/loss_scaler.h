@@ -22,13 +22,13 @@ class LossScaler {
   /// Its state beside the config, from which a run goes on.
   struct Standing {
     double scale = 1.0;
-    std::int64_t hysteresis_left = 1;
-    std::int64_t steps = 0;
-    std::int64_t last_overflow_step = -1;
+    std::int64_t hysteresis_left = 1;      ///< overflows until the scale shrinks
+    std::int64_t steps = 0;                ///< outcomes that it was told
+    std::int64_t last_overflow_step = -1;  ///< number of the last overflow among them; -1: none
     friend bool operator==(const Standing&, const Standing&) = default;
   };
   [[nodiscard]] const Standing& standing() const noexcept { return now_; }
-  /// Goes on from there. A static scale stays the config's.
+  /// Goes on from `standing`, whose scale is finite and above 0. A static scale stays the config's.
   void resume(const Standing& standing);
   friend bool operator==(const LossScaler&, const LossScaler&) = default;
 

@@ -57,8 +57,8 @@ struct PlanInput {
 
 /// The place that a plan is made for.
 struct PlanPlace {
-  int world_size = 1;
-  bool device_memory_is_host = true;
+  int world_size = 1;                 ///< ranks that share the states
+  bool device_memory_is_host = true;  ///< as in PlanInput
 };
 
 /// The plan input of a config and units, for planning before anything is built. An engine begins

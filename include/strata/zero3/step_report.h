@@ -12,11 +12,11 @@ namespace strata {
 struct StepReport {
   bool updated =
       false;  ///< parameters changed; false between accumulation boundaries and on overflow
-  bool overflow = false;   ///< a gradient was Inf or NaN: nothing was changed
-  std::int64_t step = 0;   ///< optimizer steps taken so far
-  double lr = 0.0;         ///< learning rate of this step
-  double grad_norm = 0.0;  ///< global L2 norm before clipping
-  double loss_scale = 1.0;
+  bool overflow = false;    ///< a gradient was Inf or NaN: nothing was changed
+  std::int64_t step = 0;    ///< optimizer steps taken so far
+  double lr = 0.0;          ///< learning rate of this step
+  double grad_norm = 0.0;   ///< global L2 norm before clipping
+  double loss_scale = 1.0;  ///< that the gradients came with
 };
 
 /// The norm of a unit's gradient.
