@@ -74,11 +74,11 @@ TEST(TensorPool, GivesNoByteToTwoTensors) {
 TEST(TensorPool, JoinsNeighboursSoThatALargeTensorFitsWhereSmallOnesWere) {
   const TensorPool pool;
   std::vector<torch::Tensor> small;
-  for (int i = 0; i < 15; ++i) small.push_back(bytes(kMiB));
+  for (int i = 0; i < 7; ++i) small.push_back(bytes(kMiB));
   std::shuffle(small.begin(), small.end(), std::mt19937(1));
   small.clear();
   const std::uint64_t mapped = pool.use().mapped;
-  const torch::Tensor large = bytes(7 * kMiB);
+  const torch::Tensor large = bytes(7 * kMiB / 2);
   EXPECT_EQ(pool.use().mapped, mapped);
 }
 

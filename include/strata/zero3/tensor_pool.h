@@ -37,8 +37,8 @@ class TensorPool {
   /// Blocks begin and end at multiples of this.
   static constexpr std::size_t kBlockGrid = 4096;
   /// The largest block that shares a segment with others, and the size of those segments.
-  static constexpr std::size_t kLargestShared = std::size_t{8} << 20;
-  static constexpr std::size_t kSegment = std::size_t{16} << 20;
+  static constexpr std::size_t kLargestShared = std::size_t{4} << 20;
+  static constexpr std::size_t kSegment = std::size_t{8} << 20;
 
   TensorPool();
   ~TensorPool();
