@@ -67,6 +67,12 @@ function(strata_add_program)
   endif()
 endfunction()
 
+# Compiles what only tests with less optimisation in a release build: it takes a quarter less time.
+# What is tested is compiled as its users get it.
+function(strata_compile_as_test target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()
+
 # strata_add_test(NAME aio_io_queue SOURCES ... LINK strata::aio ... LABELS slow TIMEOUT seconds)
 # makes a GoogleTest program and registers each of its tests with CTest. SLOW_TESTS, a filter of
 # GoogleTest's, names those of them that get the label `slow`. ONE_THREAD: neither the tests nor what
@@ -85,6 +91,7 @@ function(strata_add_test)
   target_link_libraries(${target} PRIVATE ${ARG_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
   strata_target_options(${target})
   strata_use_torch_pch_if_linked(${target} ${ARG_LINK})
+  strata_compile_as_test(${target})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
