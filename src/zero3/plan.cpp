@@ -160,7 +160,7 @@ class Facts {
   }
 
   [[nodiscard]] std::uint64_t window_elements(std::uint64_t multiple) const {
-    std::uint64_t grid = 0;  // all are powers of two: the largest is a multiple of all
+    std::uint64_t grid = 1;  // all are powers of two: the largest is a multiple of all
     for (const StateFormat& format : formats_) {
       grid = std::max(grid, input_.chunk_bytes / smallest_state_bytes(format));
     }
