@@ -1,7 +1,5 @@
 #include "zero3/entrance.h"
 
-#include <utility>
-
 namespace strata::zero3 {
 
 void Entrance::announce() {
@@ -12,15 +10,10 @@ void Entrance::announce() {
 
 void Entrance::enter(Unit& unit, Pass pass, View view) {
   if (unit.visit != nullptr) editor_.take_over_changes(unit);
-  unit.check_parameters();
   machinery_.mover().enter(unit, pass, view);
 }
 
-void Entrance::leave(Unit& unit) {
-  UnitMover& mover = machinery_.mover();
-  if (std::exchange(unit.spoiled, false)) mover.spoil(unit);
-  mover.leave(unit);
-}
+void Entrance::leave(Unit& unit) { machinery_.mover().leave(unit); }
 
 void Entrance::take_gradients(Unit& unit, torch::autograd::variable_list gradients) {
   if (machinery_.gradients() == nullptr) return;  // nothing is trainable

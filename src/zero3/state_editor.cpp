@@ -145,7 +145,6 @@ void StateEditor::with_unsharded(Unit& unit, const std::function<void()>& visit)
   refuse_inside_visitor("with_unsharded()");
   const torch::NoGradGuard no_grad;
   if (unit.visit != nullptr) take_over_changes(unit);
-  unit.check_parameters();
   const UnshardedScope scope(machinery_.mover(), unit);
   const VisitScope record(unit);
   try {
@@ -196,7 +195,7 @@ void StateEditor::take_back_changes(Unit& unit) {
   for (const std::size_t i : unit.visit->changed()) {
     if (!unit.is_in_place(i)) unit.put_in_place(i);
     unit.visit->restore(i);
-    machinery_.mover().spoil(unit);
+    unit.spoiled = true;
   }
 }
 

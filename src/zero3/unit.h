@@ -195,7 +195,8 @@ class Unit {
   bool contains_training_units = false;
   /// Whether its module keeps tensors of its forward for longer: then every entry is watched.
   bool keeps_tensors = false;
-  /// Whether the entry under way wrote to the device's copy, which is not to be kept then.
+  /// Whether a body or a visitor wrote to the device's copy, which is not to be kept then. The
+  /// mover looks at it when the unit is left.
   bool spoiled = false;
   /// The number of changes of the weights. Graphs that forward left are of no use after a change.
   [[nodiscard]] std::uint64_t weights_version() const noexcept { return weights_version_; }

@@ -53,6 +53,7 @@ UnitMover::UnitMover(const ScheduleOptions& options,
 // ---- events ----------------------------------------------------------------------------------
 
 void UnitMover::enter(Unit& unit, Pass pass, View view) {
+  unit.check_parameters();
   const std::span<const Action> actions = schedule_.enter(unit.id(), pass, view);
   try {
     carry_out(actions);
@@ -68,6 +69,7 @@ void UnitMover::enter(Unit& unit, Pass pass, View view) {
 }
 
 void UnitMover::leave(Unit& unit) {
+  if (std::exchange(unit.spoiled, false)) schedule_.spoil(unit.id());
   try {
     last_use_[unit.id()] = places_.device.record(StreamRole::kCompute);
   } catch (const DeviceError&) {
@@ -277,8 +279,9 @@ bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
     places_.device.note_host_write(target);
   } else {
     if (!std::exchange(arrival.owns_region, true)) {
-      for (const tiering::Event& event : take_over(arrival.region))
+      for (const tiering::Event& event : take_over(arrival.region)) {
         event.synchronize(tiering::kDevicePatience);
+      }
     }
     target = *places_.device.host_view(arrival.region);
     target = target.subspan(piece.vector->shard_offset() + piece.range.offset);

@@ -52,18 +52,17 @@ class UnitMover {
 
   /// Makes `unit` readable, waiting for its bytes, and starts fetching what comes next. Throws
   /// IoError, DeadlineExceeded, CorruptData, of this unit or of starting the next; BudgetError when
-  /// the units in use leave no room; what Collective::wait throws. The unit is not in use then.
+  /// the units in use leave no room; what Collective::wait and Unit::check_parameters throw. The
+  /// unit is not in use then.
   void enter(Unit& unit, Pass pass, View view);
   /// Gives `unit` back, also when the device has failed. Its bytes stay on the device while there
-  /// is room, unless they are spoiled.
+  /// is room, unless the unit says that they are spoiled.
   void leave(Unit& unit);
 
   /// Tells that the weights of `unit` at home are about to become those of another version: nothing
   /// is fetched or uploaded of them any more, and the device's copy is not valid once the unit is
   /// not in use.
   void change_weights(Unit& unit);
-  /// Tells not to keep the device's copy of a unit in use.
-  void spoil(Unit& unit) { schedule_.spoil(unit.id()); }
   /// Lets go of the staging slots.
   void release_staging();
 
