@@ -43,6 +43,9 @@ function(strata_add_layer)
   target_compile_features(${target} PUBLIC cxx_std_20)  # the public headers need it
   target_link_libraries(${target} PUBLIC ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
   strata_target_options(${target})
+  if(STRATA_SANITIZE)
+    target_compile_options(${target} PRIVATE -O1)
+  endif()
   strata_use_torch_pch_if_linked(${target} ${ARG_LINK} ${ARG_PRIVATE_LINK})
   if(STRATA_INSTALL)
     strata_install_layer(${ARG_NAME})
@@ -68,16 +71,17 @@ function(strata_add_program)
 endfunction()
 
 # Compiles what only tests with less optimisation in a release build: it takes a quarter less time.
-# What is tested is compiled as its users get it.
+# What is tested is compiled as its users get it. A build with sanitizers optimises the layers alone.
 function(strata_compile_as_test target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
 
 # strata_add_test(NAME aio_io_queue SOURCES ... LINK strata::aio ... LABELS slow TIMEOUT seconds)
-# makes a GoogleTest program and registers each of its tests with CTest. SLOW_TESTS, a filter of
-# GoogleTest's, names those of them that get the label `slow`. ONE_THREAD: neither the tests nor what
-# they call start a thread, so ThreadSanitizer has nothing to see in them, and a build with it leaves
-# the program out. AddressSanitizer and UBSan see it.
+# makes a GoogleTest program. CTest runs its tests in four processes, aio_io_queue.1_of_4 and so on:
+# a process for each test would load LibTorch hundreds of times. SLOW_TESTS, a filter of GoogleTest's,
+# names those of them that get the label `slow`; each of these runs by itself. ONE_THREAD: neither the
+# tests nor what they call start a thread, so ThreadSanitizer has nothing to see in them, and a build
+# with it leaves the program out. AddressSanitizer and UBSan see it.
 function(strata_add_test)
   cmake_parse_arguments(ARG "ONE_THREAD" "NAME;TIMEOUT;SLOW_TESTS"
                         "SOURCES;LINK;LABELS;DEFINITIONS" ${ARGN})
@@ -99,14 +103,25 @@ function(strata_add_test)
   if(ARG_LABELS)
     list(APPEND properties LABELS "${ARG_LABELS}")
   endif()
-  # NO_PRETTY_VALUES: a test is called what its source calls it, the same in every run.
-  set(discovery TEST_PREFIX "${ARG_NAME}." DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES)
-  if(NOT ARG_SLOW_TESTS)
-    gtest_discover_tests(${target} ${discovery} PROPERTIES ${properties})
-    return()
+  if("slow" IN_LIST ARG_LABELS)
+    set(ARG_SLOW_TESTS "*")
+  else()
+    strata_register_in_processes(${ARG_NAME} 4 "-${ARG_SLOW_TESTS}" ${properties})
   endif()
-  gtest_discover_tests(${target} ${discovery} TEST_FILTER "-${ARG_SLOW_TESTS}"
-                       PROPERTIES ${properties})
-  gtest_discover_tests(${target} ${discovery} TEST_FILTER "${ARG_SLOW_TESTS}" TEST_LIST ${target}_slow
-                       PROPERTIES ${properties} LABELS slow)
+  if(ARG_SLOW_TESTS)  # NO_PRETTY_VALUES: a test is called what its source calls it
+    gtest_discover_tests(${target} TEST_PREFIX "${ARG_NAME}." DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
+                         TEST_FILTER "${ARG_SLOW_TESTS}" PROPERTIES ${properties} LABELS slow)
+  endif()
+endfunction()
+
+# Registers the tests of test_<name> that the filter leaves as `count` tests of CTest, each a process
+# that runs its share.
+function(strata_register_in_processes name count filter)
+  foreach(number RANGE 1 ${count})
+    set(test ${name}.${number}_of_${count})
+    math(EXPR index "${number} - 1")
+    add_test(NAME ${test} COMMAND test_${name} "--gtest_filter=${filter}")
+    set_tests_properties(${test} PROPERTIES ${ARGN}
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${count};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()

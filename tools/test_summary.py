@@ -3,8 +3,9 @@
 Usage: test_summary.py [--more-failures N] REPORT.xml...
 
 A REPORT is what `ctest --output-junit` writes; its file name names the run. What ctest could not run,
-though nobody skipped it, counts as failed. Tests within a Python script that were skipped count, when
-the script prints them (`unittest.main(verbosity=2)`). N failures are added: of steps that have no
+though nobody skipped it, counts as failed. Of a GoogleTest program all tests count that it prints. Tests
+within a Python script that were skipped count, when the script prints them
+(`unittest.main(verbosity=2)`). N failures are added: of steps that have no
 report. Prints one line for each skipped test, and the counts last.
 """
 
@@ -13,15 +14,23 @@ import ast
 import pathlib
 import re
 import xml.etree.ElementTree as xml
-from typing import Iterator, NamedTuple
+from typing import NamedTuple, Optional
 
-GTEST_SKIP = re.compile(r"^\S+:\d+: Skipped\n(.+?)\n(?:\n|\[  SKIPPED \])", re.MULTILINE | re.DOTALL)
+GTEST_TEST = re.compile(r"^\[ RUN      \] (\S+)\n(.*?)^\[ +(OK|FAILED|SKIPPED) +\] \1\b[^\n]*\(\d+ ms\)$",
+                        re.MULTILINE | re.DOTALL)
+GTEST_SKIP = re.compile(r"^\S+:\d+: Skipped\n(.+?)\n$", re.MULTILINE | re.DOTALL)
 UNITTEST_SKIP = re.compile(r"^(\w+) \(.*\)(?:\n.*)? \.\.\. skipped ('.*'|\".*\")$", re.MULTILINE)
 
 
 class Skip(NamedTuple):
     test: str
     reason: str
+
+
+class Outcome(NamedTuple):
+    passed: int
+    failed: int
+    skips: list[Skip]
 
 
 class Counts(NamedTuple):
@@ -37,26 +46,39 @@ def on_one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def reason_in(output: str) -> str:
-    """Why a test was skipped as a whole: GoogleTest's message, or the last line of a script."""
-    messages = GTEST_SKIP.findall(output)
-    if messages:
-        return on_one_line(" ".join(dict.fromkeys(messages)))
+def last_line(output: str) -> str:
+    """What a script that skips itself says at last, which is why."""
     lines = output.strip().splitlines() or ["it gives no reason"]
     return on_one_line(lines[-1]).removeprefix("skipped: ")
 
 
-def skips_of(case: xml.Element) -> Iterator[Skip]:
+def of_googletest(case: xml.Element) -> Optional[Outcome]:
+    """The tests that a GoogleTest program ran as one test of ctest; none if it is no such program."""
+    program = case.get("name", "").partition(".")[0]
+    results = [(name, result, log) for name, log, result
+               in GTEST_TEST.findall(case.findtext("system-out") or "")]
+    if not results:
+        return None
+    failed = sum(result == "FAILED" for _, result, _ in results)
+    if case.get("status") == "fail" and failed == 0:
+        failed = 1  # it crashed, or ran out of time
+    skips = [Skip(f"{program}.{name}", on_one_line(" ".join(dict.fromkeys(GTEST_SKIP.findall(log)))))
+             for name, result, log in results if result == "SKIPPED"]
+    return Outcome(sum(result == "OK" for _, result, _ in results), failed, skips)
+
+
+def of_script(case: xml.Element) -> Outcome:
     name = case.get("name", "")
     output = case.findtext("system-out") or ""
     skipped = case.find("skipped")
     if case.get("status") == "disabled":
-        yield Skip(name, "it is disabled")
-    elif skipped is not None and skipped.get("message", "").startswith("SKIP_"):
-        yield Skip(name, reason_in(output))
-    elif case.get("status") == "run":
-        for part, reason in UNITTEST_SKIP.findall(output):
-            yield Skip(f"{name}.{part}", on_one_line(ast.literal_eval(reason)))
+        return Outcome(0, 0, [Skip(name, "it is disabled")])
+    if skipped is not None and skipped.get("message", "").startswith("SKIP_"):
+        return Outcome(0, 0, [Skip(name, last_line(output))])
+    if case.get("status") != "run":
+        return Outcome(0, 1, [])
+    return Outcome(1, 0, [Skip(f"{name}.{part}", on_one_line(ast.literal_eval(reason)))
+                          for part, reason in UNITTEST_SKIP.findall(output)])
 
 
 def summarize(reports: list[pathlib.Path]) -> tuple[list[str], Counts]:
@@ -65,14 +87,12 @@ def summarize(reports: list[pathlib.Path]) -> tuple[list[str], Counts]:
     passed = failed = skipped = 0
     for report in reports:
         for case in xml.parse(report).getroot().iter("testcase"):
-            skips = list(skips_of(case))
-            for skip in skips:
+            outcome = of_googletest(case) or of_script(case)
+            for skip in outcome.skips:
                 runs_of.setdefault(skip, []).append(report.stem)
-            skipped += len(skips)
-            if case.get("status") == "run":
-                passed += 1
-            elif not skips:
-                failed += 1
+            passed += outcome.passed
+            failed += outcome.failed
+            skipped += len(outcome.skips)
     lines = [f"skipped in {', '.join(runs)}: {skip.test}: {skip.reason}"
              for skip, runs in runs_of.items()]
     return lines, Counts(passed, failed, skipped)
