@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <deque>
 #include <exception>
+#include <mutex>
 #include <vector>
 
 #include "strata/base/units.h"
@@ -56,6 +57,7 @@ struct ComputeThreads::Impl {
   const InstructionSet instructions;
   std::deque<Node> nodes;
   int threads = 0;
+  std::mutex turn;  // with several nodes, whose groups serve one call at a time
 };
 
 ComputeThreads::ComputeThreads(int threads, InstructionSet instructions)
@@ -97,6 +99,7 @@ void ComputeThreads::for_each_block(std::uint64_t count, std::uint64_t block_ele
   if (impl_->nodes.size() == 1) {
     return impl_->nodes.front().arena.execute([&] { run(0, blocks); });
   }
+  const std::lock_guard lock(impl_->turn);
   std::uint64_t threads_before = 0;
   const auto threads = static_cast<std::uint64_t>(impl_->threads);
   for (Impl::Node& node : impl_->nodes) {

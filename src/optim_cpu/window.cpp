@@ -130,12 +130,14 @@ bool Window::has_transfers() const {
   return std::ranges::any_of(transfers_, [](const auto& transfer) { return transfer.has_value(); });
 }
 
-void Window::wait_for_oldest(Counters& counters) {
+void Window::wait_for_oldest(Counters* waits) {
   const auto oldest =
       std::ranges::find_if(transfers_, [](const auto& transfer) { return transfer.has_value(); });
   STRATA_CHECK(oldest != transfers_.end(), "nothing to wait for");
   std::optional<ScopedTimer> standing_still;
-  if (!(*oldest)->done()) standing_still.emplace(counters, hop_, ScopedTimer::Kind::kWait);
+  if (waits != nullptr && !(*oldest)->done()) {
+    standing_still.emplace(*waits, hop_, ScopedTimer::Kind::kWait);
+  }
   end(*oldest);
 }
 

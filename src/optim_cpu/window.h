@@ -61,8 +61,9 @@ class Window {
   /// Whether nothing is left to start, and all started transfers have been waited for.
   [[nodiscard]] bool is_settled() const { return next_ == kStateKindCount && !has_transfers(); }
   [[nodiscard]] bool has_transfers() const;
-  /// Waits for the transfer that was started first. The time it stood still is added to `counters`.
-  void wait_for_oldest(Counters& counters);
+  /// Waits for the transfer that was started first. The time it stood still is added to `waits`,
+  /// unless that is null.
+  void wait_for_oldest(Counters* waits);
   /// Drops all transfers, waiting for those under way.
   void abandon();
   /// Transfers started and ended since the window was made.

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <chrono>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -67,6 +68,7 @@ struct WindowPipeline::Impl {
       : options(given),
         places{home_places.store, home_places.device, &engine_counters},
         counters(engine_counters),
+        waits(given.is_beside ? nullptr : &engine_counters),
         threads(compute_threads),
         shards(given.shards_max, given.window_elements) {
     check_options(options, places.store);
@@ -122,6 +124,7 @@ struct WindowPipeline::Impl {
   const Options options;
   const tiering::HomePlaces places;
   Counters& counters;
+  Counters* waits;  ///< null: they do not count
   ComputeThreads& threads;
   std::span<std::byte> memory;  ///< memory of the windows
   std::vector<Window> windows;
@@ -229,7 +232,7 @@ bool WindowPipeline::Impl::wait_for_arrival() {
     if (!next.start_transfers(places)) {
       if (!wait_for_room()) return false;
     } else if (next.has_transfers()) {
-      next.wait_for_oldest(counters);
+      next.wait_for_oldest(waits);
       start_what_can();
     }
   }
@@ -243,7 +246,7 @@ bool WindowPipeline::Impl::wait_for_departure() {
     if (!oldest.start_transfers(places)) {
       if (!wait_for_room()) return false;
     } else if (oldest.has_transfers()) {
-      oldest.wait_for_oldest(counters);
+      oldest.wait_for_oldest(waits);
     }
   }
   retire_oldest();
@@ -255,10 +258,11 @@ bool WindowPipeline::Impl::wait_for_departure() {
 bool WindowPipeline::Impl::wait_for_room() {
   for (std::uint64_t number = retired; number < begun; ++number) {
     if (!window(number).has_transfers()) continue;
-    window(number).wait_for_oldest(counters);
+    window(number).wait_for_oldest(waits);
     return true;
   }
-  const ScopedTimer standing_still(counters, Hop::kFetch, ScopedTimer::Kind::kWait);
+  std::optional<ScopedTimer> standing_still;
+  if (waits != nullptr) standing_still.emplace(*waits, Hop::kFetch, ScopedTimer::Kind::kWait);
   return places.store->wait_for_room(tiering::ShardStore::kPatience);
 }
 
@@ -325,6 +329,11 @@ void WindowPipeline::begin(std::span<const UpdateGroup> groups) { impl_->begin(g
 bool WindowPipeline::offer(const ShardStates& shard) { return impl_->offer(shard); }
 
 WindowPipeline::Progress WindowPipeline::pump() { return impl_->pump(); }
+
+bool WindowPipeline::advance() {
+  impl_->require_step("advance");
+  return impl_->in_step([&] { return impl_->advance(); });
+}
 
 bool WindowPipeline::finish() { return impl_->finish(); }
 

@@ -10,6 +10,7 @@ namespace {
 /// Gives chunks the places that the shares of the paths call for.
 void begin_moves(detail::TransferState& transfer) {
   ExtentRecord& extent = *transfer.extent;
+  const std::lock_guard lock(transfer.store->mutex);
   for (std::uint64_t chunk = transfer.chunks.first; chunk < transfer.chunks.last; ++chunk) {
     if (!extent.is_whole(chunk)) continue;
     const ChunkPlace from = extent.place_of(chunk);
@@ -25,6 +26,7 @@ void begin_moves(detail::TransferState& transfer) {
 void detail::end_moves(TransferState& transfer, bool arrived) {
   ExtentRecord& extent = *transfer.extent;
   StripeMap& stripes = transfer.store->stripes;
+  const std::lock_guard lock(transfer.store->mutex);
   for (const TransferState::Move& move : transfer.moves) {
     if (arrived) {
       stripes.release(move.from);

@@ -195,7 +195,10 @@ std::optional<Transfer> ShardStore::start_read(Extent extent, ByteRange range,
 std::optional<Transfer> ShardStore::start_write(Extent extent, ByteRange range,
                                                 std::span<std::byte> source) {
   ExtentRecord& record = impl_->record_of(Hop::kFlush, extent);
-  impl_->rebalance();
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->rebalance();
+  }
   return impl_->transfers.start(Hop::kFlush, record, range, source);
 }
 
@@ -208,6 +211,7 @@ void ShardStore::set_bandwidths(std::span<const aio::PathBandwidth> bandwidths) 
     throw UsageError("shard store: " + std::to_string(bandwidths.size()) + " bandwidths for " +
                      std::to_string(impl_->files.size()) + " directories");
   }
+  const std::lock_guard lock(impl_->mutex);
   impl_->stripes.set_bandwidths(bandwidths);
 }
 
@@ -216,6 +220,7 @@ std::shared_ptr<const aio::LostMemory> ShardStore::lost_memory() const noexcept 
 }
 
 std::vector<DirectoryUse> ShardStore::directories() const {
+  const std::lock_guard lock(impl_->mutex);
   const StripeMap& stripes = impl_->stripes;
   std::vector<DirectoryUse> uses;
   for (std::size_t i = 0; i < impl_->files.size(); ++i) {

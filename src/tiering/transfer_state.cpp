@@ -65,6 +65,19 @@ Transfers::Transfers(StoreParts& store, std::size_t count) : store_(store), stat
   }
 }
 
+bool Transfers::is_exhausted() const noexcept {
+  const std::lock_guard lock(store_.mutex);
+  return at_rest_.empty();
+}
+
+TransferLease Transfers::take_one() {
+  const std::lock_guard lock(store_.mutex);
+  if (at_rest_.empty()) return nullptr;
+  TransferLease transfer(at_rest_.back());
+  at_rest_.pop_back();
+  return transfer;
+}
+
 TransferLease Transfers::check_out(Hop hop, ExtentRecord& extent, ByteRange range,
                                    std::span<std::byte> buffer) {
   const ChunkSpan chunks = chunks_of(hop, extent, range);
@@ -76,9 +89,8 @@ TransferLease Transfers::check_out(Hop hop, ExtentRecord& extent, ByteRange rang
     extent.require_flushable(chunks);
   }
 
-  if (at_rest_.empty()) return nullptr;
-  TransferLease transfer(at_rest_.back());
-  at_rest_.pop_back();
+  TransferLease transfer = take_one();
+  if (transfer == nullptr) return nullptr;
   transfer->hop = hop;
   transfer->extent = &extent;
   transfer->chunks = chunks;
@@ -172,6 +184,7 @@ void PutToRest::operator()(TransferState* transfer) const noexcept {
   end_moves(*transfer, /*arrived=*/false);  // none, unless it was not started after all
   transfer->settled = 0;
   transfer->error = nullptr;
+  const std::lock_guard lock(transfer->store->mutex);
   transfer->owner->at_rest_.push_back(transfer);
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -24,6 +25,7 @@ struct StoreParts {
   StripeMap stripes;
   std::vector<aio::IoFile> files;  ///< one for each path of the stripes
   std::uint64_t alignment = 512;   ///< alignment of transfers: the largest of the files
+  std::mutex mutex{};              ///< guards `stripes` and the transfers at rest
 
   [[nodiscard]] std::uint64_t buffer_bytes(std::uint64_t bytes) const noexcept;
 };
@@ -92,10 +94,11 @@ class Transfers {
                                               std::span<std::byte> buffer);
 
   /// Whether all are under way.
-  [[nodiscard]] bool is_exhausted() const noexcept { return at_rest_.empty(); }
+  [[nodiscard]] bool is_exhausted() const noexcept;
 
  private:
   friend struct PutToRest;
+  [[nodiscard]] TransferLease take_one();
   /// A transfer of a checked range, with its chunks; empty when all are under way.
   [[nodiscard]] TransferLease check_out(Hop hop, ExtentRecord& extent, ByteRange range,
                                         std::span<std::byte> buffer);

@@ -142,6 +142,7 @@ void Engine::before_each_unit(std::function<void()> hook) {
 void Engine::backward(const torch::Tensor& loss) { impl_->training.backward(loss); }
 StepReport Engine::step() { return impl_->training.step(/*now=*/false); }
 StepReport Engine::step_now() { return impl_->training.step(/*now=*/true); }
+void Engine::finish_step() { impl_->machinery.finish_step(); }
 void Engine::skip_micro_batch() { impl_->training.skip_micro_batch(); }
 void Engine::zero_grad() { impl_->training.zero_grad(); }
 

@@ -47,8 +47,8 @@ void Machinery::prepare() {
 void Machinery::take_memory() {
   parts_.units.take_gradient_homes(plan_->gradient_tier);
   parts_.tiers.finish_homes();
-  make_mover();
   if (plan_->gradient_slots > 0) make_what_trains();
+  make_mover();
   states_ = std::make_unique<StateAccess>(parts_.units.passage(), parts_.ranks, fetch_slots_.get(),
                                           gradient_slots_.get());
 }
@@ -68,7 +68,7 @@ void Machinery::make_mover() {
   mover_ = std::make_unique<UnitMover>(
       schedule_options(*plan_, input), parts_.units.all(),
       UnitMover::Places{tiers.device(), regions, input.parameter_tier, parts_.ranks, tiers.store(),
-                        fetch_slots_.get()},
+                        fetch_slots_.get(), step_thread_.get()},
       parts_.counters);
 }
 
@@ -88,7 +88,8 @@ void Machinery::make_what_trains() {
       parts_.threads, parts_.counters);
   optim_cpu::WindowPipeline::Options options{.formats = plan_->formats,
                                              .gradients_on_nvme = plan_->gradients_on_nvme,
-                                             .shards_max = parts_.units.trained_vectors()};
+                                             .shards_max = parts_.units.trained_vectors(),
+                                             .is_beside = plan_->overlaps_step};
   if (plan_->windows > 0) {
     options.windows = plan_->windows;
     options.window_elements = plan_->window_elements;
@@ -97,6 +98,12 @@ void Machinery::make_what_trains() {
       options, plan_->windows > 0 ? tiers.places() : tiering::HomePlaces{}, tiers.host_arena(),
       parts_.threads, parts_.counters);
   tiers.register_memory(pipeline_->memory(), "optimizer windows", /*by_disk=*/true);
+  step_thread_ = std::make_unique<StepThread>(*pipeline_, tiers.store(), parts_.units.all().size(),
+                                              plan_->overlaps_step ? &parts_.counters : nullptr);
+}
+
+void Machinery::finish_step() {
+  if (step_thread_) step_thread_->wait();
 }
 
 void Machinery::refuse_in_use(const std::string& what) const {

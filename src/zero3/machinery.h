@@ -14,6 +14,7 @@
 #include "zero3/gradient_coordinator.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/state_access.h"
+#include "zero3/step_thread.h"
 #include "zero3/unit_mover.h"
 #include "zero3/unit_registry.h"
 
@@ -47,8 +48,10 @@ class Machinery {
   [[nodiscard]] StateAccess& states() const noexcept { return *states_; }
   /// Parts for training; null where nothing is trainable.
   [[nodiscard]] GradientCoordinator* gradients() const noexcept { return gradients_.get(); }
-  [[nodiscard]] optim_cpu::WindowPipeline* pipeline() const noexcept { return pipeline_.get(); }
+  [[nodiscard]] StepThread* step_thread() const noexcept { return step_thread_.get(); }
 
+  /// Waits until the last step is complete, if there was one. Throws what StepThread::wait throws.
+  void finish_step();
   /// Throws UsageError while a unit is in use: `what` was called.
   void refuse_in_use(const std::string& what) const;
 
@@ -61,9 +64,10 @@ class Machinery {
   std::optional<Plan> plan_;
   bool prepared_ = false;
   std::unique_ptr<tiering::SlotPool> fetch_slots_, gradient_slots_;
-  std::unique_ptr<UnitMover> mover_;
   std::unique_ptr<GradientCoordinator> gradients_;
   std::unique_ptr<optim_cpu::WindowPipeline> pipeline_;
+  std::unique_ptr<StepThread> step_thread_;
+  std::unique_ptr<UnitMover> mover_;
   std::unique_ptr<StateAccess> states_;
 };
 

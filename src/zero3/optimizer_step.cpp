@@ -122,6 +122,8 @@ void OptimizerStep::forget_gradients() {
 // ---- update ------------------------------------------------------------------------------------
 
 void OptimizerStep::update(double norm, double lr) {
+  StepThread& thread = *parts_.machinery.step_thread();
+  thread.wait();
   double scale = unscale();
   const double clip = parts_.config.gradient_clipping;
   // Limits it as torch.nn.utils.clip_grad_norm_ does.
@@ -130,33 +132,22 @@ void OptimizerStep::update(double norm, double lr) {
       schedule_.with_momentum(parts_.config.optimizer, parts_.state.step + 1);
   StepGroups groups(parts_.groups.options(optimizer, lr, parts_.state.rates),
                     static_cast<float>(scale));
+  std::vector<UnitUpdate> updates;  // in the order in which forward enters the units
   for (const auto& unit : parts_.units.all()) {
     if (unit->gradient_empty) continue;
+    parts_.machinery.mover().change_weights(*unit);
     for (FlatVector& vector : unit->vectors()) {
-      if (vector.trains()) vector.states.segments = segments_of(*unit, vector, groups);
+      if (!vector.trains()) continue;
+      vector.states.segments = segments_of(*unit, vector, groups);
+      updates.push_back({unit->id(), &vector.states});
     }
   }
-  for (const auto& unit : parts_.units.all()) {
-    if (!unit->gradient_empty) parts_.machinery.mover().change_weights(*unit);
-  }
-  optim_cpu::WindowPipeline& pipeline = *parts_.machinery.pipeline();
-  pipeline.begin(groups.groups());
-  for (const auto& unit : parts_.units.all()) {
-    if (!unit->gradient_empty) offer(*unit);
-  }
-  while (!pipeline.finish()) parts_.machinery.mover().make_room();
+  thread.begin(groups.groups(), updates);
+  if (!parts_.machinery.plan()->overlaps_step) thread.wait();
   for (const auto& unit : parts_.units.all()) {
     for (TrainableParameter& parameter : unit->trainables()) {
       if (parameter.has_gradient) ++parameter.steps;
     }
-  }
-}
-
-void OptimizerStep::offer(const Unit& unit) {
-  for (const FlatVector& vector : unit.vectors()) {
-    if (!vector.trains()) continue;
-    const bool taken = parts_.machinery.pipeline()->offer(vector.states);
-    STRATA_CHECK(taken, "the optimizer has a place for every vector");
   }
 }
 

@@ -16,7 +16,7 @@
 namespace strata::zero3 {
 
 /// One step of the optimizer over all units (hop 7): the norm of their gradients, clipping, and the
-/// update of every parameter that has one. Thread: the engine's.
+/// update of every parameter that has one, by the machinery's StepThread. Thread: the engine's.
 class OptimizerStep {
  public:
   /// The parts that it works with; all of them outlive it.
@@ -46,14 +46,12 @@ class OptimizerStep {
   /// Drops the step under way: nothing of it counts any more.
   void forget_gradients();
 
-  /// Updates the parameters with their gradients, whose norm is `norm`, at the base rate `lr`.
-  /// Throws what WindowPipeline and UnitMover throw.
+  /// Updates the parameters with their gradients, whose norm is `norm`, at the base rate `lr`: at
+  /// once, or where the plan says so, beside what comes next, until StepThread::wait_for. Throws
+  /// what UnitMover and StepThread throw, of the step before too.
   void update(double norm, double lr);
 
  private:
-  /// Hands the states of a unit, whose weights have a new version already, to the optimizer.
-  void offer(const Unit& unit);
-
   Parts parts_;
   LrSchedule schedule_;
 };

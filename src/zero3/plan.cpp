@@ -409,6 +409,7 @@ Plan make_plan(const PlanInput& input) {
   plan.fetch_slots = choice->staging.fetch_slots;
   plan.gradient_slots = choice->staging.gradient_slots;
   plan.windows = choice->staging.windows;
+  plan.overlaps_step = input.overlap_step && plan.windows > 0;
   plan.window_elements = choice->staging.window_elements;
   plan.device_cache_bytes = device_cache(facts, input);
   plan.bucket_bytes = facts.bucket_bytes();

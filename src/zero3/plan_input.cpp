@@ -46,6 +46,7 @@ PlanInput plan_input_from(const formats::DsConfig& config, std::vector<UnitLayou
   input.window_elements_max =
       static_cast<std::uint64_t>(window > 0 ? std::min(window, config.zero.sub_group_elements)
                                             : config.zero.sub_group_elements);
+  input.overlap_step = config.strata.overlap_step;
   const bool wants_nvme =
       input.parameter_tier == Tier::kNvme || input.optimizer_tier == Tier::kNvme;
   if (wants_nvme && !input.nvme_available) {

@@ -76,6 +76,7 @@ StateAccess& StateEditor::at_rest(const std::string& what) {
   machinery_.prepare();
   machinery_.refuse_in_use(what);
   refuse_inside_visitor(what);
+  machinery_.finish_step();
   release_staging();
   return machinery_.states();
 }

@@ -54,6 +54,7 @@ UnitMover::UnitMover(const ScheduleOptions& options,
 
 void UnitMover::enter(Unit& unit, Pass pass, View view) {
   unit.check_parameters();
+  if (places_.updates != nullptr) places_.updates->wait_for(unit.id());
   const std::span<const Action> actions = schedule_.enter(unit.id(), pass, view);
   try {
     carry_out(actions);
@@ -243,7 +244,12 @@ void UnitMover::start_waiting() {
 
 // ---- pieces ----------------------------------------------------------------------------------
 
+bool UnitMover::is_changing(const Unit& unit) const {
+  return places_.updates != nullptr && places_.updates->is_pending(unit.id());
+}
+
 void UnitMover::start_pieces(Arrival& arrival) {
+  if (is_changing(*arrival.unit)) return;
   while (arrival.pieces_wanted > 0 && under_way_ < kUnderWayMax) {
     std::optional<Piece> piece = next_piece(arrival);
     if (!piece) {
@@ -337,10 +343,6 @@ void UnitMover::make_room_for(const Arrival& arrival) {
   STRATA_CHECK(into_regions_ || places_.slots->free_count() > 0,
                "unit '" + arrival.unit->name() + "' has no slot to come through");
   zero3::wait_for_room(*places_.store);
-}
-
-void UnitMover::make_room() {
-  if (!wait_for_any()) zero3::wait_for_room(*places_.store);
 }
 
 bool UnitMover::wait_for_any() {

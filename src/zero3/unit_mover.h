@@ -18,6 +18,7 @@
 #include "zero3/freed_regions.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/schedule.h"
+#include "zero3/step_thread.h"
 #include "zero3/unit.h"
 
 namespace strata::zero3 {
@@ -45,6 +46,9 @@ class UnitMover {
     Ranks& ranks;
     tiering::ShardStore* store = nullptr;
     tiering::SlotPool* slots = nullptr;
+    /// Changes weights at home: nothing is fetched of a unit, nor is it entered, before its own
+    /// update is complete. Null where nothing trains.
+    StepThread* updates = nullptr;
   };
 
   UnitMover(const ScheduleOptions& options, const std::vector<std::shared_ptr<Unit>>& units,
@@ -52,8 +56,8 @@ class UnitMover {
 
   /// Makes `unit` readable, waiting for its bytes, and starts fetching what comes next. Throws
   /// IoError, DeadlineExceeded, CorruptData, of this unit or of starting the next; BudgetError when
-  /// the units in use leave no room; what Collective::wait and Unit::check_parameters throw. The
-  /// unit is not in use then.
+  /// the units in use leave no room; what StepThread::wait_for, Collective::wait and
+  /// Unit::check_parameters throw. The unit is not in use then.
   void enter(Unit& unit, Pass pass, View view);
   /// Gives `unit` back, also when the device has failed. Its bytes stay on the device while there
   /// is room, unless the unit says that they are spoiled.
@@ -65,10 +69,6 @@ class UnitMover {
   void change_weights(Unit& unit);
   /// Lets go of the staging slots.
   void release_staging();
-
-  /// Makes room in the I/O queue for others: waits for something that is being fetched, or for
-  /// theirs to end. Throws DeadlineExceeded when no room comes.
-  void make_room();
 
   /// Do what Schedule's members do.
   void end_micro_batch(bool complete) { schedule_.end_micro_batch(complete); }
@@ -117,6 +117,7 @@ class UnitMover {
   void give_back(tiering::DeviceSpan region, tiering::Event last_use);
   /// Starts wanted pieces, until all are started, or a "not now".
   void start_pieces(Arrival& arrival);
+  [[nodiscard]] bool is_changing(const Unit& unit) const;
   [[nodiscard]] bool start_piece(Arrival& arrival, Piece piece);
   [[nodiscard]] std::optional<Piece> next_piece(Arrival& arrival) const;
   [[nodiscard]] std::optional<tiering::StagingSlot> acquire_slot();

@@ -34,6 +34,12 @@ class TestStore {
       : queue_(std::in_place, options, directory_.path(), log_),
         store_({.directories = {directory_.path()}, .chunk_bytes = kChunk}, *queue_, nvme_,
                counters_) {}
+  /// On a simulated disk in real time: any threads.
+  explicit TestStore(std::shared_ptr<aio::SimulatedDisk> disk)
+      : queue_(std::in_place, aio::IoQueueOptions{.operations_max = 64},
+               aio::make_backend(std::move(disk)), log_),
+        store_({.directories = {directory_.path()}, .chunk_bytes = kChunk}, *queue_, nvme_,
+               counters_) {}
   /// On a simulated disk: one thread, in the disk's time, which `clock` tells.
   TestStore(std::shared_ptr<aio::SimulatedDisk> disk, const Clock& clock,
             std::uint32_t operations_max = 64)

@@ -206,6 +206,7 @@ struct StrataConfig {
   std::uint64_t chunk_bytes = 1u << 20;  ///< chunk of the shard store
   std::int64_t window_elements = 0;      ///< the optimizer's window; 0: the plan decides
   std::int64_t threads = 0;              ///< threads of the optimizer; 0: one per core
+  bool overlap_step = true;              ///< steps may go on beside the next forward
   StatesConfig states;
   /// Instruction set of the engine's arithmetic (optim_cpu/instruction_set.h); empty: the best, or
   /// STRATA_SIMD's. Checked when an engine is made.

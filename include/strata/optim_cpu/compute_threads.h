@@ -33,7 +33,7 @@ class ComputeThreads {
   /// shorter. Blocks run at once, on all threads; each node takes one run of consecutive blocks,
   /// the same one every time, so a node keeps meeting the memory that it met first. Returns when
   /// all are done. Throws what one of them throws; other blocks may then be left out.
-  /// Thread: any, one call at a time.
+  /// Thread: any; calls at the same time share the threads, or take turns.
   void for_each_block(std::uint64_t count, std::uint64_t block_elements,
                       const std::function<void(Block)>& work);
 

@@ -24,6 +24,7 @@ namespace strata::optim_cpu {
 ///     pipeline.begin(groups);
 ///     ... pipeline.offer(shard) ...     // each one as soon as its gradient is there
 ///     ... pipeline.pump() ...           // now and then: what can be done without waiting
+///     ... pipeline.advance() ...        // or, on a thread of its own: the next thing
 ///     while (!pipeline.finish()) ...    // the rest; "not now" is an answer
 ///
 /// The order of these calls changes no bit of the result. UsageError from `begin` and `offer`
@@ -31,7 +32,7 @@ namespace strata::optim_cpu {
 /// the states are partly updated, and only the shards that `completed` counts are as they should
 /// be. The pipeline itself can begin another step then.
 ///
-/// All memory is taken when the pipeline is made; a step allocates nothing. Thread: the engine's.
+/// All memory is taken when the pipeline is made; a step allocates nothing. Thread: one at a time.
 class WindowPipeline {
  public:
   struct Options {
@@ -43,6 +44,8 @@ class WindowPipeline {
     std::size_t windows = 3;         ///< buffers in rotation: read next, update this, write last
     bool gradients_on_nvme = false;  ///< windows then have room for an fp32 gradient
     std::size_t shards_max = 16;     ///< offered and not complete at once; costs a few words each
+    bool is_beside =
+        false;  ///< others compute meanwhile: its waits hold nobody up, and do not count
   };
 
   /// Outcome of a call of `pump`.
@@ -88,6 +91,11 @@ class WindowPipeline {
   /// again later. (A window whose chunks lie in several directories is started whole, as `fetch`
   /// says.) Throws UsageError when no step is under way, and what Transfer::wait throws.
   Progress pump();
+
+  /// Updates the next window, or where none is left or none has a buffer, makes a buffer free;
+  /// waits for that, as `finish` does, which calls this until all is done. False: not now. With
+  /// nothing left, does nothing.
+  [[nodiscard]] bool advance();
 
   /// Does what is left, waits until all of it is back at rest, and ends the step. False: not now,
   /// as transfers of others fill the I/O queue and waiting does not help; the step goes on: wait

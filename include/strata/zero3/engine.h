@@ -127,10 +127,18 @@ class Engine {
   /// write-back. As in torch, a parameter that had no gradient in the step is left out of it: no
   /// decay, no moments, and its own count of steps, which bias correction uses, stays. Throws
   /// UsageError without a backward since the last step, and while a unit is in use.
+  ///
+  /// Where states pass through windows (Plan::overlaps_step), the updates go on beside what the
+  /// program does next, in the order of forward: a unit that is entered waits for its own update,
+  /// what reads or changes states waits for all. No number depends on it. An error that such an
+  /// update meets is thrown by whatever waits for it, and by every later call that does.
   StepReport step();
   /// Makes the step before the accumulation is full, for the last micro-batches of an epoch. The
   /// gradients count as they are, each divided by gradient_accumulation_steps.
   StepReport step_now();
+  /// Waits until the last step is complete, for programs that measure time. Throws what an update
+  /// failed with.
+  void finish_step();
   /// Counts a micro-batch without gradients, in place of a forward and `backward`. Call `step`
   /// afterwards, as after `backward`.
   void skip_micro_batch();

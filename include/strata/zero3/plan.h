@@ -48,6 +48,7 @@ struct PlanInput {
   std::uint64_t prefetch_elements = 50'000'000;     ///< elements wished for ahead of use
   std::uint64_t live_elements_max = 1'000'000'000;  ///< most kept unsharded on the device
   std::uint64_t window_elements_max = 0;            ///< cap of the optimizer's window; 0: none
+  bool overlap_step = true;  ///< the optimizer's step may go on beside the next forward
 
   /// Whether states that rest in `tier` have to be brought to host memory to be worked on.
   [[nodiscard]] bool is_elsewhere(tiering::Tier tier) const noexcept;
@@ -94,6 +95,9 @@ struct Plan {
   std::size_t windows = 0;
   bool uses_nvme = false;
   bool gradients_on_nvme = false;  ///< at least one unit's gradients rest there
+  /// Whether a step goes on beside the next forward. So it is where states pass through windows:
+  /// the step then waits for transfers, and the forward computes meanwhile.
+  bool overlaps_step = false;
 };
 
 /// Works out the plan.

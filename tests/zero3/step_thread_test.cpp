@@ -1,0 +1,181 @@
+#include "zero3/step_thread.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <span>
+#include <sstream>
+#include <vector>
+
+#include "optim_cpu/step_under_test.h"
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+#include "zero3/start_transfer.h"
+
+// The optimizer's steps on a thread of their own, while the engine's thread uses the same store.
+// Units 1, 2, 3 and 4 have a shard each, on a disk that takes its time; unit 0 has none.
+
+namespace strata::zero3 {
+namespace {
+
+using aio::Fault;
+using aio::OpKind;
+
+constexpr std::size_t kUnits = 5;
+
+class StepThreadTest : public ::testing::Test {
+ protected:
+  void make(const aio::DiskOptions& options = {}) {
+    thread.reset();
+    pipeline.reset();
+    others.reset();
+    disk = std::make_shared<aio::SimulatedDisk>(options);
+    store.emplace(disk);
+    shards.emplace(optim_cpu::reference_step(Precision::kBf16).before);
+    placed = shards->place(optim_cpu::every_kind(), &*store);
+    others.emplace(*store);
+    pipeline.emplace(
+        optim_cpu::WindowPipeline::Options{.formats = {Precision::kBf16},
+                                           .window_elements = optim_cpu::TestStore::kChunk,
+                                           .gradients_on_nvme = true,
+                                           .is_beside = true},
+        tiering::HomePlaces{.store = &store->store()}, arena, threads, store->counters());
+    thread.emplace(*pipeline, &store->store(), kUnits, &store->counters());
+  }
+
+  void begin() {
+    std::vector<UnitUpdate> updates;
+    for (std::size_t i = 0; i < placed.size(); ++i) {
+      updates.push_back({static_cast<UnitId>(i + 1), &placed[i]});
+    }
+    thread->begin(optim_cpu::at_step(shards->groups()), updates);
+  }
+
+  [[nodiscard]] bool has_new_weights(UnitId unit) {
+    const tiering::Extent extent = *placed[unit - 1].weight.extent;
+    start_transfer(&store->store(), [&] {
+      return fetch(store->store(), extent, {0, extent.bytes}, weights);
+    }).wait();
+    const std::span<const std::byte> expected = optim_cpu::reference_step(Precision::kBf16)
+                                                    .after.arrays()[unit - 1]
+                                                    .bytes(StateKind::kWeight);
+    return std::ranges::equal(weights.first(extent.bytes), expected);
+  }
+
+  [[nodiscard]] ::testing::AssertionResult has_bits_of_reference() {
+    shards->collect(placed, *store);
+    return same_bits(optim_cpu::reference_step(Precision::kBf16).after, *shards);
+  }
+
+  std::ostringstream log_text;
+  Logger log{log_text};
+  tiering::Budget host{tiering::Tier::kHost};
+  tiering::HostArena arena{host, 64_MiB, log};
+  std::span<std::byte> weights = arena.take(64 * 1024, "the weights of a unit");
+  optim_cpu::ComputeThreads threads{2};
+  std::shared_ptr<aio::SimulatedDisk> disk;
+  std::optional<optim_cpu::TestStore> store;
+  std::optional<optim_cpu::TestShards> shards;
+  std::vector<optim_cpu::ShardStates> placed;
+  std::optional<optim_cpu::OtherTransfers> others;
+  std::optional<optim_cpu::WindowPipeline> pipeline;
+  std::optional<StepThread> thread;
+};
+
+TEST_F(StepThreadTest, HasTheBitsOfTheReference) {
+  make();
+  begin();
+  thread->wait();
+  for (UnitId unit = 0; unit < kUnits; ++unit) EXPECT_FALSE(thread->is_pending(unit));
+  EXPECT_TRUE(has_bits_of_reference());
+}
+
+TEST_F(StepThreadTest, KeepsAUnitPendingUntilItsOwnUpdateIsAtRest) {
+  make();
+  disk->hold();
+  begin();
+  EXPECT_FALSE(thread->is_pending(0)) << "it has no update";
+  thread->wait_for(0);
+  for (UnitId unit = 1; unit < kUnits; ++unit) EXPECT_TRUE(thread->is_pending(unit)) << unit;
+  disk->release();
+  for (UnitId unit = 1; unit < kUnits; ++unit) {
+    thread->wait_for(unit);
+    EXPECT_FALSE(thread->is_pending(unit));
+    EXPECT_TRUE(has_new_weights(unit)) << unit;
+  }
+}
+
+TEST_F(StepThreadTest, HasTheSameBitsHoweverItsStoreIsUsedMeanwhile) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    make({.seed = seed});
+    std::mt19937_64 random(seed);
+    begin();
+    for (UnitId unit = 1; unit < kUnits; ++unit) {
+      while (random() % 3 != 0) {
+        ASSERT_TRUE(others->start_one(arena));
+        if (others->count() > 2) others->wait_for_one();
+      }
+      if (random() % 2 == 0) {
+        thread->wait_for(unit);
+        while (others->count() > 0) others->wait_for_one();
+        EXPECT_TRUE(has_new_weights(unit)) << "seed " << seed;
+      }
+    }
+    while (others->count() > 0) others->wait_for_one();
+    thread->wait();
+    EXPECT_TRUE(has_bits_of_reference()) << "seed " << seed;
+  }
+}
+
+TEST_F(StepThreadTest, BeginsAStepAfterTheOneBefore) {
+  make();
+  begin();
+  optim_cpu::TestShards expected = optim_cpu::reference_step(Precision::kBf16).after;
+  expected.step_by_reference(optim_cpu::at_step(expected.groups()));
+  begin();
+  thread->wait();
+  shards->collect(placed, *store);
+  EXPECT_TRUE(same_bits(expected, *shards));
+}
+
+TEST_F(StepThreadTest, ThrowsAFailureWhereverItIsWaitedForAndBeginsNoMore) {
+  make();
+  disk->inject(
+      {.fault = Fault::error(EIO),
+       .chooses = [](const aio::Request& request) { return request.kind == OpKind::kRead; },
+       .skipped = 14});  // all of unit 1, the first windows of the others
+  begin();
+  EXPECT_THROW(thread->wait(), IoError);
+  EXPECT_TRUE(thread->is_pending(4));
+  EXPECT_THROW(thread->wait_for(4), IoError) << "once more";
+  EXPECT_NO_THROW(thread->wait_for(0));
+  EXPECT_THROW(begin(), IoError);
+}
+
+TEST_F(StepThreadTest, CountsNoWaitsOfItsOwnButThoseForIt) {
+  make();
+  disk->hold();
+  begin();
+  disk->release();
+  thread->wait();
+  const CounterReading reading = store->counters().read();
+  EXPECT_EQ(reading[Hop::kFetch].wait_ns, 0u);
+  EXPECT_EQ(reading[Hop::kFlush].wait_ns, 0u);
+  EXPECT_GT(reading[Hop::kStep].wait_ns, 0u);
+  EXPECT_GT(reading[Hop::kStep].busy_ns, 0u);
+}
+
+TEST_F(StepThreadTest, CanBeDestroyedInTheMiddleOfAStep) {
+  for (int i = 0; i < 20; ++i) {
+    make();
+    begin();
+    thread.reset();
+  }
+}
+
+}  // namespace
+}  // namespace strata::zero3
