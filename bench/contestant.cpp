@@ -182,6 +182,8 @@ class InStrata final : public Contestant {
     return value;
   }
 
+  void finish() override { engine_.finish_step(); }
+
   [[nodiscard]] CounterReading counters() const override { return engine_.counters(); }
 
  private:
@@ -218,21 +220,29 @@ void give_freed_memory_back() {
   mallopt(M_TRIM_THRESHOLD, kReturnedAtOnce);
 }
 
-std::unique_ptr<Contestant> on_nvme(const Job& job, std::unique_ptr<TensorPool> pool, Logger& log) {
-  give_freed_memory_back();
+formats::DsConfig nvme_config(const Job& job) {
   formats::DsConfig config = strata_config(formats::OffloadDevice::kNvme);
   config.strata.nvme_directories = {job.nvme.string()};
   config.strata.host_budget_bytes = job.host_budget_bytes;
   config.strata.device_budget_bytes = job.device_budget_bytes;
-  return std::make_unique<InStrata>(job, std::move(config), std::move(pool), log);
+  return config;
 }
 
-std::unique_ptr<Contestant> pooled_on_nvme(const Job& job, Logger& log) {
-  return on_nvme(job, std::make_unique<TensorPool>(), log);
+std::unique_ptr<Contestant> on_nvme(const Job& job, Logger& log) {
+  give_freed_memory_back();
+  return std::make_unique<InStrata>(job, nvme_config(job), std::make_unique<TensorPool>(), log);
+}
+
+std::unique_ptr<Contestant> serial_on_nvme(const Job& job, Logger& log) {
+  give_freed_memory_back();
+  formats::DsConfig config = nvme_config(job);
+  config.strata.overlap_step = false;
+  return std::make_unique<InStrata>(job, std::move(config), std::make_unique<TensorPool>(), log);
 }
 
 std::unique_ptr<Contestant> unpooled_on_nvme(const Job& job, Logger& log) {
-  return on_nvme(job, nullptr, log);
+  give_freed_memory_back();
+  return std::make_unique<InStrata>(job, nvme_config(job), nullptr, log);
 }
 
 /// The memory of LibTorch itself: its libraries, and the set-up of its first matrix product.
@@ -261,8 +271,9 @@ const std::vector<ContestantKind>& contestant_kinds() {
       {"memory-fused", "LibTorch, fused AdamW on fp32 masters", make_in_memory<FusedAdamW>},
       {"memory-bf16", "LibTorch, torch::optim::AdamW on bf16", make_in_memory<PureBf16>},
       {"host", "Strata, everything in host memory", in_host_memory},
-      {"nvme", "Strata, everything on NVMe", pooled_on_nvme},
-      {"nvme-glibc", "the same, without a pool for tensors", unpooled_on_nvme},
+      {"nvme", "Strata, everything on NVMe", on_nvme},
+      {"nvme-serial", "the same, each step over before the next forward", serial_on_nvme},
+      {"nvme-glibc", "Strata, everything on NVMe, without a pool for tensors", unpooled_on_nvme},
       {"empty", "LibTorch, one small matrix product", make_empty},
   };
   return kinds;

@@ -32,6 +32,9 @@ class Contestant {
   /// One optimizer step; returns the loss.
   virtual double step() = 0;
 
+  /// Waits for what the last step has left to be done beside the next one.
+  virtual void finish() {}
+
   /// The work of the hops so far; zeros where there are none.
   [[nodiscard]] virtual CounterReading counters() const { return {}; }
 };

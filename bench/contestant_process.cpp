@@ -19,7 +19,7 @@ namespace strata::bench {
 
 namespace {
 
-constexpr std::string_view kStep = "step";
+constexpr std::string_view kTurn = "turn ";  // and the number of steps
 constexpr std::string_view kPeakRss = "peak_rss";
 
 void require(bool succeeded, const char* what) {
@@ -70,18 +70,28 @@ double system_seconds(const rusage& usage) {
          static_cast<double>(usage.ru_stime.tv_usec) * 1e-6;
 }
 
-StepSample timed_step(Contestant& contestant) {
+StepSample timed_turn(Contestant& contestant, int steps) {
   const CounterReading before = contestant.counters();
   const rusage usage_before = own_usage();
   const Time start = kSystemClock.now();
-  const double loss = contestant.step();
+  double loss = 0.0;
+  for (int i = 0; i < steps; ++i) loss = contestant.step();
+  contestant.finish();
   const std::chrono::duration<double> time = kSystemClock.now() - start;
   const rusage usage = own_usage();
-  return {.seconds = time.count(),
-          .loss = loss,
-          .system_seconds = system_seconds(usage) - system_seconds(usage_before),
-          .minor_faults = static_cast<std::uint64_t>(usage.ru_minflt - usage_before.ru_minflt),
-          .hops = (contestant.counters() - before).hops};
+  StepSample sample{
+      .seconds = time.count() / steps,
+      .loss = loss,
+      .system_seconds = (system_seconds(usage) - system_seconds(usage_before)) / steps,
+      .minor_faults = static_cast<std::uint64_t>(usage.ru_minflt - usage_before.ru_minflt) /
+                      static_cast<std::uint64_t>(steps),
+      .hops = (contestant.counters() - before).hops};
+  for (HopReading& hop : sample.hops) {
+    for (std::uint64_t* const sum : {&hop.bytes, &hop.calls, &hop.busy_ns, &hop.wait_ns}) {
+      *sum /= static_cast<std::uint64_t>(steps);
+    }
+  }
+  return sample;
 }
 
 }  // namespace
@@ -133,7 +143,9 @@ std::string ContestantProcess::ask(std::string_view request) {
   return answer;
 }
 
-StepSample ContestantProcess::step() { return sample_from(nlohmann::json::parse(ask(kStep))); }
+StepSample ContestantProcess::turn(int steps) {
+  return sample_from(nlohmann::json::parse(ask(std::string(kTurn) + std::to_string(steps))));
+}
 
 std::uint64_t ContestantProcess::peak_rss_bytes() {
   return nlohmann::json::parse(ask(kPeakRss)).get<std::uint64_t>();
@@ -141,9 +153,11 @@ std::uint64_t ContestantProcess::peak_rss_bytes() {
 
 void serve(Contestant& contestant) {
   for (std::string request; std::getline(std::cin, request);) {
-    STRATA_CHECK(request == kStep || request == kPeakRss, request);
+    const bool is_turn = request.starts_with(kTurn);
+    STRATA_CHECK(is_turn || request == kPeakRss, request);
     const nlohmann::json answer =
-        request == kStep ? to_json(timed_step(contestant)) : nlohmann::json(own_peak_rss_bytes());
+        is_turn ? to_json(timed_turn(contestant, std::stoi(request.substr(kTurn.size()))))
+                : nlohmann::json(own_peak_rss_bytes());
     std::cout << answer.dump() << std::endl;
   }
 }

@@ -1,6 +1,6 @@
 /// A training step of the GPT-2-small shape, several ways in one run: plain LibTorch in memory,
 /// Strata in host memory, Strata all on NVMe under a budget. Each contestant lives in a process of
-/// its own; they take turns, a step each a round.
+/// its own; they take turns, one each a round: some steps, until all of them is done.
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
@@ -24,6 +24,7 @@ struct Options {
   std::string host = "292MiB";
   std::string device = "91MiB";
   int rounds = 9;
+  int steps = 3;
   int warm_up = 2;
   std::vector<std::string> only;  ///< empty: all contestants
   std::string json;
@@ -37,7 +38,10 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--host", options.host, "Host budget of the run on NVMe")->capture_default_str();
   app.add_option("--device", options.device, "Device budget of the run on NVMe")
       ->capture_default_str();
-  app.add_option("--rounds", options.rounds, "Steps of each contestant that count")
+  app.add_option("--rounds", options.rounds, "Turns of each contestant that count")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--steps", options.steps, "Steps of a turn, one after the other")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--warm-up", options.warm_up, "Steps before them")->capture_default_str();
@@ -72,11 +76,11 @@ void compare(const Options& options) {
   for (const ContestantKind* kind : chosen_kinds(options)) {
     processes.emplace_back(child_arguments(options, kind->name));
     results.push_back({std::string(kind->name), std::string(kind->description), {}, 0});
-    for (int i = 0; i < options.warm_up; ++i) (void)processes.back().step();
+    for (int i = 0; i < options.warm_up; ++i) (void)processes.back().turn(1);
   }
   for (int round = 0; round < options.rounds; ++round) {
     for (std::size_t i = 0; i < processes.size(); ++i) {
-      results[i].samples.push_back(processes[i].step());
+      results[i].samples.push_back(processes[i].turn(options.steps));
     }
   }
   for (std::size_t i = 0; i < processes.size(); ++i) {
