@@ -1,5 +1,7 @@
 #include "strata/base/counters.h"
 
+#include <span>
+
 namespace strata {
 namespace {
 
@@ -49,12 +51,27 @@ CounterReading Counters::read() const noexcept {
 }
 
 ScopedTimer::~ScopedTimer() {
-  const auto elapsed = counters_.clock().now() - start_;
+  const Time end = counters_.clock().now();
+  const auto elapsed = end - start_;
   if (kind_ == Kind::kBusy) {
     counters_.add_busy(hop_, elapsed);
   } else {
     counters_.add_wait(hop_, elapsed);
   }
+  Timeline* const timeline = counters_.timeline();
+  if (timeline == nullptr) return;
+  timeline->add({.kind = kind_ == Kind::kBusy ? SpanKind::kBusy : SpanKind::kWait,
+                 .hop = hop_,
+                 .name = name_,
+                 .bytes = bytes_,
+                 .begin = start_,
+                 .end = end,
+                 .reads = std::span(reads_).first(read_count_),
+                 .writes = writes_});
+}
+
+void ScopedTimer::reads(MemoryRange range) noexcept {
+  if (read_count_ < kReadsMax) reads_[read_count_++] = range;
 }
 
 }  // namespace strata
