@@ -7,6 +7,7 @@ find_library(STRATA_LIBAIO aio REQUIRED)                       # the libaio back
 pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)        # NUMA nodes of disks, threads, memory
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)         # one kernel source per algorithm
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)   # checksums of the shard store
+pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)          # traces are gzipped
 find_package(TBB REQUIRED)                                     # threads of the optimizer
 find_package(nlohmann_json REQUIRED)                           # configs and safetensors headers
 find_package(CLI11 REQUIRED)                                   # command lines

@@ -33,10 +33,12 @@ project(... LANGUAGES CXX) before find_package(Strata)." PARENT_SCOPE)
     pkg_check_modules(HWLOC QUIET IMPORTED_TARGET hwloc)
     pkg_check_modules(HWY QUIET IMPORTED_TARGET libhwy)
     pkg_check_modules(XXHASH QUIET IMPORTED_TARGET libxxhash)
+    pkg_check_modules(ZLIB QUIET IMPORTED_TARGET zlib)
     list(APPEND wanted "PkgConfig::LIBURING|liburing 2.2 or newer|liburing-dev"
                        "PkgConfig::HWLOC|hwloc|libhwloc-dev"
                        "PkgConfig::HWY|highway|libhwy-dev"
-                       "PkgConfig::XXHASH|xxHash|libxxhash-dev")
+                       "PkgConfig::XXHASH|xxHash|libxxhash-dev"
+                       "PkgConfig::ZLIB|zlib|zlib1g-dev")
   endif()
 
   set(missing)

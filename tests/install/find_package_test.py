@@ -106,7 +106,7 @@ class FindPackage(unittest.TestCase):
             environment={"PKG_CONFIG_LIBDIR": str(empty), "PKG_CONFIG_PATH": ""},
         )
         self.assert_says("libtbb-dev", "nlohmann-json3-dev", "liburing-dev", "libhwloc-dev")
-        self.assert_says("libhwy-dev", "libxxhash-dev", "Strata_FOUND to FALSE")
+        self.assert_says("libhwy-dev", "libxxhash-dev", "zlib1g-dev", "Strata_FOUND to FALSE")
         self.assertNotIn("libaio-dev", self.output)
 
     def test_missing_libraries_without_pkg_config_files_are_named(self):

@@ -33,6 +33,7 @@ GUESTS = [
     (r"(cuda|cuda_\w+|cufile|nccl|driver_types)\.h", {"tiering", "zero3"}),
     (r"(liburing\.h|liburing/.*|libaio\.h)", {"aio"}),
     (r"(hwloc\.h|hwloc/.*|numa\.h|numaif\.h)", {"aio"}),
+    (r"zlib\.h", {"formats"}),
     (r"(fmt|spdlog)/", set()),
 ]
 
