@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "ds_nvme_bench/markup_balance.h"
 #include "strata/base/units.h"
+#include "support/markup_balance.h"
 #include "svg_chart.h"
 
 namespace strata::nvme_bench {
@@ -50,7 +50,7 @@ HtmlReport sample() {
 
 TEST(HtmlReport, IsWellFormedAndNeedsNothingElse) {
   const std::string page = render_html(sample());
-  EXPECT_EQ(unbalanced(page), "");
+  EXPECT_EQ(support::unbalanced(page), "");
   for (const char* text : {"http", "<script", "src=", "@import", "url("}) {
     EXPECT_THAT(page, Not(HasSubstr(text)));
   }
@@ -69,7 +69,7 @@ TEST(HtmlReport, LeavesOutSectionsWithoutContent) {
   HtmlReport empty;
   empty.title = "empty";
   const std::string page = render_html(empty);
-  EXPECT_EQ(unbalanced(page), "");
+  EXPECT_EQ(support::unbalanced(page), "");
   EXPECT_THAT(page, Not(HasSubstr("<h2>")));
 }
 
@@ -106,7 +106,7 @@ TEST(ReportCharts, TheTimeLineHasALineForEachDirectionUsed) {
 }
 
 TEST(Markup, EscapesWhatHasAMeaningAndDropsControlCharacters) {
-  EXPECT_EQ(escape_markup("a<b>&\"'\x01z"), "a&lt;b&gt;&amp;&quot;&#39; z");
+  EXPECT_EQ(tool::escape_markup("a<b>&\"'\x01z"), "a&lt;b&gt;&amp;&quot;&#39; z");
 }
 
 }  // namespace

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "ds_nvme_bench/markup_balance.h"
 #include "strata/base/units.h"
+#include "support/markup_balance.h"
 
 namespace strata::nvme_bench {
 namespace {
@@ -46,7 +46,7 @@ TEST(ReportPage, OfARunShowsItsFiguresAndItsCourse) {
   Report report = report_of(read_of(1_MiB, 3.5));
   report.result.first_error = "read of /mnt/<a> failed";
   const std::string page = render_html(to_html_report(report));
-  EXPECT_EQ(unbalanced(page), "");
+  EXPECT_EQ(support::unbalanced(page), "");
   EXPECT_THAT(page, HasSubstr("3.50 GB/s"));
   EXPECT_THAT(page, HasSubstr("2.0"));  // ms
   EXPECT_THAT(page, HasSubstr("read over time"));
@@ -60,7 +60,7 @@ TEST(ReportPage, OfTheOverviewShowsEveryMeasurementAndTrial) {
   const std::vector<NamedReport> reports{{"sequential read", report_of(read_of(1_MiB, 3.5))},
                                          {"small", report_of(read_of(4_KiB, 0.4096))}};
   const std::string page = render_html(to_html_report(reports, trials));
-  EXPECT_EQ(unbalanced(page), "");
+  EXPECT_EQ(support::unbalanced(page), "");
   EXPECT_THAT(page, HasSubstr("5 measurements"));
   EXPECT_THAT(page, HasSubstr("3.50 GB/s"));
   EXPECT_THAT(page, HasSubstr("100000 IOPS"));

@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "ds_nvme_bench/markup_balance.h"
 #include "ds_nvme_bench/synthetic_disk.h"
 #include "measured_speeds.h"
 #include "strata/formats/ds_config.h"
+#include "support/markup_balance.h"
 #include "tuned_config.h"
 
 namespace strata::nvme_bench {
@@ -95,7 +95,7 @@ TEST_F(TuneOutcomeTest, AChoiceThatWasNotWrittenWithYetIsStillShown) {
 
 TEST_F(TuneOutcomeTest, ThePageIsWellFormed) {
   const std::string page = render_html(to_html_report(outcome_));
-  EXPECT_EQ(unbalanced(page), "");
+  EXPECT_EQ(support::unbalanced(page), "");
   EXPECT_THAT(page, HasSubstr("/mnt/&lt;a&gt;"));
 }
 

@@ -252,7 +252,7 @@ tool::ExitCode plan(const PlanOptions& options, const Console& console) {
   if (options.target.format != Format::kTable && options.target.format != Format::kJson) {
     throw ConfigError("plan writes --format table or json");
   }
-  std::optional<OutputFile> output;
+  std::optional<tool::OutputFile> output;
   if (options.target.output) output.emplace(*options.target.output);
   const Basis basis = basis_of(options, console);
   std::ostream& out = output ? output->stream() : console.out;

@@ -113,8 +113,8 @@ tool::ExitCode quick(const QuickOptions& quick, const Console& console) {
   if (options.directories.empty()) {
     throw ConfigError("name a directory on each disk, or a command; see ds_nvme_bench --help");
   }
-  std::optional<OutputFile> output;
-  std::optional<OutputFile> page;
+  std::optional<tool::OutputFile> output;
+  std::optional<tool::OutputFile> page;
   if (options.output) output.emplace(*options.output);
   if (quick.report) page.emplace(*quick.report);
 

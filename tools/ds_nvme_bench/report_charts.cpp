@@ -10,6 +10,15 @@
 #include "strata/base/units.h"
 
 namespace strata::nvme_bench {
+
+using tool::Axis;
+using tool::AxisScale;
+using tool::Chart;
+using tool::ChartPoint;
+using tool::kSeriesMax;
+using tool::Palette;
+using tool::Series;
+
 namespace {
 
 constexpr double kPercent = 99;

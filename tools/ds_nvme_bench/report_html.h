@@ -41,9 +41,9 @@ struct HtmlReport {
 /// engine; reads and writes apart. Charts with fewer than two places on the x axis are left out. A
 /// setting measured several times is drawn at its median, and the best of several numbers of
 /// threads.
-[[nodiscard]] std::vector<Chart> charts_of(std::span<const PointResult> points);
+[[nodiscard]] std::vector<tool::Chart> charts_of(std::span<const PointResult> points);
 
 /// Throughput of both directions over the time of one measurement.
-[[nodiscard]] Chart time_line_of(const PointResult& point);
+[[nodiscard]] tool::Chart time_line_of(const PointResult& point);
 
 }  // namespace strata::nvme_bench

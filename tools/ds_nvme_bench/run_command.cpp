@@ -28,8 +28,8 @@ struct RunOptions {
 };
 
 tool::ExitCode run(const RunOptions& options, const Console& console) {
-  std::optional<OutputFile> output;
-  std::optional<OutputFile> page;
+  std::optional<tool::OutputFile> output;
+  std::optional<tool::OutputFile> page;
   if (options.target.output) output.emplace(*options.target.output);
   if (options.report) page.emplace(*options.report);
   Session session(options.target, {options.point}, console);

@@ -240,8 +240,8 @@ tool::ExitCode tune(const TuneOptions& options, const Console& console) {
   check_format(options.target.format);
   // Finds a config that cannot be written before anything is measured.
   if (options.config) check_config(*options.config);
-  std::optional<OutputFile> output;
-  std::optional<OutputFile> page;
+  std::optional<tool::OutputFile> output;
+  std::optional<tool::OutputFile> page;
   if (options.target.output) output.emplace(*options.target.output);
   if (options.report) page.emplace(*options.report);
 

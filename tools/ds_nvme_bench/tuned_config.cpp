@@ -205,7 +205,7 @@ std::string with_setting(std::string_view text, const std::string& name, const S
 void check_config(const fs::path& path) {
   constexpr Setting kAnySetting{
       .engine = IoBackend::kIoUring, .block_bytes = 1_MiB, .depth = 1, .threads = 1};
-  const fs::path target = behind_links(path);
+  const fs::path target = tool::behind_links(path);
   if (fs::is_directory(target)) {
     throw system_error("write", path.string(), EISDIR, "name a file");
   }
@@ -224,7 +224,7 @@ void check_config(const fs::path& path) {
 }
 
 void write_setting(const fs::path& path, const Setting& setting) {
-  const fs::path target = behind_links(path);
+  const fs::path target = tool::behind_links(path);
   const std::string text = fs::exists(target)
                                ? with_setting(read_file(target), path.string(), setting)
                                : config_sections(setting);

@@ -11,7 +11,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::nvme_bench {
+namespace strata::tool {
 
 namespace {
 
@@ -92,4 +92,4 @@ void OutputFile::publish() {
   temporary_.clear();
 }
 
-}  // namespace strata::nvme_bench
+}  // namespace strata::tool

@@ -4,7 +4,7 @@
 #include <fstream>
 #include <ostream>
 
-namespace strata::nvme_bench {
+namespace strata::tool {
 
 /// The path that symbolic links lead to in the end, even if nothing is there. Throws IoError for
 /// links in a circle.
@@ -32,4 +32,4 @@ class OutputFile {
   std::ofstream stream_;
 };
 
-}  // namespace strata::nvme_bench
+}  // namespace strata::tool

@@ -7,7 +7,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::nvme_bench {
+namespace strata::tool {
 namespace {
 
 // The plot's place in the picture.
@@ -305,4 +305,4 @@ std::string escape_markup(std::string_view text) {
   return escaped;
 }
 
-}  // namespace strata::nvme_bench
+}  // namespace strata::tool

@@ -7,9 +7,9 @@
 #include <limits>
 #include <regex>
 
-#include "ds_nvme_bench/markup_balance.h"
+#include "support/markup_balance.h"
 
-namespace strata::nvme_bench {
+namespace strata::tool {
 namespace {
 
 using ::testing::ElementsAre;
@@ -37,7 +37,7 @@ std::vector<double> values_of(const std::string& svg, const std::string& element
 
 TEST(SvgChart, IsWellFormedAndNamesAxesUnitsAndSeries) {
   const std::string svg = render_svg(simple_chart());
-  EXPECT_EQ(unbalanced(svg), "");
+  EXPECT_EQ(support::unbalanced(svg), "");
   for (const char* text : {"Read throughput", "GB/s", "depth", "1 MiB", "4 MiB"}) {
     EXPECT_THAT(svg, HasSubstr(text));
   }
@@ -108,8 +108,8 @@ TEST(SvgChart, EscapesEveryText) {
   chart.series[0].points[0].tooltip = evil;
   const std::string svg = render_svg(chart);
   EXPECT_THAT(svg, Not(HasSubstr("<script")));
-  EXPECT_EQ(unbalanced(svg), "");
+  EXPECT_EQ(support::unbalanced(svg), "");
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::tool

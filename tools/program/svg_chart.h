@@ -8,7 +8,7 @@
 /// \file
 /// Line charts as SVG, to stand inside of an HTML page. Pure: series in, text out.
 
-namespace strata::nvme_bench {
+namespace strata::tool {
 
 struct ChartPoint {
   double x = 0;
@@ -64,4 +64,4 @@ inline constexpr std::size_t kSeriesMax = 8;
 /// characters, which no document may hold, become spaces.
 [[nodiscard]] std::string escape_markup(std::string_view text);
 
-}  // namespace strata::nvme_bench
+}  // namespace strata::tool

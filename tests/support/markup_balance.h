@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-namespace strata::nvme_bench {
+namespace strata::support {
 
 /// "" when every element of `markup` is closed in its turn; else what is wrong. `<meta>` and
 /// `<!doctype>` need not be closed.
@@ -28,4 +28,4 @@ inline std::string unbalanced(std::string_view markup) {
   return open.empty() ? "" : open.back() + " is not closed";
 }
 
-}  // namespace strata::nvme_bench
+}  // namespace strata::support
