@@ -150,6 +150,8 @@ bool Driver::enqueue_staged(Time now) {
     blocks_.move(index, BlockState::kIssued);
     const Operation& operation = blocks_[index].owner->operation;
     if (operation.meter != nullptr) operation.meter->begin(operation.kind, now);
+    if (operation.times != nullptr && operation.times->first == Time{})
+      operation.times->first = now;
   }
   statistics_.requests += accepted;
   return true;
@@ -205,6 +207,7 @@ void Driver::complete(const Completion& completion, Time now) {
     const std::int64_t moved = std::max<std::int64_t>(completion.result, 0);
     operation.meter->end(operation.kind, static_cast<std::uint64_t>(moved), now);
   }
+  if (operation.times != nullptr) operation.times->last = now;
   if (completion.result == -EINTR || completion.result == -EAGAIN) {
     ++statistics_.retries;
     retry(index, TransferFailure::Kind::kSystem, static_cast<int>(-completion.result), now);

@@ -136,9 +136,26 @@ void Window::wait_for_oldest(Counters* waits) {
   STRATA_CHECK(oldest != transfers_.end(), "nothing to wait for");
   std::optional<ScopedTimer> standing_still;
   if (waits != nullptr && !(*oldest)->done()) {
-    standing_still.emplace(*waits, hop_, ScopedTimer::Kind::kWait);
+    standing_still.emplace(*waits, hop_, ScopedTimer::Kind::kWait, name());
   }
   end(*oldest);
+}
+
+std::uint64_t Window::bytes() const {
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < data_.size(); ++i) {
+    bytes += (range_.end - range_.begin) * element_bytes(static_cast<StateKind>(i));
+  }
+  return bytes;
+}
+
+void Window::note_reads(ScopedTimer& timer) const {
+  for (std::size_t i = 0; i < data_.size(); ++i) {
+    const auto kind = static_cast<StateKind>(i);
+    if (!is_elsewhere(kind)) continue;
+    timer.reads({reinterpret_cast<std::uintptr_t>(data_[i]),
+                 (range_.end - range_.begin) * element_bytes(kind)});
+  }
 }
 
 void Window::abandon() {

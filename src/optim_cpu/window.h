@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "optim_cpu/kernel_table.h"
@@ -66,6 +67,11 @@ class Window {
   void wait_for_oldest(Counters* waits);
   /// Drops all transfers, waiting for those under way.
   void abandon();
+  /// The name of its shard, the bytes of its states, and those of them that were fetched: for
+  /// spans.
+  [[nodiscard]] std::string_view name() const { return range_.shard->name; }
+  [[nodiscard]] std::uint64_t bytes() const;
+  void note_reads(ScopedTimer& timer) const;
   /// Transfers started and ended since the window was made.
   [[nodiscard]] std::uint64_t moves() const { return moves_; }
 

@@ -293,7 +293,9 @@ void WindowPipeline::Impl::fetch_what_can() {
 }
 
 void WindowPipeline::Impl::update_next() {
-  const ScopedTimer busy(counters, Hop::kStep, ScopedTimer::Kind::kBusy);
+  const Window& next = window(updated);
+  ScopedTimer busy(counters, Hop::kStep, ScopedTimer::Kind::kBusy, next.name(), next.bytes());
+  next.note_reads(busy);
   window(updated).update({constants, threads.instructions().kernels()}, threads);
   window(updated++).begin_flush();
 }

@@ -51,8 +51,9 @@ bool detail::start_fetch(TransferState& transfer) {
 void detail::end_fetch(TransferState& transfer) { transfer.extent->end_fetch(transfer.chunks); }
 
 void detail::verify_fetch(const TransferState& transfer) {
-  const ScopedTimer busy(transfer.store->counters, Hop::kFetch, ScopedTimer::Kind::kBusy);
   const ExtentRecord& extent = *transfer.extent;
+  const ScopedTimer busy(transfer.store->counters, Hop::kFetch, ScopedTimer::Kind::kBusy,
+                         extent.name(), transfer.range.bytes);
   for (std::uint64_t chunk = transfer.chunks.first; chunk < transfer.chunks.last; ++chunk) {
     if (!extent.written(chunk)) continue;
     const std::uint64_t found = chunk_checksum(extent.id(), chunk, transfer.chunk_in_buffer(chunk));

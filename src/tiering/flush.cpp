@@ -46,7 +46,8 @@ bool detail::start_flush(TransferState& transfer) {
   extent.begin_flush(transfer.chunks);
 
   // The disk and the checksums read the source side by side. "Not now" has cost no checksum.
-  const ScopedTimer busy(transfer.store->counters, Hop::kFlush, ScopedTimer::Kind::kBusy);
+  const ScopedTimer busy(transfer.store->counters, Hop::kFlush, ScopedTimer::Kind::kBusy,
+                         extent.name(), transfer.range.bytes);
   for (std::uint64_t chunk = transfer.chunks.first; chunk < transfer.chunks.last; ++chunk) {
     extent.set_checksum(chunk, chunk_checksum(extent.id(), chunk, transfer.chunk_in_buffer(chunk)));
   }

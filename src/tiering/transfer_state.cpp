@@ -126,7 +126,8 @@ bool TransferState::submit(aio::OpKind kind, ChunkSpan some) {
                                    .file = &store->files[place.file],
                                    .offset = place.offset,
                                    .buffer = buffer.subspan(begin, bytes),
-                                   .meter = store->stripes.meter(place.file)};
+                                   .meter = store->stripes.meter(place.file),
+                                   .times = store->counters.timeline() ? &times : nullptr};
     if (!submit(operation)) return false;
     some.first = piece.last;
   }
@@ -165,9 +166,26 @@ void TransferState::settle_next() {
   }
 }
 
+/// Records the time that its requests took. It was over before anybody waited for it, or long
+/// before.
+void TransferState::record() const {
+  Timeline* const timeline = store->counters.timeline();
+  if (timeline == nullptr || times.last == Time{}) return;
+  const MemoryRange memory{reinterpret_cast<std::uintptr_t>(buffer.data()), range.bytes};
+  timeline->add({.kind = SpanKind::kTransfer,
+                 .hop = hop,
+                 .name = extent->name(),
+                 .slot = owner->slot_of(*this),
+                 .bytes = range.bytes,
+                 .begin = times.first,
+                 .end = times.last,
+                 .writes = hop == Hop::kFetch ? memory : MemoryRange{}});
+}
+
 void TransferState::finish() {
   const TransferLease lease(this);
   while (settled < tickets.size()) settle_next();
+  record();
   if (hop == Hop::kFetch) {
     end_fetch(*this);
   } else {
@@ -183,6 +201,7 @@ void PutToRest::operator()(TransferState* transfer) const noexcept {
   transfer->tickets.clear();
   end_moves(*transfer, /*arrived=*/false);  // none, unless it was not started after all
   transfer->settled = 0;
+  transfer->times = {};
   transfer->error = nullptr;
   const std::lock_guard lock(transfer->store->mutex);
   transfer->owner->at_rest_.push_back(transfer);

@@ -51,6 +51,7 @@ struct TransferState {
   std::vector<aio::IoTicket> tickets;  ///< its operations in the I/O queue
   std::size_t settled = 0;             ///< tickets waited for, from the front
   std::exception_ptr error;            ///< the first error
+  aio::RequestTimes times;             ///< known while spans are recorded
   struct Move {
     std::uint64_t chunk;
     ChunkPlace from;
@@ -75,6 +76,7 @@ struct TransferState {
  private:
   [[nodiscard]] bool submit(const aio::Operation& operation);
   void settle_next();
+  void record() const;
 };
 
 struct PutToRest {
@@ -95,6 +97,10 @@ class Transfers {
 
   /// Whether all are under way.
   [[nodiscard]] bool is_exhausted() const noexcept;
+  /// A number for one of the transfers; those that are lent first have the lowest.
+  [[nodiscard]] std::uint32_t slot_of(const TransferState& transfer) const noexcept {
+    return static_cast<std::uint32_t>(&states_.back() - &transfer);
+  }
 
  private:
   friend struct PutToRest;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string_view>
 #include <utility>
 
 #include "strata/base/counters.h"
@@ -13,32 +14,57 @@ class ComputeTimer {
  public:
   explicit ComputeTimer(Counters& counters) : counters_(counters) {}
 
+  /// What is computed: for recordings. The name outlives the scope.
+  struct Work {
+    std::string_view unit = {};
+    MemoryRange weights = {};
+  };
+
+  /// Whether it runs, and for what.
+  struct State {
+    bool runs = false;
+    Work work = {};
+  };
+
   /// Lets the timer run, or stand, for the length of a scope.
   class Scope {
    public:
-    Scope(ComputeTimer& timer, bool runs) : timer_(timer), before_(timer.turn(runs)) {}
+    Scope(ComputeTimer& timer, bool runs, const Work& work)
+        : timer_(timer), before_(timer.turn({runs, work})) {}
     ~Scope() { timer_.turn(before_); }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
 
    private:
     ComputeTimer& timer_;
-    bool before_;
+    State before_;
   };
-  [[nodiscard]] Scope runs() { return {*this, true}; }
-  [[nodiscard]] Scope stands() { return {*this, false}; }
+  [[nodiscard]] Scope runs(const Work& work) { return {*this, true, work}; }
+  [[nodiscard]] Scope stands() { return {*this, false, {}}; }
 
  private:
-  /// Returns whether the timer ran before.
-  bool turn(bool runs) {
+  /// Returns the state before.
+  State turn(const State& state) {
     const Time now = counters_.clock().now();
-    if (runs_) counters_.add_busy(Hop::kCompute, now - since_);
+    if (state_.runs) end_span(now);
     since_ = now;
-    return std::exchange(runs_, runs);
+    return std::exchange(state_, state);
+  }
+
+  void end_span(Time now) {
+    counters_.add_busy(Hop::kCompute, now - since_);
+    Timeline* const timeline = counters_.timeline();
+    if (timeline == nullptr) return;
+    timeline->add({.kind = SpanKind::kBusy,
+                   .hop = Hop::kCompute,
+                   .name = state_.work.unit,
+                   .begin = since_,
+                   .end = now,
+                   .reads = {&state_.work.weights, 1}});
   }
 
   Counters& counters_;
-  bool runs_ = false;
+  State state_;
   Time since_;
 };
 

@@ -51,6 +51,11 @@ class Entrance {
   ComputeTimer compute_timer_;
 };
 
+/// The unit's computation, as the timer sees it.
+[[nodiscard]] inline ComputeTimer::Work work_of(const Unit& unit) {
+  return {unit.name(), {unit.region().address(), unit.region().bytes()}};
+}
+
 /// Keeps a unit entered for the length of a scope.
 class EnteredScope {
  public:

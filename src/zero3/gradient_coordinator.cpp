@@ -1,6 +1,7 @@
 #include "zero3/gradient_coordinator.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "strata/base/error.h"
@@ -17,8 +18,8 @@ namespace {
 
 /// Waits for a movement, counted as standing still for `hop`.
 template <class Movement>
-void wait_for(Movement& movement, Hop hop, Counters& counters) {
-  const ScopedTimer waiting(counters, hop, ScopedTimer::Kind::kWait);
+void wait_for(Movement& movement, Hop hop, Counters& counters, std::string_view unit = {}) {
+  const ScopedTimer waiting(counters, hop, ScopedTimer::Kind::kWait, unit);
   movement.wait();
 }
 
@@ -104,7 +105,8 @@ void GradientCoordinator::exchange(FlatVector& vector, bool is_first, std::uint6
   Reduction reduction(places_.ranks, *places_.device.host_view(bucket),
                       *places_.device.host_view(places_.exchange.first(bucket.bytes())));
   at_home(vector, is_first, begin, count, [&](std::span<std::byte> home) {
-    const ScopedTimer waiting(counters_, Hop::kReduce, ScopedTimer::Kind::kWait);
+    const ScopedTimer waiting(counters_, Hop::kReduce, ScopedTimer::Kind::kWait,
+                              vector.states.name);
     vector.gradient_squares.add(reduction.finish({.precision = vector.format.precision,
                                                   .fp32 = vector.states.gradient_fp32,
                                                   .first = is_first,
@@ -133,10 +135,11 @@ tiering::DeviceCopy GradientCoordinator::drain_bucket(tiering::DeviceSpan bucket
 void GradientCoordinator::add_oldest_piece() {
   Piece piece = std::move(pieces_.front());
   pieces_.pop_front();
-  wait_for(piece.drained, Hop::kDrain, counters_);
   FlatVector& vector = *piece.vector;
+  wait_for(piece.drained, Hop::kDrain, counters_, vector.states.name);
   at_home(vector, piece.is_first, piece.begin, piece.count, [&](std::span<std::byte> home) {
-    const ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy);
+    ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy, vector.states.name);
+    busy.reads({reinterpret_cast<std::uintptr_t>(home.data()), home.size()});
     vector.gradient_squares.add(optim_cpu::accumulate_gradient(
         threads_, vector.format.precision, vector.states.gradient_fp32, piece.is_first, piece.count,
         piece.slot.bytes().data(), home.data()));
@@ -158,7 +161,7 @@ void GradientCoordinator::at_home(const FlatVector& vector, bool is_first, std::
   if (!is_first) {
     tiering::Transfer arriving = start_transfer(
         &store, [&] { return tiering::fetch(store, *home.extent, range, slot.bytes()); });
-    wait_for(arriving, Hop::kFetch, counters_);
+    wait_for(arriving, Hop::kFetch, counters_, vector.states.name);
   }
   add(slot.bytes().first(range.bytes));
   tiering::Transfer leaving = start_transfer(

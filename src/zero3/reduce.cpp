@@ -7,7 +7,8 @@ namespace strata::zero3 {
 void pack(const Unit& unit, const FlatVector& vector,
           const torch::autograd::variable_list& gradients, std::uint64_t begin,
           const torch::Tensor& bucket, Counters& counters) {
-  const ScopedTimer busy(counters, Hop::kReduce, ScopedTimer::Kind::kBusy);
+  const ScopedTimer busy(counters, Hop::kReduce, ScopedTimer::Kind::kBusy, unit.name(),
+                         bucket.nbytes());
   const torch::NoGradGuard no_grad;
   const auto part_of = [](const torch::Tensor& row, std::uint64_t first, std::uint64_t count) {
     return row.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(count));

@@ -45,7 +45,7 @@ variable_list run_body(Unit& unit, const EntryBody& body, const variable_list& i
   const std::vector<std::size_t> hashes = watched ? unit.hashes() : std::vector<std::size_t>();
   variable_list outputs;
   try {
-    const auto running = unit.entrance().compute_timer().runs();
+    const auto running = unit.entrance().compute_timer().runs(work_of(unit));
     outputs = body(inputs);
   } catch (const c10::Error& error) {
     std::ignore = changed_by_body(unit, versions, hashes);

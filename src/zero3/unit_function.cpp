@@ -297,7 +297,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                              variable_list(wanted_inputs.size())};
     if (outputs.empty() || wanted.empty()) return gradients;
     const Unit::GradientScope scope(unit);
-    const auto running = unit.entrance().compute_timer().runs();
+    const auto running = unit.entrance().compute_timer().runs(work_of(unit));
     variable_list all = torch::autograd::grad(outputs, wanted, of_outputs,
                                               /*retain_graph=*/!state.recompute && keeps_graph(),
                                               /*create_graph=*/false, /*allow_unused=*/true);

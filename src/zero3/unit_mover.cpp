@@ -162,7 +162,7 @@ void UnitMover::unshard(Unit& unit, tiering::DeviceSpan region) {
     upload_from_home(unit, region);
   }
   gather(unit, region);
-  const ScopedTimer busy(counters_, Hop::kGather, ScopedTimer::Kind::kBusy);
+  const ScopedTimer busy(counters_, Hop::kGather, ScopedTimer::Kind::kBusy, unit.name());
   unit.attach(region);
 }
 
@@ -193,7 +193,7 @@ void UnitMover::gather(const Unit& unit, tiering::DeviceSpan region) {
     under_way.push_back(places_.ranks.begin_all_gather(
         *places_.device.host_view(region.subspan(vector.region_offset, vector.gathered_bytes()))));
   }
-  const ScopedTimer waiting(counters_, Hop::kGather, ScopedTimer::Kind::kWait);
+  const ScopedTimer waiting(counters_, Hop::kGather, ScopedTimer::Kind::kWait, unit.name());
   for (Collective& each : under_way) each.wait();
 }
 
@@ -313,7 +313,8 @@ std::optional<tiering::StagingSlot> UnitMover::acquire_slot() {
 void UnitMover::wait_for(Piece& piece) {
   if (piece.failure) std::rethrow_exception(piece.failure);
   if (!piece.transfer) return;
-  const ScopedTimer waiting(counters_, Hop::kFetch, ScopedTimer::Kind::kWait);
+  const ScopedTimer waiting(counters_, Hop::kFetch, ScopedTimer::Kind::kWait,
+                            piece.vector->states.name, piece.range.bytes);
   tiering::Transfer transfer = *std::exchange(piece.transfer, std::nullopt);
   --under_way_;
   transfer.wait();

@@ -107,6 +107,7 @@ void UnitRegistry::set_homes(Unit& unit) {
                                     unit.name() + " " + std::string(name_of(kind)));
     };
     optim_cpu::ShardStates& states = vector.states;
+    states.name = unit.name();
     states.weight = home(plan_input_.parameter_tier, StateKind::kWeight);
     parts_.tiers.register_memory(states.weight.memory, "weights", /*by_disk=*/false);
     if (!vector.trains()) continue;

@@ -53,6 +53,41 @@ TEST(ResumableStep, CanBePumpedToItsEnd) {
   }
 }
 
+TEST(ResumableStep, RecordsForEachUpdateWhatItWasFetchedBy) {
+  StepUnderTest step;
+  for (ShardStates& shard : step.placed) shard.name = "blocks.0";
+  Timeline timeline;
+  step.store.counters().record_into(&timeline);
+  step.begin();
+  step.offer_all();
+  EXPECT_TRUE(step.pipeline.finish());
+  const TimelineRecord record = timeline.read();
+  std::vector<int> fetches(record.spans.size()), updates(record.spans.size());
+  for (const TimelineRecord::Flow& flow : record.flows) {
+    const auto &from = record.spans[flow.from], &to = record.spans[flow.to];
+    EXPECT_EQ(from.kind, SpanKind::kTransfer);
+    EXPECT_EQ(from.hop, Hop::kFetch);
+    EXPECT_EQ(to.kind, SpanKind::kBusy);
+    EXPECT_EQ(to.hop, Hop::kStep);
+    EXPECT_LE(from.end, to.begin);
+    ++updates[flow.from];
+    ++fetches[flow.to];
+  }
+  int waits = 0;
+  for (std::size_t i = 0; i < record.spans.size(); ++i) {
+    const TimelineRecord::Span& span = record.spans[i];
+    if (span.kind == SpanKind::kWait) ++waits;
+    if (span.kind == SpanKind::kTransfer) {
+      EXPECT_EQ(updates[i], span.hop == Hop::kFetch ? 1 : 0);
+    } else if (span.hop == Hop::kStep) {
+      EXPECT_EQ(fetches[i], kStateKindCount);
+      EXPECT_EQ(record.names[span.name], "blocks.0");
+    }
+  }
+  EXPECT_GT(waits, 0);
+  EXPECT_TRUE(step.has_bits_of_reference());
+}
+
 TEST(ResumableStep, WithoutShardsIsEmpty) {
   StepUnderTest step;
   step.begin();

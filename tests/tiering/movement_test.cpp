@@ -82,6 +82,59 @@ class HomeTransferTest : public StoreTest {
   support::SimDevice device_{{.max_delay = std::chrono::microseconds(200)}};
 };
 
+class RecordedTransferTest : public StoreTest {};
+
+TEST_F(RecordedTransferTest, HasTheTimeOfItsRequestsInASlotOfItsOwn) {
+  const Extent extent = store_.allocate(2 * kChunk, "blocks.3 m");
+  write(extent, random_bytes(2 * kChunk, 1));
+  Timeline timeline;
+  counters_.record_into(&timeline);
+  const Time begin = clock_.now();
+  std::span<std::byte> buffer = take_buffer(2 * kChunk);
+  auto first = fetch(store_, extent, {0, kChunk}, buffer.first(kChunk));
+  auto second = fetch(store_, extent, {kChunk, kChunk}, buffer.subspan(kChunk));
+  EXPECT_TRUE(first->done() && second->done());
+  clock_.advance(std::chrono::hours(1));  // nobody waits for what has arrived
+  first->wait();
+  second->wait();
+  write(extent, random_bytes(kChunk, 2));
+  counters_.record_into(nullptr);
+  read(extent);
+
+  std::vector<TimelineRecord::Span> transfers;
+  const TimelineRecord record = timeline.read();
+  for (const auto& span : record.spans) {
+    if (span.kind == SpanKind::kTransfer) transfers.push_back(span);
+  }
+  ASSERT_EQ(transfers.size(), 3u);
+  for (const auto& span : transfers) EXPECT_EQ(record.names[span.name], "blocks.3 m");
+  for (const auto& span : transfers) EXPECT_EQ(span.bytes, kChunk);
+  for (const auto& span : std::span(transfers).first(2)) {
+    EXPECT_EQ(span.hop, Hop::kFetch);
+    EXPECT_GE(span.begin, begin);
+    EXPECT_LT(span.end, begin + std::chrono::minutes(1));
+  }
+  EXPECT_NE(transfers[0].slot, transfers[1].slot);
+  EXPECT_EQ(transfers[2].hop, Hop::kFlush);
+  EXPECT_GE(transfers[2].begin, begin + std::chrono::hours(1));
+}
+
+TEST_F(RecordedTransferTest, LeadsToTheUploadOfItsBytes) {
+  support::SimDevice device;
+  const Extent extent = store_.allocate(kChunk, "weight");
+  write(extent, random_bytes(kChunk, 1));
+  const DeviceMemory memory = device.allocate(kChunk, "unit");
+  Timeline timeline;
+  counters_.record_into(&timeline);
+  std::span<std::byte> slot = take_buffer(kChunk);
+  fetch(store_, extent, {0, kChunk}, slot)->wait();
+  upload(device, slot.first(kChunk), memory.span(), counters_).wait();
+  const TimelineRecord record = timeline.read();
+  ASSERT_EQ(record.flows.size(), 1u);
+  EXPECT_EQ(record.spans[record.flows[0].from].kind, SpanKind::kTransfer);
+  EXPECT_EQ(record.spans[record.flows[0].to].hop, Hop::kUpload);
+}
+
 TEST_F(HomeTransferTest, ReachesHomesOnNvmeAndOnADeviceAlike) {
   const auto bytes = random_bytes(kChunk, 1);
   const DeviceMemory memory = device_.allocate(2 * kChunk, "state");

@@ -5,6 +5,8 @@
 #include <exception>
 #include <span>
 
+#include "strata/base/clock.h"
+
 /// \file
 /// The vocabulary of this layer: what is to be moved, and how it ended. Includes nothing of it.
 
@@ -15,6 +17,12 @@ class PathMeter;
 
 enum class OpKind : std::uint8_t { kRead, kWrite };
 
+/// When requests were with the backend: the first one from, the last one until. Times are `Time{}`
+/// before that.
+struct RequestTimes {
+  Time first{}, last{};
+};
+
 /// A contiguous transfer between memory and a file. Offset, length and address are multiples of
 /// `file->alignment()`; the length may exceed a queue's `block_bytes` and is not zero. The transfer
 /// lies within the preallocated file.
@@ -24,6 +32,9 @@ struct Operation {
   std::uint64_t offset;
   std::span<std::byte> buffer;
   PathMeter* meter = nullptr;  ///< counts its requests (path_meter.h); null: nothing does
+  /// Written by the queue's thread until the operation has finished; operations may share one.
+  /// Null: nobody wants to know.
+  RequestTimes* times = nullptr;
 };
 
 /// One finished operation that was submitted under a tag.

@@ -85,7 +85,7 @@ struct TimelineRecord {
 /// counted in `dropped`, like what finds no memory: recording never fails its caller.
 class Timeline {
  public:
-  static constexpr std::size_t kSpansMax = 1u << 18;  ///< some 15 MB with their flows
+  static constexpr std::size_t kSpansMax = 1u << 18;  ///< some 30 MB when it is full
 
   /// Keeps at most `spans_max` spans, as many flows and as many samples.
   explicit Timeline(std::size_t spans_max = kSpansMax) : spans_max_(spans_max) {}

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "strata/base/number_format.h"
@@ -47,6 +48,9 @@ struct ShardStates {
   /// Segments in order, covering [0, count), counted from the shard's first element. With random
   /// rounding they begin at multiples of kMomentBlockElements; int8 moments need such a `count`.
   std::vector<Segment> segments;
+  /// The name of its unit in recordings (base/timeline.h); may be empty. Lives as long as the
+  /// shard.
+  std::string_view name = {};
 };
 
 [[nodiscard]] const tiering::StateHome& home_of(const ShardStates& shard, StateKind kind);

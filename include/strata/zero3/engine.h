@@ -180,6 +180,10 @@ class Engine {
   [[nodiscard]] const zero3::Plan& plan() const;
   [[nodiscard]] TierUse use(tiering::Tier tier) const;
   [[nodiscard]] CounterReading counters() const;
+  /// Records what each hop does, and when, in `timeline` from now on; null: no more. It may be
+  /// written to until another is given here or the engine is gone, whichever is first. Recording
+  /// changes no number.
+  void record_into(Timeline* timeline);
   /// The I/O backend in use and why ("io_uring"), or "none".
   [[nodiscard]] std::string io_description() const;
   /// The input of plans; complete once the last unit is made.
