@@ -103,6 +103,9 @@ class BadInput(unittest.TestCase):
             (["--val-data"], {"--val-data": "text.txt", "--val-fraction": "0.1"}),
             (["--budget", "disk=1GiB", "host=4GiB"], {"--budget": "disk=1GiB"}),
             (["--budget", "lots"], {"--budget": "host=lots"}),
+            (["--trace", "3-5", "steps=3-5"], {"--trace": "3-5"}),
+            (["--trace", "before", "steps=3-5"], {"--trace": "steps=5-3", "--steps": "9"}),
+            (["--trace", "step 2", "from 1 to 1"], {"--trace": "steps=1-2"}),
         ]:
             with self.subTest(changes=changes):
                 self.refused(USAGE, words, changes)

@@ -1,8 +1,10 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "run_config.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "support/message_of.h"
 #include "support/temp_directory.h"
 
 namespace strata::tool {
@@ -25,6 +27,55 @@ TEST(BudgetOption, RefusesWhatItCannotRead) {
     formats::StrataConfig config;
     EXPECT_THROW(apply_budget_option(text, config), ConfigError) << text;
   }
+}
+
+TEST(TraceOption, NamesOneStepOrTheFirstAndTheLast) {
+  EXPECT_EQ(parse_trace_option("steps=3-5"), (TraceSteps{3, 5}));
+  EXPECT_EQ(parse_trace_option("steps=7"), (TraceSteps{7, 7}));
+  EXPECT_EQ(parse_trace_option("steps=1-100"), (TraceSteps{1, 100}));
+  const TraceSteps steps{3, 5};
+  EXPECT_FALSE(steps.contains(2));
+  EXPECT_TRUE(steps.contains(3) && steps.contains(5));
+  EXPECT_FALSE(steps.contains(6));
+}
+
+TEST(TraceOption, RefusesWhatItCannotReadAndSaysWhatItCan) {
+  for (const char* text : {"",
+                           "steps",
+                           "steps=",
+                           "step=3",
+                           "3-5",
+                           "steps=0",
+                           "steps=0-2",
+                           "steps=-3",
+                           "steps=3-",
+                           "steps=-",
+                           "steps=5-3",
+                           "steps=3-5-7",
+                           "steps=three",
+                           "steps=3 - 5",
+                           " steps=3",
+                           "steps=3 ",
+                           "steps=3,5",
+                           "steps=1.5",
+                           "steps=+3",
+                           "steps=1-101",
+                           "steps=99999999999999999999",
+                           "steps=1-99999999999999999999",
+                           "STEPS=3"}) {
+    const std::string message =
+        support::message_of<ConfigError>([&] { (void)parse_trace_option(text); });
+    EXPECT_THAT(message, testing::HasSubstr("--trace: \"" + std::string(text) + "\""));
+    EXPECT_THAT(message, testing::HasSubstr("steps=3-5"));
+  }
+}
+
+TEST(TraceOption, NamesStepsThatTheRunMakes) {
+  EXPECT_NO_THROW(require_traced_steps({3, 5}, 5));
+  EXPECT_THAT(support::message_of<ConfigError>([] {
+                require_traced_steps({3, 5}, 4);
+              }),
+              testing::AllOf(testing::HasSubstr("step 5"), testing::HasSubstr("from 1 to 4")));
 }
 
 class RunConfigTest : public testing::Test {

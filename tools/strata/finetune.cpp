@@ -15,6 +15,7 @@
 #include "progress.h"
 #include "readable_text.h"
 #include "run_config.h"
+#include "step_trace.h"
 #include "strata/base/machine_memory.h"
 #include "strata/base/number_format.h"
 #include "strata/base/units.h"
@@ -91,6 +92,7 @@ RunInput open_input(const FinetuneOptions& options, const Interruption& interrup
   Dataset data(options, model.config.vocab_size, seq_len, interruption);
   require_prompt_of_the_data(options, data, model.config.vocab_size);
   const std::int64_t steps = step_count(options, config, data.train().count, seq_len);
+  if (options.trace) require_traced_steps(*options.trace, steps);
   config.set_total_steps(steps);
   return {std::move(config), std::move(model), seq_len, std::move(data), steps};
 }
@@ -228,8 +230,12 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
   return_freed_blocks_from(kReturnedWhileBuilding);
   formats::DsConfig config = run.config;
   config.notes.clear();  // log_run has shown them
+  StepTrace trace(options.trace ? &*options.trace : nullptr, output.path() / "trace.json.gz", log);
   Engine engine(std::move(config), &log);
-  engine.before_each_unit([&] { interruption.check(); });
+  engine.before_each_unit([&] {
+    interruption.check();
+    trace.sample_tiers(engine);
+  });
   models::Gpt2 model(run.model.config, engine, [&](const std::string& name, torch::Tensor& value) {
     interruption.check();
     run.model.initializer(name, value);
@@ -238,7 +244,7 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
   output.require_space(model_bytes(run));
   return_freed_blocks_from(kReturnedInTraining);
 
-  Trainer trainer(engine, model, trainer_data(run, options), interruption);
+  Trainer trainer(engine, model, trainer_data(run, options), interruption, trace);
   const std::int64_t printed = run.config.steps_per_print;
   Progress progress(out, terminal, run.steps, printed > 0 ? printed : kDefaultStepsPerPrint);
   Summary summary{.model = run.model.name,

@@ -193,6 +193,13 @@ void add_run_options(CLI::App& command, FinetuneOptions& options) {
       ->capture_default_str()
       ->group(kGroup);
   command
+      .add_option_function<std::string>(
+          "--trace",
+          [&options](const std::string& text) { options.trace = parse_trace_option(text); },
+          "Trace these steps into OUTPUT/trace.json.gz, for https://ui.perfetto.dev")
+      ->type_name("steps=N[-M]")
+      ->group(kGroup);
+  command
       .add_flag("--print-config", options.print_config,
                 "Print the config in effect as JSON and stop")
       ->group(kGroup);

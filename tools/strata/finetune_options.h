@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "trace_steps.h"
+
 namespace strata::tool {
 
 /// The command line of `strata finetune`, as it was given.
@@ -33,6 +35,7 @@ struct FinetuneOptions {
   std::int64_t sample = 0;            ///< tokens to generate at the end
   std::optional<std::string> prompt;  ///< text that they continue; its bytes are the tokens
   double temperature = 0.8;           ///< temperature of their choice; 0: the most likely
+  std::optional<TraceSteps> trace;    ///< steps to trace
   bool print_config = false;
 };
 

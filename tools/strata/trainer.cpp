@@ -1,5 +1,6 @@
 #include "trainer.h"
 
+#include <string>
 #include <utility>
 
 #include "strata/base/clock.h"
@@ -17,10 +18,23 @@ double seconds_since(Time start) {
 
 }  // namespace
 
-Trainer::Trainer(Engine& engine, models::Gpt2& model, Data data, const Interruption& interruption)
-    : engine_(engine), model_(model), data_(std::move(data)), interruption_(interruption) {}
+Trainer::Trainer(Engine& engine, models::Gpt2& model, Data data, const Interruption& interruption,
+                 StepTrace& trace)
+    : engine_(engine),
+      model_(model),
+      data_(std::move(data)),
+      interruption_(interruption),
+      trace_(trace) {}
 
 StepRecord Trainer::step() {
+  trace_.before_step(steps_ + 1, engine_);
+  StepRecord record = timed_step();
+  trace_.after_step(record.step, engine_);
+  return record;
+}
+
+StepRecord Trainer::timed_step() {
+  const PhaseScope phase(trace_.timeline(), "step " + std::to_string(steps_ + 1));
   const Time start = kSystemClock.now();
   const CounterReading before = engine_.counters();
   const formats::DsConfig& config = engine_.config();
@@ -33,10 +47,17 @@ StepRecord Trainer::step() {
     interruption_.check();
     const Batch batch =
         data_.training.batch(static_cast<std::uint64_t>(steps_ * micro_batches + micro));
-    const torch::Tensor loss = loss_of(batch);
+    const torch::Tensor loss = [&] {
+      const PhaseScope forward(trace_.timeline(), "forward");
+      return loss_of(batch);
+    }();
     loss_sum += loss.item<double>();
     tokens += batch.tokens.size();
-    engine_.backward(loss);
+    {
+      const PhaseScope backward(trace_.timeline(), "backward");
+      engine_.backward(loss);
+    }
+    const PhaseScope update(trace_.timeline(), "update");
     report = engine_.step();
   }
   ++steps_;

@@ -6,13 +6,14 @@
 #include "batch_sampler.h"
 #include "interruption.h"
 #include "step_record.h"
+#include "step_trace.h"
 #include "strata/models/gpt2.h"
 #include "strata/zero3/engine.h"
 
 namespace strata::tool {
 
 /// Trains and evaluates, one step at a time, and measures the time and the bytes.
-/// The engine, the model and the interruption must outlive it.
+/// The engine, the model, the interruption and the trace must outlive it.
 class Trainer {
  public:
   struct Data {
@@ -22,11 +23,15 @@ class Trainer {
     std::uint64_t training_tokens = 0;  ///< tokens of one epoch
   };
 
-  Trainer(Engine& engine, models::Gpt2& model, Data data, const Interruption& interruption);
+  Trainer(Engine& engine, models::Gpt2& model, Data data, const Interruption& interruption,
+          StepTrace& trace);
 
   /// Makes one optimizer step: as many micro-batches as the config accumulates.
   /// Throws what the engine throws, and Interrupted.
   StepRecord step();
+
+  /// Writes the trace of a run that has ended before the last traced step.
+  void end_trace() { trace_.end(engine_); }
 
   /// Mean loss over the evaluation batches; nullopt when there are none.
   [[nodiscard]] std::optional<EvaluationRecord> evaluate();
@@ -35,11 +40,13 @@ class Trainer {
   [[nodiscard]] double epoch() const;
   [[nodiscard]] MemoryReading memory() const;
   torch::Tensor loss_of(const Batch& batch);
+  [[nodiscard]] StepRecord timed_step();
 
   Engine& engine_;
   models::Gpt2& model_;
   Data data_;
   const Interruption& interruption_;
+  StepTrace& trace_;
   std::int64_t steps_ = 0;
 };
 

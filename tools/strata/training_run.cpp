@@ -17,6 +17,7 @@ RunOutcome TrainingRun::train(Summary& summary) {
     seconds += record.interval.seconds;
     outcome.add(record);
   }
+  trainer_.end_trace();
   outcome.finish(summary);
   summary.eval_loss_after = evaluate();
   return outcome;

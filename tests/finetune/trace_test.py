@@ -1,0 +1,149 @@
+"""What `strata finetune --trace` writes, read as any viewer of traces would.
+
+Usage: trace_test.py PROGRAM
+"""
+
+import collections
+import gzip
+import json
+import resource
+import sys
+import unittest
+
+import program
+
+PROGRAM = sys.argv.pop()
+
+HOPS = {"fetch", "upload", "gather", "compute", "reduce", "drain", "step", "flush"}
+
+
+class Trace(unittest.TestCase):
+    def setUp(self) -> None:
+        context = program.workspace(PROGRAM)
+        self.space = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+    def finetune(self, **changes):
+        options = {f"--{key.replace('_', '-')}": value for key, value in changes.items()}
+        result = self.space.finetune(options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result
+
+    def events(self) -> list:
+        """The file's, by Python's own gzip and JSON."""
+        text = gzip.decompress((self.space.output / "trace.json.gz").read_bytes())
+        return json.loads(text)["traceEvents"]
+
+    def spans(self) -> list:
+        return [event for event in self.events() if event["ph"] == "X"]
+
+    def test_shows_the_traced_steps_alone_in_lanes_with_arrows_and_counters(self) -> None:
+        self.finetune(steps=6, trace="steps=3-5")
+        spans = self.spans()
+        phases = [span["name"] for span in spans if span["cat"] == "phase"]
+        self.assertEqual([name for name in phases if name.startswith("step")],
+                         ["step 3", "step 4", "step 5"])
+        self.assertEqual(phases.count("forward"), 6, "two micro-batches a step")
+        self.assertEqual(phases.count("backward"), 6)
+        self.check_hops(spans)
+        self.check_lanes(spans)
+        self.check_arrows(spans)
+        counters = {event["name"] for event in self.events() if event["ph"] == "C"}
+        self.assertEqual(counters, {"device bytes", "host bytes", "nvme bytes",
+                                    "nvme bytes under way"})
+
+    def check_hops(self, spans: list) -> None:
+        kinds = collections.defaultdict(set)
+        names = collections.defaultdict(set)
+        moved = collections.Counter()
+        for span in spans:
+            kinds[span["cat"]].add(span["args"]["kind"])
+            names[span["cat"]].add(span["name"])
+            if span["args"]["kind"] == "transfer":
+                moved[span["cat"]] += span["args"]["bytes"]
+        # Weights go straight to the device tier here: it is host memory, and nothing is uploaded.
+        self.assertEqual(set(kinds), HOPS - {"upload"} | {"phase"})
+        self.assertIn("transfer", kinds["fetch"])
+        self.assertIn("transfer", kinds["flush"])
+        for hop in ("gather", "compute", "reduce", "step"):
+            self.assertIn("transformer.h.0", names[hop])
+        self.assertIn("transformer.h.1 m", names["fetch"])
+        lines = [json.loads(line) for line in
+                 (self.space.output / "metrics.jsonl").read_text().splitlines()]
+        traced = [line for line in lines if "loss" in line and 3 <= line["step"] <= 5]
+        # What is prefetched when a step ends belongs to the next one: a unit or two at most.
+        for hop, key in (("fetch", "read_bytes"), ("flush", "written_bytes")):
+            counted = sum(line[key] for line in traced)
+            self.assertLess(abs(moved[hop] - counted), counted / 6, hop)
+
+    def check_lanes(self, spans: list) -> None:
+        names = {event["tid"]: event["args"]["name"] for event in self.events()
+                 if event["ph"] == "M" and event["name"] == "thread_name"}
+        lanes = collections.defaultdict(list)
+        for span in spans:
+            begin = round(span["ts"] * 1000)
+            lanes[span["tid"]].append((begin, -(begin + round(span["dur"] * 1000))))
+            hop = "run" if span["cat"] == "phase" else span["cat"]
+            self.assertIn(hop, names[span["tid"]])
+            if "slot" in span["args"]:
+                self.assertIn(f"slot {span['args']['slot']}", names[span["tid"]])
+        self.assertEqual(set(lanes), set(names), "a lane without spans")
+        for lane, places in lanes.items():
+            open_ends: list = []
+            for begin, minus_end in sorted(places):
+                while open_ends and open_ends[-1] <= begin:
+                    open_ends.pop()
+                if open_ends:
+                    self.assertLessEqual(-minus_end, open_ends[-1], names[lane])
+                open_ends.append(-minus_end)
+
+    def check_arrows(self, spans: list) -> None:
+        def slices_at(event: dict) -> list:
+            return [span for span in spans if span["tid"] == event["tid"]
+                    and span["ts"] <= event["ts"] <= span["ts"] + span["dur"]]
+
+        ends = {phase: {event["id"]: event for event in self.events() if event["ph"] == phase}
+                for phase in "sf"}
+        self.assertEqual(set(ends["s"]), set(ends["f"]))
+        uses = collections.Counter()
+        for number, leaving in ends["s"].items():
+            reaching = ends["f"][number]
+            self.assertLessEqual(leaving["ts"], reaching["ts"])
+            self.assertTrue(any(span["args"]["kind"] == "transfer" for span in slices_at(leaving)))
+            (use,) = slices_at(reaching)[-1:]
+            uses[use["cat"]] += 1
+        self.assertGreater(uses["compute"], 0)
+        self.assertGreater(uses["step"], 0)
+
+    def test_is_there_only_when_asked_for_and_changes_no_loss(self) -> None:
+        def losses(output) -> list:
+            return [json.loads(line)["loss"] for line in
+                    (output / "metrics.jsonl").read_text().splitlines()]
+
+        self.finetune(steps=3, trace="steps=2")
+        plain = self.space.path / "plain"
+        self.finetune(steps=3, output=plain)
+        self.assertEqual(losses(plain), losses(self.space.output))
+        self.assertEqual({file.name for file in self.space.output.iterdir()}
+                         - {file.name for file in plain.iterdir()}, {"trace.json.gz"})
+
+    def test_a_run_that_ends_early_leaves_what_was_traced(self) -> None:
+        self.finetune(steps=1000000, max_minutes=0.003, trace="steps=1-100")
+        self.assertIn("step 1", [span["name"] for span in self.spans()])
+
+    def test_a_trace_that_cannot_be_written_costs_neither_run_nor_model(self) -> None:
+        limit = 75000  # the model is smaller, the trace of so many steps larger
+        self.space.write("ds.json", {**program.EVERYTHING_ON_NVME,
+                                     "zero_optimization": {"stage": 3}})
+        result = self.space.finetune(
+            {"--steps": 100, "--trace": "steps=1-100"},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("without a trace", result.stderr)
+        self.assertIn("trace.json.gz", result.stderr)
+        self.assertEqual([file.name for file in self.space.output.iterdir()
+                          if "trace" in file.name], [])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
