@@ -27,6 +27,7 @@ constexpr const char* kFooter = R"(Examples:
 
 OUTPUT is made at the end, by one rename: a Hugging Face directory with, beside the model,
 metrics.jsonl (a line per step and evaluation), train_results.json and ds_config.json (in effect).
+strata report OUTPUT makes a page of it.
 
 Exit codes: 0 done; 1 a failed read, write or step, or a malformed input file; 2 a command line or
 config that cannot be used; 3 a budget (the message names the smallest), or the memory of the

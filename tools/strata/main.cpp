@@ -9,6 +9,8 @@
 #include "finetune.h"
 #include "finetune_options.h"
 #include "process.h"
+#include "report.h"
+#include "report_options.h"
 #include "strata/base/log.h"
 
 namespace {
@@ -27,6 +29,8 @@ int run(int argc, char** argv) {
   });
   strata::tool::FinetuneOptions options;
   strata::tool::add_finetune_command(app, options);
+  strata::tool::ReportOptions report_options;
+  const CLI::App* report = strata::tool::add_report_command(app, report_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -34,6 +38,10 @@ int run(int argc, char** argv) {
     return static_cast<int>(code == 0 ? ExitCode::kDone : ExitCode::kUsage);
   }
   (void)std::signal(SIGPIPE, SIG_IGN);  // the reader of the lines may go; the run goes on
+  if (report->parsed()) {
+    strata::tool::report(report_options, std::cout);
+    return static_cast<int>(ExitCode::kDone);
+  }
   strata::Logger log(std::cerr);
   strata::tool::finetune(options, std::cout, isatty(STDOUT_FILENO) == 1, log);
   return static_cast<int>(ExitCode::kDone);

@@ -20,9 +20,10 @@ void add_memory(nlohmann::ordered_json& line, const MemoryReading& memory) {
 
 void add_hops(nlohmann::ordered_json& line, const Interval& interval) {
   for (std::size_t hop = 0; hop < kHopCount; ++hop) {
-    nlohmann::ordered_json& times = line["hops"][std::string(kHopNames[hop])];
-    times["busy_seconds"] = interval.busy_seconds[hop];
-    times["wait_seconds"] = interval.wait_seconds[hop];
+    nlohmann::ordered_json& reading = line["hops"][std::string(kHopNames[hop])];
+    reading["busy_seconds"] = interval.busy_seconds[hop];
+    reading["wait_seconds"] = interval.wait_seconds[hop];
+    reading["bytes"] = interval.hop_bytes[hop];
   }
 }
 

@@ -18,6 +18,7 @@ Interval& Interval::operator+=(const Interval& other) {
   for (std::size_t hop = 0; hop < kHopCount; ++hop) {
     busy_seconds[hop] += other.busy_seconds[hop];
     wait_seconds[hop] += other.wait_seconds[hop];
+    hop_bytes[hop] += other.hop_bytes[hop];
   }
   return *this;
 }
@@ -38,6 +39,7 @@ Interval interval_of(const CounterReading& moved, Time::duration time, std::uint
   for (std::size_t hop = 0; hop < kHopCount; ++hop) {
     interval.busy_seconds[hop] = static_cast<double>(moved.hops[hop].busy_ns) * 1e-9;
     interval.wait_seconds[hop] = static_cast<double>(moved.hops[hop].wait_ns) * 1e-9;
+    interval.hop_bytes[hop] = moved.hops[hop].bytes;
   }
   return interval;
 }

@@ -20,6 +20,7 @@ struct Interval {
   double disk_wait_seconds = 0;     ///< time that the training thread stood still for it
   /// Seconds of every hop: at work, and with the training thread standing still for it.
   std::array<double, kHopCount> busy_seconds{}, wait_seconds{};
+  std::array<std::uint64_t, kHopCount> hop_bytes{};  ///< bytes that every hop moved
 
   Interval& operator+=(const Interval& other);
 
