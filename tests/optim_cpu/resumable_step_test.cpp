@@ -115,6 +115,8 @@ TEST(ResumableStep, HasTheBitsOfTheReferenceWhileAThreadMovesTheBytes) {
                              .window_elements = TestStore::kChunk,
                              .gradients_on_nvme = true},
                             {.store = &store.store()}, arena, threads, store.counters());
+    Timeline timeline;  // its spans' times are taken by that thread
+    store.counters().record_into(&timeline);
     pipeline.begin(at_step(shards.groups()));
     for (const ShardStates& shard : placed) {
       EXPECT_TRUE(pipeline.offer(shard));
@@ -122,6 +124,9 @@ TEST(ResumableStep, HasTheBitsOfTheReferenceWhileAThreadMovesTheBytes) {
       }
     }
     EXPECT_TRUE(pipeline.finish());
+    store.counters().record_into(nullptr);
+    for (const TimelineRecord::Span& span : timeline.read().spans) EXPECT_LE(span.begin, span.end);
+    EXPECT_FALSE(timeline.read().flows.empty());
     shards.collect(placed, store);
     EXPECT_TRUE(same_bits(expected, shards)) << operations_max;
   }
