@@ -65,6 +65,11 @@ void Window::update(const StepContext& context, ComputeThreads& threads) const {
   threads.for_each_block(whole.count, kUpdateElementsAtOnce, std::ref(update_block));
 }
 
+std::span<const std::byte> Window::weights() const {
+  return {data_[index_of(StateKind::kWeight)],
+          (range_.end - range_.begin) * element_bytes(StateKind::kWeight)};
+}
+
 void Window::begin_flush() {
   hop_ = Hop::kFlush;
   next_ = 0;

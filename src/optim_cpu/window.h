@@ -52,6 +52,11 @@ class Window {
   /// element (each block of int8 moments) is updated by itself, so how the window is split does not
   /// show.
   void update(const StepContext& context, ComputeThreads& threads) const;
+  /// The shard that it is at, and the first of its elements there.
+  [[nodiscard]] const ShardStates& shard() const { return *range_.shard; }
+  [[nodiscard]] std::uint64_t begin_element() const { return range_.begin; }
+  /// Their weights, in memory until the window is begun anew.
+  [[nodiscard]] std::span<const std::byte> weights() const;
   /// Turns to flushing all of its states that rest elsewhere, but the gradient.
   void begin_flush();
 

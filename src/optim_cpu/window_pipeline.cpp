@@ -126,6 +126,7 @@ struct WindowPipeline::Impl {
   Counters& counters;
   Counters* waits;  ///< null: they do not count
   ComputeThreads& threads;
+  WeightSink* sink = nullptr;
   std::span<std::byte> memory;  ///< memory of the windows
   std::vector<Window> windows;
   std::uint64_t begun = 0, updated = 0, retired = 0;
@@ -296,7 +297,8 @@ void WindowPipeline::Impl::update_next() {
   const Window& next = window(updated);
   ScopedTimer busy(counters, Hop::kStep, ScopedTimer::Kind::kBusy, next.name(), next.bytes());
   next.note_reads(busy);
-  window(updated).update({constants, threads.instructions().kernels()}, threads);
+  next.update({constants, threads.instructions().kernels()}, threads);
+  if (sink != nullptr) sink->take(next.shard(), next.begin_element(), next.weights());
   window(updated++).begin_flush();
 }
 
@@ -358,6 +360,8 @@ void WindowPipeline::run(std::span<const ShardStates> shards, std::span<const Up
         ETIMEDOUT);
   });
 }
+
+void WindowPipeline::give_weights_to(WeightSink* sink) noexcept { impl_->sink = sink; }
 
 std::span<std::byte> WindowPipeline::memory() const noexcept { return impl_->memory; }
 

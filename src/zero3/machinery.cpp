@@ -99,6 +99,7 @@ void Machinery::make_what_trains() {
       parts_.threads, parts_.counters);
   tiers.register_memory(pipeline_->memory(), "optimizer windows", /*by_disk=*/true);
   step_thread_ = std::make_unique<StepThread>(*pipeline_, tiers.store(), parts_.units.all().size(),
+                                              parts_.counters,
                                               plan_->overlaps_step ? &parts_.counters : nullptr);
 }
 

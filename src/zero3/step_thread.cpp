@@ -8,9 +8,27 @@
 
 namespace strata::zero3 {
 
+namespace {
+
+/// Whether an update leaves out elements, and so perhaps whole windows.
+bool is_partial(const optim_cpu::ShardStates& states) {
+  return std::ranges::any_of(states.segments, [](const optim_cpu::Segment& segment) {
+    return segment.group == optim_cpu::kNotUpdated;
+  });
+}
+
+}  // namespace
+
 StepThread::StepThread(optim_cpu::WindowPipeline& pipeline, tiering::ShardStore* store,
-                       std::size_t units, Counters* waits)
-    : pipeline_(pipeline), store_(store), waits_(waits), due_(units), thread_([this] { run(); }) {}
+                       std::size_t units, Counters& counters, Counters* waits)
+    : pipeline_(pipeline),
+      store_(store),
+      counters_(counters),
+      waits_(waits),
+      due_(units),
+      thread_([this] { run(); }) {
+  pipeline_.give_weights_to(this);
+}
 
 StepThread::~StepThread() {
   {
@@ -19,6 +37,7 @@ StepThread::~StepThread() {
   }
   changed_.notify_all();
   thread_.join();
+  pipeline_.give_weights_to(nullptr);
 }
 
 // ---- the engine's thread -----------------------------------------------------------------------
@@ -30,10 +49,13 @@ void StepThread::begin(std::span<const optim_cpu::UpdateGroup> groups,
   std::ranges::fill(due_, 0);
   all_due_ = 0;
   completed_ = 0;
+  updates_.clear();
+  current_ = 0;
   for (const UnitUpdate& update : updates) {
     const bool taken = pipeline_.offer(*update.states);
     STRATA_CHECK(taken, "the optimizer has a place for every vector");
     due_[update.unit] = ++all_due_;
+    updates_.push_back({update.unit, update.states, is_partial(*update.states)});
   }
   {
     const std::lock_guard lock(mutex_);
@@ -63,6 +85,30 @@ void StepThread::wait_for_count(std::uint64_t count) {
   if (completed_ < count) std::rethrow_exception(failure_);
 }
 
+std::span<StepThread::Update> StepThread::updates_of(UnitId unit) {
+  const std::uint64_t end = due_[unit];  // the count with its last one
+  std::uint64_t begin = end;
+  while (begin > 0 && updates_[begin - 1].unit == unit) --begin;
+  return std::span(updates_).subspan(begin, end - begin);
+}
+
+bool StepThread::deliver(UnitId unit, std::span<const std::span<std::byte>> targets) {
+  const std::lock_guard lock(mutex_);
+  const std::span<Update> updates = updates_of(unit);
+  const bool is_possible = is_pending(unit) && updates.size() == targets.size() &&
+                           std::ranges::none_of(updates, [](const Update& update) {
+                             return update.is_partial || update.has_begun;
+                           });
+  if (!is_possible) return false;
+  for (std::size_t i = 0; i < updates.size(); ++i) updates[i].target = targets[i];
+  return true;
+}
+
+void StepThread::withdraw(UnitId unit) {
+  const std::lock_guard lock(mutex_);
+  for (Update& update : updates_of(unit)) update.target = {};
+}
+
 // ---- the thread of steps -----------------------------------------------------------------------
 
 void StepThread::run() {
@@ -82,6 +128,23 @@ void StepThread::run() {
     is_stepping_ = false;
     changed_.notify_all();
   }
+}
+
+/// Copies under the lock, so that nothing is written to a target after `withdraw`.
+void StepThread::take(const optim_cpu::ShardStates& shard, std::uint64_t begin,
+                      std::span<const std::byte> weights) {
+  const std::lock_guard lock(mutex_);
+  while (updates_[current_].states != &shard) ++current_;
+  Update& update = updates_[current_];
+  update.has_begun = true;
+  if (update.target.empty()) return;
+  const std::uint64_t width = state_bytes(shard.format, StateKind::kWeight);
+  const std::span<std::byte> target = update.target.subspan(begin * width, weights.size());
+  ScopedTimer busy(counters_, Hop::kUpload, ScopedTimer::Kind::kBusy, shard.name, weights.size());
+  busy.reads({reinterpret_cast<std::uintptr_t>(weights.data()), weights.size()});
+  busy.writes({reinterpret_cast<std::uintptr_t>(target.data()), target.size()});
+  std::ranges::copy(weights, target.begin());
+  counters_.add_moved(Hop::kUpload, weights.size());
 }
 
 void StepThread::make_step() {

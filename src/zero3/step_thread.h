@@ -26,14 +26,15 @@ struct UnitUpdate {
 /// the next forward, say, which uses a unit as soon as that unit's own update is complete.
 ///
 /// Units are updated in the order in which they are given. Until its update is complete, nobody
-/// else moves or changes a unit's states. Thread: the engine's, for all members.
-class StepThread {
+/// else moves or changes a unit's states. New weights that are wanted next are copied from the
+/// windows that have them, and need not be read back. Thread: the engine's, for all members.
+class StepThread final : private optim_cpu::WeightSink {
  public:
-  /// `store` is the pipeline's, null where it has none. The time that the engine's thread stands
-  /// still for updates is added to `waits`; null where the pipeline counts its own waits. All of
-  /// them outlive this object.
+  /// `store` is the pipeline's, null where it has none. Copied weights count in `counters` as hop
+  /// upload. The time that the engine's thread stands still for updates is added to `waits`; null
+  /// where the pipeline counts its own waits. All of them outlive this object.
   StepThread(optim_cpu::WindowPipeline& pipeline, tiering::ShardStore* store, std::size_t units,
-             Counters* waits);
+             Counters& counters, Counters* waits);
   /// Gives up what is not updated yet, and waits for the transfers under way.
   ~StepThread();
   StepThread(const StepThread&) = delete;
@@ -52,13 +53,35 @@ class StepThread {
   /// Waits until no unit has one.
   void wait();
 
+  /// Has the new weights of the unit's updates copied to `targets`, one for each, in the order in
+  /// which they were given; each has the bytes of that vector's weights, and is lent until the
+  /// update is complete or `withdraw`. False, with nothing lent: the unit has no such updates
+  /// pending, or they have begun, or leave out a part of the weights: fetch them when the unit is
+  /// not pending any more.
+  [[nodiscard]] bool deliver(UnitId unit, std::span<const std::span<std::byte>> targets);
+  /// Takes the targets back. What they hold is undefined, unless the update is complete.
+  void withdraw(UnitId unit);
+
  private:
+  /// An update of the step, and where its weights are wanted.
+  struct Update {
+    UnitId unit;
+    const optim_cpu::ShardStates* states;
+    bool is_partial;         // windows may be left out
+    bool has_begun = false;  // some of its weights have come by
+    std::span<std::byte> target{};
+  };
+
+  void take(const optim_cpu::ShardStates& shard, std::uint64_t begin,
+            std::span<const std::byte> weights) override;
+  [[nodiscard]] std::span<Update> updates_of(UnitId unit);
   void wait_for_count(std::uint64_t count);
   void run();
   void make_step();
 
   optim_cpu::WindowPipeline& pipeline_;  // the engine's thread's while no step is under way
   tiering::ShardStore* store_;
+  Counters& counters_;
   Counters* waits_;
   std::vector<std::uint64_t>
       due_;  // the count of complete updates with which each unit is complete
@@ -69,6 +92,8 @@ class StepThread {
   std::condition_variable changed_;
   bool is_stepping_ = false;
   bool is_ending_ = false;
+  std::vector<Update> updates_;  // the step's, a unit's side by side
+  std::size_t current_ = 0;      // the one whose windows come by
   std::exception_ptr failure_;
   std::thread thread_;  // the last member: it uses the others
 };

@@ -120,6 +120,7 @@ void UnitMover::carry_out(const Action& action) {
     case Action::Kind::kFetch: {
       Arrival& arrival = arrivals_.try_emplace(action.unit, Arrival{&unit}).first->second;
       arrival.region = memory_of(action.region);
+      if (have_delivered(arrival)) return;
       arrival.pieces_wanted += action.pieces;
       if (!std::exchange(arrival.is_starting, true)) starting_.push_back(action.unit);
       start_waiting();
@@ -147,6 +148,21 @@ void UnitMover::order_uploads_behind_those_before(tiering::DeviceSpan region) {
 void UnitMover::give_back(tiering::DeviceSpan region, tiering::Event last_use) {
   if (region.empty()) return;
   freed_.add({region.address() - places_.regions.address(), region.bytes()}, std::move(last_use));
+}
+
+bool UnitMover::have_delivered(Arrival& arrival) {
+  const Unit& unit = *arrival.unit;
+  if (!into_regions_ || arrival.region.empty() || !is_changing(unit)) return false;
+  std::vector<std::span<std::byte>> targets;
+  for (const FlatVector& vector : unit.vectors()) {
+    if (vector.count == 0) continue;
+    if (!vector.trains()) return false;
+    targets.push_back(own_region(arrival).subspan(vector.shard_offset(), vector.shard_bytes()));
+  }
+  if (!places_.updates->deliver(unit.id(), targets)) return false;
+  arrival.is_delivered = true;
+  arrival.vector = unit.vectors().size();
+  return true;
 }
 
 void UnitMover::unshard(Unit& unit, tiering::DeviceSpan region) {
@@ -276,6 +292,15 @@ std::optional<UnitMover::Piece> UnitMover::next_piece(Arrival& arrival) const {
                std::nullopt};
 }
 
+std::span<std::byte> UnitMover::own_region(Arrival& arrival) {
+  if (!std::exchange(arrival.owns_region, true)) {
+    for (const tiering::Event& event : take_over(arrival.region)) {
+      event.synchronize(tiering::kDevicePatience);
+    }
+  }
+  return *places_.device.host_view(arrival.region);
+}
+
 bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
   std::span<std::byte> target;
   if (arrival.region.empty() || !into_regions_) {
@@ -284,13 +309,7 @@ bool UnitMover::start_piece(Arrival& arrival, Piece piece) {
     target = piece.slot->bytes();
     places_.device.note_host_write(target);
   } else {
-    if (!std::exchange(arrival.owns_region, true)) {
-      for (const tiering::Event& event : take_over(arrival.region)) {
-        event.synchronize(tiering::kDevicePatience);
-      }
-    }
-    target = *places_.device.host_view(arrival.region);
-    target = target.subspan(piece.vector->shard_offset() + piece.range.offset);
+    target = own_region(arrival).subspan(piece.vector->shard_offset() + piece.range.offset);
   }
   piece.transfer =
       tiering::fetch(*places_.store, *piece.vector->weight().extent, piece.range, target);
@@ -323,6 +342,7 @@ void UnitMover::wait_for(Piece& piece) {
 void UnitMover::drop(UnitId unit) {
   const auto found = arrivals_.find(unit);
   if (found == arrivals_.end()) return;
+  if (found->second.is_delivered) places_.updates->withdraw(unit);
   for (const Piece& piece : found->second.pieces) under_way_ -= piece.transfer ? 1 : 0;
   // Transfers wait for their ends when they are destroyed. A region that a deadline left to the
   // kernel for good does no harm: the queue accepts nothing more then.

@@ -29,7 +29,8 @@ namespace strata::zero3 {
 /// A unit's weights come in pieces of a staging slot's size. A piece goes straight to the unit's
 /// place on the device where it has one and the device's memory can be a target of the disk, which
 /// host memory is; else it goes through a slot, from which it is uploaded. As many pieces are under
-/// way as the schedule allows and the I/O queue takes.
+/// way as the schedule allows and the I/O queue takes. Weights that the optimizer's step is about
+/// to change come from there instead, where they can go straight to the device.
 ///
 /// The host does not wait for the device: events order computation behind uploads, and uploads into
 /// a region behind the computations of its earlier units, and give slots back.
@@ -93,6 +94,7 @@ class UnitMover {
     bool owns_region = false;         // its earlier units are out of the way
     std::uint32_t pieces_wanted = 0;  // pieces still to be started
     bool is_starting = false;         // it is in `starting_`
+    bool is_delivered = false;        // the step brings all of it
     std::size_t vector = 0;           // the next piece: which of the unit's vectors,
     std::uint64_t offset = 0;         // and from which byte
     std::deque<Piece> pieces{};       // started, oldest first
@@ -106,6 +108,8 @@ class UnitMover {
 
   void carry_out(std::span<const Action> actions);
   void carry_out(const Action& action);
+  /// Asks the step to bring the unit. False: it cannot.
+  [[nodiscard]] bool have_delivered(Arrival& arrival);
   void unshard(Unit& unit, tiering::DeviceSpan region);
   void receive(Arrival& arrival);
   void upload(Arrival& arrival, Piece piece);
@@ -118,6 +122,8 @@ class UnitMover {
   /// Starts wanted pieces, until all are started, or a "not now".
   void start_pieces(Arrival& arrival);
   [[nodiscard]] bool is_changing(const Unit& unit) const;
+  /// The arrival's region for host code, free of earlier computations.
+  [[nodiscard]] std::span<std::byte> own_region(Arrival& arrival);
   [[nodiscard]] bool start_piece(Arrival& arrival, Piece piece);
   [[nodiscard]] std::optional<Piece> next_piece(Arrival& arrival) const;
   [[nodiscard]] std::optional<tiering::StagingSlot> acquire_slot();

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <optional>
@@ -44,7 +46,7 @@ class StepThreadTest : public ::testing::Test {
                                            .gradients_on_nvme = true,
                                            .is_beside = true},
         tiering::HomePlaces{.store = &store->store()}, arena, threads, store->counters());
-    thread.emplace(*pipeline, &store->store(), kUnits, &store->counters());
+    thread.emplace(*pipeline, &store->store(), kUnits, store->counters(), &store->counters());
   }
 
   void begin() {
@@ -60,10 +62,13 @@ class StepThreadTest : public ::testing::Test {
     start_transfer(&store->store(), [&] {
       return fetch(store->store(), extent, {0, extent.bytes}, weights);
     }).wait();
-    const std::span<const std::byte> expected = optim_cpu::reference_step(Precision::kBf16)
-                                                    .after.arrays()[unit - 1]
-                                                    .bytes(StateKind::kWeight);
-    return std::ranges::equal(weights.first(extent.bytes), expected);
+    return std::ranges::equal(weights.first(extent.bytes), new_weights(unit));
+  }
+
+  [[nodiscard]] static std::span<const std::byte> new_weights(UnitId unit) {
+    return optim_cpu::reference_step(Precision::kBf16)
+        .after.arrays()[unit - 1]
+        .bytes(StateKind::kWeight);
   }
 
   [[nodiscard]] ::testing::AssertionResult has_bits_of_reference() {
@@ -167,6 +172,46 @@ TEST_F(StepThreadTest, CountsNoWaitsOfItsOwnButThoseForIt) {
   EXPECT_EQ(reading[Hop::kFlush].wait_ns, 0u);
   EXPECT_GT(reading[Hop::kStep].wait_ns, 0u);
   EXPECT_GT(reading[Hop::kStep].busy_ns, 0u);
+}
+
+TEST_F(StepThreadTest, DeliversNewWeightsThatNobodyReadsBack) {
+  make();
+  disk->hold();
+  begin();
+  const std::span<std::byte> target = weights.first(placed[2].weight.extent->bytes);
+  EXPECT_TRUE(thread->deliver(3, std::array{target}));
+  disk->release();
+  thread->wait_for(3);
+  EXPECT_TRUE(std::ranges::equal(target, new_weights(3)));
+  EXPECT_EQ(store->counters().read()[Hop::kUpload].bytes, target.size());
+  thread->wait();
+  EXPECT_TRUE(has_bits_of_reference());
+}
+
+TEST_F(StepThreadTest, DeliversNothingToATargetThatWasTakenBack) {
+  make();
+  disk->hold();
+  begin();
+  std::ranges::fill(weights, std::byte{0xAB});
+  EXPECT_TRUE(thread->deliver(3, std::array{weights.first(placed[2].weight.extent->bytes)}));
+  thread->withdraw(3);
+  disk->release();
+  thread->wait();
+  EXPECT_TRUE(std::ranges::all_of(weights, [](std::byte byte) { return byte == std::byte{0xAB}; }));
+}
+
+TEST_F(StepThreadTest, DeliversNoUnitThatItDoesNotUpdateWhole) {
+  make();
+  const std::span<std::byte> target = weights.first(placed[2].weight.extent->bytes);
+  disk->hold();
+  placed[2].segments.front().group = optim_cpu::kNotUpdated;
+  begin();
+  EXPECT_FALSE(thread->deliver(3, std::array{target})) << "a part of it may not come by";
+  EXPECT_FALSE(thread->deliver(0, {})) << "it has no update";
+  EXPECT_FALSE(thread->deliver(4, {})) << "it has one vector";
+  disk->release();
+  thread->wait_for(4);
+  EXPECT_FALSE(thread->deliver(4, std::array{target})) << "it is complete";
 }
 
 TEST_F(StepThreadTest, CanBeDestroyedInTheMiddleOfAStep) {

@@ -15,6 +15,18 @@
 
 namespace strata::optim_cpu {
 
+/// Takes new weights as they come about. Thread: the one that the pipeline works on.
+class WeightSink {
+ public:
+  /// The weights of elements [begin, ...) of a shard, in its format, valid during the call. A
+  /// window in which nothing is updated does not come.
+  virtual void take(const ShardStates& shard, std::uint64_t begin,
+                    std::span<const std::byte> weights) = 0;
+
+ protected:
+  ~WeightSink() = default;  // lent, never owned through this interface
+};
+
 /// Hop 7: windows of (weight, master, m, v, gradient) flow through a fixed set of buffers; while
 /// all threads update one, the next are being fetched and the last are being flushed. States that
 /// rest in memory of the host are updated in place.
@@ -113,6 +125,10 @@ class WindowPipeline {
   /// Makes a step of all `shards` at once: begin, offer and finish. Throws UsageError before
   /// anything is changed; what `finish` throws; DeadlineExceeded where `finish` says "not now".
   void run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups);
+
+  /// Gives the weights of every window to `sink` once they are updated. Call between steps; null,
+  /// as at first: to nobody.
+  void give_weights_to(WeightSink* sink) noexcept;
 
   /// All windows, for Submitter::register_memory; empty when there are none.
   [[nodiscard]] std::span<std::byte> memory() const noexcept;
