@@ -1,0 +1,157 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "strata/base/hop.h"
+#include "strata/zero3/plan.h"
+
+/// \file
+/// What a step will take, before anything is bought or started: the engine's own schedule and plan,
+/// carried out over lanes that are numbers instead of hardware. No clock, no I/O, no LibTorch.
+
+namespace strata::zero3 {
+
+/// The speeds that one rank has to itself. A speed that nothing needs may be 0.
+struct RankSpeeds {
+  double compute = 0;     ///< FLOP/s of forward and backward
+  double disk_read = 0;   ///< bytes/s, reading alone
+  double disk_write = 0;  ///< bytes/s, writing alone
+  /// How far reads and writes overlap: 1, the shorter of the two costs nothing; 0, they share the
+  /// time.
+  double disk_overlap = 0;
+  double upload = 0;  ///< bytes/s from host memory to the device
+  double drain = 0;   ///< bytes/s from the device to host memory
+  /// Bytes/s of states and gradients that the optimizer and the addition of gradients read and
+  /// write: an update reads gradient, weight, remainder and moments, and writes all but the first.
+  double update = 0;
+  double exchange = 0;  ///< bytes/s that a rank receives from the others
+  /// Whether forward and backward run on the cores that update: where there is no accelerator.
+  bool shares_cores = false;
+};
+
+/// One use of a unit in forward. A unit may have several (embedding and tied head).
+struct UnitUse {
+  std::size_t unit = 0;  ///< its place in PlanInput::units
+  double forward = 0;    ///< FLOP of one micro-batch
+  double backward = 0;
+  double recompute = 0;  ///< of forward run again in backward; 0: its activations are kept
+};
+
+/// What one step computes.
+struct StepWork {
+  std::vector<UnitUse> uses;  ///< in forward's order; backward goes the other way
+  std::uint64_t micro_batches = 1;
+};
+
+/// When the optimizer works. The numbers are the same in all of them.
+struct StepOrder {
+  enum class Kind : std::uint8_t {
+    kSerial,  ///< after all of backward, and before anything else
+    /// Under the next forward, unit after unit in its order: a unit's next use waits for its own
+    /// update alone. Exact with clipping by the global norm.
+    kOverlapped,
+  };
+  Kind kind = Kind::kSerial;
+  /// Of kOverlapped: this share of every unit, from 0 to 1, is updated under backward already, as
+  /// its gradient comes. Above 0 only without clipping, which has to know all gradients first.
+  double early_share = 0;
+};
+
+/// What can bind a step.
+enum class StepLane : std::uint8_t {
+  kDiskRead,
+  kDiskWrite,
+  kUpload,
+  kDrain,
+  kCompute,
+  kUpdate,
+  kExchange
+};
+
+inline constexpr std::size_t kStepLaneCount = 7;
+
+[[nodiscard]] std::string_view name_of(StepLane lane);
+
+/// One lane of a steady step.
+struct LaneForecast {
+  double amount = 0;   ///< bytes; FLOP for kCompute
+  double seconds = 0;  ///< amount over the lane's speed
+};
+
+/// One hop of a steady step.
+struct HopForecast {
+  double bytes = 0;   ///< moved; for kStep those read and written by the update
+  double busy = 0;    ///< seconds in which some of it was under way
+  double hidden = 0;  ///< of these, those in which the device computed
+  [[nodiscard]] double exposed() const { return busy - hidden; }
+};
+
+/// The resources of a step's lower bound. Lanes that share something count together.
+enum class StepResource : std::uint8_t { kDisk, kUpload, kDrain, kCompute, kUpdate, kExchange };
+
+[[nodiscard]] std::string_view name_of(StepResource resource);
+
+/// One term of the bound.
+struct BoundTerm {
+  StepResource resource = StepResource::kCompute;
+  double seconds = 0;
+};
+
+/// A steady step: what it repeats once the order of units is known.
+struct StepForecast {
+  double seconds = 0;
+  std::array<LaneForecast, kStepLaneCount> lanes{};
+  std::array<HopForecast, kHopCount> hops{};
+  std::vector<BoundTerm> bound;  ///< the largest first
+
+  [[nodiscard]] const LaneForecast& at(StepLane lane) const {
+    return lanes[static_cast<std::size_t>(lane)];
+  }
+  [[nodiscard]] const HopForecast& at(Hop hop) const { return hops[static_cast<std::size_t>(hop)]; }
+  /// The bound of this step's bytes and FLOP, which no order of them can beat: the largest term.
+  [[nodiscard]] double bound_seconds() const { return bound.empty() ? 0 : bound.front().seconds; }
+  [[nodiscard]] StepResource binds() const {
+    return bound.empty() ? StepResource::kCompute : bound.front().resource;
+  }
+  /// The bound's share of the step: 1 is a step that leaves nothing.
+  [[nodiscard]] double fraction() const { return seconds > 0 ? bound_seconds() / seconds : 1; }
+};
+
+/// Forecasts a step of one rank; all ranks are taken to be alike.
+///
+/// It drives `Schedule` with the events of the engine (enter and leave of every unit, the ends of
+/// micro-batches, changed weights), carries its actions out as UnitMover, GradientCoordinator and
+/// WindowPipeline do, and lets every transfer and computation take its amount over its lane's
+/// speed. A lane does one thing after the other; what two queues want of it at once they share.
+///
+/// The bound is that of the roofline model (Williams, Waterman, Patterson: "Roofline", CACM 2009)
+/// with one roof for each resource:
+///
+///     T >= max( FLOP / compute, uploaded / upload, drained / drain, updated / update,
+///               exchanged / exchange, max(r, w) + (1 - overlap) min(r, w) )
+///     with r = read / disk_read and w = written / disk_write
+///
+/// and, where they share cores, FLOP / compute + updated / update in place of the two.
+///
+/// Not in it: the time to start a transfer, LibTorch's own allocations, memory bandwidth that
+/// copies and arithmetic take from one another, and a window's weights used before they are
+/// written. Transfers of large units are simulated in up to 64 parts each.
+///
+/// The same input gives the same forecast. Throws ConfigError when a lane that is needed has no
+/// speed above 0, when a use names no unit or its FLOP are negative or not finite, and for no uses
+/// or micro-batches; UsageError for a plan of other units; BudgetError as Schedule does.
+[[nodiscard]] StepForecast forecast_step(const Plan& plan, const PlanInput& input,
+                                         const StepWork& work, const RankSpeeds& speeds,
+                                         const StepOrder& order);
+
+/// The kOverlapped order whose step is the shortest, of a few shares from 0 to 1; the smallest of
+/// those that are equally short. With clipping there is only 0.
+[[nodiscard]] StepOrder shortest_overlap(const Plan& plan, const PlanInput& input,
+                                         const StepWork& work, const RankSpeeds& speeds,
+                                         bool clips);
+
+}  // namespace strata::zero3

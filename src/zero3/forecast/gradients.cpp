@@ -1,0 +1,132 @@
+#include "zero3/forecast/gradients.h"
+
+#include <algorithm>
+
+#include "strata/base/error.h"
+
+namespace strata::zero3::forecast {
+
+// As GradientCoordinator: half of the slots at most are for pieces.
+Gradients::Gradients(const Plan& plan, const PlanInput& input, const std::vector<UnitShape>& shapes,
+                     StepJobs& jobs)
+    : plan_(plan),
+      input_(input),
+      shapes_(shapes),
+      jobs_(jobs),
+      pieces_max_(std::max<std::size_t>(1, plan.gradient_slots / 2)) {
+  for (const UnitShape& shape : shapes) {
+    units_.push_back({.homes = std::vector<JobId>(shape.vectors.size(), kNoJob)});
+  }
+}
+
+void Gradients::accumulate(UnitId unit, JobId computed) {
+  for (std::size_t i = 0; i < shapes_[unit].vectors.size(); ++i) {
+    if (shapes_[unit].vectors[i].trains) accumulate(unit, i, computed);
+  }
+  units_[unit].is_empty = false;
+}
+
+void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
+  finish(unit, index);
+  const VectorShape& vector = shapes_[unit].vectors[index];
+  const auto width = static_cast<double>(weight_bytes(vector.format.precision));
+  const std::uint64_t part = jobs_.part_of(vector.shard_elements, plan_.slot_bytes / sizeof(float));
+  for (std::uint64_t begin = 0; begin < vector.shard_elements; begin += part) {
+    Piece piece{.unit = unit,
+                .vector = index,
+                .elements = std::min(part, vector.shard_elements - begin),
+                .is_first = units_[unit].is_empty,
+                .drained = kNoJob};
+    const double bytes = static_cast<double>(piece.elements) * width;
+    if (input_.world_size > 1) {
+      piece.drained = jobs_.start(JobQueue::kExchange, Hop::kReduce, StepLane::kExchange,
+                                  jobs_.from_others(bytes * input_.world_size), {computed});
+      jobs_.wait_for(Hop::kReduce, piece.drained);
+      add_at_home(piece);
+      continue;
+    }
+    jobs_.count(Hop::kReduce, bytes);
+    while (pieces_.size() >= pieces_max_) add_oldest_piece();
+    make_slot_free();
+    piece.drained = jobs_.start(JobQueue::kDrain, Hop::kDrain, StepLane::kDrain, bytes,
+                                {computed, bucket_free_});
+    bucket_free_ = piece.drained;
+    pieces_.push_back(piece);
+    if (jobs_.program_computes()) add_oldest_piece();
+  }
+}
+
+void Gradients::finish(UnitId unit, std::size_t vector) {
+  const auto is_of_vector = [&](const Piece& piece) {
+    return piece.unit == unit && piece.vector == vector;
+  };
+  while (std::any_of(pieces_.begin(), pieces_.end(), is_of_vector)) add_oldest_piece();
+  if (!shapes_[unit].gradient_on_nvme) return;
+  while (!writing_.empty()) wait_for_oldest_write();
+}
+
+void Gradients::add_oldest_piece() {
+  const Piece piece = pieces_.front();
+  pieces_.pop_front();
+  jobs_.wait_for(Hop::kDrain, piece.drained);
+  add_at_home(piece);
+}
+
+void Gradients::add_at_home(const Piece& piece) {
+  const UnitShape& shape = shapes_[piece.unit];
+  const StateFormat& format = shape.vectors[piece.vector].format;
+  const auto elements = static_cast<double>(piece.elements);
+  const double at_home = elements * static_cast<double>(state_bytes(format, StateKind::kGradient,
+                                                                    input_.accumulate_fp32));
+  const double arrived = elements * static_cast<double>(weight_bytes(format.precision)) *
+                         static_cast<double>(input_.world_size);
+  if (shape.gradient_on_nvme) make_slot_free();
+  if (shape.gradient_on_nvme && !piece.is_first) {
+    const JobId read = jobs_.start(JobQueue::kGradientRead, Hop::kFetch, StepLane::kDiskRead,
+                                   at_home, {units_[piece.unit].homes[piece.vector]});
+    jobs_.wait_for(Hop::kFetch, read);
+  }
+  JobId& home = units_[piece.unit].homes[piece.vector];
+  home = jobs_.start(JobQueue::kGradientAdd, Hop::kDrain, StepLane::kUpdate,
+                     arrived + at_home * (piece.is_first ? 1 : 2), {piece.drained});
+  jobs_.wait_for(Hop::kDrain, home);
+  if (!shape.gradient_on_nvme) return;
+  home = jobs_.start(JobQueue::kGradientWrite, Hop::kFlush, StepLane::kDiskWrite, at_home, {home});
+  writing_.push_back(home);
+}
+
+/// A piece and a home on its way to the disk have a slot each.
+void Gradients::make_slot_free() {
+  while (pieces_.size() + writing_.size() >= plan_.gradient_slots) {
+    if (!writing_.empty()) {
+      wait_for_oldest_write();
+    } else {
+      add_oldest_piece();
+    }
+  }
+}
+
+void Gradients::wait_for_oldest_write() {
+  jobs_.wait_for(Hop::kFlush, writing_.front());
+  writing_.pop_front();
+}
+
+void Gradients::start_additions(UnitId unit) {
+  for (std::size_t i = 0; i < shapes_[unit].vectors.size(); ++i) {
+    const auto is_of_vector = [&](const Piece& piece) {
+      return piece.unit == unit && piece.vector == i;
+    };
+    while (std::any_of(pieces_.begin(), pieces_.end(), is_of_vector)) add_oldest_piece();
+  }
+}
+
+void Gradients::settle() {
+  while (!pieces_.empty()) add_oldest_piece();
+  while (!writing_.empty()) wait_for_oldest_write();
+}
+
+void Gradients::forget() {
+  for (Unit& unit : units_) unit.is_empty = true;
+}
+
+}  // namespace strata::zero3::forecast

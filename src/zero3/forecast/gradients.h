@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "zero3/forecast/step_jobs.h"
+#include "zero3/forecast/unit_shape.h"
+#include "zero3/schedule.h"
+
+/// \file
+/// Hops reduce and drain as jobs: what GradientCoordinator does with a unit's gradients.
+
+namespace strata::zero3::forecast {
+
+class Gradients {
+ public:
+  Gradients(const Plan& plan, const PlanInput& input, const std::vector<UnitShape>& shapes,
+            StepJobs& jobs);
+
+  /// Brings the gradients that `computed` made to their homes.
+  void accumulate(UnitId unit, JobId computed);
+  /// Waits for all additions.
+  void settle();
+  /// Brings all additions to a unit on their way, without waiting for them.
+  void start_additions(UnitId unit);
+  /// The job after which a vector's gradient is whole, as far as additions have been started.
+  [[nodiscard]] JobId whole(UnitId unit, std::size_t vector) const {
+    return units_[unit].homes[vector];
+  }
+  [[nodiscard]] bool has_gradient(UnitId unit) const { return !units_[unit].is_empty; }
+  /// Tells that the step has taken them.
+  void forget();
+
+ private:
+  struct Unit {
+    bool is_empty = true;
+    std::vector<JobId> homes;
+  };
+  struct Piece {
+    UnitId unit;
+    std::size_t vector;
+    std::uint64_t elements;
+    bool is_first;
+    JobId drained;
+  };
+
+  void accumulate(UnitId unit, std::size_t vector, JobId computed);
+  void finish(UnitId unit, std::size_t vector);
+  void add_oldest_piece();
+  void add_at_home(const Piece& piece);
+  void make_slot_free();
+  void wait_for_oldest_write();
+
+  const Plan& plan_;
+  const PlanInput& input_;
+  const std::vector<UnitShape>& shapes_;
+  StepJobs& jobs_;
+  const std::size_t pieces_max_;
+  std::vector<Unit> units_;
+  std::deque<Piece> pieces_;    ///< drained, to be added
+  std::deque<JobId> writing_;   ///< homes on their way to the disk
+  JobId bucket_free_ = kNoJob;  ///< after this the bucket can be packed again
+};
+
+}  // namespace strata::zero3::forecast

@@ -1,0 +1,56 @@
+#include "zero3/forecast/step_jobs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "strata/base/error.h"
+#include "strata/base/units.h"
+
+namespace strata::zero3::forecast {
+
+namespace {
+
+double speed_of(StepLane lane, const RankSpeeds& speeds) {
+  switch (lane) {
+    case StepLane::kDiskRead: return speeds.disk_read;
+    case StepLane::kDiskWrite: return speeds.disk_write;
+    case StepLane::kUpload: return speeds.upload;
+    case StepLane::kDrain: return speeds.drain;
+    case StepLane::kCompute: return speeds.compute;
+    case StepLane::kUpdate: return speeds.update;
+    case StepLane::kExchange: return speeds.exchange;
+  }
+  return 0;
+}
+
+}  // namespace
+
+JobId StepJobs::start(JobQueue queue, Hop hop, StepLane lane, double amount,
+                      std::initializer_list<JobId> after) {
+  const double speed = speed_of(lane, speeds_);
+  if (amount > 0 && !(speed > 0 && std::isfinite(speed))) {
+    throw ConfigError("this step needs the speed of \"" + std::string(name_of(lane)) +
+                      "\", and the machine's is not known; give one above 0");
+  }
+  amounts_.lanes[static_cast<std::size_t>(lane)] += amount;
+  count(hop, amount);
+  const JobId started = timeline_.add(queue, hop, amount > 0 ? amount / speed : 0, after, program_);
+  return started;
+}
+
+void StepJobs::wait_for(Hop hop, JobId job) {
+  if (job == kNoJob) return;
+  program_ = timeline_.add(JobQueue::kProgram, hop, 0, {job});
+}
+
+std::uint64_t StepJobs::part_of(std::uint64_t whole, std::uint64_t grid) const {
+  return round_up(std::max(ceil_div(whole, parts_max_), std::uint64_t{1}), grid);
+}
+
+double StepJobs::from_others(double bytes) const {
+  const auto ranks = static_cast<double>(input_.world_size);
+  return bytes * (ranks - 1) / ranks;
+}
+
+}  // namespace strata::zero3::forecast

@@ -1,0 +1,95 @@
+#include "zero3/forecast/step_program.h"
+
+#include <algorithm>
+
+namespace strata::zero3::forecast {
+
+namespace {
+
+// A step is written down in so many parts of vectors, more or less: enough for what is filled and
+// emptied at the ends of a pipeline to be small, few enough for a thousand units in a second.
+constexpr std::uint64_t kPartsOfStep = 60'000;
+constexpr std::uint64_t kPartsMin = 8;
+constexpr std::uint64_t kPartsMax = 64;
+
+std::uint64_t parts_max_for(const StepWork& work) {
+  const std::uint64_t passes = 3 * work.uses.size() * work.micro_batches;
+  return std::clamp(kPartsOfStep / std::max<std::uint64_t>(1, passes), kPartsMin, kPartsMax);
+}
+
+std::vector<std::size_t> first_uses(const StepWork& work, std::size_t units) {
+  std::vector<std::size_t> first(units, work.uses.size());
+  for (std::size_t use = work.uses.size(); use-- > 0;) first[work.uses[use].unit] = use;
+  return first;
+}
+
+}  // namespace
+
+StepProgram::StepProgram(const Plan& plan, const PlanInput& input, const StepWork& work,
+                         const RankSpeeds& speeds, const StepOrder& order)
+    : work_(work),
+      order_(order),
+      shapes_(unit_shapes(plan, input)),
+      first_use_(first_uses(work, shapes_.size())),
+      jobs_(input, speeds, parts_max_for(work)),
+      weights_(plan, input, shapes_, jobs_),
+      gradients_(plan, input, shapes_, jobs_),
+      windows_(plan, input, jobs_) {}
+
+void StepProgram::add_step() {
+  for (std::uint64_t micro = 0; micro < work_.micro_batches; ++micro) {
+    const bool last = micro + 1 == work_.micro_batches;
+    weights_.expect_step(last);
+    for (const UnitUse& use : work_.uses) forward(use);
+    for (std::size_t use = work_.uses.size(); use-- > 0;) backward(use, last);
+    weights_.end_micro_batch();
+  }
+  weights_.expect_step(work_.micro_batches == 1);
+  gradients_.settle();
+  for (UnitId unit = 0; unit < shapes_.size(); ++unit) {
+    if (gradients_.has_gradient(unit)) update(unit, early_share(), 1);
+  }
+  gradients_.forget();
+  if (order_.kind == StepOrder::Kind::kSerial) jobs_.wait_for(Hop::kFlush, updated_);
+  weights_.begin_step();
+  jobs_.mark();
+}
+
+void StepProgram::forward(const UnitUse& use) {
+  const auto unit = static_cast<UnitId>(use.unit);
+  weights_.enter(unit, Pass::kForward);
+  weights_.compute(unit, use.forward);
+  weights_.leave(unit);
+}
+
+void StepProgram::backward(std::size_t index, bool last_micro_batch) {
+  const UnitUse& use = work_.uses[index];
+  const auto unit = static_cast<UnitId>(use.unit);
+  weights_.enter(unit, Pass::kBackward);
+  const JobId computed = weights_.compute(unit, use.recompute + use.backward);
+  gradients_.accumulate(unit, computed);
+  weights_.leave(unit);
+  if (!last_micro_batch || early_share() == 0 || first_use_[unit] != index) return;
+  gradients_.start_additions(unit);
+  update(unit, 0, early_share());
+}
+
+void StepProgram::update(UnitId unit, double from, double to) {
+  const UnitShape& shape = shapes_[unit];
+  JobId last = kNoJob;
+  for (std::size_t i = 0; i < shape.vectors.size(); ++i) {
+    if (!shape.vectors[i].trains) continue;
+    const JobId ended =
+        windows_.update(shape, shape.vectors[i], from, to, gradients_.whole(unit, i));
+    if (ended != kNoJob) last = ended;
+  }
+  if (last == kNoJob) return;
+  updated_ = last;
+  weights_.change(unit, last);
+}
+
+double StepProgram::early_share() const {
+  return order_.kind == StepOrder::Kind::kOverlapped ? order_.early_share : 0;
+}
+
+}  // namespace strata::zero3::forecast

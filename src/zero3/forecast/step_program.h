@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "zero3/forecast/gradients.h"
+#include "zero3/forecast/step_jobs.h"
+#include "zero3/forecast/unit_shape.h"
+#include "zero3/forecast/weights.h"
+#include "zero3/forecast/windows.h"
+
+/// \file
+/// The training program: micro-batches, forward and backward through the units, the update.
+
+namespace strata::zero3::forecast {
+
+/// Writes down the jobs of one step after the other.
+class StepProgram {
+ public:
+  /// All must outlive it.
+  StepProgram(const Plan& plan, const PlanInput& input, const StepWork& work,
+              const RankSpeeds& speeds, const StepOrder& order);
+
+  /// Adds a whole step: its micro-batches, its update (which, overlapped, ends under the next
+  /// step), a mark.
+  void add_step();
+
+  [[nodiscard]] const StepJobs& jobs() const { return jobs_; }
+
+ private:
+  void forward(const UnitUse& use);
+  void backward(std::size_t use, bool last_micro_batch);
+  /// What of every unit is updated under backward.
+  [[nodiscard]] double early_share() const;
+  /// Updates what lies between two shares of a unit's vectors.
+  void update(UnitId unit, double from, double to);
+
+  const StepWork& work_;
+  const StepOrder order_;
+  const std::vector<UnitShape> shapes_;
+  std::vector<std::size_t> first_use_;  ///< of each unit in forward: its last in backward
+  StepJobs jobs_;
+  Weights weights_;
+  Gradients gradients_;
+  Windows windows_;
+  JobId updated_ = kNoJob;  ///< the end of the last update so far
+};
+
+}  // namespace strata::zero3::forecast

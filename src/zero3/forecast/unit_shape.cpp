@@ -1,0 +1,58 @@
+#include "zero3/forecast/unit_shape.h"
+
+#include <array>
+
+#include "strata/base/units.h"
+#include "zero3/shard_map.h"
+
+namespace strata::zero3::forecast {
+
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+
+UnitShape shape_of(const UnitLayout& layout, const PlanInput& input) {
+  UnitShape shape;
+  const std::array counts = {layout.trainable_count, layout.frozen_count,
+                             layout.fp32_trainable_count, layout.fp32_frozen_count};
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i] == 0) continue;
+    const ShardMap map(counts[i], input.world_size);
+    VectorShape& vector = shape.vectors.emplace_back();
+    vector.trains = i % 2 == 0;
+    vector.format = i < 2 ? input.format : kept_in_fp32(input.format);
+    vector.shard_elements = map.shard_count();
+    vector.gathered_bytes = map.padded_count() * weight_bytes(vector.format.precision);
+  }
+  return shape;
+}
+
+}  // namespace
+
+std::vector<UnitShape> unit_shapes(const Plan& plan, const PlanInput& input) {
+  std::vector<UnitShape> shapes;
+  shapes.reserve(input.units.size());
+  for (std::size_t i = 0; i < input.units.size(); ++i) {
+    shapes.push_back(shape_of(input.units[i], input));
+    shapes.back().gradient_on_nvme = plan.gradient_tier[i] == tiering::Tier::kNvme;
+  }
+  return shapes;
+}
+
+std::vector<ScheduledUnit> scheduled_units(const Plan& plan, const PlanInput& input) {
+  std::vector<ScheduledUnit> units;
+  units.reserve(input.units.size());
+  for (const UnitLayout& layout : input.units) {
+    ScheduledUnit& unit = units.emplace_back();
+    unit.name = layout.name;
+    unit.elements = layout.trainable_count + layout.frozen_count + layout.fp32_trainable_count +
+                    layout.fp32_frozen_count;
+    for (const VectorShape& vector : shape_of(layout, input).vectors) {
+      unit.region_bytes += round_up(vector.gathered_bytes, kPage);
+      unit.pieces += static_cast<std::uint32_t>(ceil_div(vector.shard_bytes(), plan.slot_bytes));
+    }
+  }
+  return units;
+}
+
+}  // namespace strata::zero3::forecast

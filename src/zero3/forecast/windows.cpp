@@ -1,0 +1,93 @@
+#include "zero3/forecast/windows.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "strata/base/units.h"
+
+namespace strata::zero3::forecast {
+
+using tiering::Tier;
+
+namespace {
+
+// A pipeline of vectors that are updated where they rest has no windows, and goes over them in
+// pieces for the forecast alone.
+constexpr std::uint64_t kElementsInPlace = std::uint64_t{1} << 20;
+
+/// The element at a share of a vector, on the grid of its parts.
+std::uint64_t element_at(double share, const VectorShape& vector, std::uint64_t part) {
+  const auto parts = static_cast<double>(ceil_div(vector.shard_elements, part));
+  const auto place = static_cast<std::uint64_t>(std::lround(share * parts));
+  return std::min(place * part, vector.shard_elements);
+}
+
+}  // namespace
+
+Windows::Windows(const Plan& plan, const PlanInput& input, StepJobs& jobs)
+    : plan_(plan),
+      input_(input),
+      jobs_(jobs),
+      places_(std::max<std::size_t>(1, plan.windows), kNoJob) {}
+
+/// Bytes of the states that an update writes, for one element.
+Windows::Bytes Windows::state_bytes_of(const StateFormat& format) const {
+  Bytes bytes;
+  for (const StateKind kind :
+       {StateKind::kWeight, StateKind::kMaster, StateKind::kM, StateKind::kV}) {
+    const auto width = static_cast<double>(state_bytes(format, kind));
+    const Tier home = kind == StateKind::kWeight ? input_.parameter_tier : input_.optimizer_tier;
+    bytes.in_all += width;
+    if (home == Tier::kNvme) bytes.of_disk += width;
+    if (home == Tier::kDevice && !input_.device_memory_is_host) bytes.of_device += width;
+  }
+  return bytes;
+}
+
+JobId Windows::update(const UnitShape& unit, const VectorShape& vector, double from, double to,
+                      JobId gradient) {
+  const Bytes states = state_bytes_of(vector.format);
+  const auto gradient_bytes =
+      static_cast<double>(state_bytes(vector.format, StateKind::kGradient, input_.accumulate_fp32));
+  const double read = states.of_disk + (unit.gradient_on_nvme ? gradient_bytes : 0);
+  const bool in_place = read == 0 && states.of_device == 0;
+  const std::uint64_t grid =
+      in_place || plan_.window_elements == 0 ? kElementsInPlace : plan_.window_elements;
+  const std::uint64_t part = jobs_.part_of(vector.shard_elements, grid);
+
+  JobId ended = kNoJob;
+  const std::uint64_t end = element_at(to, vector, part);
+  for (std::uint64_t begin = element_at(from, vector, part); begin < end; begin += part) {
+    const auto elements = static_cast<double>(std::min(part, end - begin));
+    const JobId place = places_.front();
+    places_.pop_front();
+    JobId fetched = kNoJob;
+    JobId drained = kNoJob;
+    if (read > 0) {
+      fetched = jobs_.start(JobQueue::kWindowRead, Hop::kFetch, StepLane::kDiskRead,
+                            elements * read, {place, unit.gradient_on_nvme ? gradient : kNoJob});
+    }
+    if (states.of_device > 0) {
+      drained = jobs_.start(JobQueue::kWindowDrain, Hop::kFetch, StepLane::kDrain,
+                            elements * states.of_device, {place});
+    }
+    ended =
+        jobs_.start(JobQueue::kWindowUpdate, Hop::kStep, StepLane::kUpdate,
+                    elements * (2 * states.in_all + gradient_bytes), {fetched, drained, gradient});
+    JobId uploaded = kNoJob;
+    if (states.of_device > 0) {
+      uploaded = jobs_.start(JobQueue::kWindowUpload, Hop::kFlush, StepLane::kUpload,
+                             elements * states.of_device, {ended});
+    }
+    if (states.of_disk > 0) {
+      ended = jobs_.start(JobQueue::kWindowWrite, Hop::kFlush, StepLane::kDiskWrite,
+                          elements * states.of_disk, {ended, uploaded});
+    } else if (uploaded != kNoJob) {
+      ended = uploaded;
+    }
+    places_.push_back(ended);
+  }
+  return ended;
+}
+
+}  // namespace strata::zero3::forecast

@@ -1,0 +1,145 @@
+#include "strata/zero3/step_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "strata/base/error.h"
+#include "zero3/forecast/step_program.h"
+
+namespace strata::zero3 {
+
+namespace {
+
+// The first step records the order of units, the second is the first to fetch ahead, and what is
+// under way at the end of the third is what it is at the end of every later one.
+constexpr int kStepsBefore = 3;
+constexpr int kStepsMeasured = 2;
+// An order that is faster by less is not worth gradients' waiting in memory for less.
+constexpr double kWorthwhile = 1e-3;
+constexpr int kShares = 16;
+
+void check(const Plan& plan, const PlanInput& input, const StepWork& work) {
+  if (plan.gradient_tier.size() != input.units.size()) {
+    throw UsageError("the plan is of " + std::to_string(plan.gradient_tier.size()) +
+                     " units, and its input has " + std::to_string(input.units.size()));
+  }
+  if (work.uses.empty() || work.micro_batches == 0) {
+    throw ConfigError(
+        "a step without units or micro-batches takes no time; name at least one each");
+  }
+  for (std::size_t i = 0; i < work.uses.size(); ++i) {
+    const UnitUse& use = work.uses[i];
+    const std::string where = "use " + std::to_string(i) + " of the step's work ";
+    if (use.unit >= input.units.size()) {
+      throw ConfigError(where + "is of unit " + std::to_string(use.unit) + ", and there are " +
+                        std::to_string(input.units.size()));
+    }
+    for (const double flop : {use.forward, use.backward, use.recompute}) {
+      if (flop >= 0 && std::isfinite(flop)) continue;
+      throw ConfigError(where + "has " + std::to_string(flop) +
+                        " FLOP; they are finite and not negative");
+    }
+  }
+}
+
+void check_share(double share, const std::string& what) {
+  if (share >= 0 && share <= 1) return;
+  throw ConfigError(what + " is " + std::to_string(share) + "; it is a share from 0 to 1");
+}
+
+/// Two lanes' seconds, that overlap so far.
+double together(double a, double b, double overlap) {
+  return std::max(a, b) + (1 - overlap) * std::min(a, b);
+}
+
+std::vector<BoundTerm> bound_of(const StepForecast& forecast, const RankSpeeds& speeds) {
+  const auto seconds = [&](StepLane lane) { return forecast.at(lane).seconds; };
+  std::vector<BoundTerm> bound = {
+      {StepResource::kDisk,
+       together(seconds(StepLane::kDiskRead), seconds(StepLane::kDiskWrite), speeds.disk_overlap)},
+      {StepResource::kUpload, seconds(StepLane::kUpload)},
+      {StepResource::kDrain, seconds(StepLane::kDrain)},
+      {StepResource::kExchange, seconds(StepLane::kExchange)}};
+  if (speeds.shares_cores) {
+    bound.push_back({StepResource::kCompute,
+                     together(seconds(StepLane::kCompute), seconds(StepLane::kUpdate), 0)});
+  } else {
+    bound.push_back({StepResource::kCompute, seconds(StepLane::kCompute)});
+    bound.push_back({StepResource::kUpdate, seconds(StepLane::kUpdate)});
+  }
+  std::erase_if(bound, [](const BoundTerm& term) { return term.seconds == 0; });
+  std::stable_sort(bound.begin(), bound.end(),
+                   [](const BoundTerm& a, const BoundTerm& b) { return a.seconds > b.seconds; });
+  return bound;
+}
+
+std::array<double, kStepLaneCount> per_second(const RankSpeeds& speeds) {
+  return {speeds.disk_read, speeds.disk_write, speeds.upload,  speeds.drain,
+          speeds.compute,   speeds.update,     speeds.exchange};
+}
+
+}  // namespace
+
+std::string_view name_of(StepLane lane) {
+  constexpr std::array<std::string_view, kStepLaneCount> kNames = {
+      "disk read", "disk write", "upload", "drain", "compute", "update", "exchange"};
+  return kNames[static_cast<std::size_t>(lane)];
+}
+
+std::string_view name_of(StepResource resource) {
+  constexpr std::array<std::string_view, 6> kNames = {"disk",    "upload", "drain",
+                                                      "compute", "update", "exchange"};
+  return kNames[static_cast<std::size_t>(resource)];
+}
+
+StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepWork& work,
+                           const RankSpeeds& speeds, const StepOrder& order) {
+  check(plan, input, work);
+  check_share(speeds.disk_overlap, "the overlap of a disk's reads and writes");
+  check_share(order.early_share, "what is updated under backward");
+  forecast::StepProgram program(plan, input, work, speeds, order);
+  for (int step = 0; step < kStepsBefore; ++step) program.add_step();
+  const forecast::StepAmounts before = program.jobs().amounts();
+  for (int step = 0; step < kStepsMeasured; ++step) program.add_step();
+  const forecast::StepAmounts& after = program.jobs().amounts();
+  const std::vector<forecast::TimelineMark> marks = program.jobs().timeline().run(speeds);
+  const forecast::TimelineMark& first = marks[kStepsBefore - 1];
+  const forecast::TimelineMark& last = marks.back();
+
+  StepForecast forecast;
+  forecast.seconds = (last.seconds - first.seconds) / kStepsMeasured;
+  const std::array<double, kStepLaneCount> rates = per_second(speeds);
+  for (std::size_t lane = 0; lane < kStepLaneCount; ++lane) {
+    const double amount = (after.lanes[lane] - before.lanes[lane]) / kStepsMeasured;
+    forecast.lanes[lane] = {amount, amount > 0 ? amount / rates[lane] : 0};
+  }
+  for (std::size_t hop = 0; hop < kHopCount; ++hop) {
+    forecast.hops[hop] = {.bytes = (after.hops[hop] - before.hops[hop]) / kStepsMeasured,
+                          .busy = (last.busy[hop] - first.busy[hop]) / kStepsMeasured,
+                          .hidden = (last.hidden[hop] - first.hidden[hop]) / kStepsMeasured};
+  }
+  HopForecast& compute = forecast.hops[static_cast<std::size_t>(Hop::kCompute)];
+  compute.bytes = 0;   // they are FLOP
+  compute.hidden = 0;  // it is what the others hide behind
+  forecast.bound = bound_of(forecast, speeds);
+  return forecast;
+}
+
+StepOrder shortest_overlap(const Plan& plan, const PlanInput& input, const StepWork& work,
+                           const RankSpeeds& speeds, bool clips) {
+  StepOrder best{.kind = StepOrder::Kind::kOverlapped};
+  if (clips) return best;
+  double least = forecast_step(plan, input, work, speeds, best).seconds;
+  for (int i = 1; i <= kShares; ++i) {
+    const StepOrder order{.kind = StepOrder::Kind::kOverlapped,
+                          .early_share = static_cast<double>(i) / kShares};
+    const double seconds = forecast_step(plan, input, work, speeds, order).seconds;
+    if (seconds >= least * (1 - kWorthwhile)) continue;
+    least = seconds;
+    best = order;
+  }
+  return best;
+}
+
+}  // namespace strata::zero3
