@@ -8,11 +8,11 @@ set(STRATA_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Strata)
 
 function(strata_install_layer name)
   set(export_set StrataCoreTargets)
-  if(name MATCHES "^(zero3|zero3_core|cpu_adam|models)$")
+  if(name MATCHES "^(zero3|zero3_core|cpu_adam|models|models_core)$")
     set(export_set StrataTorchTargets)
   endif()
   install(TARGETS strata_${name} EXPORT ${export_set} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-  if(IS_DIRECTORY ${PROJECT_SOURCE_DIR}/include/strata/${name})  # zero3_core's are zero3's
+  if(IS_DIRECTORY ${PROJECT_SOURCE_DIR}/include/strata/${name})  # the headers of a *_core are there already
     install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/strata/${name}
             DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/strata)
   endif()

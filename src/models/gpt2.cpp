@@ -7,7 +7,6 @@
 #include "models/model_part.h"
 #include "models/unit_names.h"
 #include "strata/base/error.h"
-#include "strata/formats/name_pattern.h"
 
 namespace strata::models {
 
@@ -32,17 +31,6 @@ std::string shape_of(const torch::Tensor& tensor) {
     text += (text.empty() ? "" : ", ") + std::to_string(extent);
   }
   return "[" + text + "]";
-}
-
-zero3::UnitLayout layout_of(std::string name, const torch::nn::Module& module,
-                            const std::vector<std::string>& fp32_patterns) {
-  zero3::UnitLayout layout;
-  layout.name = std::move(name);
-  for (const auto& item : module.named_parameters()) {
-    layout.add(item.key(), item.value().sizes().vec(), item.value().requires_grad(),
-               formats::matches_any_pattern(fp32_patterns, layout.full_name(item.key())));
-  }
-  return layout;
 }
 
 }  // namespace
@@ -160,25 +148,5 @@ std::vector<torch::Tensor> Gpt2::parameters() const {
 const Gpt2Config& Gpt2::config() const { return impl_->config; }
 
 Precision Gpt2::precision() const { return impl_->precision; }
-
-std::vector<zero3::UnitLayout> unit_layouts(const Gpt2Config& config,
-                                            const std::vector<std::string>& fp32_patterns) {
-  config.validate();
-  std::vector<zero3::UnitLayout> layouts = {
-      layout_of(std::string(kOuterName), *Gpt2Outer(config, on_meta()), fp32_patterns)};
-  const Gpt2Block block(config, on_meta());
-  for (std::int64_t i = 0; i < config.n_layer; ++i) {
-    layouts.push_back(layout_of(block_name(i), *block, fp32_patterns));
-  }
-  return layouts;
-}
-
-std::uint64_t parameter_count(const Gpt2Config& config) {
-  std::uint64_t count = 0;
-  for (const zero3::UnitLayout& unit : unit_layouts(config)) {
-    for (const zero3::ParameterLayout& parameter : unit.parameters) count += parameter.count;
-  }
-  return count;
-}
 
 }  // namespace strata::models

@@ -10,8 +10,8 @@
 
 #include "strata/base/number_format.h"
 #include "strata/models/gpt2_config.h"
+#include "strata/models/gpt2_layout.h"
 #include "strata/zero3/engine.h"
-#include "strata/zero3/unit_layout.h"
 
 namespace strata::models {
 
@@ -72,15 +72,6 @@ class Gpt2 {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-/// The units that a `Gpt2` of this config has, in the order in which they are made: "transformer",
-/// then the blocks. `fp32_patterns` are those of the engine's config (DsConfig::fp32_patterns).
-/// Takes no memory for values; for plans before anything is built.
-[[nodiscard]] std::vector<zero3::UnitLayout> unit_layouts(
-    const Gpt2Config& config, const std::vector<std::string>& fp32_patterns = {});
-
-/// Number of parameters; a tied weight counts once.
-[[nodiscard]] std::uint64_t parameter_count(const Gpt2Config& config);
 
 /// GPT-2's initialisation: matrices and embeddings normal with deviation `initializer_range`, the
 /// projections back into the residual stream smaller by sqrt(2 * n_layer), layer norms 1, biases 0.

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "strata/models/gpt2_config.h"
+#include "strata/zero3/step_model.h"
+#include "strata/zero3/unit_layout.h"
+
+/// \file
+/// GPT-2 in numbers, for plans before anything is built. No LibTorch.
+
+namespace strata::models {
+
+/// The units that a `Gpt2` of this config has, in the order in which they are made: "transformer",
+/// then the blocks. `fp32_patterns` are those of the engine's config (DsConfig::fp32_patterns).
+/// Throws ConfigError for a config that makes no model.
+[[nodiscard]] std::vector<zero3::UnitLayout> unit_layouts(
+    const Gpt2Config& config, const std::vector<std::string>& fp32_patterns = {});
+
+/// Number of parameters; a tied weight counts once.
+[[nodiscard]] std::uint64_t parameter_count(const Gpt2Config& config);
+
+/// One micro-batch of a rank.
+struct MicroBatch {
+  std::int64_t sequences = 1;
+  std::int64_t length = 1;  ///< tokens of a sequence
+  [[nodiscard]] double tokens() const {
+    return static_cast<double>(sequences) * static_cast<double>(length);
+  }
+};
+
+/// What a step of `micro_batches` computes, by unit, in FLOP: 2 for each matrix element and token
+/// in forward, and for attention, which is causal, 2 for each pair of tokens and each element of
+/// the width; backward is twice forward (Narayanan et al. 2021, "Efficient Large-Scale Language
+/// Model Training on GPU Clusters", appendix). `recompute`: blocks run forward again in backward,
+/// the head does not. Norms, activations and lookups are left out.
+[[nodiscard]] zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batch,
+                                        std::uint64_t micro_batches, bool recompute);
+
+/// An estimate of what LibTorch holds beside the tiers at the peak of a step: the inputs of all
+/// blocks, what one block keeps for its backward (all of them without recomputation: 34 bytes for
+/// each token and element of the width in 16 bits; Korthikanti et al. 2022, "Reducing Activation
+/// Recomputation in Large Transformer Models", section 4, whose attention matrix is not kept), the
+/// logits with their gradient and the gradients of the largest unit.
+[[nodiscard]] std::uint64_t estimated_activation_bytes(const Gpt2Config& config,
+                                                       const MicroBatch& micro_batch,
+                                                       std::uint64_t number_bytes, bool recompute);
+
+}  // namespace strata::models

@@ -1,0 +1,101 @@
+#include "strata/models/gpt2_layout.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "strata/base/error.h"
+
+namespace strata::models {
+namespace {
+
+double flop_of(const zero3::StepWork& work) {
+  double flop = 0;
+  for (const zero3::UnitUse& use : work.uses) flop += use.forward + use.backward + use.recompute;
+  return flop * static_cast<double>(work.micro_batches);
+}
+
+TEST(Gpt2Layout, CountsThePublishedParameters) {
+  EXPECT_EQ(parameter_count(Gpt2Config::preset("gpt2")), 124'439'808u);
+  EXPECT_EQ(parameter_count(Gpt2Config::preset("gpt2-medium")), 354'823'168u);
+  EXPECT_EQ(parameter_count(Gpt2Config::preset("gpt2-xl")), 1'557'611'200u);
+}
+
+TEST(Gpt2Layout, UnitsAndParametersHaveTransformersNamesAndShapesInOrder) {
+  Gpt2Config config = Gpt2Config::preset("nanogpt-cpu");
+  config.tie_word_embeddings = false;
+  config.n_inner = 200;
+  const std::vector<zero3::UnitLayout> units = unit_layouts(config);
+  ASSERT_EQ(units.size(), 5u);
+  const auto names = [](const zero3::UnitLayout& unit) {
+    std::string all;
+    for (const auto& parameter : unit.parameters) all += unit.full_name(parameter) + "\n";
+    return all;
+  };
+  EXPECT_EQ(names(units[0]),
+            "transformer.wte.weight\ntransformer.wpe.weight\ntransformer.ln_f.weight\n"
+            "transformer.ln_f.bias\ntransformer.lm_head.weight\n");
+  EXPECT_EQ(names(units[4]),
+            "transformer.h.3.ln_1.weight\ntransformer.h.3.ln_1.bias\n"
+            "transformer.h.3.attn.c_attn.weight\ntransformer.h.3.attn.c_attn.bias\n"
+            "transformer.h.3.attn.c_proj.weight\ntransformer.h.3.attn.c_proj.bias\n"
+            "transformer.h.3.ln_2.weight\ntransformer.h.3.ln_2.bias\n"
+            "transformer.h.3.mlp.c_fc.weight\ntransformer.h.3.mlp.c_fc.bias\n"
+            "transformer.h.3.mlp.c_proj.weight\ntransformer.h.3.mlp.c_proj.bias\n");
+  EXPECT_EQ(units[1].parameters[8].shape, (std::vector<std::int64_t>{128, 200}));
+  EXPECT_EQ(units[1].parameters[10].shape, (std::vector<std::int64_t>{200, 128}));
+}
+
+TEST(Gpt2Layout, ParametersThatArePatternsOfFp32LieInTheirOwnVector) {
+  const Gpt2Config config = Gpt2Config::preset("nanogpt-cpu");
+  for (const zero3::UnitLayout& unit : unit_layouts(config, {"*ln_*"})) {
+    EXPECT_GT(unit.fp32_trainable_count, 0u) << unit.name;
+    EXPECT_GT(unit.trainable_count, 0u) << unit.name;
+  }
+}
+
+TEST(Gpt2Layout, AStepComputesSixFlopForAParameterAndTokenAndEightWithRecomputation) {
+  const Gpt2Config config = Gpt2Config::preset("gpt2-xl");
+  const MicroBatch short_sequences{.sequences = 64, .length = 1};  // next to no attention
+  const double each = static_cast<double>(parameter_count(config)) * 64;
+  EXPECT_NEAR(flop_of(step_work(config, short_sequences, 1, false)) / each, 6, 0.03);
+  EXPECT_NEAR(flop_of(step_work(config, short_sequences, 3, false)) / each, 18, 0.09);
+  const double with = flop_of(step_work(config, short_sequences, 1, true)) / each;
+  EXPECT_LT(with, 8);
+  EXPECT_GT(with, 7.8);  // the head does not run again
+}
+
+TEST(Gpt2Layout, CausalAttentionAddsTwoFlopForEachPairAndElement) {
+  const Gpt2Config config = Gpt2Config::preset("gpt2");
+  const double one = flop_of(step_work(config, {.sequences = 1024, .length = 1}, 1, false));
+  const double whole = flop_of(step_work(config, {.sequences = 1, .length = 1024}, 1, false));
+  EXPECT_DOUBLE_EQ(whole - one, 3.0 * 12 * 2 * 1024 * 1023 * 768);
+}
+
+TEST(Gpt2Layout, TheOuterUnitIsUsedAtBothEnds) {
+  const zero3::StepWork work =
+      step_work(Gpt2Config::preset("gpt2"), {.sequences = 1, .length = 8}, 2, true);
+  ASSERT_EQ(work.uses.size(), 14u);
+  EXPECT_EQ(work.uses.front().unit, 0u);
+  EXPECT_EQ(work.uses.back().unit, 0u);
+  EXPECT_EQ(work.uses.back().recompute, 0);
+  EXPECT_EQ(work.uses[12].unit, 12u);
+}
+
+TEST(Gpt2Layout, KeepingActivationsTakesMoreThanTheirRecomputation) {
+  const Gpt2Config config = Gpt2Config::preset("gpt2-xl");
+  const MicroBatch batch{.sequences = 4, .length = 1024};
+  EXPECT_GT(estimated_activation_bytes(config, batch, 2, false),
+            4 * estimated_activation_bytes(config, batch, 2, true));
+}
+
+TEST(Gpt2Layout, AConfigThatMakesNoModelIsRefused) {
+  Gpt2Config config;
+  config.n_head = 7;
+  EXPECT_THROW((void)unit_layouts(config), ConfigError);
+}
+
+}  // namespace
+}  // namespace strata::models
