@@ -1,8 +1,6 @@
 #include "model_plan.h"
 
 #include <array>
-#include <charconv>
-#include <cmath>
 #include <set>
 #include <string>
 
@@ -48,31 +46,6 @@ constexpr std::array kFormats = {
     format_of("24bit, int8 m v", "bf16 weight, int8 remainder, int8 m and v in blocks",
               bf16_with(MomentFormat::kInt8, MasterFormat::k24Bit)),
 };
-
-/// A unit of a number and its factor.
-struct Scale {
-  std::string_view name;
-  double factor;
-};
-
-/// A number above 0 with one of `scales`, of any case.
-double parse_scaled(std::string_view text, std::span<const Scale> scales, const std::string& what) {
-  const auto fail = [&]() -> ConfigError {
-    return ConfigError("\"" + std::string(text) + "\" is not " + what);
-  };
-  double value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [after, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc() || !std::isfinite(value) || value <= 0) throw fail();
-  std::string unit;
-  for (const char* at = after; at != end; ++at) {
-    unit += *at >= 'a' && *at <= 'z' ? static_cast<char>(*at - 'a' + 'A') : *at;
-  }
-  for (const Scale& scale : scales) {
-    if (unit == scale.name && std::isfinite(value * scale.factor)) return value * scale.factor;
-  }
-  throw fail();
-}
 
 FormatPlan plan_of(const StateFormat& format, const PlanInput& input) {
   FormatPlan plan;
@@ -131,26 +104,16 @@ double step_flop(double parameters, double tokens, bool recomputation) {
   return each * parameters * tokens;
 }
 
-double parse_parameters(std::string_view text) {
-  constexpr Scale kScales[] = {{"", 1},    {"K", 1e3}, {"M", 1e6},
-                               {"B", 1e9}, {"G", 1e9}, {"T", 1e12}};
-  const std::string what = "a number of parameters; write for example 7e9, 7B or 124M";
-  const double count = parse_scaled(text, kScales, what);
-  if (count < 1) throw ConfigError("\"" + std::string(text) + "\" is not " + what);
-  if (count > 1e15)
-    throw ConfigError("\"" + std::string(text) + "\" is beyond any model; at most 1e15");
-  return count;
-}
-
 double parse_flops(std::string_view text) {
-  constexpr Scale kScales[] = {{"", 1}, {"G", 1e9}, {"T", 1e12}, {"P", 1e15}};
-  return parse_scaled(text, kScales, "a speed in FLOP/s; write for example 312e12, 312T or 1P");
+  constexpr tool::Scale kScales[] = {{"", 1}, {"G", 1e9}, {"T", 1e12}, {"P", 1e15}};
+  return tool::parse_scaled(text, kScales,
+                            "a speed in FLOP/s; write for example 312e12, 312T or 1P");
 }
 
 double parse_tbw(std::string_view text) {
-  constexpr Scale kScales[] = {{"", 1e12}, {"TB", 1e12}, {"PB", 1e15}};
-  return parse_scaled(text, kScales,
-                      "a rated endurance in TB written; write for example 600, 600TB or 1.2PB");
+  constexpr tool::Scale kScales[] = {{"", 1e12}, {"TB", 1e12}, {"PB", 1e15}};
+  return tool::parse_scaled(
+      text, kScales, "a rated endurance in TB written; write for example 600, 600TB or 1.2PB");
 }
 
 }  // namespace strata::nvme_bench

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "disk_time.h"
+#include "scaled_number.h"
 #include "strata/aio/disk.h"
 
 /// \file
@@ -74,8 +75,7 @@ struct FormatPlan {
 /// GPU Clusters"). Attention between tokens is left out: it adds to what hides the disk.
 [[nodiscard]] double step_flop(double parameters, double tokens, bool recomputation);
 
-/// Parses "7e9", "7B", "124M", "1.5b", "1T". Throws ConfigError for others and for less than 1.
-[[nodiscard]] double parse_parameters(std::string_view text);
+using tool::parse_parameters;
 /// A speed of computing: "312e12", "312T", "1P" FLOP/s. Throws ConfigError.
 [[nodiscard]] double parse_flops(std::string_view text);
 /// Terabytes written, as on data sheets: "600", "600TB", "1.2PB"; in bytes. Throws ConfigError.

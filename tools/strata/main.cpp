@@ -8,6 +8,7 @@
 
 #include "finetune.h"
 #include "finetune_options.h"
+#include "plan.h"
 #include "process.h"
 #include "report.h"
 #include "report_options.h"
@@ -31,6 +32,8 @@ int run(int argc, char** argv) {
   strata::tool::add_finetune_command(app, options);
   strata::tool::ReportOptions report_options;
   const CLI::App* report = strata::tool::add_report_command(app, report_options);
+  strata::tool::PlanOptions plan_options;
+  const CLI::App* const plan = strata::tool::add_plan_command(app, plan_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -42,6 +45,7 @@ int run(int argc, char** argv) {
     strata::tool::report(report_options, std::cout);
     return static_cast<int>(ExitCode::kDone);
   }
+  if (plan->parsed()) return static_cast<int>(strata::tool::plan(plan_options, std::cout));
   strata::Logger log(std::cerr);
   strata::tool::finetune(options, std::cout, isatty(STDOUT_FILENO) == 1, log);
   return static_cast<int>(ExitCode::kDone);

@@ -1,0 +1,268 @@
+#include "plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "plan_model.h"
+#include "strata/base/error.h"
+#include "strata/formats/ds_config.h"
+#include "strata/models/gpt2_layout.h"
+#include "strata/zero3/plan.h"
+#include "support/message_of.h"
+#include "support/temp_directory.h"
+
+namespace strata::tool {
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::HasSubstr;
+
+const std::string kMachines = STRATA_MACHINES;
+const std::string kWorkstation = kMachines + "/workstation_24gb.json";
+const std::string kServer = kMachines + "/server_8_h100.json";
+
+struct Outcome {
+  ExitCode code;
+  std::string text;
+  [[nodiscard]] json parsed() const { return json::parse(text); }
+};
+
+/// Runs `strata plan` with these arguments.
+Outcome run(std::vector<std::string> arguments) {
+  CLI::App app("strata");
+  PlanOptions options;
+  add_plan_command(app, options);
+  arguments.insert(arguments.begin(), "plan");
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the end
+  app.parse(arguments);
+  std::ostringstream out;
+  const ExitCode code = plan(options, out);
+  return {code, out.str()};
+}
+
+std::string refusal(const std::vector<std::string>& arguments) {
+  return support::message_of<Error>([&] { (void)run(arguments); });
+}
+
+json find_change(const json& answer, const std::string& change) {
+  for (const json& what_if : answer["what_if"]) {
+    if (what_if["change"] == change) return what_if["answer"];
+  }
+  ADD_FAILURE() << "nothing is said of \"" << change << "\"";
+  return {};
+}
+
+TEST(Plan, ATableForPeopleSaysWhatIsAsked) {
+  const Outcome outcome = run({"--params", "7B", "--machine", kWorkstation});
+  EXPECT_EQ(outcome.code, ExitCode::kDone);
+  for (const char* words :
+       {"parameters, 32 blocks of width", "It fits", "optimizer states", "serial", "overlapped",
+        "tokens computes as long as the disks work", "steps until its rating", "one more disk",
+        "8-bit moments", "data sheet of NVIDIA's GeForce RTX 4090", "activations"}) {
+    EXPECT_THAT(outcome.text, HasSubstr(words));
+  }
+}
+
+TEST(Plan, BytesAreThoseOfThePlanThatARunMakes) {
+  const support::TempDirectory directory;
+  const std::string config = directory
+                                 .write("ds_config.json", R"({
+    "bf16": {"enabled": true}, "train_micro_batch_size_per_gpu": 2,
+    "zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": "/mnt/nvme"},
+                          "offload_optimizer": {"device": "nvme", "nvme_path": "/mnt/nvme"}},
+    "strata": {"budget": {"host": "600MiB", "device": "400MiB"}}})")
+                                 .string();
+  const json answer =
+      run({"--preset", "gpt2", "--config", config, "--machine", kWorkstation, "--json"})
+          .parsed()["answer"];
+  auto input = zero3::plan_input_from(formats::DsConfig::from_file(config),
+                                      models::unit_layouts(models::Gpt2Config::preset("gpt2")),
+                                      {.device_memory_is_host = false});
+  const zero3::Plan plan = zero3::make_plan(input);
+  EXPECT_EQ(answer["bytes"]["device"], plan.total.device);
+  EXPECT_EQ(answer["bytes"]["host"], plan.total.host);
+  EXPECT_EQ(answer["bytes"]["nvme"], plan.total.nvme);
+  std::uint64_t items = 0;
+  for (const json& item : answer["items"]) items += item["bytes"].get<std::uint64_t>();
+  EXPECT_EQ(items, plan.total.device + plan.total.host + plan.total.nvme);
+}
+
+TEST(Plan, WhatDoesNotFitIsMissingTierByTierAndTheBudgetsNamedDo) {
+  const Outcome outcome = run({"--params", "7B", "--machine", kWorkstation, "--budget",
+                               "device=64MiB,host=1MiB", "--json"});
+  EXPECT_EQ(outcome.code, ExitCode::kBudget);
+  const json answer = outcome.parsed()["answer"];
+  EXPECT_FALSE(answer["fits"]);
+  ASSERT_EQ(answer["missing"].size(), 2u);
+  EXPECT_THAT(answer["missing"][0].get<std::string>(), HasSubstr("device: needs at least"));
+  EXPECT_THAT(answer["missing"][1].get<std::string>(), HasSubstr("host: needs at least"));
+  const auto bytes = [&](const char* tier) {
+    return std::to_string(answer["smallest_budgets"][tier].get<std::uint64_t>());
+  };
+  const Outcome smallest = run({"--params", "7B", "--machine", kWorkstation, "--budget",
+                                "device=" + bytes("device") + ",host=" + bytes("host"), "--json"});
+  EXPECT_EQ(smallest.code, ExitCode::kDone);
+  EXPECT_THAT(run({"--params", "1T", "--machine", kWorkstation}).text,
+              AllOf(HasSubstr("It does not fit"), HasSubstr("nvme")));
+}
+
+TEST(Plan, ChangesAreForecastAnew) {
+  const json answer = run({"--params", "30B", "--machine", kWorkstation, "--json"}).parsed();
+  const double now = answer["answer"]["serial"]["seconds"];
+  EXPECT_LT(find_change(answer, "one more disk")["serial"]["seconds"], now);
+  const json bytes = find_change(answer, "8-bit moments");
+  EXPECT_LT(bytes["serial"]["seconds"], now);
+  EXPECT_LT(bytes["bytes"]["nvme"], answer["answer"]["bytes"]["nvme"]);
+  const json in_host = find_change(answer, "optimizer states in host memory");
+  EXPECT_LT(in_host["serial"]["seconds"], now);
+  EXPECT_GT(in_host["bytes"]["host"], 10 * 30e9);
+  const json longer = find_change(answer, "4 times the micro-batches");
+  EXPECT_GT(longer["serial"]["seconds"], now);
+  EXPECT_GT(longer["serial"]["tokens_per_second"], answer["answer"]["serial"]["tokens_per_second"]);
+}
+
+TEST(Plan, AStepOfTheTokensThatHideTheDisksIsAsLongComputingAsMoving) {
+  const json first = run({"--params", "7B", "--machine", kWorkstation, "--json"}).parsed();
+  const double hiding = first["answer"]["tokens_that_hide_disks"];
+  const json& bound = first["answer"]["serial"]["bound"];
+  const double tokens = first["answer"]["tokens_per_step"];
+  EXPECT_NEAR(hiding, tokens * bound["disk"].get<double>() / bound["compute"].get<double>(),
+              1e-6 * hiding);
+}
+
+TEST(Plan, RanksShareTheStatesAndNodesTheWork) {
+  const json one = run({"--params", "13B", "--machine", kServer, "--json"}).parsed();
+  const json two =
+      run({"--params", "13B", "--machine", kServer, "--nodes", "2", "--json"}).parsed();
+  EXPECT_EQ(one["ranks"], 8);
+  EXPECT_EQ(two["ranks"], 16);
+  EXPECT_NEAR(
+      two["answer"]["bytes"]["nvme"].get<double>() / one["answer"]["bytes"]["nvme"].get<double>(),
+      0.5, 0.01);
+  EXPECT_GT(two["answer"]["serial"]["tokens_per_second"],
+            1.5 * one["answer"]["serial"]["tokens_per_second"].get<double>());
+}
+
+TEST(Plan, ClippingForbidsUpdatesUnderBackward) {
+  const support::TempDirectory directory;
+  const auto share = [&](const std::string& clipping) {
+    const std::string config =
+        directory
+            .write("ds_config.json",
+                   R"({
+      "bf16": {"enabled": true}, "train_micro_batch_size_per_gpu": 4, "gradient_clipping": )" +
+                       clipping + R"(, "zero_optimization": {"offload_param": {"device": "nvme"},
+                                            "offload_optimizer": {"device": "nvme"}}})")
+            .string();
+    return run({"--params", "7B", "--config", config, "--machine", kWorkstation, "--json"})
+        .parsed()["answer"]["overlapped"]["early_share"]
+        .get<double>();
+  };
+  EXPECT_EQ(share("1.0"), 0);
+  EXPECT_GT(share("0"), 0);
+}
+
+TEST(Plan, EnduranceIsWhatTheDisksAreRatedForOverWhatAStepWrites) {
+  const json answer = run({"--params", "7B", "--machine", kWorkstation, "--json"}).parsed();
+  const json& endurance = answer["answer"]["endurance"];
+  const double written = answer["answer"]["serial"]["lanes"]["disk write"]["amount"];
+  EXPECT_NEAR(endurance["bytes_written_per_step_and_disk"], written / 2, 1);
+  EXPECT_NEAR(endurance["steps"], 1.2e15 / (written / 2), 1e-6 * 1.2e15 / written);
+  EXPECT_NEAR(endurance["days_of_serial_steps"],
+              endurance["steps"].get<double>() *
+                  answer["answer"]["serial"]["seconds"].get<double>() / 86400,
+              1e-3);
+}
+
+TEST(Plan, AMachineWithoutAcceleratorHasOneMemoryForBothTiers) {
+  const support::TempDirectory directory;
+  const std::string machine = directory
+                                  .write("machine.json", R"({
+    "name": "two cores", "device": {"compute": {"value": 1e11, "source": "assumed"}},
+    "host": {"memory": {"value": 4e9, "source": "assumed"},
+             "update": {"value": 60e9, "source": "assumed"},
+             "copy": {"value": 8e9, "source": "assumed"}},
+    "disk": {"read": {"value": 2e9, "source": "assumed"},
+             "write": {"value": 2e9, "source": "assumed"}}})")
+                                  .string();
+  const json answer = run({"--preset", "gpt2", "--machine", machine, "--seq-len", "128", "--json"})
+                          .parsed()["answer"];
+  ASSERT_TRUE(answer["fits"]);
+  EXPECT_LE(answer["bytes"]["device"].get<double>() + answer["bytes"]["host"].get<double>() +
+                answer["estimated_activation_bytes"].get<double>(),
+            0.9 * 4e9);
+  EXPECT_EQ(answer["serial"]["bound"].count("update"), 0u);  // it counts with compute
+}
+
+TEST(Plan, ParametersBecomeThePublishedShapes) {
+  struct Shape {
+    double parameters;
+    std::int64_t blocks, width;
+  };
+  for (const auto& [parameters, blocks, width] :
+       {Shape{124e6, 12, 768}, Shape{6.7e9, 32, 4096}, Shape{13e9, 40, 5120},
+        Shape{175e9, 96, 12288}, Shape{1e12, 128, 25600}}) {
+    const models::Gpt2Config config = shape_of(parameters);
+    EXPECT_EQ(config.n_layer, blocks) << parameters;
+    EXPECT_NEAR(static_cast<double>(config.n_embd), static_cast<double>(width), 128) << parameters;
+    EXPECT_NEAR(static_cast<double>(models::parameter_count(config)) / parameters, 1, 0.09);
+    EXPECT_EQ(config.n_embd % config.n_head, 0);
+  }
+  EXPECT_THROW((void)shape_of(1e6), ConfigError);
+}
+
+TEST(Plan, WithoutAMachineItSaysHowToGetOne) {
+  EXPECT_THAT(
+      refusal({"--params", "7B"}),
+      AllOf(HasSubstr("--machine"), HasSubstr("configs/machines"), HasSubstr("ds_nvme_bench")));
+  EXPECT_THAT(refusal({"--machine", kWorkstation}), HasSubstr("--params"));
+}
+
+TEST(Plan, BadInputIsRefusedByName) {
+  const support::TempDirectory directory;
+  EXPECT_THAT(refusal({"--params", "much", "--machine", kWorkstation}), HasSubstr("much"));
+  EXPECT_THAT(refusal({"--params", "7B", "--machine", "/no/machine.json"}),
+              HasSubstr("/no/machine.json"));
+  EXPECT_THAT(refusal({"--preset", "gpt2", "--machine", kWorkstation, "--seq-len", "4096"}),
+              HasSubstr("--seq-len 4096"));
+  EXPECT_THAT(refusal({"--preset", "gpt2", "--machine", kWorkstation, "--budget", "disk=1GiB"}),
+              HasSubstr("--budget"));
+  EXPECT_THAT(refusal({"--params", "7B", "--machine", kWorkstation, "--nodes", "2"}),
+              HasSubstr("network.receive"));
+  EXPECT_THAT(refusal({"--model-config", "/no/config.json", "--machine", kWorkstation}),
+              HasSubstr("/no/config.json"));
+  EXPECT_THAT(refusal({"--model", directory.path().string(), "--machine", kWorkstation}),
+              HasSubstr(directory.path().string()));
+  const std::string machine = directory
+                                  .write("machine.json", R"({
+    "name": "no disk", "device": {"compute": {"value": 1e11, "source": "assumed"}},
+    "host": {"memory": {"value": 4e9, "source": "assumed"},
+             "update": {"value": 60e9, "source": "assumed"},
+             "copy": {"value": 8e9, "source": "assumed"}}})")
+                                  .string();
+  const std::string config = directory
+                                 .write("ds_config.json", R"({
+    "zero_optimization": {"offload_optimizer": {"device": "nvme"}}})")
+                                 .string();
+  EXPECT_THAT(refusal({"--preset", "gpt2", "--machine", machine, "--config", config}),
+              AllOf(HasSubstr("ds_config.json"), HasSubstr("no disk")));
+}
+
+TEST(Plan, AModelConfigIsReadAsFinetuneReadsIt) {
+  const support::TempDirectory directory;
+  const std::string shape =
+      directory.write("config.json", models::Gpt2Config::preset("gpt2").to_json("float32"))
+          .string();
+  const json answer = run({"--model-config", shape, "--machine", kWorkstation, "--json"}).parsed();
+  EXPECT_EQ(answer["model"]["parameters"], 124'439'808u);
+}
+
+}  // namespace
+}  // namespace strata::tool

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace strata::tool {
+
+/// The command line of `strata plan`, as it was given.
+struct PlanOptions {
+  // The model: exactly one of these.
+  std::optional<std::filesystem::path> model;         ///< Hugging Face directory
+  std::optional<std::filesystem::path> model_config;  ///< config.json
+  std::optional<std::string> preset;                  ///< name of a shape
+  std::optional<std::string> parameters;              ///< a number of them: "70B"
+
+  std::optional<std::filesystem::path> config;   ///< ds_config.json
+  std::optional<std::filesystem::path> machine;  ///< machine file
+  int nodes = 1;
+  std::optional<std::int64_t> seq_len;
+  std::optional<std::string> budget;
+  bool json = false;
+};
+
+/// Adds the subcommand `plan` to `app`; parsing fills `options`, which must live as long.
+CLI::App* add_plan_command(CLI::App& app, PlanOptions& options);
+
+/// Throws ConfigError, saying how to get what is missing, unless the options make a whole question.
+void require_complete(const PlanOptions& options);
+
+}  // namespace strata::tool
