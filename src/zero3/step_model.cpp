@@ -119,9 +119,8 @@ StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepW
                           .busy = (last.busy[hop] - first.busy[hop]) / kStepsMeasured,
                           .hidden = (last.hidden[hop] - first.hidden[hop]) / kStepsMeasured};
   }
-  HopForecast& compute = forecast.hops[static_cast<std::size_t>(Hop::kCompute)];
-  compute.bytes = 0;   // they are FLOP
-  compute.hidden = 0;  // it is what the others hide behind
+  // It is what the others hide behind.
+  forecast.hops[static_cast<std::size_t>(Hop::kCompute)].hidden = 0;
   forecast.bound = bound_of(forecast, speeds);
   return forecast;
 }

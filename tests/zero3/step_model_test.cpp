@@ -168,6 +168,11 @@ TEST(StepModel, WithRoomForAllUnitsEachIsFetchedOnceAStep) {
     EXPECT_DOUBLE_EQ(forecast.at(StepLane::kExchange).amount, 0);
     EXPECT_DOUBLE_EQ(forecast.at(Hop::kFetch).bytes, 14 * p);
     EXPECT_DOUBLE_EQ(forecast.at(Hop::kFlush).bytes, 12 * p);
+    EXPECT_DOUBLE_EQ(forecast.at(Hop::kGather).bytes, 2 * p);
+    EXPECT_DOUBLE_EQ(forecast.at(Hop::kReduce).bytes, 2 * p);
+    EXPECT_DOUBLE_EQ(forecast.at(Hop::kDrain).bytes, 2 * p);
+    EXPECT_DOUBLE_EQ(forecast.at(Hop::kStep).bytes, 26 * p);
+    EXPECT_DOUBLE_EQ(forecast.at(Hop::kCompute).bytes, 0);
   }
 }
 
@@ -211,6 +216,7 @@ TEST(StepModel, RanksReadAShardEachAndExchangeTheRest) {
   const StepForecast forecast = model.forecast(fast_machine(), kSerial);
   EXPECT_DOUBLE_EQ(forecast.at(StepLane::kDiskRead).amount, 14 * p / 4);
   EXPECT_DOUBLE_EQ(forecast.at(StepLane::kDiskWrite).amount, 12 * p / 4);
+  EXPECT_DOUBLE_EQ(forecast.at(Hop::kGather).bytes, 2 * p);
   // Three quarters of every weight come once, and of every gradient of the own shard.
   EXPECT_DOUBLE_EQ(forecast.at(StepLane::kExchange).amount, 2 * (2 * p * 3 / 4));
 }

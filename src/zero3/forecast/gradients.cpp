@@ -38,6 +38,7 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
                 .is_first = units_[unit].is_empty,
                 .drained = kNoJob};
     const double bytes = static_cast<double>(piece.elements) * width;
+    jobs_.count(Hop::kReduce, bytes * input_.world_size);
     if (input_.world_size > 1) {
       piece.drained = jobs_.start(JobQueue::kExchange, Hop::kReduce, StepLane::kExchange,
                                   jobs_.from_others(bytes * input_.world_size), {computed});
@@ -45,7 +46,6 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
       add_at_home(piece);
       continue;
     }
-    jobs_.count(Hop::kReduce, bytes);
     while (pieces_.size() >= pieces_max_) add_oldest_piece();
     make_slot_free();
     piece.drained = jobs_.start(JobQueue::kDrain, Hop::kDrain, StepLane::kDrain, bytes,
@@ -87,9 +87,10 @@ void Gradients::add_at_home(const Piece& piece) {
     jobs_.wait_for(Hop::kFetch, read);
   }
   JobId& home = units_[piece.unit].homes[piece.vector];
-  home = jobs_.start(JobQueue::kGradientAdd, Hop::kDrain, StepLane::kUpdate,
+  const Hop hop = input_.world_size > 1 ? Hop::kReduce : Hop::kDrain;
+  home = jobs_.start(JobQueue::kGradientAdd, hop, StepLane::kUpdate,
                      arrived + at_home * (piece.is_first ? 1 : 2), {piece.drained});
-  jobs_.wait_for(Hop::kDrain, home);
+  jobs_.wait_for(hop, home);
   if (!shape.gradient_on_nvme) return;
   home = jobs_.start(JobQueue::kGradientWrite, Hop::kFlush, StepLane::kDiskWrite, at_home, {home});
   writing_.push_back(home);

@@ -24,6 +24,13 @@ double speed_of(StepLane lane, const RankSpeeds& speeds) {
   return 0;
 }
 
+/// Whether a lane's amount is what its hop moves: of an exchange that is what all ranks have, and
+/// what is read and written to add gradients is not moved.
+bool moves(Hop hop, StepLane lane) {
+  if (lane == StepLane::kCompute || lane == StepLane::kExchange) return false;
+  return lane != StepLane::kUpdate || hop == Hop::kStep;
+}
+
 }  // namespace
 
 JobId StepJobs::start(JobQueue queue, Hop hop, StepLane lane, double amount,
@@ -34,9 +41,8 @@ JobId StepJobs::start(JobQueue queue, Hop hop, StepLane lane, double amount,
                       "\", and the machine's is not known; give one above 0");
   }
   amounts_.lanes[static_cast<std::size_t>(lane)] += amount;
-  count(hop, amount);
-  const JobId started = timeline_.add(queue, hop, amount > 0 ? amount / speed : 0, after, program_);
-  return started;
+  if (moves(hop, lane)) count(hop, amount);
+  return timeline_.add(queue, hop, amount > 0 ? amount / speed : 0, after, program_);
 }
 
 void StepJobs::wait_for(Hop hop, JobId job) {

@@ -33,7 +33,8 @@ class StepJobs {
               std::initializer_list<JobId> after);
   /// Lets the program wait for a job.
   void wait_for(Hop hop, JobId job);
-  /// Counts bytes that are moved without taking time.
+  /// Counts bytes that a hop moves beside those of its jobs: an exchange counts what all ranks
+  /// have.
   void count(Hop hop, double bytes) { amounts_.hops[static_cast<std::size_t>(hop)] += bytes; }
   void mark() { timeline_.mark(); }
 

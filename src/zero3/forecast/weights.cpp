@@ -159,10 +159,8 @@ void Weights::gather(UnitId unit) {
   Unit& entered = units_[unit];
   for (const VectorShape& vector : shapes_[unit].vectors) {
     const auto bytes = static_cast<double>(vector.gathered_bytes);
-    if (input_.world_size == 1) {
-      jobs_.count(Hop::kGather, bytes);
-      continue;
-    }
+    jobs_.count(Hop::kGather, bytes);
+    if (input_.world_size == 1) continue;
     entered.readable = jobs_.start(JobQueue::kExchange, Hop::kGather, StepLane::kExchange,
                                    jobs_.from_others(bytes), {entered.readable, entered.updated});
   }
