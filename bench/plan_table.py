@@ -134,10 +134,10 @@ def document(planner: Planner) -> str:
 No machine below was measured, and no step was taken: `strata plan` forecasts a step from the numbers of the machine files,
 which are data sheets', a vendor's or assumed (below the tables). [docs/plan.md](../plan.md) says what the forecast leaves out.
 
-A step is one micro-batch of {SEQUENCES} sequences of {SEQUENCE} tokens on each rank (1T: {SEQUENCES_OF["1T"]}), in bf16 with
-fp32 masters and moments (12 bytes a parameter at rest), everything on NVMe, with recomputation and with clipping by the
-global norm; units kept on the device up to 2e10 parameters, fetched ahead up to 4e9. Bytes are those of a rank. "Serial" is what the engine does
-today, "overlapped" has the update under the next forward; the bound and its share are the overlapped step's.
+A step is one micro-batch of {SEQUENCES} sequences of {SEQUENCE} tokens on each rank (1T: {SEQUENCES_OF["1T"]}), in bf16 with fp32 masters and
+moments (12 bytes a parameter at rest), everything on NVMe, with recomputation and with clipping by the global norm; units
+kept on the device up to 2e10 parameters, fetched ahead up to 4e9. Bytes are those of a rank. "Serial" is what the engine
+does today, "overlapped" has the update under the next forward; the bound and its share are the overlapped step's.
 
 ## One GPU
 
@@ -145,6 +145,12 @@ today, "overlapped" has the update under the next forward; the bound and its sha
 ## Eight GPUs, on 1 to 32 nodes
 
 {table(planner, many)}
+## What an overlapped step on a GPU leaves
+
+Where its share of the bound is low, it is not the update that stands in the way but how the engine brings weights today:
+a unit is uploaded, and among ranks gathered, when it is entered and not before; ahead of that it is fetched only as far
+as the staging slots go; and gradients of ranks are exchanged and added while the program waits.
+
 ## What others have published
 
 Other machines, so nothing here is to be divided by a number above; bytes and formats differ too.
