@@ -5,8 +5,9 @@
 #include <cerrno>
 #include <cmath>
 #include <fstream>
+#include <iterator>
+#include <span>
 #include <utility>
-#include <vector>
 
 #include "strata/base/error.h"
 #include "strata/formats/json.h"
@@ -16,7 +17,6 @@ namespace strata::zero3 {
 
 namespace {
 
-using formats::JsonType;
 using formats::JsonValue;
 
 constexpr std::size_t kFileBytesMax = 1u << 20;
@@ -53,33 +53,31 @@ struct Field {
 
 struct Section {
   std::string_view key;
-  std::vector<Field> fields;
+  std::span<const Field> fields;
 };
 
-const std::vector<Section>& sections() {
-  static const std::vector<Section> kSections = {
-      {"device",
-       {{.key = "count", .kind = Kind::kCount, .optional = &Machine::device_count},
-        {.key = "memory", .optional = &Machine::device_memory},
-        {.key = "compute", .needed = &Machine::compute},
-        {.key = "upload", .optional = &Machine::upload},
-        {.key = "drain", .optional = &Machine::drain},
-        {.key = "link", .optional = &Machine::link}}},
-      {"host",
-       {{.key = "memory", .needed = &Machine::host_memory},
-        {.key = "update", .needed = &Machine::update},
-        {.key = "copy", .optional = &Machine::copy}}},
-      {"disk",
-       {{.key = "count", .kind = Kind::kCount, .optional = &Machine::disk_count},
-        {.key = "read", .optional = &Machine::disk_read},
-        {.key = "write", .optional = &Machine::disk_write},
-        {.key = "overlap", .kind = Kind::kShare, .optional = &Machine::disk_overlap},
-        {.key = "bytes", .optional = &Machine::disk_bytes},
-        {.key = "endurance", .optional = &Machine::disk_endurance}}},
-      {"network", {{.key = "receive", .optional = &Machine::network}}},
-  };
-  return kSections;
-}
+constexpr Field kDeviceFields[] = {
+    {.key = "count", .kind = Kind::kCount, .optional = &Machine::device_count},
+    {.key = "memory", .optional = &Machine::device_memory},
+    {.key = "compute", .needed = &Machine::compute},
+    {.key = "upload", .optional = &Machine::upload},
+    {.key = "drain", .optional = &Machine::drain},
+    {.key = "link", .optional = &Machine::link}};
+constexpr Field kHostFields[] = {{.key = "memory", .needed = &Machine::host_memory},
+                                 {.key = "update", .needed = &Machine::update},
+                                 {.key = "copy", .optional = &Machine::copy}};
+constexpr Field kDiskFields[] = {
+    {.key = "count", .kind = Kind::kCount, .optional = &Machine::disk_count},
+    {.key = "read", .optional = &Machine::disk_read},
+    {.key = "write", .optional = &Machine::disk_write},
+    {.key = "overlap", .kind = Kind::kShare, .optional = &Machine::disk_overlap},
+    {.key = "bytes", .optional = &Machine::disk_bytes},
+    {.key = "endurance", .optional = &Machine::disk_endurance}};
+constexpr Field kNetworkFields[] = {{.key = "receive", .optional = &Machine::network}};
+constexpr Section kSections[] = {{"device", kDeviceFields},
+                                 {"host", kHostFields},
+                                 {"disk", kDiskFields},
+                                 {"network", kNetworkFields}};
 
 template <class Items>
 std::string keys_of(const Items& items) {
@@ -194,11 +192,12 @@ Machine Machine::from_text(std::string_view text, std::string name) {
   Machine machine;
   for (const JsonValue::Member& member : json.members()) {
     const auto is_it = [&](const Section& section) { return section.key == member.key; };
-    if (member.key == "name" || std::any_of(sections().begin(), sections().end(), is_it)) continue;
-    refuse_key(member.value, "name, " + keys_of(sections()));
+    if (member.key == "name" || std::any_of(std::begin(kSections), std::end(kSections), is_it))
+      continue;
+    refuse_key(member.value, "name, " + keys_of(kSections));
   }
   machine.name = json.at("name").as_string();
-  for (const Section& section : sections()) {
+  for (const Section& section : kSections) {
     const std::optional<JsonValue> found = json.find(section.key);
     if (found) {
       read_section(*found, section, machine);
