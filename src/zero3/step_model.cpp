@@ -17,7 +17,12 @@ constexpr int kStepsBefore = 3;
 constexpr int kStepsMeasured = 2;
 // An order that is faster by less is not worth gradients' waiting in memory for less.
 constexpr double kWorthwhile = 1e-3;
-constexpr int kShares = 16;
+// The share is looked for among quarters, then in halves of the distance to the next one.
+constexpr double kFirstDistance = 0.25;
+constexpr double kLastDistance = 1.0 / 16;
+// Of more micro-batches than that those in the middle are alike.
+constexpr std::uint64_t kMicroBatchesMost = 4;
+constexpr std::uint64_t kMicroBatchesAlike = 2;
 
 void check(const Plan& plan, const PlanInput& input, const StepWork& work) {
   if (plan.gradient_tier.size() != input.units.size()) {
@@ -79,25 +84,9 @@ std::array<double, kStepLaneCount> per_second(const RankSpeeds& speeds) {
           speeds.compute,   speeds.update,     speeds.exchange};
 }
 
-}  // namespace
-
-std::string_view name_of(StepLane lane) {
-  constexpr std::array<std::string_view, kStepLaneCount> kNames = {
-      "disk read", "disk write", "upload", "drain", "compute", "update", "exchange"};
-  return kNames[static_cast<std::size_t>(lane)];
-}
-
-std::string_view name_of(StepResource resource) {
-  constexpr std::array<std::string_view, 6> kNames = {"disk",    "upload", "drain",
-                                                      "compute", "update", "exchange"};
-  return kNames[static_cast<std::size_t>(resource)];
-}
-
-StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepWork& work,
-                           const RankSpeeds& speeds, const StepOrder& order) {
-  check(plan, input, work);
-  check_share(speeds.disk_overlap, "the overlap of a disk's reads and writes");
-  check_share(order.early_share, "what is updated under backward");
+/// A forecast of the micro-batches that the work has, one after the other.
+StepForecast forecast_all(const Plan& plan, const PlanInput& input, const StepWork& work,
+                          const RankSpeeds& speeds, const StepOrder& order) {
   forecast::StepProgram program(plan, input, work, speeds, order);
   for (int step = 0; step < kStepsBefore; ++step) program.add_step();
   const forecast::StepAmounts before = program.jobs().amounts();
@@ -125,18 +114,76 @@ StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepW
   return forecast;
 }
 
+/// What `few` and `more` say of one more micro-batch each, gone on to `count` more than `more`.
+StepForecast gone_on(const StepForecast& few, const StepForecast& more, double count) {
+  const auto go_on = [&](double in_few, double in_more) {
+    return in_more + (in_more - in_few) / static_cast<double>(kMicroBatchesAlike) * count;
+  };
+  StepForecast forecast;
+  forecast.seconds = go_on(few.seconds, more.seconds);
+  for (std::size_t i = 0; i < kStepLaneCount; ++i) {
+    forecast.lanes[i] = {go_on(few.lanes[i].amount, more.lanes[i].amount),
+                         go_on(few.lanes[i].seconds, more.lanes[i].seconds)};
+  }
+  for (std::size_t i = 0; i < kHopCount; ++i) {
+    forecast.hops[i] = {.bytes = go_on(few.hops[i].bytes, more.hops[i].bytes),
+                        .busy = go_on(few.hops[i].busy, more.hops[i].busy),
+                        .hidden = go_on(few.hops[i].hidden, more.hops[i].hidden)};
+  }
+  return forecast;
+}
+
+}  // namespace
+
+std::string_view name_of(StepLane lane) {
+  constexpr std::array<std::string_view, kStepLaneCount> kNames = {
+      "disk read", "disk write", "upload", "drain", "compute", "update", "exchange"};
+  return kNames[static_cast<std::size_t>(lane)];
+}
+
+std::string_view name_of(StepResource resource) {
+  constexpr std::array<std::string_view, 6> kNames = {"disk",    "upload", "drain",
+                                                      "compute", "update", "exchange"};
+  return kNames[static_cast<std::size_t>(resource)];
+}
+
+StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepWork& work,
+                           const RankSpeeds& speeds, const StepOrder& order) {
+  check(plan, input, work);
+  check_share(speeds.disk_overlap, "the overlap of a disk's reads and writes");
+  check_share(order.early_share, "what is updated under backward");
+  if (work.micro_batches <= kMicroBatchesMost) {
+    return forecast_all(plan, input, work, speeds, order);
+  }
+  StepWork part = work;
+  part.micro_batches = kMicroBatchesMost;
+  const StepForecast more = forecast_all(plan, input, part, speeds, order);
+  part.micro_batches -= kMicroBatchesAlike;
+  const StepForecast few = forecast_all(plan, input, part, speeds, order);
+  StepForecast forecast =
+      gone_on(few, more, static_cast<double>(work.micro_batches - kMicroBatchesMost));
+  forecast.bound = bound_of(forecast, speeds);
+  return forecast;
+}
+
 StepOrder shortest_overlap(const Plan& plan, const PlanInput& input, const StepWork& work,
                            const RankSpeeds& speeds, bool clips) {
   StepOrder best{.kind = StepOrder::Kind::kOverlapped};
   if (clips) return best;
   double least = forecast_step(plan, input, work, speeds, best).seconds;
-  for (int i = 1; i <= kShares; ++i) {
-    const StepOrder order{.kind = StepOrder::Kind::kOverlapped,
-                          .early_share = static_cast<double>(i) / kShares};
+  const auto look_at = [&](double share) {
+    if (share < 0 || share > 1) return;
+    const StepOrder order{.kind = StepOrder::Kind::kOverlapped, .early_share = share};
     const double seconds = forecast_step(plan, input, work, speeds, order).seconds;
-    if (seconds >= least * (1 - kWorthwhile)) continue;
+    if (seconds >= least * (1 - kWorthwhile)) return;
     least = seconds;
     best = order;
+  };
+  for (double share = kFirstDistance; share <= 1; share += kFirstDistance) look_at(share);
+  for (double distance = kFirstDistance / 2; distance >= kLastDistance; distance /= 2) {
+    const double middle = best.early_share;
+    look_at(middle - distance);
+    look_at(middle + distance);
   }
   return best;
 }

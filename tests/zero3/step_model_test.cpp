@@ -196,6 +196,23 @@ TEST(StepModel, WithRoomForOneUnitOnlyTurningPointsSpareAFetch) {
   EXPECT_DOUBLE_EQ(forecast.at(StepLane::kUpdate).amount, (additions + 24 + 4) * kUnits * unit);
 }
 
+TEST(StepModel, ManyMicroBatchesMoveTheBytesOfEach) {
+  Model model = model_of(4, 1 << 20, 64);
+  limit_device(model, 1);
+  model.input.accumulate_fp32 = true;
+  const auto forecast = [&](std::uint64_t micro_batches) {
+    model.work.micro_batches = micro_batches;
+    return model.forecast(fast_machine(), kSerial);
+  };
+  const StepForecast eight = forecast(8);
+  const StepForecast many = forecast(1000);
+  const double unit = model.parameters() / 4;
+  EXPECT_NEAR(many.at(StepLane::kUpload).amount, 2 * unit * (8 * 1000 - (2 * 1000 - 1)), 1);
+  EXPECT_NEAR(many.at(StepLane::kDrain).amount, 1000 * 4 * 2 * unit, 1);
+  EXPECT_GT(many.seconds, 20 * eight.seconds);
+  EXPECT_GE(many.seconds, many.bound_seconds());
+}
+
 TEST(StepModel, GradientsWithoutRoomInHostMemoryAreWrittenAndReadOnceEach) {
   Model model = model_of(6, 8 << 20, 64);
   model.input.budgets.host = smallest_budgets(model.input).host;
@@ -298,8 +315,9 @@ Model random_model(std::mt19937_64& random) {
   Model model =
       model_of(2 + random() % 12, 1 << (16 + random() % 6), one_of({16, 512, 8192, 65536}));
   model.input.device_memory_is_host = random() % 2 == 0;
-  model.input.parameter_tier = random() % 3 == 0 ? Tier::kHost : Tier::kNvme;
-  model.input.optimizer_tier = random() % 4 == 0 ? Tier::kHost : Tier::kNvme;
+  constexpr Tier kHomes[] = {Tier::kNvme, Tier::kNvme, Tier::kHost, Tier::kDevice};
+  model.input.parameter_tier = kHomes[random() % 4];
+  model.input.optimizer_tier = kHomes[random() % 4];
   model.input.world_size = random() % 3 == 0 ? 2 : 1;
   model.input.format.moments = random() % 2 == 0 ? MomentFormat::kInt8 : MomentFormat::kFp32;
   model.work.micro_batches = 1 + random() % 3;

@@ -48,7 +48,7 @@ ExitCode plan(const PlanOptions& options, std::ostream& out) {
   require_complete(options);
   const PlanQuestion question = question_of(options);
   const PlanAnswer answer = study(question);
-  const std::vector<WhatIf> changes = what_ifs(question);
+  const std::vector<WhatIf> changes = what_ifs(question, answer);
   if (options.json) {
     write_answer_json(out, question, answer, changes);
   } else {

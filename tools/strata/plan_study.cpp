@@ -136,7 +136,7 @@ std::optional<Endurance> endurance_of(const zero3::Machine& machine, const Plann
 
 }  // namespace
 
-PlanAnswer study(const PlanQuestion& question) {
+PlanAnswer study(const PlanQuestion& question, const std::optional<zero3::StepOrder>& overlapped) {
   require_disks(question);
   const formats::DsConfig config = with_directories(question.config, question.machine);
   PlanAnswer answer;
@@ -162,20 +162,24 @@ PlanAnswer study(const PlanQuestion& question) {
   answer.tokens_per_step = micro_batch_of(question).tokens() * question.ranks() *
                            static_cast<double>(work.micro_batches);
   answer.serial = planned_step(answer, work, speeds, {});
-  answer.overlapped = planned_step(answer, work, speeds,
-                                   zero3::shortest_overlap(*answer.plan, answer.input, work, speeds,
-                                                           /*clips=*/config.gradient_clipping > 0));
+  const zero3::StepOrder order =
+      overlapped ? *overlapped
+                 : zero3::shortest_overlap(*answer.plan, answer.input, work, speeds,
+                                           /*clips=*/config.gradient_clipping > 0);
+  answer.overlapped = planned_step(answer, work, speeds, order);
   answer.tokens_that_hide_disks = hiding_tokens(question, answer, speeds);
   answer.endurance = endurance_of(question.machine, *answer.serial);
   return answer;
 }
 
-std::vector<WhatIf> what_ifs(const PlanQuestion& question) {
+std::vector<WhatIf> what_ifs(const PlanQuestion& question, const PlanAnswer& answer) {
   std::vector<WhatIf> answers;
+  std::optional<zero3::StepOrder> order;
+  if (answer.overlapped) order = answer.overlapped->order;
   const auto ask = [&](std::string change, const auto& edit) {
     PlanQuestion changed = question;
     edit(changed);
-    answers.push_back({std::move(change), study(changed)});
+    answers.push_back({std::move(change), study(changed, order)});
   };
   const zero3::SourcedNumber ample{1e18, "as much as is needed"};
   const formats::ZeroConfig& zero = question.config.zero;

@@ -63,11 +63,14 @@ struct WhatIf {
   PlanAnswer answer;
 };
 
-/// Answers. Throws ConfigError for a machine that lacks a speed the step needs.
-[[nodiscard]] PlanAnswer study(const PlanQuestion& question);
+/// Answers, for the overlapped order that is named, or else the shortest one. Throws ConfigError
+/// for a machine that lacks a speed the step needs.
+[[nodiscard]] PlanAnswer study(const PlanQuestion& question,
+                               const std::optional<zero3::StepOrder>& overlapped = {});
 
 /// The same for one change at a time: one more disk, twice the host memory, states in host memory,
-/// 8-bit moments, more micro-batches. Those that the question has already are left out.
-[[nodiscard]] std::vector<WhatIf> what_ifs(const PlanQuestion& question);
+/// 8-bit moments, more micro-batches. Those that the question has already are left out. The
+/// overlapped steps are of the order that `answer` has.
+[[nodiscard]] std::vector<WhatIf> what_ifs(const PlanQuestion& question, const PlanAnswer& answer);
 
 }  // namespace strata::tool

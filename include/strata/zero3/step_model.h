@@ -139,7 +139,8 @@ struct StepForecast {
 ///
 /// Not in it: the time to start a transfer, LibTorch's own allocations, memory bandwidth that
 /// copies and arithmetic take from one another, and a window's weights used before they are
-/// written. Transfers of large units are simulated in up to 64 parts each.
+/// written. Transfers of large units are simulated in up to 64 parts each; of more than
+/// 4 micro-batches the time of one in the middle is counted for the others.
 ///
 /// The same input gives the same forecast. Throws ConfigError when a lane that is needed has no
 /// speed above 0, when a use names no unit or its FLOP are negative or not finite, and for no uses
@@ -148,8 +149,9 @@ struct StepForecast {
                                          const StepWork& work, const RankSpeeds& speeds,
                                          const StepOrder& order);
 
-/// The kOverlapped order whose step is the shortest, of a few shares from 0 to 1; the smallest of
-/// those that are equally short. With clipping there is only 0.
+/// The kOverlapped order whose step is the shortest, of a few shares from 0 to 1, sixteenths: the
+/// quarters, and what lies beside the best of them; a share that gains nothing is not taken. With
+/// clipping there is only 0.
 [[nodiscard]] StepOrder shortest_overlap(const Plan& plan, const PlanInput& input,
                                          const StepWork& work, const RankSpeeds& speeds,
                                          bool clips);

@@ -8,8 +8,8 @@ namespace {
 
 // A step is written down in so many parts of vectors, more or less: enough for what is filled and
 // emptied at the ends of a pipeline to be small, few enough for a thousand units in a second.
-constexpr std::uint64_t kPartsOfStep = 60'000;
-constexpr std::uint64_t kPartsMin = 8;
+constexpr std::uint64_t kPartsOfStep = 24'000;
+constexpr std::uint64_t kPartsMin = 4;
 constexpr std::uint64_t kPartsMax = 64;
 
 std::uint64_t parts_max_for(const StepWork& work) {
