@@ -136,8 +136,9 @@ which are data sheets', a vendor's or assumed (below the tables). [docs/plan.md]
 
 A step is one micro-batch of {SEQUENCES} sequences of {SEQUENCE} tokens on each rank (1T: {SEQUENCES_OF["1T"]}), in bf16 with fp32 masters and
 moments (12 bytes a parameter at rest), everything on NVMe, with recomputation and with clipping by the global norm; units
-kept on the device up to 2e10 parameters, fetched ahead up to 4e9. Bytes are those of a rank. "Serial" is what the engine
-does today, "overlapped" has the update under the next forward; the bound and its share are the overlapped step's.
+kept on the device up to 2e10 parameters, fetched ahead up to 4e9. Bytes are those of a rank. "Serial" has the
+update after backward, "overlapped", which is what the engine does, under the next forward; the bound and its share are
+the overlapped step's.
 
 ## One GPU
 

@@ -173,7 +173,10 @@ void Engine::edit_masters(const ParameterInitializer& edit) { impl_->editor.edit
 c10::Device Engine::device() const { return impl_->torch_device; }
 const formats::DsConfig& Engine::config() const { return impl_->config; }
 CounterReading Engine::counters() const { return impl_->counters.read(); }
-void Engine::record_into(Timeline* timeline) { impl_->counters.record_into(timeline); }
+void Engine::record_into(Timeline* timeline) {
+  impl_->machinery.finish_step();
+  impl_->counters.record_into(timeline);
+}
 const zero3::PlanInput& Engine::plan_input() const { return impl_->units.plan_input(); }
 
 const zero3::Plan& Engine::plan() const {

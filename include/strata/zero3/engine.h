@@ -182,7 +182,7 @@ class Engine {
   [[nodiscard]] CounterReading counters() const;
   /// Records what each hop does, and when, in `timeline` from now on; null: no more. It may be
   /// written to until another is given here or the engine is gone, whichever is first. Recording
-  /// changes no number.
+  /// changes no number. Waits for the last step, and throws what finish_step throws.
   void record_into(Timeline* timeline);
   /// The I/O backend in use and why ("io_uring"), or "none".
   [[nodiscard]] std::string io_description() const;
