@@ -1,34 +1,14 @@
 #include "model_source.h"
 
-#include <cerrno>
-#include <fstream>
-#include <iterator>
+#include <utility>
 
+#include "model_config_file.h"
 #include "strata/base/error.h"
 #include "strata/models/gpt2.h"
 #include "strata/models/gpt2_checkpoint.h"
 
 namespace strata::tool {
 namespace {
-
-constexpr std::size_t kConfigBytesMax = 1u << 20;
-
-std::string read_config(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) {
-    throw ConfigError("--model-config " + path.string() +
-                      ": is a directory; name its config.json, or use --model");
-  }
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  std::string text(kConfigBytesMax + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!in.is_open() || in.bad()) throw system_error("cannot read", path.string(), errno);
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > kConfigBytesMax) {
-    throw ConfigError("--model-config " + path.string() + ": is larger than 1 MiB; no config.json");
-  }
-  return text;
-}
 
 ModelSource random_model(std::string name, const models::Gpt2Config& config,
                          std::string config_text, std::uint64_t seed) {
@@ -65,7 +45,7 @@ ModelSource open_model(const FinetuneOptions& options, const Interruption& inter
                         options.seed);
   }
   const std::string where = options.model_config->string();
-  std::string text = read_config(where);
+  std::string text = read_model_config(where);
   const models::Gpt2Config config = models::Gpt2Config::from_json(text, where);
   return random_model(where, config, std::move(text), options.seed);
 }

@@ -1,11 +1,10 @@
 #include "plan_model.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 
+#include "model_config_file.h"
 #include "scaled_number.h"
 #include "strata/base/error.h"
 #include "strata/formats/model_directory.h"
@@ -14,7 +13,6 @@
 namespace strata::tool {
 namespace {
 
-constexpr std::size_t kConfigBytesMax = 1u << 20;
 constexpr std::int64_t kHeadWidth = 128;
 constexpr std::int64_t kContext = 2048;
 
@@ -28,23 +26,6 @@ struct Depth {
 constexpr Depth kDepths[] = {{0.2e9, 12}, {2e9, 24},  {10e9, 32},
                              {40e9, 40},  {90e9, 80}, {300e9, 96}};
 constexpr std::int64_t kDeepest = 128;
-
-std::string read_config(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) {
-    throw ConfigError("--model-config " + path.string() +
-                      ": is a directory; name its config.json, or use --model");
-  }
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  std::string text(kConfigBytesMax + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!in.is_open() || in.bad()) throw system_error("cannot read", path.string(), errno);
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > kConfigBytesMax) {
-    throw ConfigError(path.string() + ": is larger than 1 MiB; no config.json");
-  }
-  return text;
-}
 
 PlannedModel model_of_directory(const std::filesystem::path& path) {
   const formats::ModelDirectory directory(path);
@@ -105,7 +86,7 @@ PlannedModel planned_model(const PlanOptions& options) {
   }
   const std::string where = options.model_config->string();
   return {.name = where,
-          .config = models::Gpt2Config::from_json(read_config(*options.model_config), where),
+          .config = models::Gpt2Config::from_json(read_model_config(*options.model_config), where),
           .note = {}};
 }
 
