@@ -39,7 +39,8 @@ const HopReading& hop_of(const StepSample& sample, Hop hop) {
 }
 
 double wait_share(const StepSample& sample) {
-  const auto waited = hop_of(sample, Hop::kFetch).wait_ns + hop_of(sample, Hop::kFlush).wait_ns;
+  const auto waited = hop_of(sample, Hop::kFetch).wait_ns + hop_of(sample, Hop::kFlush).wait_ns +
+                      hop_of(sample, Hop::kStep).wait_ns;
   return static_cast<double>(waited) * 1e-9 / sample.seconds;
 }
 

@@ -70,9 +70,10 @@ class Smoke(unittest.TestCase):
         evaluations = self.metrics("eval_loss")
         self.assertEqual(len(evaluations), 3, "before, in the middle, after")
         self.assertLess(evaluations[-1], evaluations[0] - 1.0)
-        for key in ("grad_norm", "learning_rate", "tokens_per_second", "host_bytes", "read_bytes",
-                    "written_bytes"):
+        for key in ("grad_norm", "learning_rate", "tokens_per_second", "host_bytes"):
             self.assertTrue(all(value > 0 for value in self.metrics(key)), key)
+        for key in ("read_bytes", "written_bytes"):  # an update may fall into the next step's line
+            self.assertGreater(sum(self.metrics(key)), 0, key)
         self.assertTrue(all(0 <= share <= 1 for share in self.metrics("wait_share")))
 
     def test_the_same_seed_gives_the_same_losses_and_model(self) -> None:

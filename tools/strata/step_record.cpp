@@ -31,11 +31,13 @@ double Interval::disk_wait_share() const { return seconds > 0 ? disk_wait_second
 Interval interval_of(const CounterReading& moved, Time::duration time, std::uint64_t tokens) {
   const HopReading& fetch = moved[Hop::kFetch];
   const HopReading& flush = moved[Hop::kFlush];
+  const HopReading& step = moved[Hop::kStep];  // waited for where its states pass through windows
   Interval interval{.seconds = std::chrono::duration<double>(time).count(),
                     .tokens = tokens,
                     .read_bytes = fetch.bytes,
                     .written_bytes = flush.bytes,
-                    .disk_wait_seconds = static_cast<double>(fetch.wait_ns + flush.wait_ns) * 1e-9};
+                    .disk_wait_seconds =
+                        static_cast<double>(fetch.wait_ns + flush.wait_ns + step.wait_ns) * 1e-9};
   for (std::size_t hop = 0; hop < kHopCount; ++hop) {
     interval.busy_seconds[hop] = static_cast<double>(moved.hops[hop].busy_ns) * 1e-9;
     interval.wait_seconds[hop] = static_cast<double>(moved.hops[hop].wait_ns) * 1e-9;

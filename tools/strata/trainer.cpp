@@ -27,16 +27,18 @@ Trainer::Trainer(Engine& engine, models::Gpt2& model, Data data, const Interrupt
       trace_(trace) {}
 
 StepRecord Trainer::step() {
-  trace_.before_step(steps_ + 1, engine_);
-  StepRecord record = timed_step();
+  const Time start = kSystemClock.now();
+  const CounterReading before = engine_.counters();
+  trace_.before_step(steps_ + 1, engine_);  // which waits for the last step
+  StepRecord record = make_step();
+  const Time::duration time = kSystemClock.now() - start;
+  record.interval = interval_of(engine_.counters() - before, time, record.interval.tokens);
   trace_.after_step(record.step, engine_);
   return record;
 }
 
-StepRecord Trainer::timed_step() {
+StepRecord Trainer::make_step() {
   const PhaseScope phase(trace_.timeline(), "step " + std::to_string(steps_ + 1));
-  const Time start = kSystemClock.now();
-  const CounterReading before = engine_.counters();
   const formats::DsConfig& config = engine_.config();
   const std::int64_t micro_batches = config.gradient_accumulation_steps;
 
@@ -68,7 +70,7 @@ StepRecord Trainer::timed_step() {
           .grad_norm = report.grad_norm,
           .loss_scale = report.loss_scale,
           .overflow = report.overflow,
-          .interval = interval_of(engine_.counters() - before, kSystemClock.now() - start, tokens),
+          .interval = {.tokens = tokens},
           .memory = memory()};
 }
 

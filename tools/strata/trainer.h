@@ -40,7 +40,8 @@ class Trainer {
   [[nodiscard]] double epoch() const;
   [[nodiscard]] MemoryReading memory() const;
   torch::Tensor loss_of(const Batch& batch);
-  [[nodiscard]] StepRecord timed_step();
+  /// A step, and its record; of the interval only the tokens.
+  [[nodiscard]] StepRecord make_step();
 
   Engine& engine_;
   models::Gpt2& model_;
