@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -245,6 +246,7 @@ Gpt2Config Gpt2Config::preset(std::string_view name) {
 
 std::vector<std::string_view> Gpt2Config::preset_names() {
   std::vector<std::string_view> names;
+  names.reserve(std::size(kPresets));
   for (const Preset& preset : kPresets) names.push_back(preset.name);
   return names;
 }
