@@ -63,7 +63,7 @@ void Driver::add(OperationState& state) {
   state.bytes_issued = 0;
   state.blocks_out = 0;
   state.failure = {};
-  ++unfinished_;
+  if (unfinished_++ == 0) busy_since_ = clock_.now();
   waiting_.push_back(state);
   if (breakdown_) {
     refuse_waiting();
@@ -270,7 +270,13 @@ void Driver::release(BlockIndex index) {
 void Driver::finish_if_home(OperationState& state) {
   if (state.blocks_out > 0 || state.bytes_issued < state.operation.buffer.size()) return;
   finished_.push_back(&state);
-  --unfinished_;
+  if (--unfinished_ == 0) statistics_.busy += clock_.now() - busy_since_;
+}
+
+IoStatistics Driver::statistics() const {
+  IoStatistics statistics = statistics_;
+  if (!idle()) statistics.busy += clock_.now() - busy_since_;
+  return statistics;
 }
 
 }  // namespace strata::aio

@@ -66,7 +66,7 @@ class Driver {
     return (!blocks_.empty(BlockState::kLost) || call_.is_taken()) && idle();
   }
   [[nodiscard]] const std::optional<Breakdown>& breakdown() const { return breakdown_; }
-  [[nodiscard]] const IoStatistics& statistics() const { return statistics_; }
+  [[nodiscard]] IoStatistics statistics() const;
 
  private:
   // Issuing.
@@ -111,6 +111,7 @@ class Driver {
   detail::OperationList waiting_;  // operations with bytes not yet staged; only the first has begun
   std::vector<detail::OperationState*> finished_;
   std::uint32_t unfinished_ = 0;
+  Time busy_since_;  // where something is unfinished
   Time next_check_;  // no deadline passes before this
   IoStatistics statistics_;
   std::optional<Breakdown> breakdown_;

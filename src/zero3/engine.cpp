@@ -190,6 +190,11 @@ TierUse Engine::use(Tier tier) const {
   return {budget.used(), budget.peak(), budget.limit()};
 }
 
+std::chrono::nanoseconds Engine::disk_busy() const {
+  const aio::IoQueue* const queue = impl_->tiers.queue();
+  return queue != nullptr ? queue->statistics().busy : std::chrono::nanoseconds(0);
+}
+
 std::string Engine::io_description() const {
   const aio::IoQueue* const queue = impl_->tiers.queue();
   return queue != nullptr ? queue->description() : "none";

@@ -320,6 +320,16 @@ TEST_F(ChannelOnSimulatedDisk, SharesItsTimeBetweenReadsAndWritesAsFarAsTheyDoNo
   EXPECT_NEAR(seconds(time_of_both_directions(1)), 0.100, 1e-6);
 }
 
+TEST_F(ChannelOnSimulatedDisk, IsBusyWhileAnOperationIsUnderWayAndNotBetween) {
+  const nanoseconds both = time_of_both_directions(0);
+  EXPECT_EQ(channel->statistics().busy, both) << "two that overlap count once";
+  clock.advance(milliseconds(500));
+  EXPECT_EQ(channel->statistics().busy, both);
+  const IoTicket ticket = channel->submit(blocks(OpKind::kRead, 0, kBlocks / 4));
+  clock.advance(milliseconds(10));
+  EXPECT_EQ(channel->statistics().busy, both + milliseconds(10)) << "one that is under way too";
+}
+
 TEST_F(ChannelOnSimulatedDisk, RepeatsItsFatesAndTimesForTheSameSeed) {
   options.latency_max = std::chrono::microseconds(300);
   options.chances = {{Fault::shortened(), 0.2}, {Fault::slow(milliseconds(3)), 0.1}};

@@ -35,7 +35,8 @@ StepRecord record(std::int64_t step) {
                      .tokens = 5000,
                      .read_bytes = 3'000'000'000,
                      .written_bytes = 1'000'000'000,
-                     .disk_wait_seconds = 0.5};
+                     .disk_wait_seconds = 0.5,
+                     .disk_busy_seconds = 1.5};
   record.memory.used = {.device = 1_MiB, .host = 300_MiB, .nvme = 1_GiB};
   record.memory.peak = record.memory.used;
   record.memory.budget = {
@@ -55,7 +56,19 @@ TEST(StepLine, SaysWhatAPersonWantsToKnow) {
   EXPECT_EQ(line,
             "step:   7/100  loss: 4.2500  lr: 3.00e-04  grad_norm: 1.5000  tps: 2,500  "
             "device: 1.00 MiB  host: 300 MiB of 400 MiB  nvme: 1.00 GiB  read: 1.50 GB/s  "
-            "written: 0.50 GB/s  waiting: 25%");
+            "written: 0.50 GB/s  waiting: 25%  bound: 75% (disk)");
+}
+
+TEST(Interval, IsBoundByTheResourceThatWasAtWorkLongest) {
+  Interval interval = record(1).interval;
+  EXPECT_EQ(interval.bound_share(), 0.75);
+  EXPECT_EQ(interval.binding_resource(), "disk");
+  interval.busy_seconds[static_cast<std::size_t>(Hop::kCompute)] = 1.75;
+  EXPECT_EQ(interval.bound_share(), 0.875);
+  EXPECT_EQ(interval.binding_resource(), "compute");
+  interval += interval;
+  EXPECT_EQ(interval.bound_share(), 0.875) << "over twice the time";
+  EXPECT_EQ(Interval{}.bound_share(), 0.0);
 }
 
 TEST(StepLine, SaysThatAStepWasSkipped) {

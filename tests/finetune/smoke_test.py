@@ -75,6 +75,8 @@ class Smoke(unittest.TestCase):
         for key in ("read_bytes", "written_bytes"):  # an update may fall into the next step's line
             self.assertGreater(sum(self.metrics(key)), 0, key)
         self.assertTrue(all(0 <= share <= 1 for share in self.metrics("wait_share")))
+        self.assertTrue(all(0 < share <= 1 for share in self.metrics("bound_share")))
+        self.assertLessEqual(set(self.metrics("binds")), {"compute", "disk"})
 
     def test_the_same_seed_gives_the_same_losses_and_model(self) -> None:
         outputs = [self.space.path / name for name in ("a", "b", "c")]

@@ -50,6 +50,8 @@ void MetricsFile::write(const StepRecord& record) {
   line["read_bytes"] = record.interval.read_bytes;
   line["written_bytes"] = record.interval.written_bytes;
   line["wait_share"] = record.interval.disk_wait_share();
+  line["bound_share"] = record.interval.bound_share();
+  line["binds"] = record.interval.binding_resource();
   add_hops(line, record.interval);
   write_line(line.dump());
 }

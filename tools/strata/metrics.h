@@ -16,6 +16,7 @@ namespace strata::tool {
 ///     {"step":1,"epoch":0.01,"loss":5.54,"grad_norm":3.1,"learning_rate":0.0,"step_seconds":2.1,
 ///      "tokens_per_second":970.2,"device_bytes":...,"host_bytes":...,"nvme_bytes":...,
 ///      "host_bytes_peak":...,"read_bytes":...,"written_bytes":...,"wait_share":0.12,
+///      "bound_share":0.71,"binds":"disk",
 ///      "hops":{"fetch":{"busy_seconds":0.1,"wait_seconds":0.25,"bytes":...},...,"flush":{...}}}
 ///     {"step":1,"epoch":0.01,"eval_loss":5.51,"eval_runtime":1.2}
 ///

@@ -40,7 +40,9 @@ std::string step_line(const StepRecord& record, std::int64_t steps,
           "  " + memory_text(record.memory);
   line += "read: " + format_rate(since_last_line.read_bytes_per_second()) +
           "  written: " + format_rate(since_last_line.written_bytes_per_second());
-  line += format("  waiting: %.0f%%", 100 * since_last_line.disk_wait_share());
+  line += format("  waiting: %.0f%%  bound: %.0f%% (", 100 * since_last_line.disk_wait_share(),
+                 100 * since_last_line.bound_share());
+  line += std::string(since_last_line.binding_resource()) + ")";
   return line;
 }
 

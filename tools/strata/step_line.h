@@ -11,9 +11,10 @@ namespace strata::tool {
 ///
 ///     step:   10/100  loss: 4.2131  lr: 3.00e-04  grad_norm: 1.2034  tps: 1,034
 ///     device: 340 MiB  host: 398/400 MiB  nvme: 1.02 GiB  read: 1.21 GB/s  written: 1.04 GB/s
-///     waiting: 12%
+///     waiting: 12%  bound: 71% (disk)
 ///
-/// (all in one line). A tier that has a budget shows it behind a slash.
+/// (all in one line). The bound is that of Interval::bound_share. A tier that has a budget shows it
+/// behind a slash.
 [[nodiscard]] std::string step_line(const StepRecord& record, std::int64_t steps,
                                     const Interval& since_last_line);
 

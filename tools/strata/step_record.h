@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
 
 #include "strata/base/counters.h"
 #include "strata/zero3/plan.h"
@@ -18,6 +19,7 @@ struct Interval {
   std::uint64_t read_bytes = 0;     ///< bytes read from the nvme tier
   std::uint64_t written_bytes = 0;  ///< bytes written to the nvme tier
   double disk_wait_seconds = 0;     ///< time that the training thread stood still for it
+  double disk_busy_seconds = 0;     ///< time that it had a transfer under way
   /// Seconds of every hop: at work, and with the training thread standing still for it.
   std::array<double, kHopCount> busy_seconds{}, wait_seconds{};
   std::array<std::uint64_t, kHopCount> hop_bytes{};  ///< bytes that every hop moved
@@ -29,11 +31,16 @@ struct Interval {
   [[nodiscard]] double read_bytes_per_second() const;
   [[nodiscard]] double written_bytes_per_second() const;
   [[nodiscard]] double disk_wait_share() const;
+
+  /// The resource that was at work longest, and its share of the time: no schedule of the same work
+  /// at the same speeds takes less than that share of it.
+  [[nodiscard]] std::string_view binding_resource() const;  ///< "compute" or "disk"
+  [[nodiscard]] double bound_share() const;
 };
 
-/// The interval in which the counters moved by `moved`.
+/// The interval in which the counters moved by `moved`, and the disk was at work for `disk_busy`.
 [[nodiscard]] Interval interval_of(const CounterReading& moved, Time::duration time,
-                                   std::uint64_t tokens);
+                                   std::uint64_t tokens, Time::duration disk_busy = {});
 
 /// Bytes of every tier: held now, held at most so far, allowed.
 struct MemoryReading {

@@ -29,10 +29,12 @@ Trainer::Trainer(Engine& engine, models::Gpt2& model, Data data, const Interrupt
 StepRecord Trainer::step() {
   const Time start = kSystemClock.now();
   const CounterReading before = engine_.counters();
+  const Time::duration disk_before = engine_.disk_busy();
   trace_.before_step(steps_ + 1, engine_);  // which waits for the last step
   StepRecord record = make_step();
   const Time::duration time = kSystemClock.now() - start;
-  record.interval = interval_of(engine_.counters() - before, time, record.interval.tokens);
+  record.interval = interval_of(engine_.counters() - before, time, record.interval.tokens,
+                                engine_.disk_busy() - disk_before);
   trace_.after_step(record.step, engine_);
   return record;
 }

@@ -37,6 +37,7 @@ struct IoStatistics {
   std::uint64_t requests = 0;
   std::uint64_t short_transfers = 0;  ///< transfers finished by asking for the rest
   std::uint64_t retries = 0;          ///< EINTR and EAGAIN
+  std::chrono::nanoseconds busy{0};   ///< time with at least one operation under way
 };
 
 /// The part above all backends: splitting into blocks, short transfers, bounded retries, depth

@@ -184,6 +184,8 @@ class Engine {
   /// written to until another is given here or the engine is gone, whichever is first. Recording
   /// changes no number. Waits for the last step, and throws what finish_step throws.
   void record_into(Timeline* timeline);
+  /// Time in which the disks had at least one transfer under way; 0 without any.
+  [[nodiscard]] std::chrono::nanoseconds disk_busy() const;
   /// The I/O backend in use and why ("io_uring"), or "none".
   [[nodiscard]] std::string io_description() const;
   /// The input of plans; complete once the last unit is made.
