@@ -251,10 +251,10 @@ TEST_F(RunReport, ThePageShowsABoundThatTheMetricsHave) {
   RunRecord run = read_run(directory_.path());
   run.steps[0].bound_share = 0.5;
   run.steps[1].bound_share = 0.75;
-  run.steps[1].binds = "nvme";
+  run.steps[0].binds = run.steps[1].binds = "disk";
   const std::string page = report_page(run, nullptr);
   EXPECT_THAT(page,
-              AllOf(HasSubstr("62.5 %"), HasSubstr("<b>nvme</b>"), HasSubstr("step 2: 75.0 %")));
+              AllOf(HasSubstr("62.5 %"), HasSubstr("<b>disk</b>"), HasSubstr("step 2: 75.0 %")));
 }
 
 TEST_F(RunReport, MetricsWithoutABoundAreRead) {

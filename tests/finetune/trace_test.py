@@ -72,10 +72,11 @@ class Trace(unittest.TestCase):
         lines = [json.loads(line) for line in
                  (self.space.output / "metrics.jsonl").read_text().splitlines()]
         traced = [line for line in lines if "loss" in line and 3 <= line["step"] <= 5]
-        # What is prefetched when a step ends belongs to the next one: a unit or two at most.
+        # The lines have what the step before left to be done, and not what the last one left: of
+        # three steps at most one. What is prefetched when a step ends belongs to the next one, too.
         for hop, key in (("fetch", "read_bytes"), ("flush", "written_bytes")):
             counted = sum(line[key] for line in traced)
-            self.assertLess(abs(moved[hop] - counted), counted / 6, hop)
+            self.assertLess(abs(moved[hop] - counted), counted / 2, hop)
 
     def check_lanes(self, spans: list) -> None:
         names = {event["tid"]: event["args"]["name"] for event in self.events()
