@@ -51,14 +51,15 @@ CounterReading Counters::read() const noexcept {
 }
 
 ScopedTimer::~ScopedTimer() {
-  const Time end = counters_.clock().now();
+  if (counters_ == nullptr) return;
+  const Time end = counters_->clock().now();
   const auto elapsed = end - start_;
   if (kind_ == Kind::kBusy) {
-    counters_.add_busy(hop_, elapsed);
+    counters_->add_busy(hop_, elapsed);
   } else {
-    counters_.add_wait(hop_, elapsed);
+    counters_->add_wait(hop_, elapsed);
   }
-  Timeline* const timeline = counters_.timeline();
+  Timeline* const timeline = counters_->timeline();
   if (timeline == nullptr) return;
   timeline->add({.kind = kind_ == Kind::kBusy ? SpanKind::kBusy : SpanKind::kWait,
                  .hop = hop_,

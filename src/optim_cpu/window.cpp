@@ -139,10 +139,9 @@ void Window::wait_for_oldest(Counters* waits) {
   const auto oldest =
       std::ranges::find_if(transfers_, [](const auto& transfer) { return transfer.has_value(); });
   STRATA_CHECK(oldest != transfers_.end(), "nothing to wait for");
-  std::optional<ScopedTimer> standing_still;
-  if (waits != nullptr && !(*oldest)->done()) {
-    standing_still.emplace(*waits, hop_, ScopedTimer::Kind::kWait, name());
-  }
+  const bool is_over = (*oldest)->done();
+  const ScopedTimer standing_still(is_over ? nullptr : waits, hop_, ScopedTimer::Kind::kWait,
+                                   name());
   end(*oldest);
 }
 
@@ -158,8 +157,7 @@ void Window::note_reads(ScopedTimer& timer) const {
   for (std::size_t i = 0; i < data_.size(); ++i) {
     const auto kind = static_cast<StateKind>(i);
     if (!is_elsewhere(kind)) continue;
-    timer.reads({reinterpret_cast<std::uintptr_t>(data_[i]),
-                 (range_.end - range_.begin) * element_bytes(kind)});
+    timer.reads(memory_range({data_[i], (range_.end - range_.begin) * element_bytes(kind)}));
   }
 }
 

@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <chrono>
 #include <numeric>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -262,8 +261,7 @@ bool WindowPipeline::Impl::wait_for_room() {
     window(number).wait_for_oldest(waits);
     return true;
   }
-  std::optional<ScopedTimer> standing_still;
-  if (waits != nullptr) standing_still.emplace(*waits, Hop::kFetch, ScopedTimer::Kind::kWait);
+  const ScopedTimer standing_still(waits, Hop::kFetch, ScopedTimer::Kind::kWait);
   return places.store->wait_for_room(tiering::ShardStore::kPatience);
 }
 

@@ -171,7 +171,7 @@ void TransferState::settle_next() {
 void TransferState::record() const {
   Timeline* const timeline = store->counters.timeline();
   if (timeline == nullptr || times.last == Time{}) return;
-  const MemoryRange memory{reinterpret_cast<std::uintptr_t>(buffer.data()), range.bytes};
+  const MemoryRange memory = memory_range(std::span(buffer).first(range.bytes));
   timeline->add({.kind = SpanKind::kTransfer,
                  .hop = hop,
                  .name = extent->name(),

@@ -139,7 +139,7 @@ void GradientCoordinator::add_oldest_piece() {
   wait_for(piece.drained, Hop::kDrain, counters_, vector.states.name);
   at_home(vector, piece.is_first, piece.begin, piece.count, [&](std::span<std::byte> home) {
     ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy, vector.states.name);
-    busy.reads({reinterpret_cast<std::uintptr_t>(home.data()), home.size()});
+    busy.reads(memory_range(home));
     vector.gradient_squares.add(optim_cpu::accumulate_gradient(
         threads_, vector.format.precision, vector.states.gradient_fp32, piece.is_first, piece.count,
         piece.slot.bytes().data(), home.data()));

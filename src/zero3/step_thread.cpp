@@ -1,7 +1,6 @@
 #include "zero3/step_thread.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "strata/base/error.h"
 #include "zero3/start_transfer.h"
@@ -44,7 +43,10 @@ StepThread::~StepThread() {
 
 void StepThread::begin(std::span<const optim_cpu::UpdateGroup> groups,
                        std::span<const UnitUpdate> updates) {
-  wait();
+  {
+    const std::lock_guard lock(mutex_);
+    STRATA_CHECK(!is_stepping_ && failure_ == nullptr, "the step before was waited for");
+  }
   pipeline_.begin(groups);
   std::ranges::fill(due_, 0);
   all_due_ = 0;
@@ -78,8 +80,7 @@ void StepThread::wait() {
 
 void StepThread::wait_for_count(std::uint64_t count) {
   if (completed_.load(std::memory_order_acquire) >= count) return;
-  std::optional<ScopedTimer> waiting;
-  if (waits_ != nullptr) waiting.emplace(*waits_, Hop::kStep, ScopedTimer::Kind::kWait);
+  const ScopedTimer waiting(waits_, Hop::kStep, ScopedTimer::Kind::kWait);
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return completed_ >= count || failure_ != nullptr; });
   if (completed_ < count) std::rethrow_exception(failure_);
@@ -141,8 +142,8 @@ void StepThread::take(const optim_cpu::ShardStates& shard, std::uint64_t begin,
   const std::uint64_t width = state_bytes(shard.format, StateKind::kWeight);
   const std::span<std::byte> target = update.target.subspan(begin * width, weights.size());
   ScopedTimer busy(counters_, Hop::kUpload, ScopedTimer::Kind::kBusy, shard.name, weights.size());
-  busy.reads({reinterpret_cast<std::uintptr_t>(weights.data()), weights.size()});
-  busy.writes({reinterpret_cast<std::uintptr_t>(target.data()), target.size()});
+  busy.reads(memory_range(weights));
+  busy.writes(memory_range(target));
   std::ranges::copy(weights, target.begin());
   counters_.add_moved(Hop::kUpload, weights.size());
 }

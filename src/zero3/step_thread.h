@@ -40,9 +40,8 @@ class StepThread final : private optim_cpu::WeightSink {
   StepThread(const StepThread&) = delete;
   StepThread& operator=(const StepThread&) = delete;
 
-  /// Begins a step. What `updates` points to is lent until it is complete. Throws what `wait`
-  /// throws of the step before, which it waits for, and what WindowPipeline's begin and offer
-  /// throw: then nothing has begun.
+  /// Begins a step; the one before was waited for (`wait`). What `updates` points to is lent until
+  /// it is complete. Throws what WindowPipeline's begin and offer throw: then nothing has begun.
   void begin(std::span<const optim_cpu::UpdateGroup> groups, std::span<const UnitUpdate> updates);
 
   /// Whether the unit has an update that is not complete. Never waits.

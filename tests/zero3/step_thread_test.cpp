@@ -136,18 +136,19 @@ TEST_F(StepThreadTest, HasTheSameBitsHoweverItsStoreIsUsedMeanwhile) {
   }
 }
 
-TEST_F(StepThreadTest, BeginsAStepAfterTheOneBefore) {
+TEST_F(StepThreadTest, BeginsAStepOnceTheOneBeforeIsOver) {
   make();
   begin();
   optim_cpu::TestShards expected = optim_cpu::reference_step(Precision::kBf16).after;
   expected.step_by_reference(optim_cpu::at_step(expected.groups()));
+  thread->wait();
   begin();
   thread->wait();
   shards->collect(placed, *store);
   EXPECT_TRUE(same_bits(expected, *shards));
 }
 
-TEST_F(StepThreadTest, ThrowsAFailureWhereverItIsWaitedForAndBeginsNoMore) {
+TEST_F(StepThreadTest, ThrowsAFailureWhereverItIsWaitedFor) {
   make();
   disk->inject(
       {.fault = Fault::error(EIO),
@@ -158,7 +159,7 @@ TEST_F(StepThreadTest, ThrowsAFailureWhereverItIsWaitedForAndBeginsNoMore) {
   EXPECT_TRUE(thread->is_pending(4));
   EXPECT_THROW(thread->wait_for(4), IoError) << "once more";
   EXPECT_NO_THROW(thread->wait_for(0));
-  EXPECT_THROW(begin(), IoError);
+  EXPECT_THROW(thread->wait(), IoError) << "whoever begins the next step waits";
 }
 
 TEST_F(StepThreadTest, CountsNoWaitsOfItsOwnButThoseForIt) {

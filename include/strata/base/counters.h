@@ -71,12 +71,16 @@ class ScopedTimer {
   /// `name` (of the unit) and `bytes` are for the span; the name outlives the timer.
   ScopedTimer(Counters& counters, Hop hop, Kind kind, std::string_view name = {},
               std::uint64_t bytes = 0)
+      : ScopedTimer(&counters, hop, kind, name, bytes) {}
+  /// Times nothing where `counters` is null.
+  ScopedTimer(Counters* counters, Hop hop, Kind kind, std::string_view name = {},
+              std::uint64_t bytes = 0)
       : counters_(counters),
         hop_(hop),
         kind_(kind),
         name_(name),
         bytes_(bytes),
-        start_(counters.clock().now()) {}
+        start_(counters != nullptr ? counters->clock().now() : Time{}) {}
   ~ScopedTimer();
   /// Memory that the span takes its bytes from, at most kReadsMax times, and leaves them in.
   void reads(MemoryRange range) noexcept;
@@ -86,7 +90,7 @@ class ScopedTimer {
   ScopedTimer& operator=(const ScopedTimer&) = delete;
 
  private:
-  Counters& counters_;
+  Counters* counters_;
   Hop hop_;
   Kind kind_;
   std::string_view name_;

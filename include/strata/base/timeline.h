@@ -25,6 +25,11 @@ struct MemoryRange {
   std::uint64_t bytes = 0;
 };
 
+/// The range of host memory.
+[[nodiscard]] inline MemoryRange memory_range(std::span<const std::byte> memory) noexcept {
+  return {reinterpret_cast<std::uintptr_t>(memory.data()), memory.size()};
+}
+
 enum class SpanKind : std::uint8_t {
   kPhase,     ///< a part of the run ("step 3", "forward"); its hop means nothing
   kBusy,      ///< a thread does the hop's own work
