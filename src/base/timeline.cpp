@@ -80,4 +80,10 @@ void Timeline::put(MemoryRange range, std::uint32_t writer) {
   written_.insert_or_assign(range.address, Written{end, writer});
 }
 
+PhaseScope::~PhaseScope() {
+  if (timeline_ == nullptr) return;
+  timeline_->add(
+      {.kind = SpanKind::kPhase, .name = name_, .begin = begin_, .end = kSystemClock.now()});
+}
+
 }  // namespace strata

@@ -52,10 +52,4 @@ void StepTrace::write() {
   }
 }
 
-PhaseScope::~PhaseScope() {
-  if (timeline_ == nullptr) return;
-  timeline_->add(
-      {.kind = SpanKind::kPhase, .name = name_, .begin = begin_, .end = kSystemClock.now()});
-}
-
 }  // namespace strata::tool

@@ -40,19 +40,4 @@ class StepTrace {
   bool records_ = false;
 };
 
-/// A phase of a run, for the length of a scope; of none when `timeline` is null.
-class PhaseScope {
- public:
-  PhaseScope(Timeline* timeline, std::string name)
-      : timeline_(timeline), name_(std::move(name)), begin_(kSystemClock.now()) {}
-  ~PhaseScope();
-  PhaseScope(const PhaseScope&) = delete;
-  PhaseScope& operator=(const PhaseScope&) = delete;
-
- private:
-  Timeline* timeline_;
-  std::string name_;
-  Time begin_;
-};
-
 }  // namespace strata::tool

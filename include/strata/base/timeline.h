@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "strata/base/clock.h"
@@ -120,6 +121,21 @@ class Timeline {
   TimelineRecord record_;
   std::unordered_map<std::string, std::uint32_t> indices_;
   std::map<std::uintptr_t, Written> written_;
+};
+
+/// Records a part of the run, for the length of a scope; nothing when `timeline` is null.
+class PhaseScope {
+ public:
+  PhaseScope(Timeline* timeline, std::string name)
+      : timeline_(timeline), name_(std::move(name)), begin_(kSystemClock.now()) {}
+  ~PhaseScope();
+  PhaseScope(const PhaseScope&) = delete;
+  PhaseScope& operator=(const PhaseScope&) = delete;
+
+ private:
+  Timeline* timeline_;
+  std::string name_;
+  Time begin_;
 };
 
 }  // namespace strata
