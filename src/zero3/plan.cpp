@@ -146,9 +146,10 @@ class Facts {
   [[nodiscard]] const std::vector<StateFormat>& formats() const { return formats_; }
 
   /// Packed gradients pass the device in pieces whose fp32 form fills a slot, one for each rank.
+  /// Sums of micro-batches are in fp32.
   [[nodiscard]] std::uint64_t bucket_bytes() const {
     if (!trainable()) return 0;
-    std::uint64_t widest = 0;
+    std::uint64_t widest = input_.accumulate_fp32 ? weight_bytes(Precision::kFp32) : 0;
     for (const StateFormat& format : formats_) {
       widest = std::max(widest, weight_bytes(format.precision));
     }

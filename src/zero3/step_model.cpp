@@ -152,7 +152,7 @@ StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepW
   check(plan, input, work);
   check_share(speeds.disk_overlap, "the overlap of a disk's reads and writes");
   check_share(order.early_share, "what is updated under backward");
-  if (work.micro_batches <= kMicroBatchesMost) {
+  if (work.goes_unit_by_unit() || work.micro_batches <= kMicroBatchesMost) {
     return forecast_all(plan, input, work, speeds, order);
   }
   StepWork part = work;

@@ -180,9 +180,9 @@ TEST(StepModel, WithRoomForOneUnitOnlyTurningPointsSpareAFetch) {
   constexpr double kUnits = 6;
   constexpr double kMicroBatches = 3;
   Model model = model_of(6, 1 << 20, 64);
-  limit_device(model, 1);
   model.work.micro_batches = 3;
   model.input.accumulate_fp32 = true;
+  limit_device(model, 1);
   const double unit = model.parameters() / kUnits;
   const StepForecast forecast = model.forecast(fast_machine(), kSerial);
   const double entries = 2 * kUnits * kMicroBatches;
@@ -196,10 +196,30 @@ TEST(StepModel, WithRoomForOneUnitOnlyTurningPointsSpareAFetch) {
   EXPECT_DOUBLE_EQ(forecast.at(StepLane::kUpdate).amount, (additions + 24 + 4) * kUnits * unit);
 }
 
+TEST(StepModel, UnitByUnitManyMicroBatchesMoveTheBytesOfOne) {
+  constexpr double kUnits = 6;
+  Model model = model_of(6, 1 << 20, 64);
+  model.input.accumulate_fp32 = true;
+  limit_device(model, 1);
+  model.work.loop = StepWork::Loop::kUnitByUnit;
+  model.work.micro_batches = 1000;
+  const double unit = model.parameters() / kUnits;
+  const StepForecast forecast = model.forecast(fast_machine(), kSerial);
+  const double entries = 2 * kUnits - 1;  // the last one's is forward and backward
+  EXPECT_DOUBLE_EQ(forecast.at(StepLane::kUpload).amount, entries * 2 * unit);
+  EXPECT_DOUBLE_EQ(forecast.at(StepLane::kDiskRead).amount,
+                   entries * 2 * unit + 12 * kUnits * unit);
+  EXPECT_DOUBLE_EQ(forecast.at(StepLane::kDrain).amount, kUnits * 4 * unit);
+  EXPECT_DOUBLE_EQ(forecast.at(StepLane::kUpdate).amount, (4 + 4 + 24 + 4) * kUnits * unit);
+  const double flop = 8 * 64 * unit * kUnits * 1000;  // forward, again, and backward
+  EXPECT_NEAR(forecast.at(StepLane::kCompute).amount, flop, 1e-6 * flop);
+  EXPECT_GE(forecast.seconds, forecast.bound_seconds());
+}
+
 TEST(StepModel, ManyMicroBatchesMoveTheBytesOfEach) {
   Model model = model_of(4, 1 << 20, 64);
-  limit_device(model, 1);
   model.input.accumulate_fp32 = true;
+  limit_device(model, 1);
   const auto forecast = [&](std::uint64_t micro_batches) {
     model.work.micro_batches = micro_batches;
     return model.forecast(fast_machine(), kSerial);
@@ -321,6 +341,7 @@ Model random_model(std::mt19937_64& random) {
   model.input.world_size = random() % 3 == 0 ? 2 : 1;
   model.input.format.moments = random() % 2 == 0 ? MomentFormat::kInt8 : MomentFormat::kFp32;
   model.work.micro_batches = 1 + random() % 3;
+  if (random() % 2 == 0) model.work.loop = StepWork::Loop::kUnitByUnit;
   model.input.accumulate_fp32 = model.work.micro_batches > 1;
   if (random() % 2 == 0) limit_device(model, 1 + random() % 4);
   if (random() % 3 == 0) model.input.budgets.host = smallest_budgets(model.input).host;

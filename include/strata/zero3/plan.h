@@ -88,7 +88,8 @@ struct Plan {
   std::size_t gradient_slots = 0;        ///< for gradients on their way to their home
   std::uint64_t device_cache_bytes = 0;  ///< unsharded units; at least the largest one
   /// Gradients packed at a time on the device (hop reduce): a piece for each rank. The fp32 form of
-  /// a piece fills a slot.
+  /// a piece fills a slot; with several micro-batches a step, sums of which are in fp32, so does
+  /// the piece.
   std::uint64_t bucket_bytes = 0;
   std::uint64_t exchange_bytes = 0;  ///< the pieces that come from all ranks; 0 with one rank
   std::uint64_t window_elements = 0;

@@ -45,6 +45,14 @@ struct UnitUse {
 struct StepWork {
   std::vector<UnitUse> uses;  ///< in forward's order; backward goes the other way
   std::uint64_t micro_batches = 1;
+  /// How several micro-batches go through the units: each through all of them (forward and
+  /// `Engine::backward`), or all through one unit before the next (`Engine::train_batch`).
+  enum class Loop : std::uint8_t { kMicroBatchByMicroBatch, kUnitByUnit };
+  Loop loop = Loop::kMicroBatchByMicroBatch;
+
+  [[nodiscard]] bool goes_unit_by_unit() const noexcept {
+    return loop == Loop::kUnitByUnit && micro_batches > 1;
+  }
 };
 
 /// When the optimizer works. The numbers are the same in all of them.
@@ -140,7 +148,7 @@ struct StepForecast {
 /// Not in it: the time to start a transfer, LibTorch's own allocations, memory bandwidth that
 /// copies and arithmetic take from one another, and a window's weights used before they are
 /// written. Transfers of large units are simulated in up to 64 parts each; of more than
-/// 4 micro-batches the time of one in the middle is counted for the others.
+/// 4 micro-batches, one after the other, the time of one in the middle is counted for the others.
 ///
 /// The same input gives the same forecast. Throws ConfigError when a lane that is needed has no
 /// speed above 0, when a use names no unit or its FLOP are negative or not finite, and for no uses

@@ -8,10 +8,11 @@ namespace strata::zero3::forecast {
 
 // As GradientCoordinator: half of the slots at most are for pieces.
 Gradients::Gradients(const Plan& plan, const PlanInput& input, const std::vector<UnitShape>& shapes,
-                     StepJobs& jobs)
+                     bool are_sums, StepJobs& jobs)
     : plan_(plan),
       input_(input),
       shapes_(shapes),
+      are_sums_(are_sums),
       jobs_(jobs),
       pieces_max_(std::max<std::size_t>(1, plan.gradient_slots / 2)) {
   for (const UnitShape& shape : shapes) {
@@ -29,7 +30,7 @@ void Gradients::accumulate(UnitId unit, JobId computed) {
 void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
   finish(unit, index);
   const VectorShape& vector = shapes_[unit].vectors[index];
-  const auto width = static_cast<double>(weight_bytes(vector.format.precision));
+  const double width = width_of(vector);
   const std::uint64_t part = jobs_.part_of(vector.shard_elements, plan_.slot_bytes / sizeof(float));
   for (std::uint64_t begin = 0; begin < vector.shard_elements; begin += part) {
     Piece piece{.unit = unit,
@@ -56,6 +57,10 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
   }
 }
 
+double Gradients::width_of(const VectorShape& vector) const {
+  return static_cast<double>(weight_bytes(are_sums_ ? Precision::kFp32 : vector.format.precision));
+}
+
 void Gradients::finish(UnitId unit, std::size_t vector) {
   const auto is_of_vector = [&](const Piece& piece) {
     return piece.unit == unit && piece.vector == vector;
@@ -78,8 +83,8 @@ void Gradients::add_at_home(const Piece& piece) {
   const auto elements = static_cast<double>(piece.elements);
   const double at_home = elements * static_cast<double>(state_bytes(format, StateKind::kGradient,
                                                                     input_.accumulate_fp32));
-  const double arrived = elements * static_cast<double>(weight_bytes(format.precision)) *
-                         static_cast<double>(input_.world_size);
+  const double arrived =
+      elements * width_of(shape.vectors[piece.vector]) * static_cast<double>(input_.world_size);
   if (shape.gradient_on_nvme) make_slot_free();
   if (shape.gradient_on_nvme && !piece.is_first) {
     const JobId read = jobs_.start(JobQueue::kGradientRead, Hop::kFetch, StepLane::kDiskRead,

@@ -15,8 +15,9 @@ namespace strata::zero3::forecast {
 
 class Gradients {
  public:
+  /// `are_sums`: what is brought are sums of micro-batches, in fp32.
   Gradients(const Plan& plan, const PlanInput& input, const std::vector<UnitShape>& shapes,
-            StepJobs& jobs);
+            bool are_sums, StepJobs& jobs);
 
   /// Brings the gradients that `computed` made to their homes.
   void accumulate(UnitId unit, JobId computed);
@@ -46,6 +47,8 @@ class Gradients {
   };
 
   void accumulate(UnitId unit, std::size_t vector, JobId computed);
+  /// Bytes of an element that comes from backward.
+  [[nodiscard]] double width_of(const VectorShape& vector) const;
   void finish(UnitId unit, std::size_t vector);
   void add_oldest_piece();
   void add_at_home(const Piece& piece);
@@ -55,6 +58,7 @@ class Gradients {
   const Plan& plan_;
   const PlanInput& input_;
   const std::vector<UnitShape>& shapes_;
+  const bool are_sums_;
   StepJobs& jobs_;
   const std::size_t pieces_max_;
   std::vector<Unit> units_;

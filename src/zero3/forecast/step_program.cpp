@@ -13,7 +13,8 @@ constexpr std::uint64_t kPartsMin = 4;
 constexpr std::uint64_t kPartsMax = 64;
 
 std::uint64_t parts_max_for(const StepWork& work) {
-  const std::uint64_t passes = 3 * work.uses.size() * work.micro_batches;
+  const std::uint64_t passes =
+      3 * work.uses.size() * (work.goes_unit_by_unit() ? 1 : work.micro_batches);
   return std::clamp(kPartsOfStep / std::max<std::uint64_t>(1, passes), kPartsMin, kPartsMax);
 }
 
@@ -33,16 +34,14 @@ StepProgram::StepProgram(const Plan& plan, const PlanInput& input, const StepWor
       first_use_(first_uses(work, shapes_.size())),
       jobs_(input, speeds, parts_max_for(work)),
       weights_(plan, input, shapes_, jobs_),
-      gradients_(plan, input, shapes_, jobs_),
+      gradients_(plan, input, shapes_, work.goes_unit_by_unit(), jobs_),
       windows_(plan, input, jobs_) {}
 
 void StepProgram::add_step() {
-  for (std::uint64_t micro = 0; micro < work_.micro_batches; ++micro) {
-    const bool last = micro + 1 == work_.micro_batches;
-    weights_.expect_step(last);
-    for (const UnitUse& use : work_.uses) forward(use);
-    for (std::size_t use = work_.uses.size(); use-- > 0;) backward(use, last);
-    weights_.end_micro_batch();
+  if (work_.goes_unit_by_unit()) {
+    add_batch();
+  } else {
+    add_micro_batches();
   }
   weights_.expect_step(work_.micro_batches == 1);
   gradients_.settle();
@@ -55,21 +54,54 @@ void StepProgram::add_step() {
   jobs_.mark();
 }
 
-void StepProgram::forward(const UnitUse& use) {
-  const auto unit = static_cast<UnitId>(use.unit);
-  weights_.enter(unit, Pass::kForward);
-  weights_.compute(unit, use.forward);
+void StepProgram::add_micro_batches() {
+  for (std::uint64_t micro = 0; micro < work_.micro_batches; ++micro) {
+    const bool is_last = micro + 1 == work_.micro_batches;
+    weights_.expect_step(is_last);
+    for (std::size_t use = 0; use < work_.uses.size(); ++use) {
+      enter(use, Pass::kForward, work_.uses[use].forward, /*gives_gradients=*/false);
+    }
+    for (std::size_t use = work_.uses.size(); use-- > 0;) {
+      enter(use, Pass::kBackward, backward_flop(use), /*gives_gradients=*/true);
+      if (is_last) update_early(use);
+    }
+    weights_.end_micro_batch();
+  }
+}
+
+/// As SequencePass: the last use goes forward and backward in one entry.
+void StepProgram::add_batch() {
+  const auto all = static_cast<double>(work_.micro_batches);
+  const std::size_t last = work_.uses.size() - 1;
+  weights_.expect_step(true);
+  for (std::size_t use = 0; use < last; ++use) {
+    enter(use, Pass::kForward, all * work_.uses[use].forward, /*gives_gradients=*/false);
+  }
+  enter(last, Pass::kForward, all * (work_.uses[last].forward + backward_flop(last)),
+        /*gives_gradients=*/true);
+  update_early(last);
+  for (std::size_t use = last; use-- > 0;) {
+    enter(use, Pass::kBackward, all * backward_flop(use), /*gives_gradients=*/true);
+    update_early(use);
+  }
+  weights_.end_micro_batch();
+}
+
+void StepProgram::enter(std::size_t use, Pass pass, double flop, bool gives_gradients) {
+  const auto unit = static_cast<UnitId>(work_.uses[use].unit);
+  weights_.enter(unit, pass);
+  const JobId computed = weights_.compute(unit, flop);
+  if (gives_gradients) gradients_.accumulate(unit, computed);
   weights_.leave(unit);
 }
 
-void StepProgram::backward(std::size_t index, bool last_micro_batch) {
-  const UnitUse& use = work_.uses[index];
-  const auto unit = static_cast<UnitId>(use.unit);
-  weights_.enter(unit, Pass::kBackward);
-  const JobId computed = weights_.compute(unit, use.recompute + use.backward);
-  gradients_.accumulate(unit, computed);
-  weights_.leave(unit);
-  if (!last_micro_batch || early_share() == 0 || first_use_[unit] != index) return;
+double StepProgram::backward_flop(std::size_t use) const {
+  return work_.uses[use].recompute + work_.uses[use].backward;
+}
+
+void StepProgram::update_early(std::size_t use) {
+  const auto unit = static_cast<UnitId>(work_.uses[use].unit);
+  if (early_share() == 0 || first_use_[unit] != use) return;
   gradients_.start_additions(unit);
   update(unit, 0, early_share());
 }

@@ -28,8 +28,13 @@ class StepProgram {
   [[nodiscard]] const StepJobs& jobs() const { return jobs_; }
 
  private:
-  void forward(const UnitUse& use);
-  void backward(std::size_t use, bool last_micro_batch);
+  void add_micro_batches();
+  void add_batch();
+  /// Computes with a unit between its entry and its leaving.
+  void enter(std::size_t use, Pass pass, double flop, bool gives_gradients);
+  [[nodiscard]] double backward_flop(std::size_t use) const;
+  /// Updates the early share of a unit whose last gradient came with this use.
+  void update_early(std::size_t use);
   /// What of every unit is updated under backward.
   [[nodiscard]] double early_share() const;
   /// Updates what lies between two shares of a unit's vectors.
