@@ -25,12 +25,33 @@ const Gpt2Config& validated(const Gpt2Config& config) {
   return config;
 }
 
+using Tensors = UnitSequence::Tensors;
+
 std::string shape_of(const torch::Tensor& tensor) {
   std::string text;
   for (const std::int64_t extent : tensor.sizes()) {
     text += (text.empty() ? "" : ", ") + std::to_string(extent);
   }
   return "[" + text + "]";
+}
+
+void check_tokens(const torch::Tensor& tokens, std::int64_t n_positions) {
+  if (tokens.dim() != 2 || tokens.scalar_type() != torch::kInt64 || tokens.numel() == 0 ||
+      tokens.size(1) > n_positions) {
+    throw UsageError("tokens must be int64 [B, T] with T from 1 to n_positions (" +
+                     std::to_string(n_positions) + "), not " + std::string(tokens.dtype().name()) +
+                     " " + shape_of(tokens));
+  }
+}
+
+void check_targets(const torch::Tensor& targets, const torch::Tensor& tokens) {
+  if (targets.sizes() == tokens.sizes() && targets.scalar_type() == torch::kInt64) return;
+  throw UsageError("targets must be int64 of the shape of the tokens, " + shape_of(tokens) +
+                   ", not " + std::string(targets.dtype().name()) + " " + shape_of(targets));
+}
+
+torch::Tensor loss_of(Gpt2OuterImpl& outer, const torch::Tensor& x, const torch::Tensor& targets) {
+  return cross_entropy(outer.logits(x.flatten(0, 1)), targets.flatten());
 }
 
 }  // namespace
@@ -51,7 +72,7 @@ struct Gpt2::Impl {
 
   /// The output of the blocks for the tokens: [B, T, n_embd].
   torch::Tensor hidden(const torch::Tensor& tokens) {
-    check_tokens(tokens);
+    check_tokens(tokens, config.n_positions);
     torch::Tensor x = outer.run([](Gpt2OuterImpl& m, const torch::Tensor& t) { return m.embed(t); },
                                 Recompute::kConfig, tokens);
     for (ModelPart<Gpt2Block>& block : blocks) {
@@ -65,15 +86,6 @@ struct Gpt2::Impl {
   template <class Function>
   torch::Tensor finish(const torch::Tensor& tokens, Function function) {
     return outer.run(std::move(function), Recompute::kNever, hidden(tokens));
-  }
-
-  void check_tokens(const torch::Tensor& tokens) const {
-    if (tokens.dim() != 2 || tokens.scalar_type() != torch::kInt64 || tokens.numel() == 0 ||
-        tokens.size(1) > config.n_positions) {
-      throw UsageError("tokens must be int64 [B, T] with T from 1 to n_positions (" +
-                       std::to_string(config.n_positions) + "), not " +
-                       std::string(tokens.dtype().name()) + " " + shape_of(tokens));
-    }
   }
 
   Gpt2Config config;
@@ -101,13 +113,42 @@ torch::Tensor Gpt2::forward(const torch::Tensor& tokens) {
 }
 
 torch::Tensor Gpt2::loss(const torch::Tensor& tokens, const torch::Tensor& targets) {
-  if (targets.sizes() != tokens.sizes() || targets.scalar_type() != torch::kInt64) {
-    throw UsageError("targets must be int64 of the shape of the tokens, " + shape_of(tokens) +
-                     ", not " + std::string(targets.dtype().name()) + " " + shape_of(targets));
-  }
+  check_targets(targets, tokens);
   return impl_->finish(tokens, [targets](Gpt2OuterImpl& outer, const torch::Tensor& x) {
-    return cross_entropy(outer.logits(x.flatten(0, 1)), targets.flatten());
+    return loss_of(outer, x, targets);
   });
+}
+
+UnitSequence Gpt2::sequence() const {
+  if (!impl_->in_engine) {
+    throw UsageError("a model in memory is no sequence of units; call loss() and backward()");
+  }
+  UnitSequence sequence;
+  const auto embed = [n_positions = impl_->config.n_positions](Gpt2OuterImpl& outer,
+                                                               const Tensors& tokens_and_targets,
+                                                               const Tensors& /*micro_batch*/) {
+    if (tokens_and_targets.size() != 2) {
+      throw UsageError("a micro-batch is {tokens, targets}, not " +
+                       std::to_string(tokens_and_targets.size()) + " tensors");
+    }
+    check_tokens(tokens_and_targets[0], n_positions);
+    check_targets(tokens_and_targets[1], tokens_and_targets[0]);
+    return outer.embed(tokens_and_targets[0]);
+  };
+  impl_->outer.add_to(sequence, embed, Recompute::kConfig);
+  for (const ModelPart<Gpt2Block>& block : impl_->blocks) {
+    block.add_to(
+        sequence,
+        [](Gpt2BlockImpl& m, const Tensors& x, const Tensors&) { return m.forward(x[0]); },
+        Recompute::kConfig);
+  }
+  impl_->outer.add_to(
+      sequence,
+      [](Gpt2OuterImpl& outer, const Tensors& x, const Tensors& micro_batch) {
+        return loss_of(outer, x[0], micro_batch[1]);
+      },
+      Recompute::kNever);
+  return sequence;
 }
 
 torch::Tensor Gpt2::next_token_logits(const torch::Tensor& tokens) {

@@ -42,6 +42,12 @@ class ModelPart {
     return sharded_ ? sharded_->run(std::move(body), recompute, tensors...) : body(tensors...);
   }
 
+  /// Appends this part of a model in an engine: function(module, x, micro_batch).
+  template <class Function>
+  void add_to(UnitSequence& sequence, Function function, Recompute recompute) const {
+    sequence.add(sharded_.value(), std::move(function), recompute);
+  }
+
   /// Calls visit(full name, parameter) for every parameter, while it can be read.
   template <class Visit>
   void visit_parameters(Visit visit) {

@@ -82,7 +82,7 @@ struct Engine::Impl {
         editor(units, machinery),
         entrance(machinery, editor, counters),
         optimizer({config, state, groups, units, machinery, ranks, log}),
-        training({config, state, machinery, optimizer, entrance.anchor(), log}) {
+        training({config, state, machinery, optimizer, entrance.anchor(), counters, log}) {
     for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
   }
 
@@ -140,6 +140,10 @@ void Engine::before_each_unit(std::function<void()> hook) {
 // ---- training ----------------------------------------------------------------------------------
 
 void Engine::backward(const torch::Tensor& loss) { impl_->training.backward(loss); }
+BatchReport Engine::train_batch(const UnitSequence& model,
+                                std::span<const UnitSequence::Tensors> micro_batches) {
+  return impl_->training.train_batch(model, micro_batches);
+}
 StepReport Engine::step() { return impl_->training.step(/*now=*/false); }
 StepReport Engine::step_now() { return impl_->training.step(/*now=*/true); }
 void Engine::finish_step() { impl_->machinery.finish_step(); }

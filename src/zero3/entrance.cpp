@@ -1,5 +1,8 @@
 #include "zero3/entrance.h"
 
+#include <tuple>
+#include <utility>
+
 namespace strata::zero3 {
 
 void Entrance::announce() {
@@ -10,14 +13,41 @@ void Entrance::announce() {
 
 void Entrance::enter(Unit& unit, Pass pass, View view) {
   if (unit.visit != nullptr) editor_.take_over_changes(unit);
-  machinery_.mover().enter(unit, pass, view);
+  if (&unit == held_) {
+    unit.check_parameters();
+  } else {
+    machinery_.mover().enter(unit, pass, view);
+  }
 }
 
-void Entrance::leave(Unit& unit) { machinery_.mover().leave(unit); }
+void Entrance::leave(Unit& unit) {
+  if (&unit != held_) machinery_.mover().leave(unit);
+}
 
 void Entrance::take_gradients(Unit& unit, torch::autograd::variable_list gradients) {
   if (machinery_.gradients() == nullptr) return;  // nothing is trainable
-  machinery_.gradients()->accumulate(unit, std::move(gradients));
+  if (&unit == held_) {
+    sum_.add(gradients);
+  } else {
+    machinery_.gradients()->accumulate(unit, std::move(gradients));
+  }
+}
+
+// ---- for what runs a sequence of units ---------------------------------------------------------
+
+void Entrance::hold(Unit& unit, Pass pass) {
+  enter(unit, pass, View::kTraining);
+  held_ = &unit;
+}
+
+void Entrance::bring_gradients() {
+  if (machinery_.gradients() == nullptr) return;
+  machinery_.gradients()->accumulate_sums(*held_, sum_.take());
+}
+
+void Entrance::let_go() {
+  std::ignore = sum_.take();
+  leave(*std::exchange(held_, nullptr));
 }
 
 }  // namespace strata::zero3

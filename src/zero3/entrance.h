@@ -8,6 +8,7 @@
 #include "zero3/anchor.h"
 #include "zero3/compute_timer.h"
 #include "zero3/entry.h"
+#include "zero3/gradient_sum.h"
 #include "zero3/machinery.h"
 #include "zero3/state_editor.h"
 #include "zero3/unit.h"
@@ -39,6 +40,17 @@ class Entrance {
   /// undefined where there is none. Throws what GradientCoordinator::accumulate throws.
   void take_gradients(Unit& unit, torch::autograd::variable_list gradients);
 
+  // ---- for what runs a sequence of units ----
+  /// Enters a unit until `let_go`. Its entries meanwhile find it readable, and are one use to the
+  /// schedule; the gradients that it hands over are added up on the device (GradientSum). One unit
+  /// is held at a time. Throws what `enter` throws.
+  void hold(Unit& unit, Pass pass);
+  /// Sends the sums of the held unit's gradients home. Throws what GradientCoordinator::accumulate
+  /// throws.
+  void bring_gradients();
+  /// Leaves the held unit, and drops sums that were not sent home.
+  void let_go();
+
   /// The anchor of units' graphs and the timer of their bodies, lent to units.
   [[nodiscard]] Anchor& anchor() noexcept { return anchor_; }
   [[nodiscard]] ComputeTimer& compute_timer() noexcept { return compute_timer_; }
@@ -47,6 +59,8 @@ class Entrance {
   Machinery& machinery_;
   StateEditor& editor_;
   std::function<void()> hook_;
+  Unit* held_ = nullptr;
+  GradientSum sum_;  // of the held unit
   Anchor anchor_;
   ComputeTimer compute_timer_;
 };
@@ -68,6 +82,20 @@ class EnteredScope {
 
  private:
   Unit& unit_;
+};
+
+/// Holds a unit for the length of a scope.
+class HeldScope {
+ public:
+  HeldScope(Unit& unit, Pass pass) : entrance_(unit.entrance()) { entrance_.hold(unit, pass); }
+  ~HeldScope() { entrance_.let_go(); }
+  HeldScope(const HeldScope&) = delete;
+  HeldScope& operator=(const HeldScope&) = delete;
+
+  void bring_gradients() { entrance_.bring_gradients(); }
+
+ private:
+  Entrance& entrance_;
 };
 
 }  // namespace strata::zero3

@@ -38,6 +38,16 @@ GradientCoordinator::GradientCoordinator(const Places& places, optim_cpu::Comput
       counters_(counters) {}
 
 void GradientCoordinator::accumulate(Unit& unit, torch::autograd::variable_list gradients) {
+  accumulate(unit, std::move(gradients), /*are_sums=*/false);
+}
+
+void GradientCoordinator::accumulate_sums(Unit& unit, torch::autograd::variable_list sums) {
+  sums.resize(unit.trainables().size());
+  accumulate(unit, std::move(sums), /*are_sums=*/true);
+}
+
+void GradientCoordinator::accumulate(Unit& unit, torch::autograd::variable_list gradients,
+                                     bool are_sums) {
   const std::vector<bool> with_gradient = with_gradients(gradients);
   if (std::find(with_gradient.begin(), with_gradient.end(), true) == with_gradient.end()) return;
   for (std::size_t i = 0; i < with_gradient.size(); ++i) {
@@ -45,7 +55,8 @@ void GradientCoordinator::accumulate(Unit& unit, torch::autograd::variable_list 
   }
   ++contributions_;
   for (FlatVector& vector : unit.vectors()) {
-    if (vector.trains()) accumulate(unit, vector, gradients);
+    if (!vector.trains()) continue;
+    accumulate(unit, vector, gradients, are_sums ? Precision::kFp32 : vector.format.precision);
   }
   unit.gradient_empty = false;
 }
@@ -69,16 +80,17 @@ std::vector<bool> GradientCoordinator::with_gradients(
 }
 
 void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
-                                     torch::autograd::variable_list& gradients) {
+                                     torch::autograd::variable_list& gradients,
+                                     Precision precision) {
   finish(vector);
   const auto ranks = static_cast<std::uint64_t>(places_.ranks.size());
   const std::uint64_t bucket_elements = places_.slots.slot_bytes() / sizeof(float);
   vector.gradient_squares = {};
   for (std::uint64_t begin = 0; begin < vector.shard.count(); begin += bucket_elements) {
     const std::uint64_t count = std::min(bucket_elements, vector.shard.count() - begin);
-    const tiering::DeviceSpan bucket = places_.bucket.first(vector.bytes_of(ranks * count));
-    const torch::Tensor packed =
-        tensor_over(bucket, scalar_type(vector.format.precision), places_.torch_device);
+    const tiering::DeviceSpan bucket =
+        places_.bucket.first(ranks * count * weight_bytes(precision));
+    const torch::Tensor packed = tensor_over(bucket, scalar_type(precision), places_.torch_device);
     places_.device.wait(tiering::StreamRole::kCompute, bucket_free_);
     for (std::uint64_t rank = 0; rank < ranks; ++rank) {
       pack(unit, vector, gradients, rank * vector.map.shard_count() + begin,
@@ -87,27 +99,28 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
            counters_);
     }
     if (ranks > 1) {
-      exchange(vector, unit.gradient_empty, begin, count, bucket);
+      exchange(vector, precision, unit.gradient_empty, begin, count, bucket);
       continue;
     }
     release(unit, vector, gradients, begin + count);
     tiering::StagingSlot slot = slot_for_piece();
     tiering::DeviceCopy drained = drain_bucket(bucket, slot.bytes().first(bucket.bytes()));
-    pieces_.push_back(
-        {&vector, unit.gradient_empty, begin, count, std::move(slot), std::move(drained)});
+    pieces_.push_back({&vector, precision, unit.gradient_empty, begin, count, std::move(slot),
+                       std::move(drained)});
     if (!places_.device.properties().copies_are_asynchronous) add_oldest_piece();
   }
   release(unit, vector, gradients, vector.map.padded_count());
 }
 
-void GradientCoordinator::exchange(FlatVector& vector, bool is_first, std::uint64_t begin,
-                                   std::uint64_t count, tiering::DeviceSpan bucket) {
+void GradientCoordinator::exchange(FlatVector& vector, Precision precision, bool is_first,
+                                   std::uint64_t begin, std::uint64_t count,
+                                   tiering::DeviceSpan bucket) {
   Reduction reduction(places_.ranks, *places_.device.host_view(bucket),
                       *places_.device.host_view(places_.exchange.first(bucket.bytes())));
   at_home(vector, is_first, begin, count, [&](std::span<std::byte> home) {
     const ScopedTimer waiting(counters_, Hop::kReduce, ScopedTimer::Kind::kWait,
                               vector.states.name);
-    vector.gradient_squares.add(reduction.finish({.precision = vector.format.precision,
+    vector.gradient_squares.add(reduction.finish({.precision = precision,
                                                   .fp32 = vector.states.gradient_fp32,
                                                   .first = is_first,
                                                   .bytes = home},
@@ -141,7 +154,7 @@ void GradientCoordinator::add_oldest_piece() {
     ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy, vector.states.name);
     busy.reads(memory_range(home));
     vector.gradient_squares.add(optim_cpu::accumulate_gradient(
-        threads_, vector.format.precision, vector.states.gradient_fp32, piece.is_first, piece.count,
+        threads_, piece.precision, vector.states.gradient_fp32, piece.is_first, piece.count,
         piece.slot.bytes().data(), home.data()));
   });
 }

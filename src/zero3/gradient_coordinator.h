@@ -28,16 +28,17 @@ namespace strata::zero3 {
 ///
 /// No gradient of a whole unit is ever copied: a bucket is a few MiB and stays in the cache.
 /// Contributions are added in the order in which backward makes them: in fp32 when several
-/// micro-batches are accumulated, else in the weight's format, as autograd itself adds. Thread: the
-/// engine's.
+/// micro-batches are accumulated, else in the weight's format, as autograd itself adds. Sums of
+/// several micro-batches come in fp32, and are added to a home in fp32. Thread: the engine's.
 class GradientCoordinator {
  public:
   /// The places that gradients pass through. `store` is null when none rests on nvme.
   struct Places {
     tiering::Device& device;
     c10::Device torch_device;  ///< LibTorch's name for the same device
-    /// Room for as many gradients of any vector's format, for each rank, as a slot holds in fp32;
-    /// and as much for the pieces that come from the ranks, nothing with one rank.
+    /// Room for as many gradients of any vector's format (in fp32 where several micro-batches are
+    /// accumulated), for each rank, as a slot holds in fp32; and as much for the pieces that come
+    /// from the ranks, nothing with one rank.
     tiering::DeviceSpan bucket, exchange;
     tiering::SlotPool& slots;
     tiering::ShardStore* store;
@@ -50,6 +51,9 @@ class GradientCoordinator {
   /// Nothing happens when none is defined. Throws IoError, DeadlineExceeded,
   /// CorruptData when a home is on nvme; what Collective::wait throws.
   void accumulate(Unit& unit, torch::autograd::variable_list gradients);
+  /// Does the same with sums in fp32, for units whose homes are in fp32. None at all counts as one
+  /// undefined for each parameter.
+  void accumulate_sums(Unit& unit, torch::autograd::variable_list sums);
 
   /// Number of units whose gradients it has begun to add so far.
   [[nodiscard]] std::uint64_t contributions() const noexcept { return contributions_; }
@@ -66,7 +70,8 @@ class GradientCoordinator {
   /// Some elements of a vector's gradient on their way from the device.
   struct Piece {
     FlatVector* vector;
-    bool is_first;  // the home holds nothing of this step yet
+    Precision precision;  // of the gradients
+    bool is_first;        // the home holds nothing of this step yet
     std::uint64_t begin, count;
     tiering::StagingSlot slot;
     tiering::DeviceCopy drained;
@@ -75,9 +80,11 @@ class GradientCoordinator {
   /// Tells which of the parameters have a gradient, on this rank or another.
   [[nodiscard]] std::vector<bool> with_gradients(
       const torch::autograd::variable_list& gradients) const;
-  void accumulate(const Unit& unit, FlatVector& vector, torch::autograd::variable_list& gradients);
-  void exchange(FlatVector& vector, bool is_first, std::uint64_t begin, std::uint64_t count,
-                tiering::DeviceSpan bucket);
+  void accumulate(Unit& unit, torch::autograd::variable_list gradients, bool are_sums);
+  void accumulate(const Unit& unit, FlatVector& vector, torch::autograd::variable_list& gradients,
+                  Precision precision);
+  void exchange(FlatVector& vector, Precision precision, bool is_first, std::uint64_t begin,
+                std::uint64_t count, tiering::DeviceSpan bucket);
   void finish(const FlatVector& vector);
   [[nodiscard]] tiering::DeviceCopy drain_bucket(tiering::DeviceSpan bucket,
                                                  std::span<std::byte> target);

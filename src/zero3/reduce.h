@@ -14,8 +14,8 @@ namespace strata::zero3 {
 /// gradient, with several this rank's contribution to it.
 ///
 /// `gradients` are autograd's, one for each trainable parameter of the unit in the layout's order,
-/// in the weight's format and contiguous; an undefined one counts as zero, as does the padding.
-/// `bucket` is a row of numbers of that format.
+/// in the weight's format or as sums in fp32, and contiguous; an undefined one counts as zero, as
+/// does the padding. `bucket` is a row of numbers of that format.
 void pack(const Unit& unit, const FlatVector& vector,
           const torch::autograd::variable_list& gradients, std::uint64_t begin,
           const torch::Tensor& bucket, Counters& counters);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
+#include "zero3/sequence_pass.h"
 
 namespace strata::zero3 {
 
@@ -30,6 +31,18 @@ void Training::check_loss(const torch::Tensor& loss) const {
   }
 }
 
+template <class Run>
+auto Training::forget_if_it_fails(const Run& run) {
+  const GradientCoordinator* const gradients = parts_.machinery.gradients();
+  const std::uint64_t before = gradients != nullptr ? gradients->contributions() : 0;
+  try {
+    return run();
+  } catch (...) {
+    forget_failed_micro_batch(gradients != nullptr && gradients->contributions() != before);
+    throw;
+  }
+}
+
 void Training::backward(const torch::Tensor& loss) {
   if (parts_.machinery.mover_if_made() == nullptr) {
     throw UsageError("backward() before any forward of a sharded module");
@@ -38,25 +51,24 @@ void Training::backward(const torch::Tensor& loss) {
   check_room_for_micro_batch("backward()");
   check_loss(loss);
   note_other_backward();
-  const GradientCoordinator* const gradients = parts_.machinery.gradients();
-  const std::uint64_t before = gradients != nullptr ? gradients->contributions() : 0;
-  const double factor =
-      parts_.state.scaler.scale() / static_cast<double>(parts_.config.gradient_accumulation_steps);
-  try {
+  forget_if_it_fails([&] {
     const Anchor::OwnBackward own(parts_.anchor);
-    // A 16-bit loss times the loss scale may be more than its format holds.
-    const bool widen = factor != 1.0 && loss.element_size() < 4;
-    const torch::Tensor wide = widen ? loss.to(torch::kFloat32) : loss;
-    (factor == 1.0 ? wide : wide * factor).backward();
-  } catch (...) {
-    forget_failed_micro_batch(gradients != nullptr && gradients->contributions() != before);
-    throw;
-  }
+    run_backward(loss);
+  });
+  ++parts_.state.micro_steps;
   end_micro_batch(/*complete=*/true);
 }
 
+void Training::run_backward(const torch::Tensor& loss) const {
+  const double factor =
+      parts_.state.scaler.scale() / static_cast<double>(parts_.config.gradient_accumulation_steps);
+  // A 16-bit loss times the loss scale may be more than its format holds.
+  const bool widen = factor != 1.0 && loss.element_size() < 4;
+  const torch::Tensor wide = widen ? loss.to(torch::kFloat32) : loss;
+  (factor == 1.0 ? wide : wide * factor).backward();
+}
+
 void Training::end_micro_batch(bool complete) {
-  ++parts_.state.micro_steps;
   parts_.machinery.mover().end_micro_batch(complete);
   expect_step();
 }
@@ -69,6 +81,7 @@ void Training::expect_step() {
 void Training::skip_micro_batch() {
   parts_.machinery.prepare();
   check_room_for_micro_batch("skip_micro_batch()");
+  ++parts_.state.micro_steps;
   end_micro_batch(/*complete=*/false);
 }
 
@@ -105,6 +118,68 @@ void Training::note_other_backward() {
       "a backward that was not this engine's went through its units: it gave inputs their "
       "gradients and parameters none; what is to train the parameters goes through "
       "Engine::backward (this is said once)");
+}
+
+// ---- batches -----------------------------------------------------------------------------------
+
+void Training::check_batch(const UnitSequence& model, std::size_t micro_batches) const {
+  if (model.parts().empty()) {
+    throw UsageError("train_batch() was given a model without units; add them to the UnitSequence");
+  }
+  const auto most = static_cast<std::size_t>(parts_.config.gradient_accumulation_steps);
+  if (micro_batches < 1 || micro_batches > most) {
+    throw UsageError(
+        "train_batch() was given " + std::to_string(micro_batches) +
+        " micro-batches; they are 1 to gradient_accumulation_steps = " + std::to_string(most));
+  }
+  if (parts_.state.micro_steps > 0) {
+    throw UsageError("train_batch() was called after " + std::to_string(parts_.state.micro_steps) +
+                     " backward() without their step; call step_now() or zero_grad() before it");
+  }
+  if (parts_.anchor.counts()) {
+    throw UsageError("train_batch() inside a backward of the same engine");
+  }
+}
+
+BatchReport Training::train_batch(const UnitSequence& model,
+                                  std::span<const UnitSequence::Tensors> micro_batches) {
+  check_batch(model, micro_batches.size());
+  parts_.machinery.prepare();
+  parts_.machinery.refuse_in_use("train_batch()");
+  note_other_backward();
+  parts_.machinery.mover().expect_step(true);
+  const std::vector<torch::Tensor> losses =
+      forget_if_it_fails([&] { return run_batch(model, micro_batches); });
+  parts_.state.micro_steps = static_cast<std::int64_t>(micro_batches.size());
+  end_micro_batch(/*complete=*/true);
+  BatchReport report;
+  {
+    const PhaseScope phase(parts_.counters.timeline(), "update");
+    report.step = step(/*now=*/true);
+  }
+  for (const torch::Tensor& loss : losses) report.losses.push_back(loss.item<double>());
+  return report;
+}
+
+std::vector<torch::Tensor> Training::run_batch(
+    const UnitSequence& model, std::span<const UnitSequence::Tensors> micro_batches) {
+  const auto phase = [&](const char* name) { return PhaseScope(parts_.counters.timeline(), name); };
+  SequencePass pass(model, micro_batches, parts_.anchor);
+  {
+    const PhaseScope forward = phase("forward");
+    pass.forward();
+  }
+  std::vector<torch::Tensor> losses;
+  {
+    const PhaseScope loss = phase("loss");
+    losses = pass.finish([&](const torch::Tensor& of_micro_batch) {
+      check_loss(of_micro_batch);
+      run_backward(of_micro_batch);
+    });
+  }
+  const PhaseScope backward = phase("backward");
+  pass.backward();
+  return losses;
 }
 
 // ---- step --------------------------------------------------------------------------------------

@@ -2,9 +2,13 @@
 
 #include <torch/torch.h>
 
+#include <span>
+
+#include "strata/base/counters.h"
 #include "strata/base/log.h"
 #include "strata/formats/ds_config.h"
 #include "strata/zero3/step_report.h"
+#include "strata/zero3/unit_sequence.h"
 #include "zero3/anchor.h"
 #include "zero3/machinery.h"
 #include "zero3/optimizer_step.h"
@@ -23,11 +27,14 @@ class Training {
     Machinery& machinery;
     OptimizerStep& optimizer;
     Anchor& anchor;
+    Counters& counters;
     Logger& log;
   };
   explicit Training(const Parts& parts) : parts_(parts) {}
 
   void backward(const torch::Tensor& loss);
+  BatchReport train_batch(const UnitSequence& model,
+                          std::span<const UnitSequence::Tensors> micro_batches);
   /// `now`: even if the accumulation is not full.
   StepReport step(bool now);
   void skip_micro_batch();
@@ -36,6 +43,14 @@ class Training {
  private:
   void check_loss(const torch::Tensor& loss) const;
   void check_room_for_micro_batch(const char* what) const;
+  void check_batch(const UnitSequence& model, std::size_t micro_batches) const;
+  /// Computes the gradients of a micro-batch's loss, inside of OwnBackward.
+  void run_backward(const torch::Tensor& loss) const;
+  [[nodiscard]] std::vector<torch::Tensor> run_batch(
+      const UnitSequence& model, std::span<const UnitSequence::Tensors> micro_batches);
+  /// Calls `run`, in which gradients may come; forgets the micro-batch, or batch, if it throws.
+  template <class Run>
+  auto forget_if_it_fails(const Run& run);
   /// `complete`: forward and backward came, so that the order of units says something.
   void end_micro_batch(bool complete);
   void forget_failed_micro_batch(bool is_in_homes);

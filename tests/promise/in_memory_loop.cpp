@@ -121,20 +121,65 @@ double InMemoryLoop::gradient_norm() const {
   return std::sqrt(sum_of_squares) * (1.0 / world_size_);
 }
 
-double InMemoryLoop::step() {
+double InMemoryLoop::run_batch(std::int64_t index) {
   const std::int64_t accumulation = config_.gradient_accumulation_steps;
-  double sum = 0.0;
-  for (std::int64_t micro = 0; micro < accumulation; ++micro) {
+  torch::manual_seed(static_cast<std::uint64_t>(index));
+  const Batch batch = make_batch(model_config_, index);
+  const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
+  (accumulation == 1 ? loss : loss * (1.0 / static_cast<double>(accumulation))).backward();
+  return loss.item<double>();
+}
+
+double InMemoryLoop::add_micro_batch_by_micro_batch() {
+  double losses = 0.0;
+  for (std::int64_t micro = 0; micro < config_.gradient_accumulation_steps; ++micro) {
     for (int rank = 0; rank < world_size_; ++rank) {
-      torch::manual_seed(static_cast<std::uint64_t>(batches_));
-      const Batch batch = make_batch(model_config_, batches_++);
-      const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
-      sum += loss.item<double>();
-      (accumulation == 1 ? loss : loss * (1.0 / static_cast<double>(accumulation))).backward();
+      losses += run_batch(batches_++);
       take_contribution(rank);
     }
     add_contributions(/*first=*/micro == 0);
   }
+  return losses;
+}
+
+double InMemoryLoop::add_rank_by_rank() {
+  double losses = 0.0;
+  const std::int64_t accumulation = config_.gradient_accumulation_steps;
+  std::vector<std::vector<torch::Tensor>> sums(states_.size());  // of each rank
+  for (int rank = 0; rank < world_size_; ++rank) {
+    for (std::int64_t micro = 0; micro < accumulation; ++micro) {
+      losses += run_batch(batches_ + micro * world_size_ + rank);
+      for (std::size_t i = 0; i < states_.size(); ++i) {
+        torch::Tensor& gradient = states_[i].parameter.mutable_grad();
+        const torch::Tensor wide = gradient.to(torch::kFloat32).contiguous();
+        if (micro == 0) {
+          sums[i].push_back(wide.clone());
+        } else {
+          sums[i].back() += wide;
+        }
+        gradient.reset();
+      }
+    }
+  }
+  batches_ += accumulation * world_size_;
+  for (std::size_t i = 0; i < states_.size(); ++i) {
+    torch::Tensor total = sums[i].front();
+    for (std::size_t rank = 1; rank < sums[i].size(); ++rank) total = total + sums[i][rank];
+    const auto* const bytes = static_cast<const std::byte*>(total.const_data_ptr());
+    std::copy_n(bytes, total.nbytes(), states_[i].gradient.begin());
+  }
+  return losses;
+}
+
+double InMemoryLoop::step(Sums sums) {
+  const double losses =
+      sums == Sums::kOfRanksFirst ? add_rank_by_rank() : add_micro_batch_by_micro_batch();
+  update();
+  return losses / static_cast<double>(config_.gradient_accumulation_steps * world_size_);
+}
+
+void InMemoryLoop::update() {
+  const std::int64_t accumulation = config_.gradient_accumulation_steps;
   double scale = 1.0 / world_size_;
   if (config_.gradient_clipping > 0.0) {
     scale *= std::min(1.0, config_.gradient_clipping / (gradient_norm() + 1e-6));
@@ -153,7 +198,6 @@ double InMemoryLoop::step() {
          .v = data_of(state.v),
          .gradient = state.gradient.data()});
   }
-  return sum / static_cast<double>(accumulation * world_size_);
 }
 
 void expect_bits_of_in_memory_loop(const formats::DsConfig& config, const models::Gpt2Config& model,

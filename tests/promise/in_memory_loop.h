@@ -23,8 +23,12 @@ class InMemoryLoop {
   InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model,
                int world_size = 1);
 
+  /// What is added first: the ranks' gradients of one micro-batch, rounded once where gradients
+  /// have 16 bits, or each rank's own of all micro-batches, in fp32.
+  enum class Sums { kOfMicroBatchesFirst, kOfRanksFirst };
+
   /// One optimizer step; returns its mean loss.
-  double step();
+  double step(Sums sums = Sums::kOfMicroBatchesFirst);
 
   [[nodiscard]] models::Gpt2& model() { return model_; }
 
@@ -38,6 +42,11 @@ class InMemoryLoop {
     bool decays;
   };
 
+  /// Computes the gradients of a batch in the model; returns its loss.
+  double run_batch(std::int64_t batch);
+  double add_micro_batch_by_micro_batch();
+  double add_rank_by_rank();
+  void update();
   void take_contribution(int rank);
   void add_contributions(bool first);
   [[nodiscard]] double gradient_norm() const;

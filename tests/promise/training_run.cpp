@@ -29,6 +29,12 @@ models::Gpt2Config small_model(bool tied) {
   return config;
 }
 
+models::Gpt2Config model_of_one_order() {
+  models::Gpt2Config model = small_model(/*tied=*/false);
+  model.resid_pdrop = model.embd_pdrop = model.attn_pdrop = 0.0;
+  return model;
+}
+
 Batch make_batch(const models::Gpt2Config& model, std::int64_t index) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(1000 + index);
   const torch::Tensor tokens =
@@ -110,16 +116,34 @@ double EngineRun::step() {
   const std::int64_t accumulation = engine_.config().gradient_accumulation_steps;
   double sum = 0.0;
   for (std::int64_t micro = 0; micro < accumulation; ++micro) {
-    const std::int64_t batch_index = batches_++ * world_size_ + rank_;
-    torch::manual_seed(static_cast<std::uint64_t>(batch_index));
-    const Batch batch = make_batch(config_, batch_index);
-    const torch::Tensor loss =
-        model_.loss(batch.tokens.to(engine_.device()), batch.targets.to(engine_.device()));
+    const Batch batch = next_batch();
+    const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
     sum += loss.item<double>();
     engine_.backward(loss);
     report_ = engine_.step();
   }
   return sum / static_cast<double>(accumulation);
+}
+
+double EngineRun::step_by_batch() {
+  const std::int64_t accumulation = engine_.config().gradient_accumulation_steps;
+  std::vector<UnitSequence::Tensors> micro_batches;
+  for (std::int64_t micro = 0; micro < accumulation; ++micro) {
+    const Batch batch = next_batch();
+    micro_batches.push_back({batch.tokens, batch.targets});
+  }
+  const BatchReport report = engine_.train_batch(model_.sequence(), micro_batches);
+  report_ = report.step;
+  double sum = 0.0;
+  for (const double loss : report.losses) sum += loss;
+  return sum / static_cast<double>(accumulation);
+}
+
+Batch EngineRun::next_batch() {
+  const std::int64_t index = batches_++ * world_size_ + rank_;
+  torch::manual_seed(static_cast<std::uint64_t>(index));
+  const Batch batch = make_batch(config_, index);
+  return {batch.tokens.to(engine_.device()), batch.targets.to(engine_.device())};
 }
 
 void expect_equal_bits(const Parameters& actual, const Parameters& expected) {

@@ -58,6 +58,9 @@ struct Training {
 // NOLINTNEXTLINE(readability-identifier-naming): the name that GoogleTest looks for
 void PrintTo(const Training& training, std::ostream* out);
 
+/// The small model where random numbers and sums have one order only: untied, without dropout.
+[[nodiscard]] models::Gpt2Config model_of_one_order();
+
 /// nvme_config's, with a learning rate and parameters that suit each optimizer.
 [[nodiscard]] formats::OptimizerConfig optimizer_of(formats::OptimizerType type,
                                                     double momentum = 0.9);
@@ -80,6 +83,8 @@ class EngineRun {
 
   /// One optimizer step; returns its mean loss.
   double step();
+  /// The same batches by Engine::train_batch.
+  double step_by_batch();
 
   [[nodiscard]] Engine& engine() { return engine_; }
   [[nodiscard]] models::Gpt2& model() { return model_; }
@@ -87,6 +92,8 @@ class EngineRun {
   [[nodiscard]] const StepReport& report() const { return report_; }
 
  private:
+  [[nodiscard]] Batch next_batch();
+
   models::Gpt2Config config_;
   std::int64_t rank_, world_size_;
   TestDevice device_;

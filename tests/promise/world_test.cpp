@@ -22,13 +22,9 @@ using formats::OffloadDevice;
 
 constexpr int kSteps = 3;
 
-/// Untied, as each use of a tied weight is added by itself; without dropout, whose numbers all
-/// threads of a process draw from one generator.
-models::Gpt2Config model_of_ranks() {
-  models::Gpt2Config model = small_model(/*tied=*/false);
-  model.resid_pdrop = model.embd_pdrop = model.attn_pdrop = 0.0;
-  return model;
-}
+/// Each use of a tied weight is added by itself, and all threads of a process draw their numbers
+/// for dropout from one generator.
+models::Gpt2Config model_of_ranks() { return model_of_one_order(); }
 
 /// Several threads compute: each of them alone.
 class OneThreadEach {
@@ -45,14 +41,17 @@ struct World {
   std::uint64_t seed = 0;
 };
 
+using Step = double (EngineRun::*)();
+
 /// The result that every rank has at the end.
-std::vector<Parameters> train(const World& world, const formats::DsConfig& config) {
+std::vector<Parameters> train(const World& world, const formats::DsConfig& config,
+                              Step make_step = &EngineRun::step) {
   const zero3::ThreadRanks::Options options{
       .size = world.size, .delay_max = std::chrono::microseconds(300), .delay_seed = world.seed};
   std::vector<Parameters> parameters(static_cast<std::size_t>(world.size));
   const auto thrown = zero3::run_ranks(options, [&](zero3::Ranks& ranks) {
     EngineRun run(config, model_of_ranks(), &ranks);
-    for (int step = 0; step < kSteps; ++step) run.step();
+    for (int step = 0; step < kSteps; ++step) (run.*make_step)();
     parameters[static_cast<std::size_t>(ranks.rank())] = run.parameters();
   });
   for (const std::exception_ptr& each : thrown) {
@@ -79,6 +78,22 @@ TEST_P(Worlds, HaveTheBitsOfALoopThatAddsInRankOrder) {
     for (const Parameters& actual : train({.size = size, .seed = 1}, config)) {
       expect_equal_bits(actual, expected);
     }
+  }
+}
+
+TEST_P(Worlds, AddTheirOwnMicroBatchesFirstInABatch) {
+  const OneThreadEach one_thread;
+  const auto& [size, precision, parameters, optimizer] = GetParam();
+  const ScratchDirectory scratch;
+  formats::DsConfig config = nvme_config(scratch.path(), precision, /*accumulation=*/3);
+  config.zero.offload_param.device = parameters;
+  config.zero.offload_optimizer.device = optimizer;
+  InMemoryLoop in_memory(config, model_of_ranks(), size);
+  for (int step = 0; step < kSteps; ++step) in_memory.step(InMemoryLoop::Sums::kOfRanksFirst);
+  const Parameters expected = parameters_of(in_memory.model());
+  for (const Parameters& actual :
+       train({.size = size, .seed = 3}, config, &EngineRun::step_by_batch)) {
+    expect_equal_bits(actual, expected);
   }
 }
 

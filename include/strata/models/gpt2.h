@@ -49,6 +49,10 @@ class Gpt2 {
   /// the compute format only: never a full fp32 copy of them.
   [[nodiscard]] torch::Tensor loss(const torch::Tensor& tokens, const torch::Tensor& targets);
 
+  /// The model as a sequence of units for Engine::train_batch, whose micro-batches are {tokens,
+  /// targets}, both [B, T]: the numbers of `loss`. Throws UsageError in memory.
+  [[nodiscard]] UnitSequence sequence() const;
+
   /// Logits [B, vocab_size] of the token after the last one.
   [[nodiscard]] torch::Tensor next_token_logits(const torch::Tensor& tokens);
 

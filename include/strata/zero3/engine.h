@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "strata/zero3/sharded.h"
 #include "strata/zero3/sharding.h"
 #include "strata/zero3/step_report.h"
+#include "strata/zero3/unit_sequence.h"
 
 namespace strata::zero3 {
 class Ranks;
@@ -139,6 +141,25 @@ class Engine {
   /// Waits until the last step is complete, for programs that measure time. Throws what an update
   /// failed with.
   void finish_step();
+  /// Trains on a batch, forward, backward and step, with a model that is a sequence of units: all
+  /// micro-batches go through one unit before the next. Weights are read from their home twice a
+  /// step, once for each direction, and gradients leave the device once, however many micro-batches
+  /// there are; what goes from unit to unit is kept for all of them. The last unit computes one
+  /// loss after the other, each with its backward.
+  ///
+  /// Takes the place of `gradient_accumulation_steps` times forward and `backward`, and `step`.
+  /// `micro_batches` are as many; fewer, at the end of an epoch, count as they do for `step_now`.
+  /// Order of the sums: each use of a unit adds its micro-batches' gradients in fp32, in their
+  /// order, on its rank; a unit with several uses then adds theirs as backward comes to them, and
+  /// ranks add last. So where each unit is used once, on one rank, the numbers are those of the
+  /// ordinary loop; and random numbers are drawn unit after unit.
+  ///
+  /// When it throws, nothing of the batch counts. Throws what `backward` and `step` throw;
+  /// UsageError also for an empty model, no micro-batches or too many, a loss that does not come
+  /// alone, and after a `backward` without its step.
+  BatchReport train_batch(const UnitSequence& model,
+                          std::span<const UnitSequence::Tensors> micro_batches);
+
   /// Counts a micro-batch without gradients, in place of a forward and `backward`. Call `step`
   /// afterwards, as after `backward`.
   void skip_micro_batch();

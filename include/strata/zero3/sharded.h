@@ -120,6 +120,7 @@ class Sharded {
     }
   }
   [[nodiscard]] const Module& module() const { return module_; }
+  [[nodiscard]] const zero3::UnitHandle& unit() const noexcept { return unit_; }
 
  private:
   /// A function with its arguments and its result, without their tensors.

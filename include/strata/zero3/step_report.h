@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 /// \file
 /// The report of an engine on a step.
@@ -17,6 +18,12 @@ struct StepReport {
   double lr = 0.0;          ///< learning rate of this step
   double grad_norm = 0.0;   ///< global L2 norm before clipping
   double loss_scale = 1.0;  ///< that the gradients came with
+};
+
+/// The outcome of a call of `Engine::train_batch`.
+struct BatchReport {
+  StepReport step;
+  std::vector<double> losses;  ///< of each micro-batch, as the model gave it
 };
 
 /// The norm of a unit's gradient.

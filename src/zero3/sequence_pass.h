@@ -1,0 +1,57 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "strata/zero3/unit_sequence.h"
+#include "zero3/anchor.h"
+
+namespace strata::zero3 {
+
+/// Runs micro-batches forward and backward through a sequence of units, all of them through one
+/// unit before the next. So a unit is brought to the device once for each direction, however many
+/// micro-batches there are, and its gradients leave the device once, as their sum.
+///
+/// Every pair of a part and a micro-batch has a graph of its own, cut off at the part's inputs:
+/// they are leaves, whose gradients are where the backward of the part before begins. The last
+/// part runs each micro-batch forward and backward at once, so that of what a loss needs (logits)
+/// only one micro-batch's is there. Thread: the engine's.
+class SequencePass {
+ public:
+  using Tensors = UnitSequence::Tensors;
+  /// Computes the gradients of a micro-batch's loss, and throws for what is none.
+  using BackwardOfLoss = std::function<void(const torch::Tensor& loss)>;
+
+  /// `model` has a part, and both outlive it.
+  SequencePass(const UnitSequence& model, std::span<const Tensors> micro_batches, Anchor& anchor);
+
+  /// Runs forward through all parts but the last one.
+  void forward();
+  /// Runs the last part; returns the losses, without a graph. Throws UsageError for a part that
+  /// returns more than a loss, and what `backward_of_loss` throws.
+  [[nodiscard]] std::vector<torch::Tensor> finish(const BackwardOfLoss& backward_of_loss);
+  /// Runs backward through all parts but the last one.
+  void backward();
+
+ private:
+  /// What one part leaves behind of one micro-batch.
+  struct Cut {
+    Tensors outputs;  ///< with the part's graph
+    Tensors leaves;   ///< the same values, as the next part takes them
+  };
+
+  void forward(std::size_t part);
+  void backward(std::size_t part);
+  [[nodiscard]] const Tensors& inputs_of(std::size_t part, std::size_t micro_batch) const;
+
+  const std::vector<UnitSequence::Part>& parts_;
+  std::span<const Tensors> micro_batches_;
+  Anchor& anchor_;
+  std::vector<std::vector<Cut>> cuts_;  // of each part but the last, for each micro-batch
+};
+
+}  // namespace strata::zero3
