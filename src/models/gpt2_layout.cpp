@@ -93,6 +93,7 @@ zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batc
 
   zero3::StepWork work;
   work.micro_batches = micro_batches;
+  work.loop = zero3::StepWork::Loop::kUnitByUnit;
   work.uses.push_back({.unit = 0});  // the embeddings
   for (std::size_t i = 1; i <= static_cast<std::size_t>(config.n_layer); ++i) {
     work.uses.push_back({.unit = i,
@@ -105,18 +106,22 @@ zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batc
 }
 
 std::uint64_t estimated_activation_bytes(const Gpt2Config& config, const MicroBatch& micro_batch,
-                                         std::uint64_t number_bytes, bool recompute) {
+                                         std::uint64_t micro_batches, std::uint64_t number_bytes,
+                                         bool recompute) {
   const auto number = static_cast<double>(number_bytes);
   const auto layers = static_cast<double>(config.n_layer);
   const double line = micro_batch.tokens() * static_cast<double>(config.n_embd);
   const double block = line * kKeptBytesOfBlock * number / 2;
-  const double blocks = recompute ? line * layers * number + block : block * layers;
+  const double inputs = line * layers * number * static_cast<double>(micro_batches);
+  const double blocks =
+      recompute ? inputs + block : block * layers * static_cast<double>(micro_batches);
   const double logits = micro_batch.tokens() * static_cast<double>(config.vocab_size) * 2 * number;
   std::uint64_t largest = 0;
   for (const zero3::UnitLayout& unit : unit_layouts(config)) {
     largest = std::max(largest, unit.trainable_count);
   }
-  return static_cast<std::uint64_t>(blocks + logits) + largest * number_bytes;
+  const std::uint64_t sums = micro_batches > 1 ? largest * sizeof(float) : 0;
+  return static_cast<std::uint64_t>(blocks + logits) + largest * number_bytes + sums;
 }
 
 }  // namespace strata::models

@@ -87,8 +87,17 @@ TEST(Gpt2Layout, TheOuterUnitIsUsedAtBothEnds) {
 TEST(Gpt2Layout, KeepingActivationsTakesMoreThanTheirRecomputation) {
   const Gpt2Config config = Gpt2Config::preset("gpt2-xl");
   const MicroBatch batch{.sequences = 4, .length = 1024};
-  EXPECT_GT(estimated_activation_bytes(config, batch, 2, false),
-            4 * estimated_activation_bytes(config, batch, 2, true));
+  EXPECT_GT(estimated_activation_bytes(config, batch, 1, 2, false),
+            4 * estimated_activation_bytes(config, batch, 1, 2, true));
+}
+
+TEST(Gpt2Layout, WhatGoesFromBlockToBlockIsKeptOfAllMicroBatches) {
+  const Gpt2Config config = Gpt2Config::preset("gpt2");
+  const MicroBatch batch{.sequences = 4, .length = 1024};
+  const auto bytes = [&](std::uint64_t micro_batches) {
+    return estimated_activation_bytes(config, batch, micro_batches, 2, true);
+  };
+  EXPECT_EQ(bytes(5) - bytes(3), 2 * std::uint64_t{4 * 1024 * 768} * 12 * 2);
 }
 
 TEST(Gpt2Layout, AConfigThatMakesNoModelIsRefused) {

@@ -144,9 +144,10 @@ PlanAnswer study(const PlanQuestion& question, const std::optional<zero3::StepOr
       config, models::unit_layouts(question.model.config, config.fp32_patterns()),
       {.world_size = question.ranks(),
        .device_memory_is_host = !question.machine.has_accelerator()});
-  answer.activation_bytes =
-      models::estimated_activation_bytes(question.model.config, micro_batch_of(question),
-                                         weight_bytes(config.precision()), config.strata.recompute);
+  answer.activation_bytes = models::estimated_activation_bytes(
+      question.model.config, micro_batch_of(question),
+      static_cast<std::uint64_t>(config.gradient_accumulation_steps),
+      weight_bytes(config.precision()), config.strata.recompute);
   answer.smallest = zero3::smallest_budgets(answer.input);
   answer.input.budgets =
       budgets_of(question, answer.input, answer.smallest, answer.activation_bytes);

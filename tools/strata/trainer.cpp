@@ -22,6 +22,7 @@ Trainer::Trainer(Engine& engine, models::Gpt2& model, Data data, const Interrupt
                  StepTrace& trace)
     : engine_(engine),
       model_(model),
+      sequence_(model.sequence()),
       data_(std::move(data)),
       interruption_(interruption),
       trace_(trace) {}
@@ -41,39 +42,51 @@ StepRecord Trainer::step() {
 
 StepRecord Trainer::make_step() {
   const PhaseScope phase(trace_.timeline(), "step " + std::to_string(steps_ + 1));
-  const formats::DsConfig& config = engine_.config();
-  const std::int64_t micro_batches = config.gradient_accumulation_steps;
-
-  StepReport report;
-  double loss_sum = 0;
+  const std::int64_t micro_batches = engine_.config().gradient_accumulation_steps;
+  std::vector<Batch> batches;
   std::uint64_t tokens = 0;
   for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
-    interruption_.check();
-    const Batch batch =
-        data_.training.batch(static_cast<std::uint64_t>(steps_ * micro_batches + micro));
-    const torch::Tensor loss = [&] {
-      const PhaseScope forward(trace_.timeline(), "forward");
-      return loss_of(batch);
-    }();
-    loss_sum += loss.item<double>();
-    tokens += batch.tokens.size();
-    {
-      const PhaseScope backward(trace_.timeline(), "backward");
-      engine_.backward(loss);
-    }
-    const PhaseScope update(trace_.timeline(), "update");
-    report = engine_.step();
+    batches.push_back(
+        data_.training.batch(static_cast<std::uint64_t>(steps_ * micro_batches + micro)));
+    tokens += batches.back().tokens.size();
   }
+  interruption_.check();
+  const BatchReport report = batches.size() == 1 ? train_on(batches.front()) : train_on(batches);
   ++steps_;
+  double loss_sum = 0;
+  for (const double loss : report.losses) loss_sum += loss;
   return {.step = steps_,
           .epoch = epoch(),
           .loss = loss_sum / static_cast<double>(micro_batches),
-          .lr = report.lr,
-          .grad_norm = report.grad_norm,
-          .loss_scale = report.loss_scale,
-          .overflow = report.overflow,
+          .lr = report.step.lr,
+          .grad_norm = report.step.grad_norm,
+          .loss_scale = report.step.loss_scale,
+          .overflow = report.step.overflow,
           .interval = {.tokens = tokens},
           .memory = memory()};
+}
+
+BatchReport Trainer::train_on(const Batch& batch) {
+  const torch::Tensor loss = [&] {
+    const PhaseScope forward(trace_.timeline(), "forward");
+    return loss_of(batch);
+  }();
+  BatchReport report{.step = {}, .losses = {loss.item<double>()}};
+  {
+    const PhaseScope backward(trace_.timeline(), "backward");
+    engine_.backward(loss);
+  }
+  const PhaseScope update(trace_.timeline(), "update");
+  report.step = engine_.step();
+  return report;
+}
+
+BatchReport Trainer::train_on(const std::vector<Batch>& batches) {
+  std::vector<UnitSequence::Tensors> micro_batches;
+  for (const Batch& batch : batches) {
+    micro_batches.push_back({tensor_of(batch.tokens, batch), tensor_of(batch.targets, batch)});
+  }
+  return engine_.train_batch(sequence_, micro_batches);
 }
 
 std::optional<EvaluationRecord> Trainer::evaluate() {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "batch_sampler.h"
 #include "interruption.h"
@@ -42,9 +43,13 @@ class Trainer {
   torch::Tensor loss_of(const Batch& batch);
   /// A step, and its record; of the interval only the tokens.
   [[nodiscard]] StepRecord make_step();
+  [[nodiscard]] BatchReport train_on(const Batch& batch);
+  /// Runs several micro-batches through one unit before the next.
+  [[nodiscard]] BatchReport train_on(const std::vector<Batch>& batches);
 
   Engine& engine_;
   models::Gpt2& model_;
+  UnitSequence sequence_;
   Data data_;
   const Interruption& interruption_;
   StepTrace& trace_;

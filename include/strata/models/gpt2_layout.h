@@ -35,7 +35,8 @@ struct MicroBatch {
 /// in forward, and for attention, which is causal, 2 for each pair of tokens and each element of
 /// the width; backward is twice forward (Narayanan et al. 2021, "Efficient Large-Scale Language
 /// Model Training on GPU Clusters", appendix). `recompute`: blocks run forward again in backward,
-/// the head does not. Norms, activations and lookups are left out.
+/// the head does not. Norms, activations and lookups are left out. Several micro-batches go unit by
+/// unit, as in `strata finetune`.
 [[nodiscard]] zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batch,
                                         std::uint64_t micro_batches, bool recompute);
 
@@ -43,9 +44,11 @@ struct MicroBatch {
 /// blocks, what one block keeps for its backward (all of them without recomputation: 34 bytes for
 /// each token and element of the width in 16 bits; Korthikanti et al. 2022, "Reducing Activation
 /// Recomputation in Large Transformer Models", section 4, whose attention matrix is not kept), the
-/// logits with their gradient and the gradients of the largest unit.
+/// logits with their gradient and the gradients of the largest unit. What blocks keep is kept of
+/// all `micro_batches` of a step, as they go unit by unit, and several are summed up in fp32.
 [[nodiscard]] std::uint64_t estimated_activation_bytes(const Gpt2Config& config,
                                                        const MicroBatch& micro_batch,
+                                                       std::uint64_t micro_batches,
                                                        std::uint64_t number_bytes, bool recompute);
 
 }  // namespace strata::models
