@@ -468,6 +468,7 @@ constexpr ConfigKey kKeys[] = {
     key("strata.window_elements",
         elements(at<&C::strata, &T::window_elements>, 0, window_element_bytes)),
     key("strata.overlap_step", BoolField{at<&C::strata, &T::overlap_step>}),
+    key("strata.step_under_backward", BoolField{at<&C::strata, &T::step_under_backward>}),
     key("strata.threads", whole(at<&C::strata, &T::threads>, 0, 4096)),
     key("strata.states.moments",
         choice<&C::strata, &T::states, &StatesConfig::moments>(kMomentFormats)),

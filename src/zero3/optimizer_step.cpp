@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <exception>
 #include <string>
 #include <utility>
 
@@ -13,37 +13,10 @@ namespace strata::zero3 {
 
 namespace {
 
-/// The optimizer's groups of one step: hyperparameters and a count of steps, each pair once.
-class StepGroups {
- public:
-  StepGroups(std::vector<optim::OptimizerOptions> options, float gradient_scale)
-      : options_(std::move(options)), gradient_scale_(gradient_scale) {}
-
-  std::uint32_t index_of(const TrainableParameter& parameter) {
-    if (!parameter.has_gradient) return optim_cpu::kNotUpdated;
-    const std::int64_t step = parameter.steps + 1;
-    const auto [place, is_new] =
-        indices_.try_emplace({parameter.group, step}, static_cast<std::uint32_t>(groups_.size()));
-    if (is_new) {
-      groups_.push_back(
-          {options_[parameter.group], {.step = step, .gradient_scale = gradient_scale_}});
-    }
-    return place->second;
-  }
-
-  [[nodiscard]] const std::vector<optim_cpu::UpdateGroup>& groups() const { return groups_; }
-
- private:
-  std::vector<optim::OptimizerOptions> options_;
-  float gradient_scale_;
-  std::vector<optim_cpu::UpdateGroup> groups_;
-  std::map<std::pair<std::uint32_t, std::int64_t>, std::uint32_t> indices_;
-};
-
 /// The segments of this rank's shard and their groups, in order; padding goes with the parameter
 /// before it.
 std::vector<optim_cpu::Segment> segments_of(const Unit& unit, const FlatVector& vector,
-                                            StepGroups& groups) {
+                                            const StepGroups& groups) {
   std::vector<optim_cpu::Segment> segments;  // segments of the whole vector
   for (const TrainableParameter& parameter : unit.trainables()) {
     if (&unit.vector_of(*parameter.layout) != &vector) continue;
@@ -66,8 +39,38 @@ std::vector<optim_cpu::Segment> segments_of(const Unit& unit, const FlatVector& 
 
 }  // namespace
 
+StepGroups::StepGroups(std::vector<optim::OptimizerOptions> options, float gradient_scale)
+    : options_(std::move(options)), gradient_scale_(gradient_scale) {}
+
+void StepGroups::add(const TrainableParameter& parameter) {
+  const std::int64_t step = parameter.steps + 1;
+  const auto [place, is_new] =
+      indices_.try_emplace({parameter.group, step}, static_cast<std::uint32_t>(groups_.size()));
+  if (!is_new) return;
+  groups_.push_back({options_[parameter.group], {.step = step, .gradient_scale = gradient_scale_}});
+}
+
+std::uint32_t StepGroups::index_of(const TrainableParameter& parameter) const {
+  if (!parameter.has_gradient) return optim_cpu::kNotUpdated;
+  return indices_.at({parameter.group, parameter.steps + 1});
+}
+
 OptimizerStep::OptimizerStep(const Parts& parts)
-    : parts_(parts), schedule_(parts.config.scheduler, parts.config.optimizer.lr) {}
+    : parts_(parts), schedule_(parts.config.scheduler, parts.config.optimizer.lr) {
+  if (!parts.config.strata.step_under_backward) return;
+  const auto refuse = [&](const std::string& what) {
+    throw ConfigError(
+        parts.config.name +
+        ": strata.step_under_backward updates a unit before the "
+        "gradients of others are known, and " +
+        what + "; leave it out, or " +
+        (what.front() == 'g' ? "set gradient_clipping to 0" : "train in bf16 or fp32"));
+  };
+  if (parts.config.gradient_clipping > 0.0) refuse("gradient_clipping needs the norm of all");
+  if (parts.config.precision() == Precision::kFp16) {
+    refuse("fp16 skips steps in which one of all is not finite");
+  }
+}
 
 double OptimizerStep::base_lr() const {
   const auto set = parts_.state.rates.find("");
@@ -121,34 +124,84 @@ void OptimizerStep::forget_gradients() {
 
 // ---- update ------------------------------------------------------------------------------------
 
-void OptimizerStep::update(double norm, double lr) {
+void OptimizerStep::begin(double lr, double scale) {
   StepThread& thread = *parts_.machinery.step_thread();
   thread.wait();
-  double scale = unscale();
-  const double clip = parts_.config.gradient_clipping;
-  // Limits it as torch.nn.utils.clip_grad_norm_ does.
-  if (clip > 0.0) scale *= std::min(1.0, clip / (norm + 1e-6));
   const formats::OptimizerConfig optimizer =
       schedule_.with_momentum(parts_.config.optimizer, parts_.state.step + 1);
-  StepGroups groups(parts_.groups.options(optimizer, lr, parts_.state.rates),
-                    static_cast<float>(scale));
-  std::vector<UnitUpdate> updates;  // in the order in which forward enters the units
+  groups_.emplace(parts_.groups.options(optimizer, lr, parts_.state.rates),
+                  static_cast<float>(scale));
   for (const auto& unit : parts_.units.all()) {
-    if (unit->gradient_empty) continue;
-    parts_.machinery.mover().change_weights(*unit);
-    for (FlatVector& vector : unit->vectors()) {
-      if (!vector.trains()) continue;
-      vector.states.segments = segments_of(*unit, vector, groups);
-      updates.push_back({unit->id(), &vector.states});
-    }
+    for (const TrainableParameter& parameter : unit->trainables()) groups_->add(parameter);
   }
-  thread.begin(groups.groups(), updates);
+  is_submitted_.assign(parts_.units.all().size(), false);
+  thread.begin(groups_->groups());
+}
+
+void OptimizerStep::submit(Unit& unit) {
+  is_submitted_[unit.id()] = true;
+  parts_.machinery.mover().change_weights(unit);
+  std::vector<UnitUpdate> updates;
+  for (FlatVector& vector : unit.vectors()) {
+    if (!vector.trains()) continue;
+    vector.states.segments = segments_of(unit, vector, *groups_);
+    updates.push_back({unit.id(), &vector.states});
+  }
+  parts_.machinery.step_thread()->submit(updates);
+}
+
+void OptimizerStep::update(double norm, double lr) {
+  StepThread& thread = *parts_.machinery.step_thread();
+  if (!thread.is_open()) {
+    double scale = unscale();
+    const double clip = parts_.config.gradient_clipping;
+    // Limits it as torch.nn.utils.clip_grad_norm_ does.
+    if (clip > 0.0) scale *= std::min(1.0, clip / (norm + 1e-6));
+    begin(lr, scale);
+  }
+  for (const auto& unit : parts_.units.all()) {  // in the order in which forward enters the units
+    if (!unit->gradient_empty && !is_submitted_[unit->id()]) submit(*unit);
+  }
+  thread.close();
   if (!parts_.machinery.plan()->overlaps_step) thread.wait();
   for (const auto& unit : parts_.units.all()) {
     for (TrainableParameter& parameter : unit->trainables()) {
       if (parameter.has_gradient) ++parameter.steps;
     }
   }
+}
+
+// ---- under backward ----------------------------------------------------------------------------
+
+bool OptimizerStep::updates_early() const {
+  return parts_.config.strata.step_under_backward && parts_.machinery.plan()->overlaps_step;
+}
+
+void OptimizerStep::update_early(Unit& unit, double lr) {
+  if (unit.gradient_empty) return;
+  parts_.machinery.gradients()->settle();
+  if (!sum_over(parts_.ranks, unit.gradient_squares()).finite()) {
+    throw DataError("step " + std::to_string(parts_.state.step + 1) + ": the gradient of unit '" +
+                    unit.name() + "' is not finite");
+  }
+  if (!parts_.machinery.step_thread()->is_open()) begin(lr, unscale());
+  submit(unit);
+}
+
+void OptimizerStep::skip() {
+  if (!updates_early() || !parts_.machinery.step_thread()->is_open()) return;
+  give_up();
+  throw DataError("step " + std::to_string(parts_.state.step + 1) +
+                  ": a gradient is not finite, and units have been updated under backward already");
+}
+
+void OptimizerStep::give_up() {
+  StepThread* const thread = parts_.machinery.step_thread();
+  if (thread == nullptr || !thread->is_open()) return;
+  thread->fail(std::make_exception_ptr(UsageError(
+      "a batch failed after some of its units had been updated under backward, so that the states "
+      "are those of half a step; make a new engine. With strata.step_under_backward off, a batch "
+      "that fails leaves nothing")));
 }
 
 }  // namespace strata::zero3

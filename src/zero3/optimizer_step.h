@@ -1,6 +1,10 @@
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "strata/base/log.h"
@@ -15,8 +19,27 @@
 
 namespace strata::zero3 {
 
+/// The optimizer's groups of one step: hyperparameters and a count of steps, each pair once.
+class StepGroups {
+ public:
+  /// `options` are those of the groups of parameters.
+  StepGroups(std::vector<optim::OptimizerOptions> options, float gradient_scale);
+  /// Adds the group that the parameter is in, if it is new.
+  void add(const TrainableParameter& parameter);
+  /// The index of the parameter's group, which was added; kNotUpdated without a gradient.
+  [[nodiscard]] std::uint32_t index_of(const TrainableParameter& parameter) const;
+  [[nodiscard]] const std::vector<optim_cpu::UpdateGroup>& groups() const { return groups_; }
+
+ private:
+  std::vector<optim::OptimizerOptions> options_;
+  float gradient_scale_;
+  std::vector<optim_cpu::UpdateGroup> groups_;
+  std::map<std::pair<std::uint32_t, std::int64_t>, std::uint32_t> indices_;
+};
+
 /// One step of the optimizer over all units (hop 7): the norm of their gradients, clipping, and the
-/// update of every parameter that has one, by the machinery's StepThread. Thread: the engine's.
+/// update of every parameter that has one, by the machinery's StepThread. Without clipping, units
+/// can be updated as their gradients come. Thread: the engine's.
 class OptimizerStep {
  public:
   /// The parts that it works with; all of them outlive it.
@@ -29,7 +52,8 @@ class OptimizerStep {
     Ranks& ranks;
     Logger& log;
   };
-  /// Throws ConfigError for a schedule whose parameters are out of range.
+  /// Throws ConfigError for a schedule whose parameters are out of range, and for updates under
+  /// backward with what has to know all gradients first.
   explicit OptimizerStep(const Parts& parts);
 
   /// The rate of the next step, where no group says otherwise.
@@ -47,13 +71,32 @@ class OptimizerStep {
   void forget_gradients();
 
   /// Updates the parameters with their gradients, whose norm is `norm`, at the base rate `lr`: at
-  /// once, or where the plan says so, beside what comes next, until StepThread::wait_for. Throws
-  /// what UnitMover and StepThread throw, of the step before too.
+  /// once, or where the plan says so, beside what comes next, until StepThread::wait_for. Units
+  /// that were updated early are left out. Throws what UnitMover and StepThread throw, of the step
+  /// before too.
   void update(double norm, double lr);
 
+  /// Whether `update_early` may be called: the config asks for it, and the plan lets steps go on
+  /// beside other work.
+  [[nodiscard]] bool updates_early() const;
+  /// Begins to update one unit whose gradients of the step are complete, before those of others
+  /// are; it is not in use. Throws what `update` throws, DataError for a gradient that is not
+  /// finite.
+  void update_early(Unit& unit, double lr);
+  /// Tells that a step failed. If units of it were updated, that is for good: no step is made any
+  /// more.
+  void give_up();
+  /// Skips the step, as a gradient is not finite. Throws DataError if units of it were updated.
+  void skip();
+
  private:
+  void begin(double lr, double scale);
+  void submit(Unit& unit);
+
   Parts parts_;
   LrSchedule schedule_;
+  std::optional<StepGroups> groups_;  // of the step that was begun
+  std::vector<bool> is_submitted_;    // by unit
 };
 
 }  // namespace strata::zero3

@@ -1,6 +1,8 @@
 #include "zero3/sequence_pass.h"
 
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -30,6 +32,16 @@ class PartScope {
   std::shared_ptr<Unit> unit_;
   std::optional<HeldScope> held_;
 };
+
+/// Whether a part is the first with its unit.
+std::vector<bool> first_uses(const std::vector<UnitSequence::Part>& parts) {
+  std::set<std::shared_ptr<Unit>> seen;
+  std::vector<bool> is_first;
+  for (const UnitSequence::Part& part : parts) {
+    is_first.push_back(seen.insert(unit_of(part.unit)).second);
+  }
+  return is_first;
+}
 
 /// Outputs as the next part takes them: without their graph.
 Tensors as_leaves(const Tensors& outputs) {
@@ -61,10 +73,12 @@ Roots roots_of(const Tensors& outputs, const Tensors& leaves) {
 }  // namespace
 
 SequencePass::SequencePass(const UnitSequence& model, std::span<const Tensors> micro_batches,
-                           Anchor& anchor)
+                           Anchor& anchor, WhenComplete when_complete)
     : parts_(model.parts()),
       micro_batches_(micro_batches),
       anchor_(anchor),
+      when_complete_(std::move(when_complete)),
+      is_first_use_(first_uses(model.parts())),
       cuts_(model.parts().size() - 1) {}
 
 const Tensors& SequencePass::inputs_of(std::size_t part, std::size_t micro_batch) const {
@@ -90,6 +104,13 @@ void SequencePass::forward(std::size_t part) {
 
 std::vector<torch::Tensor> SequencePass::finish(const BackwardOfLoss& backward_of_loss) {
   const std::size_t last = parts_.size() - 1;
+  std::vector<torch::Tensor> losses = run_last(backward_of_loss);
+  note_complete(last);
+  return losses;
+}
+
+std::vector<torch::Tensor> SequencePass::run_last(const BackwardOfLoss& backward_of_loss) {
+  const std::size_t last = parts_.size() - 1;
   PartScope scope(parts_[last], Pass::kForward, micro_batches_.size());
   std::vector<torch::Tensor> losses;
   for (std::size_t i = 0; i < micro_batches_.size(); ++i) {
@@ -113,6 +134,16 @@ void SequencePass::backward() {
 }
 
 void SequencePass::backward(std::size_t part) {
+  run_backward(part);
+  note_complete(part);
+}
+
+/// A unit's gradients are complete with those of its first use.
+void SequencePass::note_complete(std::size_t part) const {
+  if (when_complete_ && is_first_use_[part]) when_complete_(*unit_of(parts_[part].unit));
+}
+
+void SequencePass::run_backward(std::size_t part) {
   std::vector<Roots> roots;
   bool has_roots = false;
   for (const Cut& cut : cuts_[part]) {

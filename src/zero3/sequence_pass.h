@@ -9,6 +9,7 @@
 
 #include "strata/zero3/unit_sequence.h"
 #include "zero3/anchor.h"
+#include "zero3/unit.h"
 
 namespace strata::zero3 {
 
@@ -25,9 +26,12 @@ class SequencePass {
   using Tensors = UnitSequence::Tensors;
   /// Computes the gradients of a micro-batch's loss, and throws for what is none.
   using BackwardOfLoss = std::function<void(const torch::Tensor& loss)>;
+  /// Is told of a unit whose gradients have all been brought; it is not in use.
+  using WhenComplete = std::function<void(Unit& unit)>;
 
-  /// `model` has a part, and both outlive it.
-  SequencePass(const UnitSequence& model, std::span<const Tensors> micro_batches, Anchor& anchor);
+  /// `model` has a part, and both outlive it. `when_complete` may be empty.
+  SequencePass(const UnitSequence& model, std::span<const Tensors> micro_batches, Anchor& anchor,
+               WhenComplete when_complete);
 
   /// Runs forward through all parts but the last one.
   void forward();
@@ -45,12 +49,18 @@ class SequencePass {
   };
 
   void forward(std::size_t part);
+  [[nodiscard]] std::vector<torch::Tensor> run_last(const BackwardOfLoss& backward_of_loss);
   void backward(std::size_t part);
+  /// Runs backward through a part from those of its outputs that have gradients.
+  void run_backward(std::size_t part);
+  void note_complete(std::size_t part) const;
   [[nodiscard]] const Tensors& inputs_of(std::size_t part, std::size_t micro_batch) const;
 
   const std::vector<UnitSequence::Part>& parts_;
   std::span<const Tensors> micro_batches_;
   Anchor& anchor_;
+  WhenComplete when_complete_;
+  std::vector<bool> is_first_use_;      // of each part: backward comes to its unit no more
   std::vector<std::vector<Cut>> cuts_;  // of each part but the last, for each micro-batch
 };
 

@@ -167,9 +167,9 @@ StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepW
 }
 
 StepOrder shortest_overlap(const Plan& plan, const PlanInput& input, const StepWork& work,
-                           const RankSpeeds& speeds, bool clips) {
+                           const RankSpeeds& speeds, bool under_backward) {
   StepOrder best{.kind = StepOrder::Kind::kOverlapped};
-  if (clips) return best;
+  if (!under_backward) return best;
   double least = forecast_step(plan, input, work, speeds, best).seconds;
   const auto look_at = [&](double share) {
     if (share < 0 || share > 1) return;

@@ -1,6 +1,7 @@
 #include "zero3/step_thread.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "strata/base/error.h"
 #include "zero3/start_transfer.h"
@@ -8,6 +9,10 @@
 namespace strata::zero3 {
 
 namespace {
+
+// Updates that the pipeline has beside those that are complete: more than it has windows, so that
+// it always knows the next one, and few, since the order of the others may still change.
+constexpr std::size_t kOfferedAhead = 4;
 
 /// Whether an update leaves out elements, and so perhaps whole windows.
 bool is_partial(const optim_cpu::ShardStates& states) {
@@ -24,7 +29,8 @@ StepThread::StepThread(optim_cpu::WindowPipeline& pipeline, tiering::ShardStore*
       store_(store),
       counters_(counters),
       waits_(waits),
-      due_(units),
+      pending_(units),
+      submitted_(units),
       thread_([this] { run(); }) {
   pipeline_.give_weights_to(this);
 }
@@ -41,56 +47,92 @@ StepThread::~StepThread() {
 
 // ---- the engine's thread -----------------------------------------------------------------------
 
-void StepThread::begin(std::span<const optim_cpu::UpdateGroup> groups,
-                       std::span<const UnitUpdate> updates) {
+void StepThread::begin(std::span<const optim_cpu::UpdateGroup> groups) {
   {
     const std::lock_guard lock(mutex_);
     STRATA_CHECK(!is_stepping_ && failure_ == nullptr, "the step before was waited for");
   }
   pipeline_.begin(groups);
-  std::ranges::fill(due_, 0);
-  all_due_ = 0;
-  completed_ = 0;
-  updates_.clear();
-  current_ = 0;
-  for (const UnitUpdate& update : updates) {
-    const bool taken = pipeline_.offer(*update.states);
-    STRATA_CHECK(taken, "the optimizer has a place for every vector");
-    due_[update.unit] = ++all_due_;
-    updates_.push_back({update.unit, update.states, is_partial(*update.states)});
-  }
+  is_open_ = true;
   {
     const std::lock_guard lock(mutex_);
+    updates_.clear();
+    std::ranges::fill(submitted_, UnitSubmission{});
+    offered_.clear();
+    completed_ = 0;
+    current_ = 0;
+    is_closed_ = false;
     is_stepping_ = true;
   }
   changed_.notify_all();
 }
 
-bool StepThread::is_pending(UnitId unit) const noexcept {
-  return due_[unit] > completed_.load(std::memory_order_acquire);
+void StepThread::submit(std::span<const UnitUpdate> updates) {
+  if (updates.empty()) return;
+  const UnitId unit = updates.front().unit;
+  {
+    const std::lock_guard lock(mutex_);
+    STRATA_CHECK(!is_closed_ && pending_[unit] == 0, "a unit is updated once in a step");
+    submitted_[unit] = {updates_.size(), updates.size()};
+    pending_[unit] = static_cast<std::uint32_t>(updates.size());
+    for (const UnitUpdate& update : updates) {
+      waiting_.push_back(updates_.size());
+      updates_.push_back({unit, update.states, is_partial(*update.states)});
+    }
+  }
+  changed_.notify_all();
 }
 
-void StepThread::wait_for(UnitId unit) { wait_for_count(due_[unit]); }
+void StepThread::close() {
+  is_open_ = false;
+  {
+    const std::lock_guard lock(mutex_);
+    is_closed_ = true;
+    std::ranges::stable_sort(waiting_, {},
+                             [&](std::size_t update) { return updates_[update].unit; });
+  }
+  changed_.notify_all();
+}
+
+void StepThread::fail(std::exception_ptr why) {
+  is_open_ = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (failure_ == nullptr) failure_ = std::move(why);
+    is_closed_ = true;
+    waiting_.clear();
+  }
+  changed_.notify_all();
+}
+
+bool StepThread::is_pending(UnitId unit) const noexcept {
+  return pending_[unit].load(std::memory_order_acquire) > 0;
+}
+
+void StepThread::wait_for(UnitId unit) {
+  if (!is_pending(unit)) return;
+  wait_until([&] { return !is_pending(unit); });
+}
 
 void StepThread::wait() {
-  wait_for_count(all_due_);
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return !is_stepping_; });
+  wait_until([&] {
+    return failure_ == nullptr && completed_ == offered_.size() && waiting_.empty() &&
+           !(is_closed_ && is_stepping_);
+  });
 }
 
-void StepThread::wait_for_count(std::uint64_t count) {
-  if (completed_.load(std::memory_order_acquire) >= count) return;
-  const ScopedTimer waiting(waits_, Hop::kStep, ScopedTimer::Kind::kWait);
+template <class IsOver>
+void StepThread::wait_until(const IsOver& is_over) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return completed_ >= count || failure_ != nullptr; });
-  if (completed_ < count) std::rethrow_exception(failure_);
+  if (is_over()) return;
+  const ScopedTimer waiting(waits_, Hop::kStep, ScopedTimer::Kind::kWait);
+  changed_.wait(lock, [&] { return is_over() || (failure_ != nullptr && !is_stepping_); });
+  if (!is_over()) std::rethrow_exception(failure_);
 }
 
 std::span<StepThread::Update> StepThread::updates_of(UnitId unit) {
-  const std::uint64_t end = due_[unit];  // the count with its last one
-  std::uint64_t begin = end;
-  while (begin > 0 && updates_[begin - 1].unit == unit) --begin;
-  return std::span(updates_).subspan(begin, end - begin);
+  const UnitSubmission& submission = submitted_[unit];
+  return std::span(updates_).subspan(submission.first, submission.count);
 }
 
 bool StepThread::deliver(UnitId unit, std::span<const std::span<std::byte>> targets) {
@@ -125,7 +167,7 @@ void StepThread::run() {
       failure = std::current_exception();
     }
     lock.lock();
-    failure_ = failure;
+    if (failure_ == nullptr) failure_ = failure;
     is_stepping_ = false;
     changed_.notify_all();
   }
@@ -135,8 +177,8 @@ void StepThread::run() {
 void StepThread::take(const optim_cpu::ShardStates& shard, std::uint64_t begin,
                       std::span<const std::byte> weights) {
   const std::lock_guard lock(mutex_);
-  while (updates_[current_].states != &shard) ++current_;
-  Update& update = updates_[current_];
+  while (updates_[offered_[current_]].states != &shard) ++current_;
+  Update& update = updates_[offered_[current_]];
   update.has_begun = true;
   if (update.target.empty()) return;
   const std::uint64_t width = state_bytes(shard.format, StateKind::kWeight);
@@ -149,22 +191,41 @@ void StepThread::take(const optim_cpu::ShardStates& shard, std::uint64_t begin,
 }
 
 void StepThread::make_step() {
-  while (true) {
-    const bool goes_on = pipeline_.advance();
-    {
-      const std::lock_guard lock(mutex_);
-      completed_.store(pipeline_.completed(), std::memory_order_release);
-      if (is_ending_) return;
-    }
-    changed_.notify_all();
-    if (!goes_on) {
-      wait_for_room(*store_);
-    } else if (pipeline_.completed() == all_due_) {
-      break;
-    }
+  while (offer_some()) {
+    if (!pipeline_.advance()) wait_for_room(*store_);
+    note_completed();
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (is_ending_) return;
   }
   const bool is_finished = pipeline_.finish();
   STRATA_CHECK(is_finished, "a step whose updates are complete is over");
+}
+
+bool StepThread::offer_some() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return is_ending_ || is_closed_ || !waiting_.empty() || completed_ < offered_.size();
+  });
+  if (is_ending_) return false;
+  while (!waiting_.empty() && offered_.size() - completed_ < kOfferedAhead) {
+    offered_.push_back(waiting_.front());
+    waiting_.pop_front();
+    const bool taken = pipeline_.offer(*updates_[offered_.back()].states);
+    STRATA_CHECK(taken, "the optimizer has a place for every vector");
+  }
+  return completed_ < offered_.size();
+}
+
+void StepThread::note_completed() {
+  {
+    const std::lock_guard lock(mutex_);
+    for (; completed_ < pipeline_.completed(); ++completed_) {
+      --pending_[updates_[offered_[completed_]].unit];
+    }
+  }
+  changed_.notify_all();
 }
 
 }  // namespace strata::zero3

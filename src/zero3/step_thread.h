@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <mutex>
 #include <span>
@@ -22,12 +23,20 @@ struct UnitUpdate {
   const optim_cpu::ShardStates* states;
 };
 
-/// Makes the optimizer's steps (hop 7) on a thread of its own, so that the engine's may go on: into
-/// the next forward, say, which uses a unit as soon as that unit's own update is complete.
+/// Makes the optimizer's steps (hop 7) on a thread of its own, so that the engine's may go on: with
+/// backward, whose units are submitted as their gradients come, or into the next forward, which
+/// uses a unit as soon as that unit's own update is complete:
 ///
-/// Units are updated in the order in which they are given. Until its update is complete, nobody
-/// else moves or changes a unit's states. New weights that are wanted next are copied from the
-/// windows that have them, and need not be read back. Thread: the engine's, for all members.
+///     thread.begin(groups);
+///     ... thread.submit(updates of a unit) ...
+///     thread.close();
+///     ... thread.wait_for(unit) ...
+///
+/// Units are updated in the order in which they are submitted, until `close`: what has not begun by
+/// then is updated in the order of units, in which forward uses them. Until its update is
+/// complete, nobody else moves or changes a unit's states. New weights that are wanted next are
+/// copied from the windows that have them, and need not be read back. Thread: the engine's, for all
+/// members.
 class StepThread final : private optim_cpu::WeightSink {
  public:
   /// `store` is the pipeline's, null where it has none. Copied weights count in `counters` as hop
@@ -40,20 +49,29 @@ class StepThread final : private optim_cpu::WeightSink {
   StepThread(const StepThread&) = delete;
   StepThread& operator=(const StepThread&) = delete;
 
-  /// Begins a step; the one before was waited for (`wait`). What `updates` points to is lent until
-  /// it is complete. Throws what WindowPipeline's begin and offer throw: then nothing has begun.
-  void begin(std::span<const optim_cpu::UpdateGroup> groups, std::span<const UnitUpdate> updates);
+  /// Begins a step; the one before was waited for (`wait`). Throws what WindowPipeline::begin
+  /// throws: then nothing has begun.
+  void begin(std::span<const optim_cpu::UpdateGroup> groups);
+  /// Has one unit updated, once in a step: one element for each of its vectors that trains. What
+  /// they point to is lent until it is complete. What WindowPipeline::offer throws fails the step.
+  void submit(std::span<const UnitUpdate> updates);
+  /// Tells that the step has no more units.
+  void close();
+  /// Ends a step that cannot be completed: `why` is its failure.
+  void fail(std::exception_ptr why);
+  /// Whether a step was begun and not closed.
+  [[nodiscard]] bool is_open() const noexcept { return is_open_; }
 
   /// Whether the unit has an update that is not complete. Never waits.
   [[nodiscard]] bool is_pending(UnitId unit) const noexcept;
   /// Waits until the unit has none. Throws what WindowPipeline::finish throws, when the step failed
   /// before that; every later call that would wait throws the same.
   void wait_for(UnitId unit);
-  /// Waits until no unit has one.
+  /// Waits until no unit has one, and a closed step is over.
   void wait();
 
   /// Has the new weights of the unit's updates copied to `targets`, one for each, in the order in
-  /// which they were given; each has the bytes of that vector's weights, and is lent until the
+  /// which they were submitted; each has the bytes of that vector's weights, and is lent until the
   /// update is complete or `withdraw`. False, with nothing lent: the unit has no such updates
   /// pending, or they have begun, or leave out a part of the weights: fetch them when the unit is
   /// not pending any more.
@@ -71,28 +89,41 @@ class StepThread final : private optim_cpu::WeightSink {
     std::span<std::byte> target{};
   };
 
+  /// A unit's part of `updates_`.
+  struct UnitSubmission {
+    std::size_t first = 0, count = 0;
+  };
+
   void take(const optim_cpu::ShardStates& shard, std::uint64_t begin,
             std::span<const std::byte> weights) override;
   [[nodiscard]] std::span<Update> updates_of(UnitId unit);
-  void wait_for_count(std::uint64_t count);
+  template <class IsOver>
+  void wait_until(const IsOver& is_over);
   void run();
   void make_step();
+  /// Waits for something to do, and hands the pipeline a few updates more than it works on. False:
+  /// there are none any more.
+  [[nodiscard]] bool offer_some();
+  void note_completed();
 
-  optim_cpu::WindowPipeline& pipeline_;  // the engine's thread's while no step is under way
+  optim_cpu::WindowPipeline& pipeline_;  // of the thread of steps while one is under way
   tiering::ShardStore* store_;
   Counters& counters_;
   Counters* waits_;
-  std::vector<std::uint64_t>
-      due_;  // the count of complete updates with which each unit is complete
-  std::uint64_t all_due_ = 0;
-  std::atomic<std::uint64_t> completed_ = 0;  // of the step's updates
+  std::vector<std::atomic<std::uint32_t>> pending_;  // updates of each unit that are not complete
+  bool is_open_ = false;
 
   std::mutex mutex_;
   std::condition_variable changed_;
   bool is_stepping_ = false;
+  bool is_closed_ = true;
   bool is_ending_ = false;
-  std::vector<Update> updates_;  // the step's, a unit's side by side
-  std::size_t current_ = 0;      // the one whose windows come by
+  std::vector<Update> updates_;  // of the step, a unit's side by side
+  std::vector<UnitSubmission> submitted_;
+  std::deque<std::size_t> waiting_;  // those that the pipeline does not have yet, in order
+  std::vector<std::size_t> offered_;
+  std::size_t completed_ = 0;  // of those offered
+  std::size_t current_ = 0;    // the offered one whose windows come by
   std::exception_ptr failure_;
   std::thread thread_;  // the last member: it uses the others
 };

@@ -39,6 +39,7 @@ auto Training::forget_if_it_fails(const Run& run) {
     return run();
   } catch (...) {
     forget_failed_micro_batch(gradients != nullptr && gradients->contributions() != before);
+    parts_.optimizer.give_up();
     throw;
   }
 }
@@ -164,7 +165,13 @@ BatchReport Training::train_batch(const UnitSequence& model,
 std::vector<torch::Tensor> Training::run_batch(
     const UnitSequence& model, std::span<const UnitSequence::Tensors> micro_batches) {
   const auto phase = [&](const char* name) { return PhaseScope(parts_.counters.timeline(), name); };
-  SequencePass pass(model, micro_batches, parts_.anchor);
+  SequencePass::WhenComplete update;
+  if (parts_.optimizer.updates_early()) {
+    update = [&, lr = parts_.optimizer.base_lr()](Unit& unit) {
+      parts_.optimizer.update_early(unit, lr);
+    };
+  }
+  SequencePass pass(model, micro_batches, parts_.anchor, std::move(update));
   {
     const PhaseScope forward = phase("forward");
     pass.forward();
@@ -205,6 +212,8 @@ StepReport Training::step(bool now) {
     parts_.optimizer.update(*norm, report.lr);
     report.step = ++state.step;
     report.updated = true;
+  } else {
+    parts_.optimizer.skip();
   }
   parts_.optimizer.forget_gradients();
   state.scaler.update(report.overflow);

@@ -97,6 +97,24 @@ TEST_P(Worlds, AddTheirOwnMicroBatchesFirstInABatch) {
   }
 }
 
+TEST_P(Worlds, UpdateUnitsUnderBackwardToTheSameBits) {
+  const OneThreadEach one_thread;
+  const auto& [size, precision, parameters, optimizer] = GetParam();
+  if (optimizer != OffloadDevice::kNvme) return;  // no windows: the step comes after backward
+  const ScratchDirectory scratch;
+  formats::DsConfig config = nvme_config(scratch.path(), precision, /*accumulation=*/2);
+  config.zero.offload_param.device = parameters;
+  config.gradient_clipping = 0.0;
+  config.strata.step_under_backward = true;
+  InMemoryLoop in_memory(config, model_of_ranks(), size);
+  for (int step = 0; step < kSteps; ++step) in_memory.step(InMemoryLoop::Sums::kOfRanksFirst);
+  const Parameters expected = parameters_of(in_memory.model());
+  for (const Parameters& actual :
+       train({.size = size, .seed = 4}, config, &EngineRun::step_by_batch)) {
+    expect_equal_bits(actual, expected);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, Worlds,
                          testing::Combine(testing::Values(1, 2, 3, 4),
                                           testing::Values(Precision::kBf16, Precision::kFp32),

@@ -150,23 +150,25 @@ TEST(Plan, RanksShareTheStatesAndNodesTheWork) {
             1.5 * one["answer"]["serial"]["tokens_per_second"].get<double>());
 }
 
-TEST(Plan, ClippingForbidsUpdatesUnderBackward) {
+TEST(Plan, UnitsAreUpdatedUnderBackwardWhereTheConfigAsksForIt) {
   const support::TempDirectory directory;
-  const auto share = [&](const std::string& clipping) {
+  const auto share = [&](const std::string& under_backward) {
     const std::string config =
         directory
             .write("ds_config.json",
                    R"({
-      "bf16": {"enabled": true}, "train_micro_batch_size_per_gpu": 4, "gradient_clipping": )" +
-                       clipping + R"(, "zero_optimization": {"offload_param": {"device": "nvme"},
+      "bf16": {"enabled": true}, "train_micro_batch_size_per_gpu": 4,
+      "strata": {"step_under_backward": )" +
+                       under_backward +
+                       R"(}, "zero_optimization": {"offload_param": {"device": "nvme"},
                                             "offload_optimizer": {"device": "nvme"}}})")
             .string();
     return run({"--params", "7B", "--config", config, "--machine", kWorkstation, "--json"})
         .parsed()["answer"]["overlapped"]["early_share"]
         .get<double>();
   };
-  EXPECT_EQ(share("1.0"), 0);
-  EXPECT_GT(share("0"), 0);
+  EXPECT_EQ(share("false"), 0);
+  EXPECT_GT(share("true"), 0);
 }
 
 TEST(Plan, EnduranceIsWhatTheDisksAreRatedForOverWhatAStepWrites) {

@@ -40,7 +40,7 @@ struct Model {
   [[nodiscard]] StepForecast best(const RankSpeeds& speeds) const {
     const Plan plan = make_plan(input);
     return forecast_step(plan, input, work, speeds,
-                         shortest_overlap(plan, input, work, speeds, /*clips=*/false));
+                         shortest_overlap(plan, input, work, speeds, /*under_backward=*/true));
   }
 };
 
@@ -311,7 +311,9 @@ TEST(StepModel, ClippingCostsOverlapAndStillBeatsTheSerialStep) {
   limit_device(model, 4);
   const RankSpeeds speeds = fast_machine();
   const Plan plan = make_plan(model.input);
-  EXPECT_EQ(shortest_overlap(plan, model.input, model.work, speeds, /*clips=*/true).early_share, 0);
+  EXPECT_EQ(
+      shortest_overlap(plan, model.input, model.work, speeds, /*under_backward=*/false).early_share,
+      0);
   const double serial = model.forecast(speeds, kSerial).seconds;
   const double clipped = model.forecast(speeds, kUnderForward).seconds;
   EXPECT_LT(clipped, 0.95 * serial);

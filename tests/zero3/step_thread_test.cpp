@@ -49,13 +49,14 @@ class StepThreadTest : public ::testing::Test {
     thread.emplace(*pipeline, &store->store(), kUnits, store->counters(), &store->counters());
   }
 
+  /// Begins a step of all units and closes it.
   void begin() {
-    std::vector<UnitUpdate> updates;
-    for (std::size_t i = 0; i < placed.size(); ++i) {
-      updates.push_back({static_cast<UnitId>(i + 1), &placed[i]});
-    }
-    thread->begin(optim_cpu::at_step(shards->groups()), updates);
+    open();
+    for (UnitId unit = 1; unit < kUnits; ++unit) submit(unit);
+    thread->close();
   }
+  void open() { thread->begin(optim_cpu::at_step(shards->groups())); }
+  void submit(UnitId unit) { thread->submit(std::array{UnitUpdate{unit, &placed[unit - 1]}}); }
 
   [[nodiscard]] bool has_new_weights(UnitId unit) {
     const tiering::Extent extent = *placed[unit - 1].weight.extent;
@@ -133,6 +134,77 @@ TEST_F(StepThreadTest, HasTheSameBitsHoweverItsStoreIsUsedMeanwhile) {
     while (others->count() > 0) others->wait_for_one();
     thread->wait();
     EXPECT_TRUE(has_bits_of_reference()) << "seed " << seed;
+  }
+}
+
+TEST_F(StepThreadTest, UpdatesUnitsAsTheyComeBeforeTheStepIsClosed) {
+  make();
+  open();
+  EXPECT_TRUE(thread->is_open());
+  for (const UnitId unit : {4u, 3u}) {
+    submit(unit);
+    thread->wait_for(unit);
+    EXPECT_TRUE(has_new_weights(unit)) << unit;
+  }
+  thread->wait();
+  EXPECT_TRUE(thread->is_open()) << "all that came is complete, and more may come";
+  for (const UnitId unit : {1u, 2u}) submit(unit);
+  thread->close();
+  EXPECT_FALSE(thread->is_open());
+  thread->wait();
+  EXPECT_TRUE(has_bits_of_reference());
+}
+
+TEST_F(StepThreadTest, HasTheSameBitsInWhateverOrderUnitsComeAndAreWaitedFor) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    make({.seed = seed});
+    std::mt19937_64 random(seed);
+    std::array<UnitId, kUnits - 1> order{1, 2, 3, 4};
+    std::shuffle(order.begin(), order.end(), random);
+    open();
+    for (const UnitId unit : order) {
+      submit(unit);
+      if (random() % 2 == 0) thread->wait_for(order[random() % order.size()]);
+      if (random() % 4 == 0) thread->wait();
+    }
+    thread->close();
+    for (const UnitId unit : order) {
+      thread->wait_for(unit);
+      EXPECT_TRUE(has_new_weights(unit)) << "seed " << seed;
+    }
+    thread->wait();
+    EXPECT_TRUE(has_bits_of_reference()) << "seed " << seed;
+  }
+}
+
+TEST_F(StepThreadTest, IsOverWhenItIsClosedWithoutUnits) {
+  make();
+  open();
+  thread->close();
+  thread->wait();
+  begin();
+  thread->wait();
+  EXPECT_TRUE(has_bits_of_reference());
+}
+
+TEST_F(StepThreadTest, ThrowsTheReasonOfAStepThatWasGivenUp) {
+  make();
+  open();
+  submit(4);
+  thread->wait_for(4);
+  thread->fail(std::make_exception_ptr(UsageError("half a step")));
+  EXPECT_FALSE(thread->is_open());
+  EXPECT_THROW(thread->wait(), UsageError);
+  EXPECT_THROW(thread->wait(), UsageError) << "once more";
+  EXPECT_TRUE(has_new_weights(4));
+}
+
+TEST_F(StepThreadTest, CanBeDestroyedWhileAStepIsOpen) {
+  for (int i = 0; i < 20; ++i) {
+    make();
+    open();
+    if (i % 2 == 0) submit(2);
+    thread.reset();
   }
 }
 

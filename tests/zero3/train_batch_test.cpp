@@ -1,8 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <limits>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "strata/base/timeline.h"
@@ -301,6 +304,126 @@ TEST(TrainBatch, RecordsItsPhases) {
     if (span.kind == SpanKind::kPhase) phases.push_back(record.names[span.name]);
   }
   EXPECT_THAT(phases, ElementsAre("forward", "loss", "backward", "update"));
+}
+
+// ---- strata.step_under_backward -------------------------------------------------------------
+
+constexpr std::int64_t kUnits = 6;
+
+/// A chain of layers, the first of them used at both ends.
+struct Chain {
+  explicit Chain(bool under_backward, Precision precision = Precision::kFp32,
+                 std::int64_t micro_batches = kMicroBatches)
+      : engine(config_of(under_backward, precision, micro_batches)) {
+    for (std::int64_t i = 0; i < kUnits; ++i) {
+      layers.push_back(engine.shard(small::linear(static_cast<std::uint64_t>(i))));
+      model.add(layers.back(), [](auto& layer, const Tensors& x, const auto&) {
+        return torch::tanh(layer.forward(x[0]));
+      });
+    }
+    model.add(layers.front(), [this](auto& layer, const Tensors& x, const auto&) {
+      return loss_of(layer.forward(x[0])) * factor;
+    });
+  }
+
+  static formats::DsConfig config_of(bool under_backward, Precision precision,
+                                     std::int64_t micro_batches) {
+    formats::DsConfig config = small::on_nvme(precision);
+    config.gradient_accumulation_steps = micro_batches;
+    config.strata.step_under_backward = under_backward;
+    return config;
+  }
+
+  BatchReport train(std::int64_t micro_batches = kMicroBatches) {
+    return engine.train_batch(model, batch_of(micro_batches));
+  }
+
+  std::vector<Tensor> masters() {
+    std::vector<Tensor> values;
+    engine.visit_masters(
+        [&](const std::string&, const Tensor& value) { values.push_back(value.clone()); });
+    return values;
+  }
+
+  double factor = 1.0;
+  Engine engine;
+  std::vector<Sharded<torch::nn::Linear>> layers;
+  UnitSequence model;
+};
+
+TEST(StepUnderBackward, HasTheBitsOfAStepAfterIt) {
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    for (const std::int64_t micro_batches : {1, 3}) {
+      Chain under(true, precision, micro_batches), after(false, precision, micro_batches);
+      for (int step = 0; step < 5; ++step) {
+        const BatchReport left = under.train(micro_batches);
+        const BatchReport right = after.train(micro_batches);
+        EXPECT_EQ(left.losses, right.losses) << step;
+        EXPECT_EQ(left.step.grad_norm, right.step.grad_norm) << step;
+        EXPECT_EQ(left.step.step, right.step.step) << step;
+      }
+      expect_same(under.masters(), after.masters());
+    }
+  }
+}
+
+TEST(StepUnderBackward, UpdatesAUnitWhileBackwardGoesOn) {
+  Chain chain(true);
+  chain.train();
+  chain.engine.finish_step();
+  const std::uint64_t before = chain.engine.counters()[Hop::kStep].busy_ns;
+  int entries = 0;
+  bool has_updated = false;
+  chain.engine.before_each_unit([&] {
+    // The last of all: backward through the first layer. It goes on when something is updated.
+    if (++entries != kMicroBatches * (2 * kUnits + 2)) return;
+    for (int i = 0; i < 20'000 && !has_updated; ++i) {
+      has_updated = chain.engine.counters()[Hop::kStep].busy_ns > before;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  chain.train();
+  EXPECT_TRUE(has_updated);
+}
+
+TEST(StepUnderBackward, EndsTheRunWhenAGradientIsNotFinite) {
+  Chain chain(true);
+  chain.train();
+  chain.factor = std::numeric_limits<double>::infinity();
+  EXPECT_THAT(message_of<DataError>([&] { chain.train(); }), HasSubstr("is not finite"));
+}
+
+TEST(StepUnderBackward, MakesNoStepMoreAfterABackwardThatFailedWithUnitsUpdated) {
+  Chain chain(true);
+  chain.train();
+  int entries = 0;
+  chain.engine.before_each_unit([&] {
+    if (++entries == kMicroBatches * (2 * kUnits + 2)) throw std::runtime_error("interrupted");
+  });
+  EXPECT_THROW(chain.train(), std::runtime_error);
+  EXPECT_THAT(message_of<UsageError>([&] { chain.train(); }), HasSubstr("half a step"));
+  EXPECT_THAT(message_of<UsageError>([&] { chain.masters(); }), HasSubstr("make a new engine"));
+}
+
+TEST(StepUnderBackward, LeavesNothingOfABatchThatFailsBeforeAnyUnitIsUpdated) {
+  Chain failing(true), other(true);
+  int entries = 0;
+  failing.engine.before_each_unit([&] {
+    if (++entries == kMicroBatches * kUnits) throw std::runtime_error("interrupted");
+  });
+  EXPECT_THROW(failing.train(), std::runtime_error);
+  failing.train();
+  other.train();
+  expect_same(failing.masters(), other.masters());
+}
+
+TEST(StepUnderBackward, IsRefusedWithWhatHasToKnowAllGradientsFirst) {
+  formats::DsConfig clipping = Chain::config_of(true, Precision::kFp32, 1);
+  clipping.gradient_clipping = 1.0;
+  EXPECT_THAT(message_of<ConfigError>([&] { Engine{clipping}; }),
+              HasSubstr("set gradient_clipping to 0"));
+  const formats::DsConfig fp16 = Chain::config_of(true, Precision::kFp16, 1);
+  EXPECT_THAT(message_of<ConfigError>([&] { Engine{fp16}; }), HasSubstr("train in bf16"));
 }
 
 }  // namespace

@@ -166,7 +166,7 @@ PlanAnswer study(const PlanQuestion& question, const std::optional<zero3::StepOr
   const zero3::StepOrder order =
       overlapped ? *overlapped
                  : zero3::shortest_overlap(*answer.plan, answer.input, work, speeds,
-                                           /*clips=*/config.gradient_clipping > 0);
+                                           config.strata.step_under_backward);
   answer.overlapped = planned_step(answer, work, speeds, order);
   answer.tokens_that_hide_disks = hiding_tokens(question, answer, speeds);
   answer.endurance = endurance_of(question.machine, *answer.serial);

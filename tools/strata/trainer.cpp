@@ -51,7 +51,8 @@ StepRecord Trainer::make_step() {
     tokens += batches.back().tokens.size();
   }
   interruption_.check();
-  const BatchReport report = batches.size() == 1 ? train_on(batches.front()) : train_on(batches);
+  const bool is_batch = batches.size() > 1 || engine_.config().strata.step_under_backward;
+  const BatchReport report = is_batch ? train_on(batches) : train_on(batches.front());
   ++steps_;
   double loss_sum = 0;
   for (const double loss : report.losses) loss_sum += loss;

@@ -44,7 +44,7 @@ class Trainer {
   /// A step, and its record; of the interval only the tokens.
   [[nodiscard]] StepRecord make_step();
   [[nodiscard]] BatchReport train_on(const Batch& batch);
-  /// Runs several micro-batches through one unit before the next.
+  /// Runs all micro-batches through one unit before the next.
   [[nodiscard]] BatchReport train_on(const std::vector<Batch>& batches);
 
   Engine& engine_;

@@ -207,6 +207,7 @@ struct StrataConfig {
   std::int64_t window_elements = 0;      ///< the optimizer's window; 0: the plan decides
   std::int64_t threads = 0;              ///< threads of the optimizer; 0: one per core
   bool overlap_step = true;              ///< steps may go on beside the next forward
+  bool step_under_backward = false;      ///< and begin under backward, in train_batch
   StatesConfig states;
   /// Instruction set of the engine's arithmetic (optim_cpu/instruction_set.h); empty: the best, or
   /// STRATA_SIMD's. Checked when an engine is made.

@@ -154,7 +154,12 @@ class Engine {
   /// ranks add last. So where each unit is used once, on one rank, the numbers are those of the
   /// ordinary loop; and random numbers are drawn unit after unit.
   ///
-  /// When it throws, nothing of the batch counts. Throws what `backward` and `step` throw;
+  /// With strata.step_under_backward a unit is updated once its gradients are complete, while
+  /// backward goes on through those before it. No number depends on it.
+  ///
+  /// When it throws, nothing of the batch counts, unless units were updated under backward: then
+  /// the states are undefined. So a gradient that is not finite, which skips the step otherwise,
+  /// throws DataError there. Throws what `backward` and `step` throw;
   /// UsageError also for an empty model, no micro-batches or too many, a loss that does not come
   /// alone, and after a `backward` without its step.
   BatchReport train_batch(const UnitSequence& model,

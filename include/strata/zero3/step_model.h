@@ -158,10 +158,10 @@ struct StepForecast {
                                          const StepOrder& order);
 
 /// The kOverlapped order whose step is the shortest, of a few shares from 0 to 1, sixteenths: the
-/// quarters, and what lies beside the best of them; a share that gains nothing is not taken. With
-/// clipping there is only 0.
+/// quarters, and what lies beside the best of them; a share that gains nothing is not taken.
+/// Only 0 unless units may be updated `under_backward`.
 [[nodiscard]] StepOrder shortest_overlap(const Plan& plan, const PlanInput& input,
                                          const StepWork& work, const RankSpeeds& speeds,
-                                         bool clips);
+                                         bool under_backward);
 
 }  // namespace strata::zero3
