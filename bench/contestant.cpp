@@ -53,10 +53,13 @@ class InMemory : public Contestant {
   explicit InMemory(const Job& job) : InMemory(job, model_config(job)) {}
 
   double step() final {
-    const auto [tokens, targets] = batches_.next();
-    const torch::Tensor loss = model_.loss(tokens, targets);
-    const double value = loss.item<double>();
-    loss.backward();
+    double value = 0;
+    for (std::int64_t micro = 0; micro < micro_batches_; ++micro) {
+      const auto [tokens, targets] = batches_.next();
+      const torch::Tensor loss = model_.loss(tokens, targets);
+      value = loss.item<double>();
+      (micro_batches_ == 1 ? loss : loss / static_cast<double>(micro_batches_)).backward();
+    }
     update();
     return value;
   }
@@ -65,6 +68,7 @@ class InMemory : public Contestant {
   InMemory(const Job& job, const models::Gpt2Config& config)
       : model_(config, Precision::kBf16, models::random_initializer(config, kSeed)),
         batches_(job, config),
+        micro_batches_(job.micro_batches),
         weights_(model_.parameters()) {}
 
   [[nodiscard]] std::vector<torch::Tensor>& weights() { return weights_; }
@@ -74,6 +78,7 @@ class InMemory : public Contestant {
 
   models::Gpt2 model_;
   Batches batches_;
+  std::int64_t micro_batches_;
   std::vector<torch::Tensor> weights_;
 };
 
@@ -160,11 +165,28 @@ class PureBf16 final : public InMemory {
   torch::optim::AdamW optimizer_;
 };
 
+/// Forward and backward alone: what no way to keep states can be faster than.
+class Arithmetic final : public InMemory {
+ public:
+  explicit Arithmetic(const Job& job) : InMemory(job) {}
+
+ private:
+  void update() override {
+    for (torch::Tensor& weight : weights()) weight.mutable_grad().reset();
+  }
+};
+
+/// How a step's micro-batches go through the units.
+enum class Loop { kMicroBatchByMicroBatch, kUnitByUnit };
+
 class InStrata final : public Contestant {
  public:
   /// `pool`: where tensors come from; null: from glibc.
-  InStrata(const Job& job, formats::DsConfig config, std::unique_ptr<TensorPool> pool, Logger& log)
-      : pool_(std::move(pool)),
+  InStrata(const Job& job, formats::DsConfig config, std::unique_ptr<TensorPool> pool, Logger& log,
+           Loop loop = Loop::kMicroBatchByMicroBatch)
+      : loop_(loop),
+        micro_batches_(job.micro_batches),
+        pool_(std::move(pool)),
         engine_(std::move(config), &log),
         model_(model_config(job), engine_, models::random_initializer(model_config(job), kSeed)),
         batches_(job, model_.config()) {
@@ -174,12 +196,7 @@ class InStrata final : public Contestant {
   }
 
   double step() override {
-    const auto [tokens, targets] = batches_.next();
-    const torch::Tensor loss = model_.loss(tokens, targets);
-    const double value = loss.item<double>();
-    engine_.backward(loss);
-    engine_.step();
-    return value;
+    return loop_ == Loop::kUnitByUnit ? step_unit_by_unit() : step_micro_batch_by_micro_batch();
   }
 
   void finish() override { engine_.finish_step(); }
@@ -187,16 +204,40 @@ class InStrata final : public Contestant {
   [[nodiscard]] CounterReading counters() const override { return engine_.counters(); }
 
  private:
+  double step_micro_batch_by_micro_batch() {
+    double value = 0;
+    for (std::int64_t micro = 0; micro < micro_batches_; ++micro) {
+      const auto [tokens, targets] = batches_.next();
+      const torch::Tensor loss = model_.loss(tokens, targets);
+      value = loss.item<double>();
+      engine_.backward(loss);
+      engine_.step();
+    }
+    return value;
+  }
+
+  double step_unit_by_unit() {
+    std::vector<UnitSequence::Tensors> micro_batches;
+    for (std::int64_t micro = 0; micro < micro_batches_; ++micro) {
+      const auto [tokens, targets] = batches_.next();
+      micro_batches.push_back({tokens, targets});
+    }
+    return engine_.train_batch(model_.sequence(), micro_batches).losses.back();
+  }
+
+  Loop loop_;
+  std::int64_t micro_batches_;
   std::unique_ptr<TensorPool> pool_;
   Engine engine_;
   models::Gpt2 model_;
   Batches batches_;
 };
 
-formats::DsConfig strata_config(formats::OffloadDevice device) {
+formats::DsConfig strata_config(const Job& job, formats::OffloadDevice device) {
   formats::DsConfig config;
   config.name = "step_benchmark";
   config.train_micro_batch_size_per_gpu = 1;
+  config.gradient_accumulation_steps = job.micro_batches;
   config.gradient_clipping = kClip;
   config.optimizer.lr = kLearningRate;
   config.optimizer.weight_decay = kWeightDecay;
@@ -207,7 +248,7 @@ formats::DsConfig strata_config(formats::OffloadDevice device) {
 }
 
 std::unique_ptr<Contestant> in_host_memory(const Job& job, Logger& log) {
-  formats::DsConfig config = strata_config(formats::OffloadDevice::kCpu);
+  formats::DsConfig config = strata_config(job, formats::OffloadDevice::kCpu);
   config.strata.recompute = false;  // like the loops in memory
   return std::make_unique<InStrata>(job, std::move(config), std::make_unique<TensorPool>(), log);
 }
@@ -221,7 +262,7 @@ void give_freed_memory_back() {
 }
 
 formats::DsConfig nvme_config(const Job& job) {
-  formats::DsConfig config = strata_config(formats::OffloadDevice::kNvme);
+  formats::DsConfig config = strata_config(job, formats::OffloadDevice::kNvme);
   config.strata.nvme_directories = {job.nvme.string()};
   config.strata.host_budget_bytes = job.host_budget_bytes;
   config.strata.device_budget_bytes = job.device_budget_bytes;
@@ -238,6 +279,21 @@ std::unique_ptr<Contestant> serial_on_nvme(const Job& job, Logger& log) {
   formats::DsConfig config = nvme_config(job);
   config.strata.overlap_step = false;
   return std::make_unique<InStrata>(job, std::move(config), std::make_unique<TensorPool>(), log);
+}
+
+std::unique_ptr<Contestant> unit_by_unit_on_nvme(const Job& job, Logger& log) {
+  give_freed_memory_back();
+  return std::make_unique<InStrata>(job, nvme_config(job), std::make_unique<TensorPool>(), log,
+                                    Loop::kUnitByUnit);
+}
+
+std::unique_ptr<Contestant> under_backward_on_nvme(const Job& job, Logger& log) {
+  give_freed_memory_back();
+  formats::DsConfig config = nvme_config(job);
+  config.gradient_clipping = 0.0;
+  config.strata.step_under_backward = true;
+  return std::make_unique<InStrata>(job, std::move(config), std::make_unique<TensorPool>(), log,
+                                    Loop::kUnitByUnit);
 }
 
 std::unique_ptr<Contestant> unpooled_on_nvme(const Job& job, Logger& log) {
@@ -270,9 +326,14 @@ const std::vector<ContestantKind>& contestant_kinds() {
       {"memory", "LibTorch, torch::optim::AdamW on fp32 masters", make_in_memory<PlainAdamW>},
       {"memory-fused", "LibTorch, fused AdamW on fp32 masters", make_in_memory<FusedAdamW>},
       {"memory-bf16", "LibTorch, torch::optim::AdamW on bf16", make_in_memory<PureBf16>},
+      {"arithmetic", "LibTorch, forward and backward alone", make_in_memory<Arithmetic>},
       {"host", "Strata, everything in host memory", in_host_memory},
       {"nvme", "Strata, everything on NVMe", on_nvme},
       {"nvme-serial", "the same, each step over before the next forward", serial_on_nvme},
+      {"nvme-batch", "the same, all micro-batches through one unit before the next",
+       unit_by_unit_on_nvme},
+      {"nvme-early", "as nvme-batch, without clipping, steps under backward",
+       under_backward_on_nvme},
       {"nvme-glibc", "Strata, everything on NVMe, without a pool for tensors", unpooled_on_nvme},
       {"empty", "LibTorch, one small matrix product", make_empty},
   };

@@ -18,7 +18,8 @@ namespace strata::bench {
 /// The job, the same for every contestant.
 struct Job {
   std::string preset = "gpt2";          ///< shape; its vocabulary is rounded up to a multiple of 64
-  std::int64_t tokens = 128;            ///< per step, one sequence
+  std::int64_t tokens = 128;            ///< of a micro-batch, one sequence
+  std::int64_t micro_batches = 1;       ///< of a step
   std::filesystem::path nvme = ".";     ///< directory for the nvme tier
   std::uint64_t host_budget_bytes = 0;  ///< budget of the contestant on nvme
   std::uint64_t device_budget_bytes = 0;
@@ -29,7 +30,7 @@ class Contestant {
  public:
   virtual ~Contestant() = default;
 
-  /// One optimizer step; returns the loss.
+  /// One optimizer step; returns the loss of its last micro-batch.
   virtual double step() = 0;
 
   /// Waits for what the last step has left to be done beside the next one.

@@ -33,7 +33,10 @@ struct Options {
 
 void add_options(CLI::App& app, Options& options) {
   app.add_option("--preset", options.job.preset, "Shape of the model")->capture_default_str();
-  app.add_option("--tokens", options.job.tokens, "Tokens per step")->capture_default_str();
+  app.add_option("--tokens", options.job.tokens, "Tokens of a micro-batch")->capture_default_str();
+  app.add_option("--micro-batches", options.job.micro_batches, "Micro-batches of a step")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--nvme", options.job.nvme, "Directory for the nvme tier")->capture_default_str();
   app.add_option("--host", options.host, "Host budget of the run on NVMe")->capture_default_str();
   app.add_option("--device", options.device, "Device budget of the run on NVMe")
@@ -52,12 +55,13 @@ void add_options(CLI::App& app, Options& options) {
 
 /// The arguments of a child that is to be the contestant `name`.
 std::vector<std::string> child_arguments(const Options& options, std::string_view name) {
-  return {"--contestant", std::string(name),
-          "--preset",     options.job.preset,
-          "--tokens",     std::to_string(options.job.tokens),
-          "--nvme",       options.job.nvme.string(),
-          "--host",       options.host,
-          "--device",     options.device};
+  return {"--contestant",    std::string(name),
+          "--preset",        options.job.preset,
+          "--tokens",        std::to_string(options.job.tokens),
+          "--micro-batches", std::to_string(options.job.micro_batches),
+          "--nvme",          options.job.nvme.string(),
+          "--host",          options.host,
+          "--device",        options.device};
 }
 
 std::vector<const ContestantKind*> chosen_kinds(const Options& options) {
