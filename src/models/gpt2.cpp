@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "models/cross_entropy.h"
 #include "models/gpt2_modules.h"
 #include "models/model_part.h"
 #include "models/unit_names.h"
@@ -48,10 +47,6 @@ void check_targets(const torch::Tensor& targets, const torch::Tensor& tokens) {
   if (targets.sizes() == tokens.sizes() && targets.scalar_type() == torch::kInt64) return;
   throw UsageError("targets must be int64 of the shape of the tokens, " + shape_of(tokens) +
                    ", not " + std::string(targets.dtype().name()) + " " + shape_of(targets));
-}
-
-torch::Tensor loss_of(Gpt2OuterImpl& outer, const torch::Tensor& x, const torch::Tensor& targets) {
-  return cross_entropy(outer.logits(x.flatten(0, 1)), targets.flatten());
 }
 
 }  // namespace
@@ -115,7 +110,7 @@ torch::Tensor Gpt2::forward(const torch::Tensor& tokens) {
 torch::Tensor Gpt2::loss(const torch::Tensor& tokens, const torch::Tensor& targets) {
   check_targets(targets, tokens);
   return impl_->finish(tokens, [targets](Gpt2OuterImpl& outer, const torch::Tensor& x) {
-    return loss_of(outer, x, targets);
+    return outer.loss(x, targets);
   });
 }
 
@@ -145,7 +140,7 @@ UnitSequence Gpt2::sequence() const {
   impl_->outer.add_to(
       sequence,
       [](Gpt2OuterImpl& outer, const Tensors& x, const Tensors& micro_batch) {
-        return loss_of(outer, x[0], micro_batch[1]);
+        return outer.loss(x[0], micro_batch[1]);
       },
       Recompute::kNever);
   return sequence;

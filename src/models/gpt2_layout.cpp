@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "models/loss_chunks.h"
 #include "models/unit_names.h"
 #include "strata/formats/name_pattern.h"
 
@@ -115,13 +116,17 @@ std::uint64_t estimated_activation_bytes(const Gpt2Config& config, const MicroBa
   const double inputs = line * layers * number * static_cast<double>(micro_batches);
   const double blocks =
       recompute ? inputs + block : block * layers * static_cast<double>(micro_batches);
-  const double logits = micro_batch.tokens() * static_cast<double>(config.vocab_size) * 2 * number;
+  const auto loss =
+      static_cast<double>(loss_bytes({.rows = static_cast<std::int64_t>(micro_batch.tokens()),
+                                      .vocab_size = config.vocab_size,
+                                      .width = config.n_embd,
+                                      .number_bytes = static_cast<std::int64_t>(number_bytes)}));
   std::uint64_t largest = 0;
   for (const zero3::UnitLayout& unit : unit_layouts(config)) {
     largest = std::max(largest, unit.trainable_count);
   }
   const std::uint64_t sums = micro_batches > 1 ? largest * sizeof(float) : 0;
-  return static_cast<std::uint64_t>(blocks + logits) + largest * number_bytes + sums;
+  return static_cast<std::uint64_t>(blocks + loss) + largest * number_bytes + sums;
 }
 
 }  // namespace strata::models

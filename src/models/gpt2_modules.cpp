@@ -1,5 +1,7 @@
 #include "models/gpt2_modules.h"
 
+#include "models/linear_cross_entropy.h"
+
 namespace strata::models {
 
 LayerNormImpl::LayerNormImpl(std::int64_t width, double epsilon,
@@ -87,8 +89,13 @@ torch::Tensor Gpt2OuterImpl::embed(const torch::Tensor& tokens) {
 }
 
 torch::Tensor Gpt2OuterImpl::logits(const torch::Tensor& x) {
-  const Table& head = lm_head_ ? lm_head_ : wte_;
-  return torch::linear(ln_f_(x), head->weight());
+  return torch::linear(ln_f_(x), head());
 }
+
+torch::Tensor Gpt2OuterImpl::loss(const torch::Tensor& x, const torch::Tensor& targets) {
+  return linear_cross_entropy(ln_f_(x).flatten(0, -2), head(), targets.flatten());
+}
+
+const torch::Tensor& Gpt2OuterImpl::head() const { return (lm_head_ ? lm_head_ : wte_)->weight(); }
 
 }  // namespace strata::models

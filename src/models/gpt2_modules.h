@@ -95,8 +95,12 @@ class Gpt2OuterImpl : public torch::nn::Module {
   torch::Tensor embed(const torch::Tensor& tokens);
   /// Maps [..., n_embd] to logits [..., vocab_size].
   torch::Tensor logits(const torch::Tensor& x);
+  /// The mean cross entropy (fp32 scalar) of logits(x) against targets [...], without holding them.
+  torch::Tensor loss(const torch::Tensor& x, const torch::Tensor& targets);
 
  private:
+  [[nodiscard]] const torch::Tensor& head() const;
+
   double embd_pdrop_;
   Table wte_, wpe_;
   LayerNorm ln_f_;

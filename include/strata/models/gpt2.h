@@ -45,8 +45,8 @@ class Gpt2 {
   /// n_positions; UsageError otherwise).
   [[nodiscard]] torch::Tensor forward(const torch::Tensor& tokens);
 
-  /// Mean cross entropy in fp32 of the logits against targets [B, T] (int64). Holds the logits in
-  /// the compute format only: never a full fp32 copy of them.
+  /// Mean cross entropy in fp32 of the logits against targets [B, T] (int64). Holds the logits of
+  /// some 512 tokens at a time. Where gradients are on, it makes those of the head too.
   [[nodiscard]] torch::Tensor loss(const torch::Tensor& tokens, const torch::Tensor& targets);
 
   /// The model as a sequence of units for Engine::train_batch, whose micro-batches are {tokens,

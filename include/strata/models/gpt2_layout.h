@@ -44,8 +44,9 @@ struct MicroBatch {
 /// blocks, what one block keeps for its backward (all of them without recomputation: 34 bytes for
 /// each token and element of the width in 16 bits; Korthikanti et al. 2022, "Reducing Activation
 /// Recomputation in Large Transformer Models", section 4, whose attention matrix is not kept), the
-/// logits with their gradient and the gradients of the largest unit. What blocks keep is kept of
-/// all `micro_batches` of a step, as they go unit by unit, and several are summed up in fp32.
+/// logits that the loss holds at one time and the gradients of the largest unit. What blocks keep
+/// is kept of all `micro_batches` of a step, as they go unit by unit, and several are summed up in
+/// fp32.
 [[nodiscard]] std::uint64_t estimated_activation_bytes(const Gpt2Config& config,
                                                        const MicroBatch& micro_batch,
                                                        std::uint64_t micro_batches,
