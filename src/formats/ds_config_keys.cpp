@@ -145,7 +145,7 @@ constexpr IntegerField size_or_auto(FieldOf<std::int64_t> field) {
   return {.field = field, .min = 1, .max = INT32_MAX, .zero_is_auto = true};
 }
 constexpr IntegerField elements(FieldOf<std::int64_t> field, std::int64_t min,
-                                std::uint64_t (*bytes_per_element)(const DsConfig&)) {
+                                ElementBytes bytes_per_element) {
   return {.field = field, .min = min, .bytes_per_element = bytes_per_element};
 }
 
@@ -346,7 +346,10 @@ constexpr ConfigKey kKeys[] = {
     unused("zero_optimization.offload_param.pin_memory", kBool),
     unused("zero_optimization.offload_param.buffer_count", kWhole),
     unused("zero_optimization.offload_param.buffer_size", kWhole).or_auto(),
-    unused("zero_optimization.offload_param.max_in_cpu", kWhole).or_auto(),
+    key("zero_optimization.offload_param.max_in_cpu",
+        OptionalIntegerField{at<&C::zero, &Z::offload_param, &OffloadConfig::max_in_cpu>, 0,
+                             weight_element_bytes})
+        .or_auto(),
     key("zero_optimization.offload_optimizer.device",
         choice<&C::zero, &Z::offload_optimizer, &OffloadConfig::device>(kDevices))
         .or_auto(),
@@ -469,6 +472,7 @@ constexpr ConfigKey kKeys[] = {
         elements(at<&C::strata, &T::window_elements>, 0, window_element_bytes)),
     key("strata.overlap_step", BoolField{at<&C::strata, &T::overlap_step>}),
     key("strata.step_under_backward", BoolField{at<&C::strata, &T::step_under_backward>}),
+    key("strata.host_cache", BoolField{at<&C::strata, &T::host_cache>}),
     key("strata.threads", whole(at<&C::strata, &T::threads>, 0, 4096)),
     key("strata.states.moments",
         choice<&C::strata, &T::states, &StatesConfig::moments>(kMomentFormats)),
@@ -586,6 +590,14 @@ const ConfigKey* find_config_key(std::string_view path) {
   };
   const auto found = std::find_if(std::begin(kKeys), std::end(kKeys), names);
   return found == std::end(kKeys) ? nullptr : &*found;
+}
+
+ElementBytes element_bytes_of(const ConfigKey& key) {
+  if (const auto* const count = std::get_if<IntegerField>(&key.target)) {
+    return count->bytes_per_element;
+  }
+  const auto* const count = std::get_if<OptionalIntegerField>(&key.target);
+  return count != nullptr ? count->bytes_per_element : nullptr;
 }
 
 bool is_refused(const ConfigKey& key) {

@@ -28,6 +28,9 @@ struct BoolField {
   FieldOf<bool> field;
 };
 
+/// The bytes of one element of what a key counts.
+using ElementBytes = std::uint64_t (*)(const DsConfig&);
+
 /// A boolean that may be left open, which is not written.
 struct OptionalBoolField {
   FieldOf<std::optional<bool>> field;
@@ -38,16 +41,16 @@ struct IntegerField {
   std::int64_t min;
   std::int64_t max = INT64_MAX;
   std::int64_t multiple_of = 1;
-  bool zero_is_auto = false;     ///< 0 means "auto" and is written so
-  bool infinity_is_max = false;  ///< Infinity, which Accelerate writes, means `max`
-  /// For counts of elements: the bytes of one.
-  std::uint64_t (*bytes_per_element)(const DsConfig&) = nullptr;
+  bool zero_is_auto = false;                 ///< 0 means "auto" and is written so
+  bool infinity_is_max = false;              ///< Infinity, which Accelerate writes, means `max`
+  ElementBytes bytes_per_element = nullptr;  ///< for counts of elements
 };
 
 /// A whole number that may be left open, which is not written.
 struct OptionalIntegerField {
   FieldOf<std::optional<std::int64_t>> field;
   std::int64_t min;
+  ElementBytes bytes_per_element = nullptr;  ///< for counts of elements
 };
 
 struct NumberField {
@@ -186,6 +189,9 @@ struct ConfigKey {
 /// The key at a path, or nullptr. Keys of zero_optimization that begin with stage3_ are found
 /// without it as well, as in DeepSpeed.
 [[nodiscard]] const ConfigKey* find_config_key(std::string_view path);
+
+/// For a key that counts elements, the bytes of one; else null.
+[[nodiscard]] ElementBytes element_bytes_of(const ConfigKey& key);
 
 /// Whether the key asks for a missing feature: it is neither obeyed nor without effect.
 [[nodiscard]] bool is_refused(const ConfigKey& key);

@@ -29,9 +29,7 @@ bool is_byte_count(std::string_view path) {
   if (!path.ends_with(kByteCountSuffix)) return false;
   path.remove_suffix(kByteCountSuffix.size());
   const ConfigKey* const key = find_config_key(path);
-  if (key == nullptr) return false;
-  const auto* const integer = std::get_if<IntegerField>(&key->target);
-  return integer != nullptr && integer->bytes_per_element != nullptr;
+  return key != nullptr && element_bytes_of(*key) != nullptr;
 }
 
 bool says_auto(const JsonValue& value) {

@@ -74,10 +74,9 @@ Json& place_of(std::string_view path, Json& root) {
 }
 
 /// The bytes of a count of elements; saturates.
-std::uint64_t bytes_of(const IntegerField& count, DsConfig& config) {
-  const auto elements = static_cast<std::uint64_t>(count.field(config));
+std::uint64_t bytes_of(std::uint64_t elements, std::uint64_t element_bytes) {
   std::uint64_t bytes = 0;
-  const bool overflows = __builtin_mul_overflow(elements, count.bytes_per_element(config), &bytes);
+  const bool overflows = __builtin_mul_overflow(elements, element_bytes, &bytes);
   return overflows ? UINT64_MAX : bytes;
 }
 
@@ -88,13 +87,12 @@ std::string DsConfig::resolved_json() const {
   Json root = Json::object();
   for (const ConfigKey& key : config_keys()) {
     if (!key.alias_of.empty() || (key.applies != nullptr && !key.applies(config))) continue;
-    Json value = std::visit(Formatter{config}, key.target);
+    const Json value = std::visit(Formatter{config}, key.target);
     if (value.is_null()) continue;
-    place_of(key.path, root) = std::move(value);
-    const auto* const count = std::get_if<IntegerField>(&key.target);
-    if (count != nullptr && count->bytes_per_element != nullptr) {
+    place_of(key.path, root) = value;
+    if (const ElementBytes element_bytes = element_bytes_of(key)) {
       place_of(std::string(key.path).append(kByteCountSuffix), root) =
-          format_bytes(bytes_of(*count, config));
+          format_bytes(bytes_of(value.get<std::uint64_t>(), element_bytes(config)));
     }
   }
   return root.dump(2) + "\n";

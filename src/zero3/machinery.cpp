@@ -6,6 +6,7 @@
 
 #include "strata/base/error.h"
 #include "strata/base/machine_memory.h"
+#include "strata/base/units.h"
 
 namespace strata::zero3 {
 
@@ -17,6 +18,26 @@ void return_freed_memory() {
 #ifdef __GLIBC__
   ::malloc_trim(0);
 #endif
+}
+
+/// The plan of a machine. A host budget that it has no memory for is a bound, and is not filled.
+Plan plan_for_machine(PlanInput input, Logger& log) {
+  const auto memory_of = [&](const Plan& plan) {
+    return plan.total.host + (input.device_memory_is_host ? plan.total.device : 0);
+  };
+  Plan plan = make_plan(input);
+  if (memory_of(plan) > machine_memory().bytes) {
+    input.host_cache = false;
+    Plan least = make_plan(input);
+    if (least.total.host < plan.total.host) {
+      log.warning("the host budget of " + format_bytes(input.budgets.host) +
+                  " is more than this machine has memory for, and is not filled with states from "
+                  "nvme; name one that fits (strata.budget.host)");
+    }
+    plan = std::move(least);
+  }
+  require_machine_memory(memory_of(plan));
+  return plan;
 }
 
 }  // namespace
@@ -33,10 +54,7 @@ void Machinery::prepare() {
   }
   parts_.units.release_staging();  // makes room for the plan's
   return_freed_memory();
-  const PlanInput& input = parts_.units.plan_input();
-  Plan made = make_plan(input);
-  require_machine_memory(made.total.host + (input.device_memory_is_host ? made.total.device : 0));
-  plan_ = std::move(made);
+  plan_ = plan_for_machine(parts_.units.plan_input(), parts_.log);
   take_memory();
   prepared_ = true;
   if (!gradients_) {
@@ -46,6 +64,7 @@ void Machinery::prepare() {
 
 void Machinery::take_memory() {
   parts_.units.take_gradient_homes(plan_->gradient_tier);
+  parts_.units.keep_in_host_memory(plan_->cached);
   parts_.tiers.finish_homes();
   if (plan_->gradient_slots > 0) make_what_trains();
   make_mover();
@@ -67,8 +86,8 @@ void Machinery::make_mover() {
   const PlanInput& input = parts_.units.plan_input();
   mover_ = std::make_unique<UnitMover>(
       schedule_options(*plan_, input), parts_.units.all(),
-      UnitMover::Places{tiers.device(), regions, input.parameter_tier, parts_.ranks, tiers.store(),
-                        fetch_slots_.get(), step_thread_.get()},
+      UnitMover::Places{tiers.device(), regions, parts_.ranks, tiers.store(), fetch_slots_.get(),
+                        step_thread_.get()},
       parts_.counters);
 }
 

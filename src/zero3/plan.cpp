@@ -92,20 +92,30 @@ class Facts {
                                            input_.nvme_directories);
   }
 
-  /// Bytes of one state of all units that rests in `tier`.
-  [[nodiscard]] std::uint64_t home_bytes(Tier tier, StateKind kind) const {
+  /// Bytes of one state of a unit that rests in `tier`.
+  [[nodiscard]] std::uint64_t home_bytes(Tier tier, StateKind kind, const UnitLayout& unit) const {
     const std::uint64_t width = state_bytes(input_.format, kind);
     const std::uint64_t fp32 = state_bytes(kept_in_fp32(input_.format), kind);
-    std::uint64_t total = 0;
-    for (const UnitLayout& unit : input_.units) {
-      total += resting_bytes(tier, shard(unit.trainable_count), width) +
-               resting_bytes(tier, shard(unit.fp32_trainable_count), fp32);
-      if (kind == StateKind::kWeight) {
-        total += resting_bytes(tier, shard(unit.frozen_count), width) +
-                 resting_bytes(tier, shard(unit.fp32_frozen_count), fp32);
-      }
+    std::uint64_t total = resting_bytes(tier, shard(unit.trainable_count), width) +
+                          resting_bytes(tier, shard(unit.fp32_trainable_count), fp32);
+    if (kind == StateKind::kWeight) {
+      total += resting_bytes(tier, shard(unit.frozen_count), width) +
+               resting_bytes(tier, shard(unit.fp32_frozen_count), fp32);
     }
     return total;
+  }
+
+  /// Bytes of one state of all units that rests in `tier`.
+  [[nodiscard]] std::uint64_t home_bytes(Tier tier, StateKind kind) const {
+    std::uint64_t total = 0;
+    for (const UnitLayout& unit : input_.units) total += home_bytes(tier, kind, unit);
+    return total;
+  }
+
+  /// Elements of the weights of a unit that a rank keeps.
+  [[nodiscard]] std::uint64_t weight_elements(const UnitLayout& unit) const {
+    return shard(unit.trainable_count) + shard(unit.frozen_count) +
+           shard(unit.fp32_trainable_count) + shard(unit.fp32_frozen_count);
   }
 
   [[nodiscard]] std::uint64_t optimizer_bytes(Tier tier) const {
@@ -314,6 +324,57 @@ std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
   return std::min(wished, room / kPage * kPage);
 }
 
+/// What is left of the host budget for states whose home is nvme.
+class HostCache {
+ public:
+  HostCache(const Facts& facts, const PlanInput& input, std::uint64_t room)
+      : facts_(facts), input_(input), room_(room), cached_(input.units.size()) {}
+
+  /// Fills the room. A byte of a weight saves more transfers than one of the other states: it is
+  /// read by forward, backward and the step, and written by the step, while those are read and
+  /// written once. What never leaves the device is not read at all: frozen units, where
+  /// `units_stay` there.
+  void fill(bool units_stay) {
+    if (input_.parameter_tier == Tier::kNvme) {
+      for (std::size_t i = 0; i < cached_.size(); ++i) {
+        const UnitLayout& unit = input_.units[i];
+        const std::uint64_t elements = facts_.weight_elements(unit);
+        if (elements > input_.cached_weights_max - weight_elements_) continue;
+        if (units_stay && unit.trainable_count + unit.fp32_trainable_count == 0) continue;
+        if (add(i, StateKind::kWeight, weights_)) weight_elements_ += elements;
+      }
+    }
+    if (input_.optimizer_tier != Tier::kNvme) return;
+    for (std::size_t i = 0; i < cached_.size(); ++i) {
+      for (const StateKind kind : {StateKind::kMaster, StateKind::kM, StateKind::kV}) {
+        add(i, kind, optimizer_states_);
+      }
+    }
+  }
+
+  [[nodiscard]] const std::vector<CachedStates>& cached() const { return cached_; }
+  [[nodiscard]] std::uint64_t weights() const { return weights_; }
+  [[nodiscard]] std::uint64_t optimizer_states() const { return optimizer_states_; }
+
+ private:
+  /// Keeps a state, if it has bytes and there is room for it.
+  bool add(std::size_t unit, StateKind kind, std::uint64_t& kept) {
+    const std::uint64_t bytes = facts_.home_bytes(Tier::kHost, kind, input_.units[unit]);
+    if (bytes == 0 || bytes > room_) return false;
+    room_ -= bytes;
+    kept += bytes;
+    cached_[unit].add(kind);
+    return true;
+  }
+
+  const Facts& facts_;
+  const PlanInput& input_;
+  std::uint64_t room_;
+  std::vector<CachedStates> cached_;
+  std::uint64_t weights_ = 0, optimizer_states_ = 0;  // bytes
+  std::uint64_t weight_elements_ = 0;
+};
+
 /// Bytes rounded up to hundredths of a unit: a tier that gets as much as is written here has
 /// enough.
 std::string enough_for(std::uint64_t bytes) {
@@ -338,12 +399,16 @@ std::string enough_for(std::uint64_t bytes) {
                     enough_for(smallest) + " (" + std::to_string(smallest) + " bytes)");
 }
 
+void add_item(Plan& plan, std::string what, Tier tier, std::uint64_t bytes) {
+  if (bytes == 0) return;
+  plan.items.push_back({std::move(what), tier, bytes});
+  plan.total.of(tier) += bytes;
+}
+
 void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradients& gradients,
              const Staging& staging) {
   const auto item = [&](std::string what, Tier tier, std::uint64_t bytes) {
-    if (bytes == 0) return;
-    plan.items.push_back({std::move(what), tier, bytes});
-    plan.total.of(tier) += bytes;
+    add_item(plan, std::move(what), tier, bytes);
   };
   item("weights", input.parameter_tier, facts.home_bytes(input.parameter_tier, StateKind::kWeight));
   item("optimizer states", input.optimizer_tier, facts.optimizer_bytes(input.optimizer_tier));
@@ -355,6 +420,16 @@ void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradi
   item("unsharded units", Tier::kDevice, plan.device_cache_bytes);
   item("gradient bucket", Tier::kDevice, plan.bucket_bytes);
   item("gradients from all ranks", Tier::kDevice, plan.exchange_bytes);
+}
+
+/// Gives what the plan leaves of the host budget to states on nvme.
+void fill_host(Plan& plan, const Facts& facts, const PlanInput& input) {
+  const bool has_room = input.host_cache && input.budgets.host != Budget::kUnlimited;
+  HostCache cache(facts, input, has_room ? input.budgets.host - plan.total.host : 0);
+  cache.fill(/*units_stay=*/plan.device_cache_bytes >= facts.all_regions());
+  plan.cached = cache.cached();
+  add_item(plan, "weights kept in host memory", Tier::kHost, cache.weights());
+  add_item(plan, "optimizer states kept in host memory", Tier::kHost, cache.optimizer_states());
 }
 
 /// Text such as "5 bytes (weight 2, master 1, m 1, v 1)".
@@ -416,6 +491,7 @@ Plan make_plan(const PlanInput& input) {
   plan.bucket_bytes = facts.bucket_bytes();
   plan.exchange_bytes = facts.exchange_bytes();
   itemize(plan, facts, input, choice->gradients, choice->staging);
+  fill_host(plan, facts, input);
   plan.uses_nvme = plan.total.nvme > 0;
 
   if (plan.total.nvme > input.budgets.nvme) {
@@ -426,6 +502,7 @@ Plan make_plan(const PlanInput& input) {
 
 TierBytes smallest_budgets(const PlanInput& input) {
   PlanInput least = input;
+  least.host_cache = false;
   const Facts facts(least);
   least.budgets = {.device = smallest_device(facts, input),
                    .host = smallest_host(facts, input),

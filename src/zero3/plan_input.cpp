@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "strata/base/error.h"
@@ -46,7 +48,13 @@ PlanInput plan_input_from(const formats::DsConfig& config, std::vector<UnitLayou
   input.window_elements_max =
       static_cast<std::uint64_t>(window > 0 ? std::min(window, config.zero.sub_group_elements)
                                             : config.zero.sub_group_elements);
+  const auto or_unbounded = [](const std::optional<std::int64_t>& given) {
+    return given ? static_cast<std::uint64_t>(*given) : UINT64_MAX;
+  };
   input.overlap_step = config.strata.overlap_step;
+  // A bound that nobody named is not there to be filled.
+  input.host_cache = config.strata.host_cache && config.strata.host_budget_bytes.has_value();
+  input.cached_weights_max = or_unbounded(config.zero.offload_param.max_in_cpu);
   const bool wants_nvme =
       input.parameter_tier == Tier::kNvme || input.optimizer_tier == Tier::kNvme;
   if (wants_nvme && !input.nvme_available) {

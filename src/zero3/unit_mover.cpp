@@ -19,6 +19,16 @@ namespace {
 // of them. A disk is busy with far fewer.
 constexpr std::size_t kUnderWayMax = 256;
 
+/// The tier that a unit's weights rest in; a unit without any has no need of the disk.
+tiering::Tier weights_tier(const Unit& unit) {
+  for (const FlatVector& vector : unit.vectors()) {
+    if (vector.weight().extent) return tiering::Tier::kNvme;
+    if (!vector.weight().device.empty()) return tiering::Tier::kDevice;
+  }
+  return tiering::Tier::kHost;
+}
+
+/// A unit that does not come from the disk has no pieces.
 std::vector<ScheduledUnit> scheduled(const std::vector<std::shared_ptr<Unit>>& units,
                                      const tiering::SlotPool* slots) {
   std::vector<ScheduledUnit> scheduled;
@@ -28,7 +38,7 @@ std::vector<ScheduledUnit> scheduled(const std::vector<std::shared_ptr<Unit>>& u
     as_seen.region_bytes = unit->region_bytes();
     for (const FlatVector& vector : unit->vectors()) {
       as_seen.elements += vector.count;
-      if (slots != nullptr) {
+      if (vector.weight().extent) {
         as_seen.pieces +=
             static_cast<std::uint32_t>(ceil_div(vector.shard_bytes(), slots->slot_bytes()));
       }
@@ -82,12 +92,13 @@ void UnitMover::leave(Unit& unit) {
 void UnitMover::change_weights(Unit& unit) {
   unit.weights_changed();
   carry_out(schedule_.change_weights(unit.id()));
-  if (places_.home == tiering::Tier::kHost) {
+  const tiering::Tier home = weights_tier(unit);
+  if (home == tiering::Tier::kHost) {
     std::exchange(from_home_[unit.id()], {}).synchronize(tiering::kDevicePatience);
     for (const FlatVector& vector : unit.vectors()) {
       places_.device.note_host_write(vector.weight().memory);
     }
-  } else if (places_.home == tiering::Tier::kDevice) {
+  } else if (home == tiering::Tier::kDevice) {
     places_.device.wait(StreamRole::kDrain, last_use_[unit.id()]);
     places_.device.wait(StreamRole::kUpload, last_use_[unit.id()]);
   }
@@ -166,7 +177,7 @@ bool UnitMover::have_delivered(Arrival& arrival) {
 }
 
 void UnitMover::unshard(Unit& unit, tiering::DeviceSpan region) {
-  if (places_.home == tiering::Tier::kNvme) {
+  if (weights_tier(unit) == tiering::Tier::kNvme) {
     Arrival& arrival = arrivals_.try_emplace(unit.id(), Arrival{&unit}).first->second;
     arrival.region = region;
     arrival.pieces_wanted = std::numeric_limits<std::uint32_t>::max();
@@ -188,7 +199,7 @@ void UnitMover::upload_from_home(const Unit& unit, tiering::DeviceSpan region) {
   for (const FlatVector& vector : unit.vectors()) {
     if (vector.count == 0) continue;
     const tiering::DeviceSpan target = region.subspan(vector.shard_offset(), vector.shard_bytes());
-    if (places_.home == tiering::Tier::kDevice) {
+    if (!vector.weight().device.empty()) {
       places_.device.copy_within(StreamRole::kUpload, vector.weight().device, target);
       uploaded = places_.device.record(StreamRole::kUpload);
     } else {

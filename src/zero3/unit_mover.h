@@ -30,7 +30,8 @@ namespace strata::zero3 {
 /// place on the device where it has one and the device's memory can be a target of the disk, which
 /// host memory is; else it goes through a slot, from which it is uploaded. As many pieces are under
 /// way as the schedule allows and the I/O queue takes. Weights that the optimizer's step is about
-/// to change come from there instead, where they can go straight to the device.
+/// to change come from there instead, where they can go straight to the device. The weights of a
+/// unit that rest in host memory or on the device are copied when it is entered.
 ///
 /// The host does not wait for the device: events order computation behind uploads, and uploads into
 /// a region behind the computations of its earlier units, and give slots back.
@@ -43,7 +44,6 @@ class UnitMover {
   struct Places {
     tiering::Device& device;
     tiering::DeviceSpan regions;  ///< for unsharded units; the schedule keeps the books
-    tiering::Tier home;           ///< home of the weights
     Ranks& ranks;
     tiering::ShardStore* store = nullptr;
     tiering::SlotPool* slots = nullptr;

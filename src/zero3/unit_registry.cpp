@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
+#include "zero3/host_cache.h"
 
 namespace strata::zero3 {
 
@@ -136,6 +137,25 @@ void UnitRegistry::take_gradient_homes(const std::vector<Tier>& tiers) {
           vector.shard.count() *
               state_bytes(vector.format, StateKind::kGradient, vector.states.gradient_fp32),
           units_[i]->name() + " gradient");
+    }
+  }
+}
+
+void UnitRegistry::keep_in_host_memory(const std::vector<CachedStates>& cached) {
+  for (std::size_t i = 0; i < units_.size(); ++i) {
+    for (FlatVector& vector : units_[i]->vectors()) {
+      optim_cpu::ShardStates& states = vector.states;
+      for (const auto& [kind, home] : {std::pair{StateKind::kWeight, &states.weight},
+                                       {StateKind::kMaster, &states.master},
+                                       {StateKind::kM, &states.m},
+                                       {StateKind::kV, &states.v}}) {
+        if (!cached[i].has(kind) || !home->exists()) continue;
+        zero3::keep_in_host_memory(
+            *home, units_[i]->name() + " " + std::string(name_of(kind)) + " in host memory",
+            parts_.tiers);
+      }
+      if (!cached[i].has(StateKind::kWeight)) continue;
+      parts_.tiers.register_memory(states.weight.memory, "weights", /*by_disk=*/false);
     }
   }
 }

@@ -60,6 +60,9 @@ class UnitRegistry {
 
   /// Gives the gradients of each unit a home in its tier.
   void take_gradient_homes(const std::vector<tiering::Tier>& tiers);
+  /// Moves these states of each unit from nvme to host memory. Throws what keep_in_host_memory
+  /// throws.
+  void keep_in_host_memory(const std::vector<CachedStates>& cached);
 
  private:
   [[nodiscard]] std::string unit_name(const torch::nn::Module& module, std::string wished) const;

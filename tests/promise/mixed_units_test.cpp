@@ -47,15 +47,17 @@ torch::Tensor batch(int step) {
 
 class MixedUnits : public testing::TestWithParam<std::tuple<Precision, bool>> {
  protected:
+  enum class Memory { kAmple, kLeast, kSomeWeightsKept, kHalfKept };
+
   static std::vector<torch::Tensor> train(OffloadDevice parameters, OffloadDevice optimizer,
-                                          bool least_memory) {
+                                          Memory memory = Memory::kAmple) {
     const auto [precision, recompute] = GetParam();
     ScratchDirectory scratch;
     formats::DsConfig config = nvme_config(scratch.path(), precision);
     config.zero.offload_param.device = parameters;
     config.zero.offload_optimizer.device = optimizer;
     config.strata.recompute = recompute;
-    if (least_memory) {
+    if (memory != Memory::kAmple) {
       zero3::PlanInput input = TestDevice::plan_input(config);
       zero3::UnitLayout layout;
       layout.add("down", {3, kWidth}, true);
@@ -64,8 +66,12 @@ class MixedUnits : public testing::TestWithParam<std::tuple<Precision, bool>> {
       layout.add("base.bias", {kWidth}, true);
       input.units.assign(kLayers, layout);
       const zero3::TierBytes least = zero3::smallest_budgets(input);
-      config.strata.host_budget_bytes = least.host;
       config.strata.device_budget_bytes = least.device;
+      input.budgets.device = least.device;
+      config.strata.host_budget_bytes =
+          memory == Memory::kLeast
+              ? least.host
+              : host_budget_that_keeps(input, memory == Memory::kHalfKept ? 50 : 15);
     }
     TestDevice device;
     Engine engine(config, device.engine_place());
@@ -95,14 +101,14 @@ INSTANTIATE_TEST_SUITE_P(Formats, MixedUnits,
                          });
 
 TEST_P(MixedUnits, HaveTheSameBitsOnEveryTier) {
-  const std::vector<torch::Tensor> expected =
-      train(OffloadDevice::kNone, OffloadDevice::kNone, false);
+  const std::vector<torch::Tensor> expected = train(OffloadDevice::kNone, OffloadDevice::kNone);
   for (const OffloadDevice parameters :
        {OffloadDevice::kNone, OffloadDevice::kCpu, OffloadDevice::kNvme}) {
     for (const OffloadDevice optimizer :
          {OffloadDevice::kNone, OffloadDevice::kCpu, OffloadDevice::kNvme}) {
-      for (const bool least_memory : {false, true}) {
-        const std::vector<torch::Tensor> actual = train(parameters, optimizer, least_memory);
+      for (const Memory memory :
+           {Memory::kAmple, Memory::kLeast, Memory::kSomeWeightsKept, Memory::kHalfKept}) {
+        const std::vector<torch::Tensor> actual = train(parameters, optimizer, memory);
         ASSERT_EQ(actual.size(), expected.size());
         for (std::size_t i = 0; i < expected.size(); ++i) {
           EXPECT_TRUE(torch::equal(actual[i], expected[i])) << "parameter " << i;
@@ -135,7 +141,7 @@ TEST_P(MixedUnitsInFp32, TrainAsInMemory) {
     torch::nn::utils::clip_grad_norm_(trained, 0.5);
     optimizer.step();
   }
-  const std::vector<torch::Tensor> ours = train(OffloadDevice::kNvme, OffloadDevice::kNvme, false);
+  const std::vector<torch::Tensor> ours = train(OffloadDevice::kNvme, OffloadDevice::kNvme);
   ASSERT_EQ(ours.size(), all.size());
   for (std::size_t i = 0; i < all.size(); ++i) {
     EXPECT_TRUE(torch::allclose(ours[i], all[i], 1e-5, 1e-6)) << "parameter " << i;

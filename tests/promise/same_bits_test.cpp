@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <tuple>
@@ -60,6 +61,7 @@ struct Variant {
   std::uint64_t chunk_bytes = 4096;
   bool least_host_memory = false;
   bool least_device_memory = false;
+  std::optional<std::uint64_t> kept_hundredths{};  ///< of the states on nvme, in host memory
   std::int64_t depth = 32;
   std::int64_t directories = 1;
 };
@@ -92,6 +94,15 @@ std::vector<Variant> variants() {
   all.push_back({.name = "room_for_one_unit", .least_device_memory = true});
   all.push_back({.name = "gradients_on_nvme", .least_host_memory = true});
   all.push_back({.name = "three_directories", .directories = 3});
+  all.push_back({.name = "some_weights_in_host_memory", .kept_hundredths = 8});
+  all.push_back({.name = "weights_and_some_states_in_host_memory", .kept_hundredths = 40});
+  all.push_back({.name = "all_in_host_memory", .kept_hundredths = 100});
+  all.push_back({.name = "some_weights_in_host_memory_room_for_one_unit",
+                 .least_device_memory = true,
+                 .kept_hundredths = 8});
+  all.push_back({.name = "half_in_host_memory_of_three_directories",
+                 .kept_hundredths = 50,
+                 .directories = 3});
   return all;
 }
 
@@ -136,6 +147,9 @@ formats::DsConfig config_of(const Variant& variant, const std::filesystem::path&
   input.units = models::unit_layouts(deep_model());
   const zero3::TierBytes smallest = zero3::smallest_budgets(input);
   if (variant.least_host_memory) config.strata.host_budget_bytes = smallest.host;
+  if (variant.kept_hundredths) {
+    config.strata.host_budget_bytes = host_budget_that_keeps(input, *variant.kept_hundredths);
+  }
   if (variant.least_device_memory) config.strata.device_budget_bytes = smallest.device;
   return config;
 }

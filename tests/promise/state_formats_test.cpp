@@ -126,6 +126,12 @@ std::vector<std::pair<std::string, std::function<void(formats::DsConfig&)>>> way
          input.units = models::unit_layouts(small_model());
          config.strata.host_budget_bytes = zero3::smallest_budgets(input).host;
        }},
+      {"half of the states in host memory",
+       [](formats::DsConfig& config) {
+         zero3::PlanInput input = zero3::plan_input_from(config);
+         input.units = models::unit_layouts(small_model());
+         config.strata.host_budget_bytes = host_budget_that_keeps(input, 50);
+       }},
   };
 }
 

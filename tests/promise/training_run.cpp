@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "strata/tiering/budget.h"
 #include "zero3/ranks/ranks.h"
 
 namespace strata::promise {
@@ -84,6 +85,15 @@ formats::DsConfig nvme_config(const std::filesystem::path& scratch, const Traini
   config.optimizer = training.optimizer;
   config.strata.no_decay = {"*.bias", "ln_*"};
   return config;
+}
+
+std::uint64_t host_budget_that_keeps(zero3::PlanInput input, std::uint64_t hundredths) {
+  input.host_cache = true;
+  input.budgets.host = tiering::Budget::kUnlimited;
+  const std::uint64_t without = zero3::make_plan(input).total.host;
+  input.budgets.host = tiering::Budget::kUnlimited - 1;
+  const std::uint64_t with_all = zero3::make_plan(input).total.host;
+  return without + (with_all - without) * hundredths / 100;
 }
 
 Parameters parameters_of(models::Gpt2& model) {

@@ -70,6 +70,11 @@ void PrintTo(const Training& training, std::ostream* out);
                                             const Training& training,
                                             std::int64_t accumulation = 1);
 
+/// A host budget with room for everything else that the plan of `input` takes, and for so many
+/// hundredths of the states that rest on nvme.
+[[nodiscard]] std::uint64_t host_budget_that_keeps(zero3::PlanInput input,
+                                                   std::uint64_t hundredths);
+
 /// Parameters by their names in a checkpoint.
 using Parameters = std::map<std::string, torch::Tensor>;
 

@@ -246,6 +246,36 @@ TEST(StepModel, GradientsWithoutRoomInHostMemoryAreWrittenAndReadOnceEach) {
   EXPECT_DOUBLE_EQ(forecast.at(StepLane::kDiskRead).amount, 14 * p + 2 * on_nvme);
 }
 
+TEST(StepModel, WhatIsKeptInHostMemoryTakesNoDisk) {
+  Model model = model_of(4, 1 << 20, 64);
+  limit_device(model, 1);
+  const double unit = 1 << 20;
+  const StepForecast none = model.forecast(fast_machine(), kSerial);
+  const std::uint64_t taken = make_plan(model.input).total.host;
+  const auto kept = [&](std::uint64_t bytes) {
+    model.input.budgets.host = taken + bytes;
+    return model.forecast(fast_machine(), kSerial);
+  };
+  // Forward and backward upload the same, from wherever it comes; the last unit stays in between.
+  const StepForecast a_weight = kept(2_MiB);
+  EXPECT_DOUBLE_EQ(a_weight.at(StepLane::kUpload).amount, none.at(StepLane::kUpload).amount);
+  EXPECT_DOUBLE_EQ(a_weight.at(StepLane::kDiskRead).amount,
+                   none.at(StepLane::kDiskRead).amount - 3 * 2 * unit);
+  EXPECT_DOUBLE_EQ(a_weight.at(StepLane::kDiskWrite).amount,
+                   none.at(StepLane::kDiskWrite).amount - 2 * unit);
+  const StepForecast weights = kept(8_MiB);
+  EXPECT_DOUBLE_EQ(weights.at(StepLane::kDiskRead).amount, 4 * 10 * unit);
+  EXPECT_DOUBLE_EQ(weights.at(StepLane::kDiskWrite).amount, 4 * 10 * unit);
+  const StepForecast half = kept(8_MiB + 20_MiB);
+  EXPECT_DOUBLE_EQ(half.at(StepLane::kDiskRead).amount, 2 * 10 * unit);
+  const StepForecast all = kept(48_MiB);
+  EXPECT_EQ(all.at(StepLane::kDiskRead).amount, 0);
+  EXPECT_EQ(all.at(StepLane::kDiskWrite).amount, 0);
+  EXPECT_DOUBLE_EQ(all.at(StepLane::kUpdate).amount, none.at(StepLane::kUpdate).amount);
+  EXPECT_LT(all.seconds, half.seconds);
+  EXPECT_LT(half.seconds, none.seconds);
+}
+
 TEST(StepModel, RanksReadAShardEachAndExchangeTheRest) {
   Model model = model_of(6, 4 << 20, 64);
   model.input.world_size = 4;
@@ -347,6 +377,9 @@ Model random_model(std::mt19937_64& random) {
   model.input.accumulate_fp32 = model.work.micro_batches > 1;
   if (random() % 2 == 0) limit_device(model, 1 + random() % 4);
   if (random() % 3 == 0) model.input.budgets.host = smallest_budgets(model.input).host;
+  if (random() % 3 == 0) {
+    model.input.budgets.host = make_plan(model.input).total.host + random() % 100'000'000;
+  }
   return model;
 }
 

@@ -147,6 +147,8 @@ enum class OffloadDevice : std::uint8_t { kNone, kCpu, kNvme };
 struct OffloadConfig {
   OffloadDevice device = OffloadDevice::kNone;
   std::string nvme_path;  ///< empty: not given
+  /// Of offload_param: most elements of weights that stay in host memory, of those on nvme.
+  std::optional<std::int64_t> max_in_cpu = std::nullopt;
   bool operator==(const OffloadConfig&) const = default;
 };
 
@@ -190,6 +192,7 @@ struct StatesConfig {
 ///       "recompute": true,
 ///       "chunk_bytes": "1MiB",
 ///       "window_elements": 16777216,
+///       "host_cache": true,
 ///       "threads": 8,
 ///       "states": {"moments": "fp32" | "bf16" | "int8", "master": "fp32" | "24bit"},
 ///       "simd": "AVX2"
@@ -208,6 +211,7 @@ struct StrataConfig {
   std::int64_t threads = 0;              ///< threads of the optimizer; 0: one per core
   bool overlap_step = true;              ///< steps may go on beside the next forward
   bool step_under_backward = false;      ///< and begin under backward, in train_batch
+  bool host_cache = true;  ///< what a named host budget leaves free keeps states of the nvme tier
   StatesConfig states;
   /// Instruction set of the engine's arithmetic (optim_cpu/instruction_set.h); empty: the best, or
   /// STRATA_SIMD's. Checked when an engine is made.

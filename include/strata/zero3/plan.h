@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -49,6 +50,9 @@ struct PlanInput {
   std::uint64_t live_elements_max = 1'000'000'000;  ///< most kept unsharded on the device
   std::uint64_t window_elements_max = 0;            ///< cap of the optimizer's window; 0: none
   bool overlap_step = true;  ///< the optimizer's step may go on beside the next forward
+  /// Whether states whose home is nvme are kept in what a bounded host budget leaves free.
+  bool host_cache = true;
+  std::uint64_t cached_weights_max = UINT64_MAX;  ///< elements of a rank's weights so kept, at most
 
   /// Whether states that rest in `tier` have to be brought to host memory to be worked on.
   [[nodiscard]] bool is_elsewhere(tiering::Tier tier) const noexcept;
@@ -76,12 +80,26 @@ struct PlanItem {
   std::uint64_t bytes;
 };
 
+/// The states of a unit that rest in host memory although their home is nvme.
+class CachedStates {
+ public:
+  [[nodiscard]] bool has(StateKind kind) const { return kinds_[static_cast<std::size_t>(kind)]; }
+  void add(StateKind kind) { kinds_[static_cast<std::size_t>(kind)] = true; }
+  bool operator==(const CachedStates&) const = default;
+
+ private:
+  std::array<bool, kStateKindCount> kinds_{};
+};
+
 /// The decision. Peak bytes per tier at run time equal `total`.
 struct Plan {
   TierBytes total;
   std::vector<PlanItem> items;
   std::vector<tiering::Tier> gradient_tier;  ///< each unit's: host, or nvme where host has no room
   std::vector<StateFormat> formats;          ///< trainable vectors': the run's, and fp32 beside it
+  /// Each unit's. They are neither read from nvme nor written to it in a step. What they had there
+  /// stays taken: the totals of nvme are the same without them.
+  std::vector<CachedStates> cached;
 
   std::uint64_t slot_bytes = 0;          ///< size of a pinned staging buffer
   std::size_t fetch_slots = 0;           ///< for weights on their way to the device
@@ -103,8 +121,9 @@ struct Plan {
 
 /// Works out the plan.
 /// Homes go where the input says. The rest adapts to the host budget, in this order: the least
-/// staging that works, gradients (unit by unit, the first ones stay in host memory), then deeper
-/// staging and larger windows. Throws BudgetError naming the tier, its budget, the bytes that it
+/// staging that works, gradients (unit by unit, the first ones stay in host memory), deeper staging
+/// and larger windows, then states whose home is nvme: weights before what the optimizer alone
+/// keeps, the first units first. Throws BudgetError naming the tier, its budget, the bytes that it
 /// would hold, and the smallest budget that works.
 [[nodiscard]] Plan make_plan(const PlanInput& input);
 

@@ -35,6 +35,7 @@ std::vector<UnitShape> unit_shapes(const Plan& plan, const PlanInput& input) {
   for (std::size_t i = 0; i < input.units.size(); ++i) {
     shapes.push_back(shape_of(input.units[i], input));
     shapes.back().gradient_on_nvme = plan.gradient_tier[i] == tiering::Tier::kNvme;
+    shapes.back().cached = plan.cached[i];
   }
   return shapes;
 }
@@ -42,13 +43,15 @@ std::vector<UnitShape> unit_shapes(const Plan& plan, const PlanInput& input) {
 std::vector<ScheduledUnit> scheduled_units(const Plan& plan, const PlanInput& input) {
   std::vector<ScheduledUnit> units;
   units.reserve(input.units.size());
-  for (const UnitLayout& layout : input.units) {
+  for (std::size_t i = 0; i < input.units.size(); ++i) {
+    const UnitLayout& layout = input.units[i];
     ScheduledUnit& unit = units.emplace_back();
     unit.name = layout.name;
     unit.elements = layout.trainable_count + layout.frozen_count + layout.fp32_trainable_count +
                     layout.fp32_frozen_count;
     for (const VectorShape& vector : shape_of(layout, input).vectors) {
       unit.region_bytes += round_up(vector.gathered_bytes, kPage);
+      if (plan.cached[i].has(StateKind::kWeight)) continue;
       unit.pieces += static_cast<std::uint32_t>(ceil_div(vector.shard_bytes(), plan.slot_bytes));
     }
   }

@@ -27,6 +27,7 @@ struct VectorShape {
 struct UnitShape {
   std::vector<VectorShape> vectors;
   bool gradient_on_nvme = false;
+  CachedStates cached{};
 };
 
 [[nodiscard]] std::vector<UnitShape> unit_shapes(const Plan& plan, const PlanInput& input);

@@ -104,7 +104,7 @@ void Weights::drop(UnitId unit) {
 void Weights::unshard(UnitId unit, const std::optional<Region>& region) {
   units_[unit].region = region;
   units_[unit].readable = kNoJob;
-  if (options_.home == Tier::kNvme) {
+  if (options_.home == Tier::kNvme && !shapes_[unit].cached.has(StateKind::kWeight)) {
     Arrival& arrival = arrival_of(unit);
     arrival.region = region;
     arrival.wanted = std::numeric_limits<std::uint32_t>::max();

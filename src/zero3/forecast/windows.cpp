@@ -31,14 +31,14 @@ Windows::Windows(const Plan& plan, const PlanInput& input, StepJobs& jobs)
       places_(std::max<std::size_t>(1, plan.windows), kNoJob) {}
 
 /// Bytes of the states that an update writes, for one element.
-Windows::Bytes Windows::state_bytes_of(const StateFormat& format) const {
+Windows::Bytes Windows::state_bytes_of(const UnitShape& unit, const StateFormat& format) const {
   Bytes bytes;
   for (const StateKind kind :
        {StateKind::kWeight, StateKind::kMaster, StateKind::kM, StateKind::kV}) {
     const auto width = static_cast<double>(state_bytes(format, kind));
     const Tier home = kind == StateKind::kWeight ? input_.parameter_tier : input_.optimizer_tier;
     bytes.in_all += width;
-    if (home == Tier::kNvme) bytes.of_disk += width;
+    if (home == Tier::kNvme && !unit.cached.has(kind)) bytes.of_disk += width;
     if (home == Tier::kDevice && !input_.device_memory_is_host) bytes.of_device += width;
   }
   return bytes;
@@ -46,7 +46,7 @@ Windows::Bytes Windows::state_bytes_of(const StateFormat& format) const {
 
 JobId Windows::update(const UnitShape& unit, const VectorShape& vector, double from, double to,
                       JobId gradient) {
-  const Bytes states = state_bytes_of(vector.format);
+  const Bytes states = state_bytes_of(unit, vector.format);
   const auto gradient_bytes =
       static_cast<double>(state_bytes(vector.format, StateKind::kGradient, input_.accumulate_fp32));
   const double read = states.of_disk + (unit.gradient_on_nvme ? gradient_bytes : 0);

@@ -25,7 +25,7 @@ class Windows {
   struct Bytes {
     double of_disk = 0, of_device = 0, in_all = 0;
   };
-  [[nodiscard]] Bytes state_bytes_of(const StateFormat& format) const;
+  [[nodiscard]] Bytes state_bytes_of(const UnitShape& unit, const StateFormat& format) const;
 
   const Plan& plan_;
   const PlanInput& input_;
