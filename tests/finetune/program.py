@@ -30,6 +30,7 @@ EVERYTHING_ON_NVME = {
         "offload_param": {"device": "nvme"},
         "offload_optimizer": {"device": "nvme"},
     },
+    "strata": {"host_cache": False},
 }
 
 TEXT = "She sells sea shells by the sea shore; the shells she sells are sea shells for sure.\n" * 40

@@ -106,8 +106,10 @@ TEST_P(MixedUnits, HaveTheSameBitsOnEveryTier) {
        {OffloadDevice::kNone, OffloadDevice::kCpu, OffloadDevice::kNvme}) {
     for (const OffloadDevice optimizer :
          {OffloadDevice::kNone, OffloadDevice::kCpu, OffloadDevice::kNvme}) {
+      const bool on_nvme = parameters == OffloadDevice::kNvme || optimizer == OffloadDevice::kNvme;
       for (const Memory memory :
            {Memory::kAmple, Memory::kLeast, Memory::kSomeWeightsKept, Memory::kHalfKept}) {
+        if (!on_nvme && memory >= Memory::kSomeWeightsKept) continue;  // there is nothing to keep
         const std::vector<torch::Tensor> actual = train(parameters, optimizer, memory);
         ASSERT_EQ(actual.size(), expected.size());
         for (std::size_t i = 0; i < expected.size(); ++i) {
