@@ -344,8 +344,12 @@ constexpr ConfigKey kKeys[] = {
         .or_auto()
         .or_null(),
     unused("zero_optimization.offload_param.pin_memory", kBool),
-    unused("zero_optimization.offload_param.buffer_count", kWhole),
-    unused("zero_optimization.offload_param.buffer_size", kWhole).or_auto(),
+    key("zero_optimization.offload_param.buffer_count",
+        OptionalIntegerField{at<&C::zero, &Z::offload_param, &OffloadConfig::buffer_count>, 0}),
+    key("zero_optimization.offload_param.buffer_size",
+        OptionalIntegerField{at<&C::zero, &Z::offload_param, &OffloadConfig::buffer_size>, 0,
+                             weight_element_bytes})
+        .or_auto(),
     key("zero_optimization.offload_param.max_in_cpu",
         OptionalIntegerField{at<&C::zero, &Z::offload_param, &OffloadConfig::max_in_cpu>, 0,
                              weight_element_bytes})
@@ -358,7 +362,8 @@ constexpr ConfigKey kKeys[] = {
         .or_auto()
         .or_null(),
     unused("zero_optimization.offload_optimizer.pin_memory", kBool),
-    unused("zero_optimization.offload_optimizer.buffer_count", kWhole),
+    key("zero_optimization.offload_optimizer.buffer_count",
+        OptionalIntegerField{at<&C::zero, &Z::offload_optimizer, &OffloadConfig::buffer_count>, 0}),
     unused("zero_optimization.offload_optimizer.buffer_size", kWhole).or_auto(),
     unused("zero_optimization.offload_optimizer.pipeline_read", kBool),
     unused("zero_optimization.offload_optimizer.pipeline_write", kBool),
@@ -376,9 +381,15 @@ constexpr ConfigKey kKeys[] = {
     key("zero_optimization.stage3_max_live_parameters",
         elements(at<&C::zero, &Z::live_elements_max>, 0, weight_element_bytes))
         .or_auto(),
-    unused("zero_optimization.stage3_param_persistence_threshold", kWhole).or_auto(),
-    unused("zero_optimization.stage3_model_persistence_threshold", kWhole).or_auto(),
-    unused("zero_optimization.stage3_max_reuse_distance", kWhole).or_auto(),
+    key("zero_optimization.stage3_param_persistence_threshold",
+        OptionalIntegerField{at<&C::zero, &Z::persistence_threshold>, 0, weight_element_bytes})
+        .or_auto(),
+    key("zero_optimization.stage3_model_persistence_threshold",
+        OptionalIntegerField{at<&C::zero, &Z::persistence_model_max>, 0, weight_element_bytes})
+        .or_auto(),
+    key("zero_optimization.stage3_max_reuse_distance",
+        OptionalIntegerField{at<&C::zero, &Z::reuse_distance_max>, 0, weight_element_bytes})
+        .or_auto(),
     unused("zero_optimization.stage3_gather_16bit_weights_on_model_save", kBool).or_auto(),
     unused("zero_optimization.stage3_gather_fp16_weights_on_model_save", kBool).or_auto(),
     unused("zero_optimization.stage3_module_granularity_threshold", kWhole).or_auto(),

@@ -183,6 +183,14 @@ class Facts {
     return elements;
   }
 
+  [[nodiscard]] std::size_t fetch_slots_max() const {
+    return std::max<std::uint64_t>(kLevels.front().fetch_slots,
+                                   input_.fetch_staging_max / slot_bytes_);
+  }
+  [[nodiscard]] std::size_t windows_max(std::uint64_t elements) const {
+    return std::max<std::uint64_t>(kLevels.front().windows, input_.windows_elements_max / elements);
+  }
+
   [[nodiscard]] std::size_t fetch_slots_wished() const {
     const std::uint64_t elements = ceil_div(input_.prefetch_elements, ranks());
     const std::uint64_t bytes = elements * weight_bytes(input_.format.precision);
@@ -220,15 +228,16 @@ struct Staging {
 Staging staging_of(const Facts& facts, std::size_t level, bool gradients_on_nvme) {
   Staging staging;
   if (facts.weights_on_nvme()) {
-    staging.fetch_slots = std::min(kLevels[level].fetch_slots, facts.fetch_slots_wished());
+    staging.fetch_slots =
+        std::min({kLevels[level].fetch_slots, facts.fetch_slots_wished(), facts.fetch_slots_max()});
   } else if (facts.weights_elsewhere()) {
     staging.fetch_slots = kSlotsToReadStates;
   }
   if (facts.trainable()) staging.gradient_slots = gradients_on_nvme ? 4 : 1;
   staging.slots_total = (staging.fetch_slots + staging.gradient_slots) * facts.slot_bytes();
   if (facts.states_elsewhere() || gradients_on_nvme) {
-    staging.windows = kLevels[level].windows;
     staging.window_elements = facts.window_elements(kLevels[level].window_multiple);
+    staging.windows = std::min(kLevels[level].windows, facts.windows_max(staging.window_elements));
     staging.windows_total =
         optim_cpu::WindowPipeline::arena_bytes({.formats = facts.formats(),
                                                 .window_elements = staging.window_elements,
@@ -322,6 +331,25 @@ std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
       std::max(facts.largest_region(), std::min(facts.all_regions(), live));
   const std::uint64_t room = input.budgets.device - fixed;  // smallest_device was checked before
   return std::min(wished, room / kPage * kPage);
+}
+
+/// Chooses the units that stay on the device, beside which the largest one always has room.
+std::vector<bool> persistent_units(const Facts& facts, const PlanInput& input,
+                                   std::uint64_t device_cache_bytes) {
+  std::vector<bool> persistent(input.units.size());
+  std::uint64_t room = device_cache_bytes - std::min(device_cache_bytes, facts.largest_region());
+  std::uint64_t left = input.persistence_model_max;
+  for (std::size_t i = 0; i < persistent.size(); ++i) {
+    const UnitLayout& unit = input.units[i];
+    const std::uint64_t elements = unit.trainable_count + unit.frozen_count +
+                                   unit.fp32_trainable_count + unit.fp32_frozen_count;
+    const std::uint64_t bytes = facts.region_bytes(unit);
+    if (elements >= input.persistence_threshold || elements > left || bytes > room) continue;
+    persistent[i] = true;
+    left -= elements;
+    room -= bytes;
+  }
+  return persistent;
 }
 
 /// What is left of the host budget for states whose home is nvme.
@@ -426,7 +454,8 @@ void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradi
 void fill_host(Plan& plan, const Facts& facts, const PlanInput& input) {
   const bool has_room = input.host_cache && input.budgets.host != Budget::kUnlimited;
   HostCache cache(facts, input, has_room ? input.budgets.host - plan.total.host : 0);
-  cache.fill(/*units_stay=*/plan.device_cache_bytes >= facts.all_regions());
+  cache.fill(/*units_stay=*/plan.device_cache_bytes >= facts.all_regions() &&
+             input.reuse_distance_max == PlanInput{}.reuse_distance_max);
   plan.cached = cache.cached();
   add_item(plan, "weights kept in host memory", Tier::kHost, cache.weights());
   add_item(plan, "optimizer states kept in host memory", Tier::kHost, cache.optimizer_states());
@@ -488,6 +517,7 @@ Plan make_plan(const PlanInput& input) {
   plan.overlaps_step = input.overlap_step && plan.windows > 0;
   plan.window_elements = choice->staging.window_elements;
   plan.device_cache_bytes = device_cache(facts, input);
+  plan.persistent = persistent_units(facts, input, plan.device_cache_bytes);
   plan.bucket_bytes = facts.bucket_bytes();
   plan.exchange_bytes = facts.exchange_bytes();
   itemize(plan, facts, input, choice->gradients, choice->staging);

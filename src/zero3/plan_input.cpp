@@ -24,6 +24,34 @@ Tier tier_of(formats::OffloadDevice device) {
   return Tier::kDevice;
 }
 
+constexpr std::uint64_t kUnbounded = UINT64_MAX;
+
+std::uint64_t product(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t result = 0;
+  return __builtin_mul_overflow(a, b, &result) ? kUnbounded : result;
+}
+
+/// The bytes of DeepSpeed's buffers for weights. Ours are smaller and more.
+std::uint64_t staging_of_weights(const formats::DsConfig& config) {
+  constexpr std::int64_t kCount = 5, kElements = 100'000'000;  // where only one is named
+  const formats::OffloadConfig& offload = config.zero.offload_param;
+  if (!offload.buffer_count && !offload.buffer_size) return kUnbounded;
+  const auto count = static_cast<std::uint64_t>(offload.buffer_count.value_or(kCount));
+  const auto elements = static_cast<std::uint64_t>(offload.buffer_size.value_or(kElements));
+  return product(product(count, elements), weight_bytes(config.precision()));
+}
+
+/// The parameters whose states DeepSpeed's buffers hold at a time: those of a sub-group take one
+/// for the parameter, one for its gradient, and one for each moment.
+std::uint64_t elements_of_windows(const formats::DsConfig& config) {
+  const std::optional<std::int64_t>& count = config.zero.offload_optimizer.buffer_count;
+  if (!count) return kUnbounded;
+  const StateFormat format = config.state_format();
+  const std::uint64_t buffers = 2 + (format.has_m ? 1 : 0) + (format.has_v ? 1 : 0);
+  return product(static_cast<std::uint64_t>(*count) / buffers,
+                 static_cast<std::uint64_t>(config.zero.sub_group_elements));
+}
+
 }  // namespace
 
 PlanInput plan_input_from(const formats::DsConfig& config, std::vector<UnitLayout> units,
@@ -49,8 +77,14 @@ PlanInput plan_input_from(const formats::DsConfig& config, std::vector<UnitLayou
       static_cast<std::uint64_t>(window > 0 ? std::min(window, config.zero.sub_group_elements)
                                             : config.zero.sub_group_elements);
   const auto or_unbounded = [](const std::optional<std::int64_t>& given) {
-    return given ? static_cast<std::uint64_t>(*given) : UINT64_MAX;
+    return given ? static_cast<std::uint64_t>(*given) : kUnbounded;
   };
+  input.fetch_staging_max = staging_of_weights(config);
+  input.windows_elements_max = elements_of_windows(config);
+  input.reuse_distance_max = or_unbounded(config.zero.reuse_distance_max);
+  input.persistence_threshold =
+      static_cast<std::uint64_t>(config.zero.persistence_threshold.value_or(0));
+  input.persistence_model_max = or_unbounded(config.zero.persistence_model_max);
   input.overlap_step = config.strata.overlap_step;
   // A bound that nobody named is not there to be filled.
   input.host_cache = config.strata.host_cache && config.strata.host_budget_bytes.has_value();

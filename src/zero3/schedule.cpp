@@ -27,7 +27,9 @@ ScheduleOptions schedule_options(const Plan& plan, const PlanInput& input) {
           // A shard among others does not begin where the disk can write to.
           .fetches_into_regions = input.device_memory_is_host && input.world_size == 1,
           .staging_slots = static_cast<std::uint32_t>(plan.fetch_slots),
-          .prefetch_elements = input.prefetch_elements};
+          .prefetch_elements = input.prefetch_elements,
+          .reuse_distance_max = input.reuse_distance_max,
+          .persistent = plan.persistent};
 }
 
 Schedule::Schedule(const ScheduleOptions& options, std::vector<ScheduledUnit> units)
@@ -70,7 +72,7 @@ std::span<const Action> Schedule::leave(UnitId unit) {
   std::erase(in_use_, unit);
   state.residency = Residency::kCached;
   remember(unit, ahead_view_);
-  if (!state.is_current()) evict(unit);
+  if (!state.is_current() || !is_used_soon(unit, ahead_view_)) evict(unit);
   return actions_;
 }
 
@@ -217,12 +219,18 @@ bool Schedule::take_region(UnitId unit, std::optional<std::uint64_t> later_than,
   while (true) {
     states_[unit].region = regions_.try_take(units_[unit].region_bytes);
     if (states_[unit].region) return true;
-    const auto victim = farthest(view);
-    if (victim == evictable_.end() || (later_than && victim->next_use <= *later_than)) {
-      return false;
-    }
-    evict(victim->unit);
+    const std::optional<UnitId> victim = victim_for(later_than, view);
+    if (!victim) return false;
+    evict(*victim);
   }
+}
+
+/// The unit to be evicted next, if any may be.
+std::optional<UnitId> Schedule::victim_for(std::optional<std::uint64_t> later_than, View view) {
+  const auto last = farthest(view);
+  if (last != evictable_.end() && (!later_than || last->next_use > *later_than)) return last->unit;
+  if (later_than || persistent_.empty()) return std::nullopt;
+  return *persistent_.rbegin();
 }
 
 /// The evictable unit that is used last. Next uses in the set are brought up to date only where it
@@ -244,13 +252,36 @@ std::set<Schedule::Evictable>::iterator Schedule::farthest(View view) {
   return evictable_.end();
 }
 
+bool Schedule::is_persistent(UnitId unit) const {
+  return unit < options_.persistent.size() && options_.persistent[unit];
+}
+
+/// Whether the next use of a unit, as far as the order is known, lies within the reuse distance.
+bool Schedule::is_used_soon(UnitId unit, View view) const {
+  if (options_.reuse_distance_max == ScheduleOptions::kNoBound) return true;
+  if (!trace_.recorded() || is_persistent(unit)) return true;
+  const std::uint64_t next_use = trace_.next_use(unit, view);
+  if (next_use == OrderTrace::kNever) return false;
+  std::uint64_t elements = 0;
+  for (std::uint64_t place = trace_.position(view); place < next_use; ++place) {
+    if (const auto between = trace_.expected_at(place, view)) elements += units_[*between].elements;
+    if (elements > options_.reuse_distance_max) return false;
+  }
+  return true;
+}
+
 void Schedule::remember(UnitId unit, View view) {
   if (!states_[unit].region) return;
+  if (is_persistent(unit)) {
+    persistent_.insert(unit);
+    return;
+  }
   evictable_key_[unit] = trace_.next_use(unit, view);
   evictable_.insert({evictable_key_[unit], states_[unit].last_use, unit});
 }
 
 void Schedule::forget(UnitId unit) {
+  persistent_.erase(unit);
   evictable_.erase({evictable_key_[unit], states_[unit].last_use, unit});
 }
 

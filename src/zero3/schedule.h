@@ -24,11 +24,17 @@ struct ScheduledUnit {
 };
 
 struct ScheduleOptions {
+  static constexpr std::uint64_t kNoBound = UINT64_MAX;
+
   tiering::Tier home = tiering::Tier::kHost;  ///< where weights rest
   std::uint64_t device_bytes = 0;             ///< room for unsharded units; 0 if they rest there
   bool fetches_into_regions = false;          ///< the disk can write to the device's memory
   std::uint32_t staging_slots = 0;
   std::uint64_t prefetch_elements = 0;  ///< most that is fetched ahead of use
+  /// A unit that is left and not used again within so many elements is given back at once.
+  std::uint64_t reuse_distance_max = kNoBound;
+  /// Units that stay while their weights hold, unless one in use finds no room; empty: none.
+  std::vector<bool> persistent{};
 };
 
 /// The limits that a plan sets for a schedule.
@@ -61,10 +67,10 @@ struct Action {
 /// evicting the unit whose next use is farthest (L. A. Belady, "A Study of Replacement Algorithms
 /// for a Virtual-Storage Computer", 1966); a fetch ahead of use evicts only units that are used
 /// later than it and than the units in use. An unexpected order drops only fetches whose place the
-/// entered unit needs.
+/// entered unit needs. Persistent units go last, and for no fetch ahead of use.
 ///
-/// The cost of a decision does not grow with the number of units, except for a logarithm and for
-/// the entries that a new order moves.
+/// The cost of a decision does not grow with the number of units, except for a logarithm, for
+/// the entries that a new order moves, and for those within a reuse distance where one is given.
 class Schedule {
  public:
   Schedule(const ScheduleOptions& options, std::vector<ScheduledUnit> units);
@@ -119,7 +125,11 @@ class Schedule {
   void free_a_slot(UnitId for_unit, View view);
   void make_room(UnitId unit, View view);
   [[nodiscard]] bool take_region(UnitId unit, std::optional<std::uint64_t> later_than, View view);
+  [[nodiscard]] std::optional<UnitId> victim_for(std::optional<std::uint64_t> later_than,
+                                                 View view);
   [[nodiscard]] std::set<Evictable>::iterator farthest(View view);
+  [[nodiscard]] bool is_persistent(UnitId unit) const;
+  [[nodiscard]] bool is_used_soon(UnitId unit, View view) const;
   void remember(UnitId unit, View view);
   void forget(UnitId unit);
   void stop_fetching(UnitId unit);
@@ -135,6 +145,7 @@ class Schedule {
   std::vector<UnitId> staged_;  // units fetched without a region, in that order
   std::set<Evictable> evictable_;
   std::vector<std::uint64_t> evictable_key_;  // each unit's next_use in the set
+  std::set<UnitId> persistent_;               // persistent units whose region can be had
   std::uint32_t free_slots_ = 0;
   std::uint64_t fetching_elements_ = 0;
   std::uint64_t tick_ = 0;

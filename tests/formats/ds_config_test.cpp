@@ -146,19 +146,19 @@ TEST(DsConfig, AutoIsAcceptedWhereHuggingFaceWritesItAndMeansWhatTheHeaderSays) 
   EXPECT_EQ(config.scheduler.warmup_max_lr, std::nullopt);
   EXPECT_EQ(config.scheduler.total_num_steps, 0);
   EXPECT_EQ(config.zero.prefetch_elements, 50'000'000);
+  EXPECT_EQ(config.zero.persistence_threshold, std::nullopt);
+  EXPECT_EQ(config.zero.reuse_distance_max, 1'000'000'000);
+  EXPECT_EQ(config.zero.offload_optimizer.buffer_count, 4);
+  EXPECT_EQ(config.zero.offload_param.buffer_count, 5);
+  EXPECT_EQ(config.zero.offload_param.buffer_size, 100'000'000);
   EXPECT_EQ(config.zero.offload_param.max_in_cpu, 1'000'000'000);
   EXPECT_THAT(config.nvme_directories(), ElementsAre("/local_nvme"));
   EXPECT_THAT(
       config.ignored_keys,
       ElementsAre("zero_optimization.offload_optimizer.pin_memory",
-                  "zero_optimization.offload_optimizer.buffer_count",
                   "zero_optimization.offload_optimizer.fast_init",
-                  "zero_optimization.offload_param.pin_memory",
-                  "zero_optimization.offload_param.buffer_count",
-                  "zero_optimization.offload_param.buffer_size", "zero_optimization.overlap_comm",
+                  "zero_optimization.offload_param.pin_memory", "zero_optimization.overlap_comm",
                   "zero_optimization.contiguous_gradients", "zero_optimization.reduce_bucket_size",
-                  "zero_optimization.stage3_param_persistence_threshold",
-                  "zero_optimization.stage3_max_reuse_distance",
                   "zero_optimization.stage3_gather_16bit_weights_on_model_save",
                   "wall_clock_breakdown"));
   config.set_total_steps(1234);

@@ -442,6 +442,9 @@ TEST(PlanOfTheHostCache, KeepsNoFrozenUnitThatNeverLeavesTheDevice) {
   input.units[0] = unit_of(0, 1 << 20);
   give_host_memory(input, 6_MiB);
   EXPECT_EQ(kept(make_plan(input)), (std::vector<std::string>{"-", "w", "w", "w"}));
+  input.reuse_distance_max = 1'000'000'000;  // it may be given back
+  EXPECT_EQ(kept(make_plan(input))[0], "w");
+  input.reuse_distance_max = PlanInput{}.reuse_distance_max;
   input.budgets.device = smallest_budgets(input).device;
   EXPECT_EQ(kept(make_plan(input))[0], "w");
 }
@@ -456,6 +459,64 @@ TEST(PlanOfTheHostCache, ComesAfterStagingAndGradients) {
   EXPECT_EQ(plan.windows, least.windows);
   EXPECT_EQ(plan.gradient_tier, least.gradient_tier);
   EXPECT_GE(plan.total.host, least.total.host);
+}
+
+TEST(Plan, SmallUnitsStayOnTheDeviceAsFarAsTheModelsThresholdAndTheBudgetGo) {
+  PlanInput input;
+  for (const std::int64_t elements : {8192, 100, 200, 300, 4096}) {
+    input.units.push_back(unit_of(elements));
+  }
+  input.format = Precision::kBf16;
+  input.budgets = {Budget::kUnlimited, Budget::kUnlimited, Budget::kUnlimited};
+  using Persistent = std::vector<bool>;
+  EXPECT_EQ(make_plan(input).persistent, Persistent(5));
+  const auto count_of = [&](std::size_t unit) { return input.units[unit].trainable_count; };
+  input.persistence_threshold = count_of(3);
+  EXPECT_EQ(make_plan(input).persistent, (Persistent{false, true, true, false, false}));
+  input.persistence_threshold = count_of(3) + 1;
+  EXPECT_EQ(make_plan(input).persistent, (Persistent{false, true, true, true, false}));
+  input.persistence_model_max = count_of(1) + count_of(2);
+  EXPECT_EQ(make_plan(input).persistent, (Persistent{false, true, true, false, false}));
+  input.budgets.device = smallest_budgets(input).device;
+  EXPECT_EQ(make_plan(input).persistent, Persistent(5));
+  input.budgets.device += 4_KiB;  // a page: one of them
+  EXPECT_EQ(make_plan(input).persistent, (Persistent{false, true, false, false, false}));
+
+  formats::DsConfig config;
+  EXPECT_EQ(plan_input_from(config).persistence_threshold, 0u);
+  EXPECT_EQ(plan_input_from(config).persistence_model_max, UINT64_MAX);
+  EXPECT_EQ(plan_input_from(config).reuse_distance_max, UINT64_MAX);
+  config.zero.persistence_threshold = 1;
+  config.zero.persistence_model_max = 2;
+  config.zero.reuse_distance_max = 3;
+  EXPECT_EQ(plan_input_from(config).persistence_threshold, 1u);
+  EXPECT_EQ(plan_input_from(config).persistence_model_max, 2u);
+  EXPECT_EQ(plan_input_from(config).reuse_distance_max, 3u);
+}
+
+TEST(Plan, DeepSpeedsBuffersBoundTheStaging) {
+  PlanInput input = gpt2_like();
+  const Plan ample = make_plan(input);
+  input.fetch_staging_max = 5 * ample.slot_bytes + 1;
+  input.windows_elements_max = 2 * ample.window_elements;
+  const Plan bounded = make_plan(input);
+  EXPECT_EQ(bounded.fetch_slots, 5u);
+  EXPECT_EQ(bounded.windows, 2u);
+  EXPECT_EQ(bounded.window_elements, ample.window_elements);
+  input.fetch_staging_max = input.windows_elements_max = 0;
+  EXPECT_EQ(make_plan(input).fetch_slots, 2u);
+  EXPECT_EQ(make_plan(input).windows, 1u);
+
+  formats::DsConfig config;
+  config.bf16.enabled = true;
+  EXPECT_EQ(plan_input_from(config).fetch_staging_max, UINT64_MAX);
+  EXPECT_EQ(plan_input_from(config).windows_elements_max, UINT64_MAX);
+  config.zero.offload_param.buffer_count = 3;
+  config.zero.offload_optimizer.buffer_count = 9;
+  EXPECT_EQ(plan_input_from(config).fetch_staging_max, 600'000'000u);
+  EXPECT_EQ(plan_input_from(config).windows_elements_max, 2'000'000'000u);
+  config.zero.offload_param.buffer_size = 7;
+  EXPECT_EQ(plan_input_from(config).fetch_staging_max, 42u);
 }
 
 TEST(Plan, CutsGradientsWhereTheirSumsAndTheChunksAllow) {

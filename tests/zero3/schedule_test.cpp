@@ -114,6 +114,16 @@ TEST(ScheduleOptionsOfAPlan, HaveItsRoomItsSlotsAndItsPrefetching) {
   EXPECT_EQ(options.prefetch_elements, 77u);
 }
 
+TEST(ScheduleOptionsOfAPlan, HaveItsPersistentUnitsAndReuseDistance) {
+  PlanInput input = planned_input();
+  EXPECT_EQ(schedule_options(made_plan(), input).reuse_distance_max, ScheduleOptions::kNoBound);
+  input.reuse_distance_max = 12;
+  Plan plan = made_plan();
+  plan.persistent = {false, true};
+  EXPECT_EQ(schedule_options(plan, input).reuse_distance_max, 12u);
+  EXPECT_EQ(schedule_options(plan, input).persistent, plan.persistent);
+}
+
 TEST(ScheduleOptionsOfAPlan, FetchIntoRegionsOnlyWhereTheDiskCanWriteAWholeUnitThere) {
   PlanInput input = planned_input();
   EXPECT_TRUE(schedule_options(made_plan(), input).fetches_into_regions);
@@ -270,6 +280,62 @@ TEST(Schedule, RefusesAUnitThatHasNoRoomBesideThoseInUseAndDecidesNothing) {
   schedule.leave(1);
   EXPECT_THAT(units_of(schedule.enter(2, Pass::kForward, View::kTraining), Kind::kEvict),
               ElementsAre(1));
+}
+
+TEST(Schedule, GivesAUnitBackAtOnceThatIsNotUsedWithinTheReuseDistance) {
+  ScheduleOptions options = nvme(6, 0);  // room for all
+  options.prefetch_elements = 0;
+  options.reuse_distance_max = 25;
+  Schedule schedule(options, units(6));
+  run_micro_batch(schedule, 6);
+  EXPECT_EQ(schedule.device_bytes_used(), 6 * kPage) << "no order was known";
+  for (UnitId unit = 0; unit < 6; ++unit) use(schedule, unit);
+  // Between forward and backward of unit 4 lie two uses of unit 5, of ten elements each.
+  for (const UnitId unit : {0u, 1u, 2u, 3u}) {
+    EXPECT_EQ(schedule.at(unit).residency, Residency::kSharded) << unit;
+  }
+  for (const UnitId unit : {4u, 5u}) EXPECT_EQ(schedule.at(unit).residency, Residency::kCached);
+  for (UnitId unit = 6; unit-- > 0;) use(schedule, unit, Pass::kBackward);
+  for (const UnitId unit : {0u, 1u}) {
+    EXPECT_EQ(schedule.at(unit).residency, Residency::kCached) << "the next forward is near";
+  }
+  EXPECT_EQ(schedule.device_bytes_used(), 2 * kPage);
+}
+
+TEST(Schedule, ARareUnitIsNotKeptWithinAReuseDistance) {
+  ScheduleOptions options = nvme(6, 0);
+  options.reuse_distance_max = 1'000'000;
+  Schedule schedule(options, units(3));
+  run_micro_batch(schedule, 2);
+  use(schedule, 2);
+  EXPECT_EQ(schedule.at(2).residency, Residency::kSharded);
+}
+
+TEST(Schedule, KeepsPersistentUnitsAndFetchesNothingInTheirPlace) {
+  ScheduleOptions options = nvme(3, 0);
+  options.persistent = {true};
+  Schedule schedule(options, units(6));
+  for (int micro_batch = 0; micro_batch < 3; ++micro_batch) {
+    run_micro_batch(schedule, 6);
+    EXPECT_EQ(schedule.at(0).residency, Residency::kCached);
+  }
+  // Without it, unit 0 is the one that is used last, and goes first.
+  for (UnitId unit = 0; unit < 6; ++unit) {
+    EXPECT_THAT(units_of(use(schedule, unit), Kind::kEvict), testing::Not(testing::Contains(0)));
+  }
+  EXPECT_EQ(schedule.at(0).residency, Residency::kCached);
+  EXPECT_THAT(units_of(schedule.change_weights(0), Kind::kEvict), ElementsAre(0));
+}
+
+TEST(Schedule, APersistentUnitMakesRoomForOneInUseThatHasNoneElsewhere) {
+  ScheduleOptions options = nvme(2, 0);
+  options.persistent = {true, true};
+  Schedule schedule(options, units(4));
+  for (const UnitId unit : {0u, 1u}) use(schedule, unit);
+  EXPECT_THAT(units_of(schedule.enter(2, Pass::kForward, View::kTraining), Kind::kEvict),
+              ElementsAre(1));
+  EXPECT_THAT(units_of(schedule.enter(3, Pass::kForward, View::kTraining), Kind::kEvict),
+              ElementsAre(0));
 }
 
 TEST(Schedule, KeepsNothingOfWeightsThatChanged) {

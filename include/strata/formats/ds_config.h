@@ -147,8 +147,11 @@ enum class OffloadDevice : std::uint8_t { kNone, kCpu, kNvme };
 struct OffloadConfig {
   OffloadDevice device = OffloadDevice::kNone;
   std::string nvme_path;  ///< empty: not given
-  /// Of offload_param: most elements of weights that stay in host memory, of those on nvme.
-  std::optional<std::int64_t> max_in_cpu = std::nullopt;
+  // Bounds, where the file names them.
+  std::optional<std::int64_t> buffer_count = std::nullopt;  ///< buffers on the way to nvme and back
+  // Of offload_param alone, in elements of weights:
+  std::optional<std::int64_t> buffer_size = std::nullopt;  ///< of one buffer
+  std::optional<std::int64_t> max_in_cpu = std::nullopt;  ///< stay in host memory, of those on nvme
   bool operator==(const OffloadConfig&) const = default;
 };
 
@@ -163,6 +166,10 @@ struct ZeroConfig {
                                                     ///< means the default
   std::int64_t prefetch_elements = 50'000'000;      ///< elements fetched ahead of use
   std::int64_t live_elements_max = 1'000'000'000;   ///< most kept unsharded on the device
+  // Where the file names them:
+  std::optional<std::int64_t> reuse_distance_max = std::nullopt;  ///< kept only if used within that
+  std::optional<std::int64_t> persistence_threshold = std::nullopt;  ///< smaller units stay
+  std::optional<std::int64_t> persistence_model_max = std::nullopt;  ///< that much of them in all
   bool operator==(const ZeroConfig&) const = default;
 };
 

@@ -49,6 +49,14 @@ struct PlanInput {
   std::uint64_t prefetch_elements = 50'000'000;     ///< elements wished for ahead of use
   std::uint64_t live_elements_max = 1'000'000'000;  ///< most kept unsharded on the device
   std::uint64_t window_elements_max = 0;            ///< cap of the optimizer's window; 0: none
+  // Caps of what is there at most; the least that works is there all the same:
+  std::uint64_t fetch_staging_max = UINT64_MAX;     ///< bytes of the staging of weights
+  std::uint64_t windows_elements_max = UINT64_MAX;  ///< elements of all windows together
+  /// A unit whose next use is farther away than so many elements is given back at once.
+  std::uint64_t reuse_distance_max = UINT64_MAX;
+  /// Units of fewer elements stay on the device, as many as the other cap and the budget allow.
+  std::uint64_t persistence_threshold = 0;
+  std::uint64_t persistence_model_max = UINT64_MAX;  ///< elements in all
   bool overlap_step = true;  ///< the optimizer's step may go on beside the next forward
   /// Whether states whose home is nvme are kept in what a bounded host budget leaves free.
   bool host_cache = true;
@@ -100,6 +108,7 @@ struct Plan {
   /// Each unit's. They are neither read from nvme nor written to it in a step. What they had there
   /// stays taken: the totals of nvme are the same without them.
   std::vector<CachedStates> cached;
+  std::vector<bool> persistent;  ///< each unit's: it stays on the device while its weights hold
 
   std::uint64_t slot_bytes = 0;          ///< size of a pinned staging buffer
   std::size_t fetch_slots = 0;           ///< for weights on their way to the device
