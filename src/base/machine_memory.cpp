@@ -1,5 +1,6 @@
 #include "strata/base/machine_memory.h"
 
+#include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <limits>
@@ -49,15 +50,55 @@ std::optional<std::uint64_t> number_in(std::string_view text) {
   return number;
 }
 
-std::optional<std::uint64_t> machine_bytes(const fs::path& root) {
-  constexpr std::string_view kKey = "MemTotal:";
-  for (const std::string& line : lines_of(root / "proc/meminfo")) {
-    if (!line.starts_with(kKey)) continue;
-    const std::size_t digits = line.find_first_not_of(' ', kKey.size());
+/// The number behind `key` and spaces, in the line that begins so.
+std::optional<std::uint64_t> number_of(std::string_view key,
+                                       const std::vector<std::string>& lines) {
+  for (const std::string& line : lines) {
+    if (!line.starts_with(key)) continue;
+    const std::size_t digits = line.find_first_not_of(' ', key.size());
     if (digits == std::string::npos) return std::nullopt;
-    if (const auto kib = number_in(std::string_view(line).substr(digits))) return *kib * 1024;
+    return number_in(std::string_view(line).substr(digits));
   }
   return std::nullopt;
+}
+
+enum class Amount { kInAll, kAvailable };
+
+std::uint64_t machine_bytes(const fs::path& root, Amount amount) {
+  const std::vector<std::string> lines = lines_of(root / "proc/meminfo");
+  auto kib = number_of("MemTotal:", lines);
+  if (amount == Amount::kAvailable) {
+    if (const auto available = number_of("MemAvailable:", lines)) kib = available;
+  }
+  return kib ? *kib * 1024 : std::numeric_limits<std::uint64_t>::max();
+}
+
+/// The files of a cgroup that say what it may use and uses.
+struct CgroupFiles {
+  const char *limit, *usage;
+  const char *inactive_files, *active_files;  // keys of memory.stat, with those of groups below
+};
+constexpr CgroupFiles kVersion1 = {"memory.limit_in_bytes", "memory.usage_in_bytes",
+                                   "total_inactive_file ", "total_active_file "};
+constexpr CgroupFiles kVersion2 = {"memory.max", "memory.current", "inactive_file ",
+                                   "active_file "};
+
+std::optional<std::uint64_t> number_in_file(const fs::path& file) {
+  const std::vector<std::string> lines = lines_of(file);
+  return lines.empty() ? std::nullopt : number_in(lines.front());
+}
+
+/// Bytes of a cgroup; nullopt where it has no limit.
+std::optional<std::uint64_t> cgroup_bytes(const fs::path& cgroup, const CgroupFiles& files,
+                                          Amount amount) {
+  const auto limit = number_in_file(cgroup / files.limit);
+  if (!limit || amount == Amount::kInAll) return limit;
+  std::uint64_t used = number_in_file(cgroup / files.usage).value_or(0);
+  const std::vector<std::string> statistics = lines_of(cgroup / "memory.stat");
+  for (const char* const key : {files.inactive_files, files.active_files}) {
+    used -= std::min(used, number_of(key, statistics).value_or(0));
+  }
+  return *limit - std::min(*limit, used);
 }
 
 /// A version of cgroups: the mount of its hierarchy, and this process's place in it.
@@ -65,7 +106,6 @@ struct Hierarchy {
   fs::path mount_point;  ///< under `root`
   std::string mounted;   ///< the cgroup that is seen at the mount point
   std::string own;       ///< the cgroup of this process
-  std::string limit_file;
 };
 
 /// /proc/self/mountinfo: id parent device ROOT POINT options [fields...] - TYPE source SUPER.
@@ -80,10 +120,8 @@ std::optional<Hierarchy> find_mount(const fs::path& root, bool version_2) {
     if (version_2 ? after[0] != "cgroup2" : after[0] != "cgroup" || !has_part(after[2], "memory")) {
       continue;
     }
-    return Hierarchy{.mount_point = root / fs::path(before[4]).relative_path(),
-                     .mounted = before[3],
-                     .own = {},
-                     .limit_file = version_2 ? "memory.max" : "memory.limit_in_bytes"};
+    return Hierarchy{
+        .mount_point = root / fs::path(before[4]).relative_path(), .mounted = before[3], .own = {}};
   }
   return std::nullopt;
 }
@@ -116,32 +154,54 @@ fs::path below_mount(const Hierarchy& hierarchy) {
   return below.empty() || below == "." || *below.begin() == ".." ? fs::path() : below;
 }
 
-void lower(MachineMemory& memory, const Hierarchy& hierarchy) {
+void lower(MachineMemory& memory, const Hierarchy& hierarchy, const CgroupFiles& files,
+           Amount amount) {
   fs::path below = below_mount(hierarchy);
   while (true) {
-    const auto lines = lines_of(hierarchy.mount_point / below / hierarchy.limit_file);
-    const auto limit = lines.empty() ? std::nullopt : number_in(lines.front());
-    if (limit && *limit < memory.bytes) {
-      memory = {*limit, "the memory cgroup /" + below.string()};
+    const auto bytes = cgroup_bytes(hierarchy.mount_point / below, files, amount);
+    if (bytes && *bytes < memory.bytes) {
+      memory = {*bytes, "the memory cgroup /" + below.string()};
     }
     if (below.empty()) return;
     below = below.parent_path();
   }
 }
 
-}  // namespace
-
-MachineMemory machine_memory(const fs::path& root) {
-  MachineMemory memory{machine_bytes(root).value_or(std::numeric_limits<std::uint64_t>::max()),
-                       "this machine"};
+MachineMemory least(const fs::path& root, Amount amount) {
+  MachineMemory memory{machine_bytes(root, amount), "this machine"};
   for (const bool version_2 : {true, false}) {
     std::optional<Hierarchy> hierarchy = find_mount(root, version_2);
     const std::optional<std::string> own = own_cgroup(root, version_2);
     if (!hierarchy || !own) continue;
     hierarchy->own = *own;
-    lower(memory, *hierarchy);
+    lower(memory, *hierarchy, version_2 ? kVersion2 : kVersion1, amount);
   }
   return memory;
+}
+
+}  // namespace
+
+MachineMemory machine_memory(const fs::path& root) { return least(root, Amount::kInAll); }
+
+MachineMemory available_memory(const fs::path& root) { return least(root, Amount::kAvailable); }
+
+HostMemoryBound HostMemoryBound::part_of(std::uint64_t count) const {
+  if (count == 1) return *this;
+  return {.available = available / count,
+          .reserve = reserve / count,
+          .source = source + ", shared by " + std::to_string(count)};
+}
+
+HostMemoryBound host_memory_bound(const MachineMemory& available) {
+  const std::uint64_t wished = std::max<std::uint64_t>(available.bytes / 10, 1_GiB);
+  return {.available = available.bytes,
+          .reserve = std::min(wished, available.bytes / 2),
+          .source = available.bound};
+}
+
+std::string describe(const HostMemoryBound& bound) {
+  return format_bytes(bound.bytes()) + " (" + format_bytes(bound.available) + " available of " +
+         bound.source + ", less " + format_bytes(bound.reserve) + " for LibTorch's own memory)";
 }
 
 void require_machine_memory(std::uint64_t bytes, const MachineMemory& memory) {

@@ -50,14 +50,23 @@ tiering::Tiers::Options tiers_options(const formats::DsConfig& config, tiering::
           .device = device};
 }
 
-zero3::PlanPlace plan_place(const tiering::Device* device, const zero3::Ranks& ranks) {
+/// Ranks are threads of one process so far, and share its memory.
+HostMemoryBound host_memory(const EnginePlace& place, const zero3::Ranks& ranks) {
+  return (place.host_memory ? *place.host_memory : host_memory_bound())
+      .part_of(static_cast<std::uint64_t>(ranks.size()));
+}
+
+zero3::PlanPlace plan_place(const EnginePlace& place, const zero3::Ranks& ranks) {
+  const tiering::Device* const device = place.device;
   const bool is_host = device == nullptr || device->properties().memory_is_host;
   if (ranks.size() > 1 && !is_host) {
     throw UsageError("an engine of several ranks on " + device->properties().name +
                      ": so far ranks exchange host memory alone; train on the host, or as one "
                      "rank");
   }
-  return {.world_size = ranks.size(), .device_memory_is_host = is_host};
+  return {.world_size = ranks.size(),
+          .device_memory_is_host = is_host,
+          .host_memory = host_memory(place, ranks)};
 }
 
 }  // namespace
@@ -73,7 +82,7 @@ struct Engine::Impl {
         threads(static_cast<int>(config.strata.threads),
                 optim_cpu::InstructionSet(config.strata.simd)),
         torch_device(place.torch_device),
-        empty_plan(zero3::plan_input_from(config, {}, plan_place(place.device, ranks))),
+        empty_plan(zero3::plan_input_from(config, {}, plan_place(place, ranks))),
         tiers(tiers_options(config, place.device), counters, log),
         groups(config),
         state(zero3::TrainingState::beginning(config)),

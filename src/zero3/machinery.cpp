@@ -54,7 +54,11 @@ void Machinery::prepare() {
   }
   parts_.units.release_staging();  // makes room for the plan's
   return_freed_memory();
-  plan_ = plan_for_machine(parts_.units.plan_input(), parts_.log);
+  const PlanInput& input = parts_.units.plan_input();
+  if (input.host_memory) {
+    parts_.log.info("host memory: no budget named; bounded by " + describe(*input.host_memory));
+  }
+  plan_ = plan_for_machine(input, parts_.log);
   take_memory();
   prepared_ = true;
   if (!gradients_) {

@@ -321,7 +321,20 @@ std::uint64_t smallest_device(const Facts& facts, const PlanInput& input) {
          facts.bucket_bytes() + facts.exchange_bytes();
 }
 
-std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
+/// Bytes of a tier with this budget, where `others` of the memory that both tiers share are taken.
+std::uint64_t room_of(std::uint64_t budget, const PlanInput& input, std::uint64_t others) {
+  if (!input.host_memory) return budget;
+  const std::uint64_t shared = input.host_memory->bytes();
+  return std::min(budget, shared - std::min(shared, others));
+}
+
+/// Bytes of host memory that the device tier has to have.
+std::uint64_t device_share(const Facts& facts, const PlanInput& input) {
+  return input.device_memory_is_host ? smallest_device(facts, input) : 0;
+}
+
+/// `host_bytes` are what the host tier takes.
+std::uint64_t device_cache(const Facts& facts, const PlanInput& input, std::uint64_t host_bytes) {
   if (input.units_stay()) return 0;
   const std::uint64_t fixed =
       homes_in(Tier::kDevice, facts, input) + facts.bucket_bytes() + facts.exchange_bytes();
@@ -329,7 +342,10 @@ std::uint64_t device_cache(const Facts& facts, const PlanInput& input) {
       round_up(input.live_elements_max * weight_bytes(input.format.precision), kPage);
   const std::uint64_t wished =
       std::max(facts.largest_region(), std::min(facts.all_regions(), live));
-  const std::uint64_t room = input.budgets.device - fixed;  // smallest_device was checked before
+  const std::uint64_t budget = input.device_memory_is_host
+                                   ? room_of(input.budgets.device, input, host_bytes)
+                                   : input.budgets.device;
+  const std::uint64_t room = budget - fixed;  // smallest_device was checked before
   return std::min(wished, room / kPage * kPage);
 }
 
@@ -427,6 +443,24 @@ std::string enough_for(std::uint64_t bytes) {
                     enough_for(smallest) + " (" + std::to_string(smallest) + " bytes)");
 }
 
+void require_host_memory(const Facts& facts, const PlanInput& input) {
+  if (!input.host_memory) return;
+  const std::uint64_t device = device_share(facts, input), host = smallest_host(facts, input);
+  if (device + host <= input.host_memory->bytes()) return;
+  const std::string with_device =
+      device == 0 ? std::string()
+                  : " (" + enough_for(device) + " of it for the device tier, which is host memory)";
+  throw BudgetError("no host budget is named, so host memory is bounded by " +
+                    describe(*input.host_memory) + "; this model and configuration take at least " +
+                    enough_for(device + host) + with_device +
+                    ", and the smallest host budget that works is " + enough_for(host) + " (" +
+                    std::to_string(host) +
+                    " bytes); keep more on disk (\"device\": \"nvme\" in "
+                    "zero_optimization.offload_optimizer and offload_param), free memory, or name "
+                    "a budget that takes the place of the bound (strata.budget, or --budget "
+                    "host=SIZE)");
+}
+
 void add_item(Plan& plan, std::string what, Tier tier, std::uint64_t bytes) {
   if (bytes == 0) return;
   plan.items.push_back({std::move(what), tier, bytes});
@@ -503,7 +537,9 @@ Plan make_plan(const PlanInput& input) {
   if (const auto smallest = smallest_device(facts, input); smallest > input.budgets.device) {
     refuse(Tier::kDevice, input.budgets.device, smallest);
   }
-  const std::optional<HostChoice> choice = choose_host(facts, input, input.budgets.host);
+  require_host_memory(facts, input);
+  const std::optional<HostChoice> choice =
+      choose_host(facts, input, room_of(input.budgets.host, input, device_share(facts, input)));
   if (!choice) refuse(Tier::kHost, input.budgets.host, smallest_host(facts, input));
 
   Plan plan;
@@ -516,7 +552,9 @@ Plan make_plan(const PlanInput& input) {
   plan.windows = choice->staging.windows;
   plan.overlaps_step = input.overlap_step && plan.windows > 0;
   plan.window_elements = choice->staging.window_elements;
-  plan.device_cache_bytes = device_cache(facts, input);
+  plan.device_cache_bytes = device_cache(
+      facts, input,
+      homes_in(Tier::kHost, facts, input) + choice->staging.bytes() + choice->gradients.host_bytes);
   plan.persistent = persistent_units(facts, input, plan.device_cache_bytes);
   plan.bucket_bytes = facts.bucket_bytes();
   plan.exchange_bytes = facts.exchange_bytes();
@@ -530,9 +568,12 @@ Plan make_plan(const PlanInput& input) {
   return plan;
 }
 
+void require_host_memory(const PlanInput& input) { require_host_memory(Facts(input), input); }
+
 TierBytes smallest_budgets(const PlanInput& input) {
   PlanInput least = input;
   least.host_cache = false;
+  least.host_memory.reset();
   const Facts facts(least);
   least.budgets = {.device = smallest_device(facts, input),
                    .host = smallest_host(facts, input),
@@ -554,12 +595,18 @@ std::string describe(const Plan& plan, const PlanInput& input) {
     out << "  " << name_of(item.tier) << std::string(8 - name_of(item.tier).size(), ' ')
         << format_bytes(item.bytes) << "  " << item.what << "\n";
   }
+  const auto is_bounded = [&](Tier tier) {
+    return input.host_memory &&
+           (tier == Tier::kHost || (tier == Tier::kDevice && input.device_memory_is_host));
+  };
   for (const Tier tier : {Tier::kDevice, Tier::kHost, Tier::kNvme}) {
     const std::uint64_t budget = input.budgets.of(tier);
     out << "  " << name_of(tier) << std::string(8 - name_of(tier).size(), ' ')
         << format_bytes(plan.total.of(tier)) << "  in all, of "
-        << (budget == Budget::kUnlimited ? "an unlimited budget"
-                                         : "a budget of " + format_bytes(budget))
+        << (budget != Budget::kUnlimited ? "a budget of " + format_bytes(budget)
+            : is_bounded(tier)
+                ? "no budget; host memory is bounded by " + format_bytes(input.host_memory->bytes())
+                : "an unlimited budget")
         << "\n";
   }
   return out.str();

@@ -67,6 +67,7 @@ PlanInput plan_input_from(const formats::DsConfig& config, std::vector<UnitLayou
   input.budgets = {.device = config.strata.device_budget_bytes.value_or(Budget::kUnlimited),
                    .host = config.strata.host_budget_bytes.value_or(Budget::kUnlimited),
                    .nvme = config.strata.nvme_budget_bytes.value_or(Budget::kUnlimited)};
+  if (!config.strata.host_budget_bytes) input.host_memory = place.host_memory;
   input.nvme_directories = config.nvme_directories().size();
   input.nvme_available = input.nvme_directories > 0;
   input.chunk_bytes = config.strata.chunk_bytes;

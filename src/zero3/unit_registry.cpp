@@ -77,6 +77,7 @@ UnitHandle UnitRegistry::add(torch::nn::Module& module, ShardOptions options,
       UnitPlace{parts_.torch_device, parts_.ranks.rank(), parts_.ranks.size()},
       rules_of(parts_.config, options), fp32_patterns);
   if (!options.initializer) check_initial_values(*unit);  // before anything is taken for it
+  require_room_for(*unit);
   if (!placement_) {
     const bool are_elsewhere = plan_input_.is_elsewhere(plan_input_.parameter_tier) ||
                                plan_input_.is_elsewhere(plan_input_.optimizer_tier);
@@ -96,6 +97,21 @@ UnitHandle UnitRegistry::add(torch::nn::Module& module, ShardOptions options,
   plan_input_.units.push_back(unit->layout());
   units_.push_back(std::move(unit));
   return units_.back();
+}
+
+/// Looking at all units costs as much as there are of them, so it is done again only when a 64th of
+/// the memory more is to be taken.
+void UnitRegistry::require_room_for(const Unit& unit) {
+  if (!plan_input_.host_memory) return;
+  constexpr std::uint64_t kBytesMost = 16;  // of an element: weight, master, moments in fp32
+  std::uint64_t bytes = parts_.tiers.budget(Tier::kHost).used();
+  if (plan_input_.device_memory_is_host) bytes += parts_.tiers.budget(Tier::kDevice).used();
+  for (const FlatVector& vector : unit.vectors()) bytes += vector.shard.count() * kBytesMost;
+  if (bytes < looked_at_memory_) return;
+  PlanInput with_unit = plan_input_;
+  with_unit.units.push_back(unit.layout());
+  require_host_memory(with_unit);
+  looked_at_memory_ = bytes + plan_input_.host_memory->bytes() / 64;
 }
 
 void UnitRegistry::release_staging() { placement_.reset(); }

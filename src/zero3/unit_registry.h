@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,6 +68,7 @@ class UnitRegistry {
  private:
   [[nodiscard]] std::string unit_name(const torch::nn::Module& module, std::string wished) const;
   void refuse_owned(const torch::nn::Module& module, const std::string& unit) const;
+  void require_room_for(const Unit& unit);
   void set_homes(Unit& unit);
 
   Parts parts_;
@@ -75,6 +77,7 @@ class UnitRegistry {
   std::unordered_map<const c10::TensorImpl*, Unit*> owner_of_;  // every parameter's unit
   std::unordered_set<std::string> parameter_names_;             // full names
   TakenMemory taken_;
+  std::uint64_t looked_at_memory_ = 0;  // bytes of host memory for which there is room
   std::optional<InitialPlacement> placement_;
 };
 

@@ -109,6 +109,65 @@ TEST_F(MachineMemoryTest, WhatCannotBeReadBoundsNothing) {
   EXPECT_EQ(machine_memory(root_ / "none").bytes, UINT64_MAX);
 }
 
+TEST_F(MachineMemoryTest, AvailableIsWhatTheMachineSays) {
+  EXPECT_EQ(available_memory(root_).bytes, 16_GiB);  // an old kernel
+  write("proc/meminfo",
+        "MemTotal:       16777216 kB\nMemFree:  100 kB\nMemAvailable:    8388608 kB\n");
+  EXPECT_EQ(available_memory(root_).bytes, 8_GiB);
+  EXPECT_EQ(available_memory(root_).bound, "this machine");
+  EXPECT_EQ(memory().bytes, 16_GiB);
+  EXPECT_EQ(available_memory(root_ / "none").bytes, UINT64_MAX);
+}
+
+TEST_F(MachineMemoryTest, AvailableInACgroupOfVersion2IsItsLimitLessItsUseWithoutFiles) {
+  mount_version_2();
+  write("proc/self/cgroup", "0::/a/b\n");
+  write("sys/fs/cgroup/a/b/memory.max", "4294967296\n");
+  EXPECT_EQ(available_memory(root_).bytes, 4_GiB);  // its use is not known
+  write("sys/fs/cgroup/a/b/memory.current", "3221225472\n");
+  EXPECT_EQ(available_memory(root_).bytes, 1_GiB);
+  write("sys/fs/cgroup/a/b/memory.stat",
+        "anon 1073741824\nfile 2147483648\nshmem 0\ninactive_file 1073741824\n"
+        "active_file 536870912\n");
+  EXPECT_EQ(available_memory(root_).bytes, 2_GiB + 512_MiB);
+  EXPECT_EQ(available_memory(root_).bound, "the memory cgroup /a/b");
+  EXPECT_EQ(memory().bytes, 4_GiB);
+  // A group above has a larger limit and less left.
+  write("sys/fs/cgroup/a/memory.max", "8589934592\n");
+  write("sys/fs/cgroup/a/memory.current", "7516192768\n");
+  EXPECT_EQ(available_memory(root_).bytes, 1_GiB);
+  EXPECT_EQ(available_memory(root_).bound, "the memory cgroup /a");
+  // Use beyond a limit that was lowered.
+  write("sys/fs/cgroup/a/memory.max", "1048576\n");
+  EXPECT_EQ(available_memory(root_).bytes, 0);
+}
+
+TEST_F(MachineMemoryTest, AvailableInACgroupOfVersion1CountsTheGroupsBelow) {
+  mount_version_1();
+  write("proc/self/cgroup", "7:memory:/job\n");
+  write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "2147483648\n");
+  write("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "1610612736\n");
+  write("sys/fs/cgroup/memory/job/memory.stat",
+        "inactive_file 7\nactive_file 7\ntotal_inactive_file 268435456\n"
+        "total_active_file 268435456\n");
+  EXPECT_EQ(available_memory(root_).bytes, 1_GiB);
+  EXPECT_EQ(available_memory(root_).bound, "the memory cgroup /job");
+}
+
+TEST_F(MachineMemoryTest, ABoundLeavesATenthAndAtLeast1GiBAndAtMostHalf) {
+  const auto bound_of = [](std::uint64_t bytes) {
+    return host_memory_bound({bytes, "this machine"});
+  };
+  EXPECT_EQ(bound_of(100_GiB).bytes(), 90_GiB);
+  EXPECT_EQ(bound_of(5_GiB).bytes(), 4_GiB);
+  EXPECT_EQ(bound_of(1_GiB).bytes(), 512_MiB);
+  EXPECT_EQ(bound_of(0).bytes(), 0);
+  EXPECT_EQ(bound_of(100_GiB).part_of(4).bytes(), 22_GiB + 512_MiB);
+  EXPECT_EQ(describe(bound_of(5_GiB)),
+            "4.00 GiB (5.00 GiB available of this machine, less 1.00 GiB for LibTorch's own "
+            "memory)");
+}
+
 TEST_F(MachineMemoryTest, APlanBeyondItIsRefusedWithBothNumbersAndWhatToDo) {
   const MachineMemory small{700_MiB, "the memory cgroup /job"};
   EXPECT_NO_THROW(require_machine_memory(700_MiB, small));
@@ -119,6 +178,8 @@ TEST_F(MachineMemoryTest, APlanBeyondItIsRefusedWithBothNumbersAndWhatToDo) {
 
 TEST(MachineMemoryOfThisMachine, IsSomeAndNotAll) {
   EXPECT_GT(machine_memory().bytes, 1_MiB);
+  EXPECT_GT(available_memory().bytes, 1_MiB);
+  EXPECT_LE(available_memory().bytes, machine_memory().bytes);
   EXPECT_NO_THROW(require_machine_memory(1));
   EXPECT_THROW(require_machine_memory(std::uint64_t{1} << 60), BudgetError);
 }

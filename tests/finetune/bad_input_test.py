@@ -196,10 +196,13 @@ class BadInput(unittest.TestCase):
     def test_a_plan_beyond_the_memory_of_the_machine_is_refused(self) -> None:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         self.space.write("model.json", wide_model(2 * memory))
+        in_memory = config_with(zero_optimization={
+            "stage": 3, "offload_param": {"device": "cpu"}, "offload_optimizer": {"device": "cpu"}})
+        self.config_refused(BUDGET, ["no host budget is named", "available of", "smallest",
+                                     "--budget", "nvme"], in_memory)
+        in_memory["strata"] = {"budget": {"host": 16 * memory}}
         self.config_refused(BUDGET, ["the plan takes", "of host memory", "--budget", "nvme"],
-                            config_with(zero_optimization={
-                                "stage": 3, "offload_param": {"device": "cpu"},
-                                "offload_optimizer": {"device": "cpu"}}))
+                            in_memory)
 
     def test_a_plan_beyond_the_disk_is_refused_before_anything_is_written(self) -> None:
         self.space.write("model.json", wide_model(2 * shutil.disk_usage(self.space.path).free))

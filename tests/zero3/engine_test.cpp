@@ -4,14 +4,17 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <sstream>
 
 #include "strata/base/error.h"
+#include "strata/base/units.h"
 #include "zero3/small_engine.h"
 
 namespace strata {
 namespace {
 
 using formats::OffloadDevice;
+using testing::AllOf;
 using testing::HasSubstr;
 using tiering::Tier;
 
@@ -244,6 +247,37 @@ TEST(Engine, NestedUnitsThatDoNotFitSaySo) {
                         Recompute::kConfig, input());
   };
   EXPECT_THAT(message_of<BudgetError>(nested), HasSubstr("larger device budget"));
+}
+
+TEST(Engine, WithoutAHostBudgetSaysWhatBoundsHostMemory) {
+  const EnginePlace place{.host_memory = HostMemoryBound{.available = 3_GiB,
+                                                         .reserve = 1_GiB,
+                                                         .source = "the memory cgroup /job"}};
+  for (const bool is_named : {false, true}) {
+    formats::DsConfig config = config_for(formats::OffloadDevice::kCpu);
+    if (is_named) config.strata.host_budget_bytes = 1_GiB;
+    std::ostringstream lines;
+    Logger log(lines);
+    Engine engine(config, place, &log);
+    const auto layer = engine.shard(linear(1));
+    engine.prepare();
+    const char* const line =
+        "host memory: no budget named; bounded by 2.00 GiB (3.00 GiB available of the memory "
+        "cgroup /job, less 1.00 GiB for LibTorch's own memory)\n";
+    EXPECT_EQ(lines.str().find(line) == std::string::npos, is_named) << lines.str();
+  }
+}
+
+TEST(Engine, AUnitThatTheMachineCannotHoldIsRefusedBeforeItIsTaken) {
+  const EnginePlace place{
+      .host_memory = HostMemoryBound{.available = 5000, .reserve = 1000, .source = "this machine"}};
+  Engine engine(config_for(formats::OffloadDevice::kCpu), place);
+  torch::nn::Linear module = linear(1);
+  EXPECT_THAT(message_of<BudgetError>([&] { (void)engine.shard(module); }),
+              AllOf(HasSubstr("no host budget is named"), HasSubstr("this machine"),
+                    HasSubstr("the smallest host budget that works")));
+  EXPECT_TRUE(torch::equal(module->weight, linear(1)->weight));
+  EXPECT_EQ(engine.use(Tier::kHost).used, 0u);
 }
 
 TEST(Engine, MisuseIsAnErrorThatSaysWhatToDo) {

@@ -102,9 +102,11 @@ std::uint64_t model_bytes(const RunInput& run) {
 }
 
 // The engine makes the same plan again once it is built; here it costs nothing when it fails.
-void check_plan(const RunInput& run, const std::filesystem::path& output, Logger& log) {
-  zero3::PlanInput input = zero3::plan_input_from(run.config);
-  input.units = models::unit_layouts(run.model.config, run.config.fp32_patterns());
+void check_plan(const RunInput& run, const HostMemoryBound& memory,
+                const std::filesystem::path& output, Logger& log) {
+  const zero3::PlanInput input = zero3::plan_input_from(
+      run.config, models::unit_layouts(run.model.config, run.config.fp32_patterns()),
+      {.host_memory = memory});
   const zero3::Plan plan = zero3::make_plan(input);
   log.info("plan:\n" + zero3::describe(plan, input));
   require_machine_memory(plan.total.device +
@@ -217,8 +219,9 @@ void write_sample(models::Gpt2& model, const RunInput& run, const FinetuneOption
   out << "\nSample\n" << (run.data.is_text() ? readable_text(tokens) : id_list(tokens)) << '\n';
 }
 
-void run_training(const RunInput& run, const FinetuneOptions& options,
-                  const Interruption& interruption, std::ostream& out, bool terminal, Logger& log) {
+void run_training(const RunInput& run, const HostMemoryBound& memory,
+                  const FinetuneOptions& options, const Interruption& interruption,
+                  std::ostream& out, bool terminal, Logger& log) {
   formats::OutputDirectory output(*options.output);
   formats::write_text(output.path() / "ds_config.json", run.config.resolved_json());
   if (run.model.directory) models::copy_model_files(*run.model.directory, output.path());
@@ -231,7 +234,7 @@ void run_training(const RunInput& run, const FinetuneOptions& options,
   formats::DsConfig config = run.config;
   config.notes.clear();  // log_run has shown them
   StepTrace trace(options.trace ? &*options.trace : nullptr, output.path() / "trace.json.gz", log);
-  Engine engine(std::move(config), &log);
+  Engine engine(std::move(config), EnginePlace{.host_memory = memory}, &log);
   engine.before_each_unit([&] {
     interruption.check();
     trace.sample_tiers(engine);
@@ -280,8 +283,9 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
   const Interruption interruption;
   const RunInput run = open_input(options, interruption);
   log_run(run, log);
-  check_plan(run, *options.output, log);
-  run_training(run, options, interruption, out, terminal, log);
+  const HostMemoryBound memory = host_memory_bound();
+  check_plan(run, memory, *options.output, log);
+  run_training(run, memory, options, interruption, out, terminal, log);
 }
 
 }  // namespace strata::tool

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 
 #include "strata/base/counters.h"
 #include "strata/base/log.h"
+#include "strata/base/machine_memory.h"
 #include "strata/formats/ds_config.h"
 #include "strata/tiering/device.h"
 #include "strata/zero3/parameter_group.h"
@@ -43,6 +45,9 @@ struct EnginePlace {
   c10::Device torch_device = c10::Device(c10::DeviceType::CPU);
   /// Outlives the engine; null: one rank. Several ranks are on host memory so far.
   zero3::Ranks* ranks = nullptr;
+  /// Bounds host memory where the config names no host budget; nullopt: what this machine and its
+  /// cgroup have available when the engine is made, less a reserve (host_memory_bound()).
+  std::optional<HostMemoryBound> host_memory = std::nullopt;
 };
 
 /// The offload engine: owns the parameters, gradients and optimizer states of the modules given to

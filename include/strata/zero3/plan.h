@@ -3,10 +3,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "strata/base/machine_memory.h"
 #include "strata/base/number_format.h"
 #include "strata/tiering/tier.h"
 #include "strata/zero3/unit_layout.h"
@@ -43,6 +45,9 @@ struct PlanInput {
   /// If not, states that rest there pass through host memory to be updated or read.
   bool device_memory_is_host = true;
   TierBytes budgets;
+  /// Where no host budget is named: bounds what the host tier and a device tier of host memory take
+  /// together. Nullopt: no bound.
+  std::optional<HostMemoryBound> host_memory;
   bool nvme_available = true;                       ///< a directory is named: gradients may spill
   std::size_t nvme_directories = 1;                 ///< directories of the shard store
   std::uint64_t chunk_bytes = 1u << 20;             ///< chunk of the shard store
@@ -72,6 +77,8 @@ struct PlanInput {
 struct PlanPlace {
   int world_size = 1;                 ///< ranks that share the states
   bool device_memory_is_host = true;  ///< as in PlanInput
+  /// What a machine that the plan will run on can give; it counts where no host budget is named.
+  std::optional<HostMemoryBound> host_memory = std::nullopt;
 };
 
 /// The plan input of a config and units, for planning before anything is built. An engine begins
@@ -132,12 +139,18 @@ struct Plan {
 /// Homes go where the input says. The rest adapts to the host budget, in this order: the least
 /// staging that works, gradients (unit by unit, the first ones stay in host memory), deeper staging
 /// and larger windows, then states whose home is nvme: weights before what the optimizer alone
-/// keeps, the first units first. Throws BudgetError naming the tier, its budget, the bytes that it
-/// would hold, and the smallest budget that works.
+/// keeps, the first units first. `host_memory` is divided in the same way: the device tier's least
+/// comes first, then what the host tier has use for, and what is left lets the device tier keep
+/// more units. Throws BudgetError naming the tier, its budget, the bytes that it would hold, and
+/// the smallest budget that works.
 [[nodiscard]] Plan make_plan(const PlanInput& input);
 
-/// The smallest budgets with which make_plan succeeds for this input (its own budgets are not
-/// looked at).
+/// Throws the BudgetError of make_plan when no plan for these units keeps to `host_memory`. Costs
+/// little: more units never need less, so it can be asked before a unit's memory is taken.
+void require_host_memory(const PlanInput& input);
+
+/// The smallest budgets with which make_plan succeeds for this input (its own budgets and
+/// `host_memory` are not looked at).
 [[nodiscard]] TierBytes smallest_budgets(const PlanInput& input);
 
 /// The plan as a table for people: the bytes of a parameter, a line for each item, and at last the
