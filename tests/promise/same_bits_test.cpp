@@ -62,6 +62,9 @@ struct Variant {
   bool least_host_memory = false;
   bool least_device_memory = false;
   std::optional<std::uint64_t> kept_hundredths{};  ///< of the states on nvme, in host memory
+  std::int64_t live_elements_max = 1'000'000'000;
+  std::optional<std::int64_t> reuse_distance{};
+  std::optional<std::int64_t> persistence_threshold{};
   std::int64_t depth = 32;
   std::int64_t directories = 1;
 };
@@ -94,6 +97,10 @@ std::vector<Variant> variants() {
   all.push_back({.name = "room_for_one_unit", .least_device_memory = true});
   all.push_back({.name = "gradients_on_nvme", .least_host_memory = true});
   all.push_back({.name = "three_directories", .directories = 3});
+  all.push_back({.name = "short_reuse_distance", .reuse_distance = 60'000});
+  all.push_back({.name = "some_units_persistent_beside_the_largest",
+                 .live_elements_max = 100'000,
+                 .persistence_threshold = 1'000'000'000});
   all.push_back({.name = "some_weights_in_host_memory", .kept_hundredths = 8});
   all.push_back({.name = "weights_and_some_states_in_host_memory", .kept_hundredths = 40});
   all.push_back({.name = "all_in_host_memory", .kept_hundredths = 100});
@@ -132,6 +139,9 @@ formats::DsConfig config_of(const Variant& variant, const std::filesystem::path&
   config.zero.offload_param.device = variant.parameters;
   config.zero.offload_optimizer.device = variant.optimizer;
   config.zero.prefetch_elements = variant.prefetch_elements;
+  config.zero.live_elements_max = variant.live_elements_max;
+  config.zero.reuse_distance_max = variant.reuse_distance;
+  config.zero.persistence_threshold = variant.persistence_threshold;
   config.aio.queue_depth = variant.depth;
   config.strata.io = variant.io;
   config.strata.threads = variant.threads;
