@@ -1,10 +1,9 @@
 # One precompiled <gmock/gmock.h> and <gtest/gtest.h> for the tests below LibTorch: a test compiles in
 # a quarter less time, in each of the three builds that tools/test.sh makes.
 
-# Code of the same position independence and optimisation shares it; see StrataTorchPch.cmake.
+# It serves only code of the same optimisation, too.
 function(strata_test_pch_options target)
-  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
-  target_compile_options(${target} PRIVATE -fPIC -fpch-preprocess)
+  strata_pch_options(${target})
   strata_compile_as_test(${target})
 endfunction()
 

@@ -3,10 +3,14 @@
 
 # A precompiled header serves only code of the same position independence, so libraries and programs
 # alike are compiled with -fPIC. -fpch-preprocess is how ccache sees through a precompiled header.
-function(strata_torch_pch_options target)
-  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF
-                        JOB_POOL_COMPILE strata_torch_compile)
+function(strata_pch_options target)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
   target_compile_options(${target} PRIVATE -fPIC -fpch-preprocess)
+endfunction()
+
+function(strata_torch_pch_options target)
+  strata_pch_options(${target})
+  set_target_properties(${target} PROPERTIES JOB_POOL_COMPILE strata_torch_compile)
 endfunction()
 
 # strata_use_torch_pch(target): compile the sources of `target` with the shared header.

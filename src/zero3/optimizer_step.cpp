@@ -37,6 +37,23 @@ std::vector<optim_cpu::Segment> segments_of(const Unit& unit, const FlatVector& 
   return segments;
 }
 
+/// Throws ConfigError for what can only be done once the gradients of all units are known.
+void refuse_what_needs_all_gradients(const formats::DsConfig& config) {
+  const std::string what = config.name +
+                           ": strata.step_under_backward updates a unit before the gradients of "
+                           "others are known, and ";
+  if (config.gradient_clipping > 0.0) {
+    throw ConfigError(what +
+                      "gradient_clipping needs the norm of all; leave one of them out, or set "
+                      "gradient_clipping to 0");
+  }
+  if (config.precision() == Precision::kFp16) {
+    throw ConfigError(what +
+                      "fp16 skips steps in which one of all is not finite; leave it out, or train "
+                      "in bf16 or fp32");
+  }
+}
+
 }  // namespace
 
 StepGroups::StepGroups(std::vector<optim::OptimizerOptions> options, float gradient_scale)
@@ -57,19 +74,7 @@ std::uint32_t StepGroups::index_of(const TrainableParameter& parameter) const {
 
 OptimizerStep::OptimizerStep(const Parts& parts)
     : parts_(parts), schedule_(parts.config.scheduler, parts.config.optimizer.lr) {
-  if (!parts.config.strata.step_under_backward) return;
-  const auto refuse = [&](const std::string& what) {
-    throw ConfigError(
-        parts.config.name +
-        ": strata.step_under_backward updates a unit before the "
-        "gradients of others are known, and " +
-        what + "; leave it out, or " +
-        (what.front() == 'g' ? "set gradient_clipping to 0" : "train in bf16 or fp32"));
-  };
-  if (parts.config.gradient_clipping > 0.0) refuse("gradient_clipping needs the norm of all");
-  if (parts.config.precision() == Precision::kFp16) {
-    refuse("fp16 skips steps in which one of all is not finite");
-  }
+  if (parts.config.strata.step_under_backward) refuse_what_needs_all_gradients(parts.config);
 }
 
 double OptimizerStep::base_lr() const {
