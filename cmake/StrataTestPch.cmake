@@ -10,15 +10,10 @@ endfunction()
 # Compiles the sources of a test with the shared header.
 function(strata_use_test_pch target)
   if(NOT TARGET strata_test_pch)
-    set(source ${CMAKE_BINARY_DIR}/strata_test_pch.cpp)
-    file(CONFIGURE OUTPUT ${source} CONTENT "// Owner of the precompiled headers of tests.\n")
-    add_library(strata_test_pch OBJECT ${source})
-    target_link_libraries(strata_test_pch PRIVATE GTest::gtest GTest::gmock)
-    strata_target_options(strata_test_pch)
+    strata_add_pch(strata_test_pch LINK GTest::gtest GTest::gmock
+      HEADERS <gmock/gmock.h> <gtest/gtest.h> <algorithm> <chrono> <filesystem> <fstream> <map>
+              <random> <span> <sstream> <thread>)
     strata_test_pch_options(strata_test_pch)
-    target_precompile_headers(strata_test_pch PRIVATE
-      <gmock/gmock.h> <gtest/gtest.h> <algorithm> <chrono> <filesystem> <fstream> <map> <random>
-      <span> <sstream> <thread>)
   endif()
   strata_test_pch_options(${target})
   target_precompile_headers(${target} REUSE_FROM strata_test_pch)
