@@ -194,7 +194,7 @@ void OptimizerStep::update_early(Unit& unit, double lr) {
 }
 
 void OptimizerStep::skip() {
-  if (!updates_early() || !parts_.machinery.step_thread()->is_open()) return;
+  if (!parts_.machinery.step_thread()->is_open()) return;
   give_up();
   throw DataError("step " + std::to_string(parts_.state.step + 1) +
                   ": a gradient is not finite, and units have been updated under backward already");

@@ -53,7 +53,6 @@ void StepThread::begin(std::span<const optim_cpu::UpdateGroup> groups) {
     STRATA_CHECK(!is_stepping_ && failure_ == nullptr, "the step before was waited for");
   }
   pipeline_.begin(groups);
-  is_open_ = true;
   {
     const std::lock_guard lock(mutex_);
     updates_.clear();
@@ -84,7 +83,6 @@ void StepThread::submit(std::span<const UnitUpdate> updates) {
 }
 
 void StepThread::close() {
-  is_open_ = false;
   {
     const std::lock_guard lock(mutex_);
     is_closed_ = true;
@@ -95,7 +93,6 @@ void StepThread::close() {
 }
 
 void StepThread::fail(std::exception_ptr why) {
-  is_open_ = false;
   {
     const std::lock_guard lock(mutex_);
     if (failure_ == nullptr) failure_ = std::move(why);

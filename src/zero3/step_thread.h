@@ -60,7 +60,7 @@ class StepThread final : private optim_cpu::WeightSink {
   /// Ends a step that cannot be completed: `why` is its failure.
   void fail(std::exception_ptr why);
   /// Whether a step was begun and not closed.
-  [[nodiscard]] bool is_open() const noexcept { return is_open_; }
+  [[nodiscard]] bool is_open() const noexcept { return !is_closed_; }
 
   /// Whether the unit has an update that is not complete. Never waits.
   [[nodiscard]] bool is_pending(UnitId unit) const noexcept;
@@ -111,12 +111,11 @@ class StepThread final : private optim_cpu::WeightSink {
   Counters& counters_;
   Counters* waits_;
   std::vector<std::atomic<std::uint32_t>> pending_;  // updates of each unit that are not complete
-  bool is_open_ = false;
 
   std::mutex mutex_;
   std::condition_variable changed_;
   bool is_stepping_ = false;
-  bool is_closed_ = true;
+  bool is_closed_ = true;  // written by the engine's thread alone, which reads it without the lock
   bool is_ending_ = false;
   std::vector<Update> updates_;  // of the step, a unit's side by side
   std::vector<UnitSubmission> submitted_;
