@@ -60,6 +60,17 @@ std::vector<Parameters> train(const World& world, const formats::DsConfig& confi
   return parameters;
 }
 
+/// Fails the running test unless batches train every rank to the bits of a loop in which each rank
+/// adds its own micro-batches first.
+void expect_batches_of_ranks_first(const World& world, const formats::DsConfig& config) {
+  InMemoryLoop in_memory(config, model_of_ranks(), world.size);
+  for (int step = 0; step < kSteps; ++step) in_memory.step(InMemoryLoop::Sums::kOfRanksFirst);
+  const Parameters expected = parameters_of(in_memory.model());
+  for (const Parameters& actual : train(world, config, &EngineRun::step_by_batch)) {
+    expect_equal_bits(actual, expected);
+  }
+}
+
 class Worlds
     : public testing::TestWithParam<std::tuple<int, Precision, OffloadDevice, OffloadDevice>> {};
 
@@ -88,13 +99,7 @@ TEST_P(Worlds, AddTheirOwnMicroBatchesFirstInABatch) {
   formats::DsConfig config = nvme_config(scratch.path(), precision, /*accumulation=*/3);
   config.zero.offload_param.device = parameters;
   config.zero.offload_optimizer.device = optimizer;
-  InMemoryLoop in_memory(config, model_of_ranks(), size);
-  for (int step = 0; step < kSteps; ++step) in_memory.step(InMemoryLoop::Sums::kOfRanksFirst);
-  const Parameters expected = parameters_of(in_memory.model());
-  for (const Parameters& actual :
-       train({.size = size, .seed = 3}, config, &EngineRun::step_by_batch)) {
-    expect_equal_bits(actual, expected);
-  }
+  expect_batches_of_ranks_first({.size = size, .seed = 3}, config);
 }
 
 TEST_P(Worlds, UpdateUnitsUnderBackwardToTheSameBits) {
@@ -106,13 +111,7 @@ TEST_P(Worlds, UpdateUnitsUnderBackwardToTheSameBits) {
   config.zero.offload_param.device = parameters;
   config.gradient_clipping = 0.0;
   config.strata.step_under_backward = true;
-  InMemoryLoop in_memory(config, model_of_ranks(), size);
-  for (int step = 0; step < kSteps; ++step) in_memory.step(InMemoryLoop::Sums::kOfRanksFirst);
-  const Parameters expected = parameters_of(in_memory.model());
-  for (const Parameters& actual :
-       train({.size = size, .seed = 4}, config, &EngineRun::step_by_batch)) {
-    expect_equal_bits(actual, expected);
-  }
+  expect_batches_of_ranks_first({.size = size, .seed = 4}, config);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, Worlds,

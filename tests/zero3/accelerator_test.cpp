@@ -21,6 +21,8 @@ namespace {
 
 using formats::OffloadDevice;
 using simulated::SimulatedAccelerator;
+using small::expect_same;
+using small::masters_of;
 using testing::IsEmpty;
 using testing::Not;
 
@@ -36,21 +38,6 @@ support::SimDeviceOptions slow_streams(std::uint64_t seed) {
 
 EnginePlace on(SimulatedAccelerator& accelerator) {
   return {&accelerator.device(), SimulatedAccelerator::torch_device()};
-}
-
-std::vector<torch::Tensor> masters_of(Engine& engine) {
-  std::vector<torch::Tensor> masters;
-  engine.visit_masters(
-      [&](const std::string&, const torch::Tensor& value) { masters.push_back(value.clone()); });
-  return masters;
-}
-
-void expect_equal(const std::vector<torch::Tensor>& actual,
-                  const std::vector<torch::Tensor>& expected) {
-  ASSERT_EQ(actual.size(), expected.size());
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_TRUE(torch::equal(actual[i], expected[i])) << "parameter " << i;
-  }
 }
 
 // ---- every wait is needed ----------------------------------------------------------------------
@@ -131,7 +118,7 @@ TEST_P(EngineOnAccelerator, HasTheBitsOfHostMemoryAndOrdersEveryAccess) {
     {
       Engine engine(crowded(GetParam()), on(accelerator));
       train(engine);
-      expect_equal(masters_of(engine), expected);
+      expect_same(masters_of(engine), expected);
     }
     for (const support::Race& race : accelerator.races()) ADD_FAILURE() << race.text;
   }
@@ -219,7 +206,7 @@ void expect_bits_of_host() {
     SimulatedAccelerator accelerator(slow_streams(1));
     {
       Engine engine(config, on(accelerator));
-      expect_equal(train_module<Module>(engine), expected);
+      expect_same(train_module<Module>(engine), expected);
     }
     for (const support::Race& race : accelerator.races()) ADD_FAILURE() << race.text;
   }
@@ -270,7 +257,7 @@ TEST_P(EditsOnAccelerator, BetweenStepsHaveTheBitsOfHostMemory) {
   SimulatedAccelerator accelerator(slow_streams(2));
   {
     Engine engine(config, on(accelerator));
-    expect_equal(edit_and_train(engine), expected);
+    expect_same(edit_and_train(engine), expected);
   }
   for (const support::Race& race : accelerator.races()) ADD_FAILURE() << race.text;
 }

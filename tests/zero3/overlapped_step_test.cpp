@@ -13,6 +13,7 @@ namespace strata {
 namespace {
 
 using formats::OffloadDevice;
+using small::expect_same;
 using torch::Tensor;
 
 constexpr std::int64_t kUnits = 5;
@@ -48,21 +49,11 @@ struct Chain {
     return small::train_once(engine, forward(seed).square().mean());
   }
 
-  std::vector<Tensor> masters() {
-    std::vector<Tensor> values;
-    engine.visit_masters(
-        [&](const std::string&, const Tensor& value) { values.push_back(value.clone()); });
-    return values;
-  }
+  std::vector<Tensor> masters() { return small::masters_of(engine); }
 
   Engine engine;
   std::deque<Sharded<torch::nn::Linear>> layers;
 };
-
-void expect_same(const std::vector<Tensor>& left, const std::vector<Tensor>& right) {
-  ASSERT_EQ(left.size(), right.size());
-  for (std::size_t i = 0; i < left.size(); ++i) EXPECT_TRUE(torch::equal(left[i], right[i])) << i;
-}
 
 /// What a program may do between two steps, by number; returns what it saw.
 Tensor do_something(Chain& chain, unsigned what, int step) {

@@ -73,6 +73,23 @@ std::vector<torch::Tensor> values_of(Sharded<Module>& unit) {
 
 inline torch::Tensor weight_of(Sharded<torch::nn::Linear>& layer) { return values_of(layer)[0]; }
 
+/// The fp32 masters of all parameters.
+inline std::vector<torch::Tensor> masters_of(Engine& engine) {
+  std::vector<torch::Tensor> values;
+  engine.visit_masters(
+      [&](const std::string&, const torch::Tensor& value) { values.push_back(value.clone()); });
+  return values;
+}
+
+/// Fails the running test at every tensor whose values differ.
+inline void expect_same(const std::vector<torch::Tensor>& left,
+                        const std::vector<torch::Tensor>& right) {
+  ASSERT_EQ(left.size(), right.size());
+  for (std::size_t i = 0; i < left.size(); ++i) {
+    EXPECT_TRUE(torch::equal(left[i], right[i])) << "parameter " << i;
+  }
+}
+
 inline StepReport train_once(Engine& engine, const torch::Tensor& loss) {
   engine.backward(loss);
   return engine.step();

@@ -18,6 +18,7 @@
 namespace strata {
 namespace {
 
+using small::expect_same;
 using small::message_of;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -69,21 +70,11 @@ struct Two {
     return micro_batches < kMicroBatches ? engine.step_now() : StepReport{};
   }
 
-  std::vector<Tensor> masters() {
-    std::vector<Tensor> values;
-    engine.visit_masters(
-        [&](const std::string&, const Tensor& value) { values.push_back(value.clone()); });
-    return values;
-  }
+  std::vector<Tensor> masters() { return small::masters_of(engine); }
 
   Engine engine;
   Sharded<torch::nn::Linear> first, second;
 };
-
-void expect_same(const std::vector<Tensor>& left, const std::vector<Tensor>& right) {
-  ASSERT_EQ(left.size(), right.size());
-  for (std::size_t i = 0; i < left.size(); ++i) EXPECT_TRUE(torch::equal(left[i], right[i])) << i;
-}
 
 TEST(TrainBatch, TakesThePlaceOfTheOrdinaryLoop) {
   Two batches, loop;
@@ -338,12 +329,7 @@ struct Chain {
     return engine.train_batch(model, batch_of(micro_batches));
   }
 
-  std::vector<Tensor> masters() {
-    std::vector<Tensor> values;
-    engine.visit_masters(
-        [&](const std::string&, const Tensor& value) { values.push_back(value.clone()); });
-    return values;
-  }
+  std::vector<Tensor> masters() { return small::masters_of(engine); }
 
   double factor = 1.0;
   Engine engine;
