@@ -19,7 +19,7 @@ class OfferedShards {
   OfferedShards(std::size_t places, std::uint64_t window_elements)
       : places_(places), window_elements_(window_elements) {}
 
-  void clear() { first_ = next_ = end_ = completed_ = 0; }
+  void clear() { first_ = next_ = end_ = completed_ = elements_left_ = 0; }
 
   /// Takes a shard. False when there is no place for it.
   [[nodiscard]] bool take(const ShardStates& shard) {
@@ -30,10 +30,14 @@ class OfferedShards {
     }
     if (end_ - first_ == places_.size()) return false;
     place(end_++) = {.shard = &shard, .begin = begin};
+    elements_left_ += shard.count - begin;
     return true;
   }
 
   [[nodiscard]] bool has_window() const { return next_ < end_; }
+
+  /// Elements of the windows that have not begun, at most.
+  [[nodiscard]] std::uint64_t elements_left() const { return elements_left_; }
 
   /// Moves past windows in which nothing is updated.
   WindowRange begin_window() {
@@ -41,6 +45,7 @@ class OfferedShards {
     const WindowRange range = window_at(*current.shard, current.begin);
     ++current.windows;
     current.begin = next_update(*current.shard, range.end);
+    elements_left_ -= current.begin - range.begin;
     if (current.begin == current.shard->count) ++next_;
     return range;
   }
@@ -81,6 +86,7 @@ class OfferedShards {
   std::uint64_t window_elements_;
   std::uint64_t first_ = 0, next_ = 0, end_ = 0;
   std::uint64_t completed_ = 0;
+  std::uint64_t elements_left_ = 0;
 };
 
 }  // namespace strata::optim_cpu

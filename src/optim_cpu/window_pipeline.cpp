@@ -339,6 +339,10 @@ bool WindowPipeline::advance() {
 
 bool WindowPipeline::finish() { return impl_->finish(); }
 
+bool WindowPipeline::wants_shard() const noexcept {
+  return impl_->shards.elements_left() < impl_->windows.size() * impl_->options.window_elements;
+}
+
 std::uint64_t WindowPipeline::completed() const noexcept { return impl_->shards.completed(); }
 
 void WindowPipeline::run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups) {

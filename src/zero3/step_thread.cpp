@@ -10,10 +10,6 @@ namespace strata::zero3 {
 
 namespace {
 
-// Updates that the pipeline has beside those that are complete: more than it has windows, so that
-// it always knows the next one, and few, since the order of the others may still change.
-constexpr std::size_t kOfferedAhead = 4;
-
 /// Whether an update leaves out elements, and so perhaps whole windows.
 bool is_partial(const optim_cpu::ShardStates& states) {
   return std::ranges::any_of(states.segments, [](const optim_cpu::Segment& segment) {
@@ -206,7 +202,7 @@ bool StepThread::offer_some() {
     return is_ending_ || is_closed_ || !waiting_.empty() || completed_ < offered_.size();
   });
   if (is_ending_) return false;
-  while (!waiting_.empty() && offered_.size() - completed_ < kOfferedAhead) {
+  while (!waiting_.empty() && pipeline_.wants_shard()) {
     offered_.push_back(waiting_.front());
     waiting_.pop_front();
     const bool taken = pipeline_.offer(*updates_[offered_.back()].states);

@@ -101,8 +101,8 @@ class StepThread final : private optim_cpu::WeightSink {
   void wait_until(const IsOver& is_over);
   void run();
   void make_step();
-  /// Waits for something to do, and hands the pipeline a few updates more than it works on. False:
-  /// there are none any more.
+  /// Waits for something to do, and hands the pipeline what it needs to go on; the order of the
+  /// others may still change. False: there is nothing any more.
   [[nodiscard]] bool offer_some();
   void note_completed();
 

@@ -244,6 +244,24 @@ TEST(OfferedShard, IsNotTakenNowWhileAsManyAsThereIsRoomForAreNotComplete) {
   EXPECT_TRUE(step.has_bits_of_reference());
 }
 
+TEST(OfferedShard, IsWantedUntilMoreIsLeftThanFillsTheBuffers) {
+  StepUnderTest step({.windows = 2});
+  step.begin();
+  EXPECT_TRUE(step.pipeline.wants_shard()) << "there is nothing to do";
+  EXPECT_TRUE(step.pipeline.offer(step.placed[0]));
+  EXPECT_TRUE(step.pipeline.wants_shard()) << "its 5003 elements do not fill two windows";
+  EXPECT_TRUE(step.pipeline.offer(step.placed[2]));
+  EXPECT_FALSE(step.pipeline.wants_shard()) << "13195 elements do";
+  step.pipeline.pump();
+  EXPECT_FALSE(step.pipeline.wants_shard()) << "two windows have begun, and two are left";
+  step.pump_to_the_end();
+  EXPECT_TRUE(step.pipeline.wants_shard());
+  EXPECT_TRUE(step.pipeline.offer(step.placed[1]));
+  EXPECT_TRUE(step.pipeline.offer(step.placed[3]));
+  EXPECT_TRUE(step.pipeline.finish());
+  EXPECT_TRUE(step.has_bits_of_reference());
+}
+
 TEST(OfferedShard, NeedsNoRoomWhereNothingIsUpdatedAndIsCompleteInItsTurn) {
   StepUnderTest step({.shards_max = 1});
   ShardStates resting = step.placed[3];

@@ -31,7 +31,7 @@ constexpr std::size_t kUnits = 5;
 
 class StepThreadTest : public ::testing::Test {
  protected:
-  void make(const aio::DiskOptions& options = {}) {
+  void make(const aio::DiskOptions& options = {}, std::size_t windows = 3) {
     thread.reset();
     pipeline.reset();
     others.reset();
@@ -43,6 +43,7 @@ class StepThreadTest : public ::testing::Test {
     pipeline.emplace(
         optim_cpu::WindowPipeline::Options{.formats = {Precision::kBf16},
                                            .window_elements = optim_cpu::TestStore::kChunk,
+                                           .windows = windows,
                                            .gradients_on_nvme = true,
                                            .is_beside = true},
         tiering::HomePlaces{.store = &store->store()}, arena, threads, store->counters());
@@ -175,6 +176,24 @@ TEST_F(StepThreadTest, HasTheSameBitsInWhateverOrderUnitsComeAndAreWaitedFor) {
     thread->wait();
     EXPECT_TRUE(has_bits_of_reference()) << "seed " << seed;
   }
+}
+
+TEST_F(StepThreadTest, UpdatesWhatFillsNoBufferYetInTheOrderOfUnitsOnceItIsClosed) {
+  make({}, /*windows=*/1);
+  constexpr std::uint64_t kReadsOfTwoWindows = 10;
+  disk->inject(
+      {.fault = Fault::error(EIO),
+       .chooses = [](const aio::Request& request) { return request.kind == OpKind::kRead; },
+       .skipped = 2 * kReadsOfTwoWindows});  // those of two units
+  disk->hold();
+  open();
+  for (const UnitId unit : {3u, 4u, 1u}) submit(unit);
+  thread->close();
+  disk->release();
+  EXPECT_THROW(thread->wait(), IoError);
+  EXPECT_FALSE(thread->is_pending(3)) << "it came first, and has two windows";
+  EXPECT_FALSE(thread->is_pending(1)) << "forward uses it before unit 4";
+  EXPECT_TRUE(thread->is_pending(4));
 }
 
 TEST_F(StepThreadTest, IsOverWhenItIsClosedWithoutUnits) {

@@ -97,6 +97,10 @@ class WindowPipeline {
   [[nodiscard]] bool offer(const ShardStates& shard);
   bool offer(ShardStates&& shard) = delete;
 
+  /// Whether the pipeline may soon run out of work: less is left to begin than fills its buffers.
+  /// Who offers only then keeps the disk busy, and stays free to change the order of the rest.
+  [[nodiscard]] bool wants_shard() const noexcept;
+
   /// Does what can be done without waiting for the disk: ends the transfers that have arrived,
   /// updates at most one window, starts what the I/O queue has room for. If `made` is false and
   /// `more` true, the rest waits for the disk, or for transfers of others that fill the queue: call
