@@ -41,7 +41,14 @@ GUESTS = [
 # stand before them here.
 WORDS = {
     "aio": ["operation.h", "lost_memory.h", "submitter.h"],
-    "tiering": ["tier.h", "device_span.h", "extent.h", "transfer.h", "state_home.h"],
+    "tiering": [
+        "tier.h",
+        "device_span.h",
+        "extent.h",
+        "transfer.h",
+        "state_home.h",
+        "activation_room.h",
+    ],
     "optim_cpu": [
         "instruction_set.h",
         "optimizer_options.h",
