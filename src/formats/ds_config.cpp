@@ -11,6 +11,8 @@ namespace strata::formats {
 namespace {
 
 constexpr JsonLimits kLimits = {};
+constexpr std::uint64_t kActivationBytes = std::uint64_t{1} << 30;  // where none are named
+constexpr std::uint64_t kActivationPart = 8;                        // of a host budget, at most
 constexpr std::int64_t kMicroBatch = 8;  // per_device_train_batch_size of transformers' Trainer
 
 using Wide = __int128;  // holds every product of three batch sizes
@@ -93,6 +95,17 @@ StateFormat DsConfig::state_format() const {
   format.has_m = optimizer.keeps_m();
   format.has_v = optimizer.keeps_v();
   return format;
+}
+
+ActivationBytes DsConfig::activation_bytes() const {
+  const bool is_named = strata.activations_host_bytes || strata.activations_nvme_bytes;
+  if (is_named || !activation_checkpointing.cpu_checkpointing) {
+    return {.host = strata.activations_host_bytes.value_or(0),
+            .nvme = strata.activations_nvme_bytes.value_or(0)};
+  }
+  const std::uint64_t budget =
+      strata.host_budget_bytes.value_or(kActivationBytes * kActivationPart);
+  return {.host = std::min(kActivationBytes, budget / kActivationPart), .nvme = 0};
 }
 
 std::vector<std::string> DsConfig::nvme_directories() const {

@@ -174,6 +174,7 @@ using O = OptimizerConfig;
 using S = SchedulerConfig;
 using F = Fp16Config;
 using Z = ZeroConfig;
+using A = ActivationCheckpointingConfig;
 using T = StrataConfig;
 
 // ---- the list ----------------------------------------------------------------------------------
@@ -443,10 +444,11 @@ constexpr ConfigKey kKeys[] = {
     unused("zero_allow_untested_optimizer", kBool),
     unused("zero_force_ds_cpu_optimizer", kBool),
 
-    // activation_checkpointing: strata.recompute decides
+    // activation_checkpointing: strata.recompute says whether, this where
     unused("activation_checkpointing.partition_activations", kBool),
     unused("activation_checkpointing.contiguous_memory_optimization", kBool),
-    unused("activation_checkpointing.cpu_checkpointing", kBool),
+    key("activation_checkpointing.cpu_checkpointing",
+        BoolField{at<&C::activation_checkpointing, &A::cpu_checkpointing>}),
     unused("activation_checkpointing.number_checkpoints", kWhole | kBool | kNull),
     unused("activation_checkpointing.synchronize_checkpoint_boundary", kBool),
     unused("activation_checkpointing.profile", kBool),
@@ -477,7 +479,10 @@ constexpr ConfigKey kKeys[] = {
     key("strata.io", choice<&C::strata, &T::io>(kIoBackends)),
     key("strata.no_decay", TextListField{at<&C::strata, &T::no_decay>}),
     key("strata.keep_fp32", TextListField{at<&C::strata, &T::keep_fp32>}),
-    key("strata.recompute", BoolField{at<&C::strata, &T::recompute>}),
+    key("strata.recompute", OptionalBoolField{at<&C::strata, &T::recompute>, /*open_is_auto=*/true})
+        .or_auto([](C& c) { c.strata.recompute.reset(); }),
+    key("strata.activations.host", OptionalBytesField{at<&C::strata, &T::activations_host_bytes>}),
+    key("strata.activations.nvme", OptionalBytesField{at<&C::strata, &T::activations_nvme_bytes>}),
     key("strata.chunk_bytes", BytesField{at<&C::strata, &T::chunk_bytes>, 4096}),
     key("strata.window_elements",
         elements(at<&C::strata, &T::window_elements>, 0, window_element_bytes)),

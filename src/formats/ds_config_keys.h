@@ -31,9 +31,10 @@ struct BoolField {
 /// The bytes of one element of what a key counts.
 using ElementBytes = std::uint64_t (*)(const DsConfig&);
 
-/// A boolean that may be left open, which is not written.
+/// A boolean that may be left open, which is not written, or written "auto".
 struct OptionalBoolField {
   FieldOf<std::optional<bool>> field;
+  bool open_is_auto = false;
 };
 
 struct IntegerField {

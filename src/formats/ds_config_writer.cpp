@@ -15,8 +15,8 @@ struct Formatter {
 
   Json operator()(const BoolField& target) const { return target.field(config); }
   Json operator()(const OptionalBoolField& target) const {
-    if (!target.field(config)) return nullptr;
-    return *target.field(config);
+    if (target.field(config)) return *target.field(config);
+    return target.open_is_auto ? Json("auto") : Json(nullptr);
   }
   Json operator()(const OptionalIntegerField& target) const {
     if (!target.field(config)) return nullptr;

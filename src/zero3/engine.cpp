@@ -186,6 +186,10 @@ void Engine::edit_masters(const ParameterInitializer& edit) { impl_->editor.edit
 c10::Device Engine::device() const { return impl_->torch_device; }
 const formats::DsConfig& Engine::config() const { return impl_->config; }
 CounterReading Engine::counters() const { return impl_->counters.read(); }
+tiering::ActivationReading Engine::activations() const {
+  const zero3::Activations* const activations = impl_->machinery.activations();
+  return activations != nullptr ? activations->reading() : tiering::ActivationReading{};
+}
 void Engine::record_into(Timeline* timeline) {
   impl_->machinery.finish_step();
   impl_->counters.record_into(timeline);

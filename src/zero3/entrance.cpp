@@ -17,6 +17,7 @@ void Entrance::enter(Unit& unit, Pass pass, View view) {
     unit.check_parameters();
   } else {
     machinery_.mover().enter(unit, pass, view);
+    if (pass == Pass::kForward && activations() != nullptr) activations()->begin_group();
   }
 }
 

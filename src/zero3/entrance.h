@@ -51,6 +51,9 @@ class Entrance {
   /// Leaves the held unit, and drops sums that were not sent home.
   void let_go();
 
+  /// Room for what units keep between forward and backward; null: there is none.
+  [[nodiscard]] Activations* activations() const noexcept { return machinery_.activations(); }
+
   /// The anchor of units' graphs and the timer of their bodies, lent to units.
   [[nodiscard]] Anchor& anchor() noexcept { return anchor_; }
   [[nodiscard]] ComputeTimer& compute_timer() noexcept { return compute_timer_; }

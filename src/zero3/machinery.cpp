@@ -72,6 +72,7 @@ void Machinery::take_memory() {
   parts_.tiers.finish_homes();
   if (plan_->gradient_slots > 0) make_what_trains();
   make_mover();
+  make_activations();
   states_ = std::make_unique<StateAccess>(parts_.units.passage(), parts_.ranks, fetch_slots_.get(),
                                           gradient_slots_.get());
 }
@@ -93,6 +94,20 @@ void Machinery::make_mover() {
       UnitMover::Places{tiers.device(), regions, parts_.ranks, tiers.store(), fetch_slots_.get(),
                         step_thread_.get()},
       parts_.counters);
+}
+
+void Machinery::make_activations() {
+  const tiering::ActivationRoom& room = parts_.units.plan_input().activations;
+  if (room.is_empty()) return;
+  tiering::Tiers& tiers = parts_.tiers;
+  tiering::ActivationStore::Places places{
+      .memory = tiers.host_arena().take(room.host_bytes(), "activations"),
+      .store = tiers.store(),
+      .extent = {},
+      .device = &tiers.device()};
+  if (room.places > 0) places.extent = tiers.store()->allocate(room.nvme_bytes(), "activations");
+  tiers.register_memory(places.memory, "activations", /*by_disk=*/room.places > 0);
+  activations_ = std::make_unique<Activations>(room, places, parts_.torch_device, parts_.counters);
 }
 
 void Machinery::make_what_trains() {

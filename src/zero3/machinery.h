@@ -11,6 +11,7 @@
 #include "strata/tiering/slot_pool.h"
 #include "strata/tiering/tiers.h"
 #include "strata/zero3/plan.h"
+#include "zero3/activations.h"
 #include "zero3/gradient_coordinator.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/state_access.h"
@@ -49,6 +50,8 @@ class Machinery {
   /// Parts for training; null where nothing is trainable.
   [[nodiscard]] GradientCoordinator* gradients() const noexcept { return gradients_.get(); }
   [[nodiscard]] StepThread* step_thread() const noexcept { return step_thread_.get(); }
+  /// Room for activations between forward and backward; null where the config gives none.
+  [[nodiscard]] Activations* activations() const noexcept { return activations_.get(); }
 
   /// Waits until the last step is complete, if there was one. Throws what StepThread::wait throws.
   void finish_step();
@@ -59,6 +62,7 @@ class Machinery {
   void take_memory();
   void make_mover();
   void make_what_trains();
+  void make_activations();
 
   Parts parts_;
   std::optional<Plan> plan_;
@@ -69,6 +73,7 @@ class Machinery {
   std::unique_ptr<StepThread> step_thread_;
   std::unique_ptr<UnitMover> mover_;
   std::unique_ptr<StateAccess> states_;
+  std::unique_ptr<Activations> activations_;
 };
 
 }  // namespace strata::zero3

@@ -264,9 +264,9 @@ Gradients place_gradients(const Facts& facts, const PlanInput& input, std::uint6
   return gradients;
 }
 
-/// Bytes of the states that rest in `tier`.
+/// Bytes of the states that rest in `tier`, and of host memory that activations have.
 std::uint64_t homes_in(Tier tier, const Facts& facts, const PlanInput& input) {
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = tier == Tier::kHost ? input.activations.host_bytes() : 0;
   if (input.parameter_tier == tier) bytes += facts.home_bytes(tier, StateKind::kWeight);
   if (input.optimizer_tier == tier) bytes += facts.optimizer_bytes(tier);
   return bytes;
@@ -476,6 +476,12 @@ void itemize(Plan& plan, const Facts& facts, const PlanInput& input, const Gradi
   item("optimizer states", input.optimizer_tier, facts.optimizer_bytes(input.optimizer_tier));
   item("gradients", Tier::kHost, gradients.host_bytes);
   item("gradients without room in host memory", Tier::kNvme, gradients.nvme_bytes);
+  item("activations", Tier::kHost, input.activations.host_bytes());
+  item("activations without room in host memory", Tier::kNvme,
+       input.activations.places == 0
+           ? 0
+           : tiering::ShardStore::disk_bytes(input.activations.nvme_bytes(), input.chunk_bytes,
+                                             input.nvme_directories));
   item("staging of weights", Tier::kHost, staging.fetch_slots * facts.slot_bytes());
   item("staging of gradients", Tier::kHost, staging.gradient_slots * facts.slot_bytes());
   item("optimizer windows", Tier::kHost, staging.windows_total);

@@ -90,8 +90,11 @@ PlanInput plan_input_from(const formats::DsConfig& config, std::vector<UnitLayou
   // A bound that nobody named is not there to be filled.
   input.host_cache = config.strata.host_cache && config.strata.host_budget_bytes.has_value();
   input.cached_weights_max = or_unbounded(config.zero.offload_param.max_in_cpu);
-  const bool wants_nvme =
-      input.parameter_tier == Tier::kNvme || input.optimizer_tier == Tier::kNvme;
+  const formats::ActivationBytes activations = config.activation_bytes();
+  input.activations =
+      tiering::activation_room(activations.host, activations.nvme, input.chunk_bytes);
+  const bool wants_nvme = input.parameter_tier == Tier::kNvme ||
+                          input.optimizer_tier == Tier::kNvme || activations.nvme > 0;
   if (wants_nvme && !input.nvme_available) {
     throw ConfigError(config.name +
                       ": something is to be offloaded to nvme, but no directory is named; set "

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
+#include "zero3/activations.h"
 #include "zero3/entrance.h"
 
 namespace strata::zero3 {
@@ -85,16 +86,35 @@ const Tensors& SequencePass::inputs_of(std::size_t part, std::size_t micro_batch
   return part == 0 ? micro_batches_[micro_batch] : cuts_[part - 1][micro_batch].leaves;
 }
 
+void SequencePass::Cut::release_values() {
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (!outputs[i].defined()) continue;
+    if (outputs[i].requires_grad()) {
+      take_values(outputs[i]);
+      take_values(leaves[i]);
+    } else {
+      outputs[i].reset();
+      leaves[i].reset();
+    }
+  }
+}
+
 // ---- forward -----------------------------------------------------------------------------------
 
 void SequencePass::forward() {
   for (std::size_t part = 0; part < cuts_.size(); ++part) forward(part);
 }
 
+Tensors SequencePass::run(std::size_t part, std::size_t micro_batch) {
+  Tensors outputs = parts_[part].run(inputs_of(part, micro_batch), micro_batches_[micro_batch]);
+  if (part > 0) cuts_[part - 1][micro_batch].release_values();
+  return outputs;
+}
+
 void SequencePass::forward(std::size_t part) {
   const PartScope scope(parts_[part], Pass::kForward, micro_batches_.size());
   for (std::size_t i = 0; i < micro_batches_.size(); ++i) {
-    Tensors outputs = parts_[part].run(inputs_of(part, i), micro_batches_[i]);
+    Tensors outputs = run(part, i);
     Tensors leaves = as_leaves(outputs);
     cuts_[part].push_back({std::move(outputs), std::move(leaves)});
   }
@@ -114,7 +134,7 @@ std::vector<torch::Tensor> SequencePass::run_last(const BackwardOfLoss& backward
   PartScope scope(parts_[last], Pass::kForward, micro_batches_.size());
   std::vector<torch::Tensor> losses;
   for (std::size_t i = 0; i < micro_batches_.size(); ++i) {
-    const Tensors outputs = parts_[last].run(inputs_of(last, i), micro_batches_[i]);
+    const Tensors outputs = run(last, i);
     if (outputs.size() != 1) {
       throw UsageError("the last part of a sequence of units returns the loss alone, not " +
                        std::to_string(outputs.size()) + " tensors");

@@ -42,10 +42,12 @@ class SequencePass {
   void backward();
 
  private:
-  /// What one part leaves behind of one micro-batch.
+  /// What one part leaves behind of one micro-batch. Once the next part has run, backward needs
+  /// their shapes and graphs alone; what else needs the values keeps them itself.
   struct Cut {
     Tensors outputs;  ///< with the part's graph
     Tensors leaves;   ///< the same values, as the next part takes them
+    void release_values();
   };
 
   void forward(std::size_t part);
@@ -55,6 +57,8 @@ class SequencePass {
   void run_backward(std::size_t part);
   void note_complete(std::size_t part) const;
   [[nodiscard]] const Tensors& inputs_of(std::size_t part, std::size_t micro_batch) const;
+  /// Runs forward of one micro-batch.
+  [[nodiscard]] Tensors run(std::size_t part, std::size_t micro_batch);
 
   const std::vector<UnitSequence::Part>& parts_;
   std::span<const Tensors> micro_batches_;

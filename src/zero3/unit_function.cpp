@@ -8,6 +8,7 @@
 
 #include "strata/base/error.h"
 #include "strata/zero3/sharded.h"
+#include "zero3/activations.h"
 #include "zero3/body_surroundings.h"
 #include "zero3/entrance.h"
 #include "zero3/inner_graph.h"
@@ -46,6 +47,8 @@ struct EntryState : torch::CustomClassHolder {
   OutputSample sample;                           // kept of watched entries that recompute
   variable_list inputs;                          // detached; the leaves of the inner graph
   std::vector<std::uint32_t> input_versions;
+  /// The values of inputs that the room for activations keeps: these have none meanwhile.
+  std::vector<Activations::Away> away;
   variable_list outputs;              // outputs of the inner graph; empty until it exists
   std::vector<bool> defined_outputs;  // which outputs are defined, in the body's order
   std::uint64_t weights_version = 0;  // version with which forward ran
@@ -112,6 +115,40 @@ variable_list run_watched(Unit& unit, EntryState& state, const variable_list& le
   return outputs;
 }
 
+/// Hands the inputs of a unit that recomputes to the room for activations, as far as it takes them.
+/// The body may have kept the very tensors that it was given, which keep their values.
+void put_away(Unit& unit, EntryState& state) {
+  Activations* const activations = unit.entrance().activations();
+  if (activations == nullptr) return;
+  state.away.resize(state.inputs.size());
+  for (std::size_t i = 0; i < state.inputs.size(); ++i) {
+    torch::Tensor& input = state.inputs[i];
+    state.away[i] = activations->put(input);
+    if (!state.away[i]) continue;
+    const bool requires_grad = input.requires_grad();
+    input = input.detach().set_requires_grad(requires_grad);  // counts versions with the old one
+    take_values(input);
+  }
+}
+
+/// The inputs with their values, for the length of a scope.
+class InputsAtHand {
+ public:
+  InputsAtHand(const Unit& unit, EntryState& state) : state_(state), without_(state.inputs) {
+    for (std::size_t i = 0; i < state.away.size(); ++i) {
+      if (!state.away[i]) continue;
+      state.inputs[i] = unit.entrance().activations()->bring(state.away[i], state.inputs[i]);
+    }
+  }
+  ~InputsAtHand() { state_.inputs = std::move(without_); }
+  InputsAtHand(const InputsAtHand&) = delete;
+  InputsAtHand& operator=(const InputsAtHand&) = delete;
+
+ private:
+  EntryState& state_;
+  variable_list without_;
+};
+
 /// Gradients of the parameters (if `counts`), then of the inputs that are wanted.
 struct InnerGradients {
   variable_list of_parameters, of_inputs;
@@ -155,6 +192,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     }
     outputs.clear();
     if (state->recompute && watched) note_kept_tensors(unit, leaves);
+    if (state->recompute) put_away(unit, *state);
     context->saved_data["state"] = c10::IValue::make_capsule(state);
     context->set_materialize_grads(false);
     return results;
@@ -251,6 +289,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
       if (version_of(state.inputs[i]) == state.input_versions[i]) continue;
       refuse_changed_input(unit, i, "between its forward and its backward");
     }
+    const InputsAtHand at_hand(unit, state);
     const BodySurroundings::Restored restored(*state.surroundings);
     run_inner_graph(unit, state);
     bool alike = state.outputs.size() == state.defined_outputs.size();

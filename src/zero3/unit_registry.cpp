@@ -20,7 +20,7 @@ UnitRules rules_of(const formats::DsConfig& config, ShardOptions& options) {
   return {
       .format = format,
       .recomputes = options.recompute == Recompute::kConfig
-                        ? config.strata.recompute
+                        ? config.strata.recompute.value_or(true)
                         : options.recompute == Recompute::kAlways,
       .casts_inputs = format.precision != Precision::kFp32 && config.fp16.auto_cast.value_or(true),
       .generators = std::move(options.generators)};

@@ -36,7 +36,9 @@ TEST(DsConfig, AnEmptyFileMeansTheDocumentedDefaults) {
   EXPECT_EQ(config.zero.stage, 3);
   EXPECT_EQ(config.zero.prefetch_elements, 50'000'000);
   EXPECT_EQ(config.aio.block_bytes, 1 << 20);
-  EXPECT_TRUE(config.strata.recompute);
+  EXPECT_EQ(config.strata.recompute, true);
+  EXPECT_EQ(config.activation_bytes().host, 0u);
+  EXPECT_EQ(config.activation_bytes().nvme, 0u);
   EXPECT_EQ(config.fp16.auto_cast, std::nullopt);
   EXPECT_THAT(config.ignored_keys, IsEmpty());
   EXPECT_THAT(config.nvme_directories(), IsEmpty());
@@ -58,7 +60,7 @@ TEST(DsConfig, ReadsEverySectionWithAnEffect) {
     "aio": {"block_size": 262144, "queue_depth": 16, "intra_op_parallelism": 2},
     "strata": {"budget": {"host": "4GiB", "device": 1000000, "nvme": "60GiB"}, "io": "io_uring",
                "no_decay": ["*.bias"], "keep_fp32": ["ln_*"], "recompute": false, "chunk_bytes": "2MiB",
-               "window_elements": 4096, "threads": 3}
+               "window_elements": 4096, "threads": 3, "activations": {"host": "1MiB", "nvme": "8MiB"}}
   })");
   EXPECT_EQ(config.train_batch_size, 32);
   EXPECT_EQ(config.steps_per_print, 10);
@@ -92,11 +94,33 @@ TEST(DsConfig, ReadsEverySectionWithAnEffect) {
   EXPECT_EQ(config.strata.chunk_bytes, 2_MiB);
   EXPECT_EQ(config.strata.window_elements, 4096);
   EXPECT_EQ(config.strata.threads, 3);
-  EXPECT_FALSE(config.strata.recompute);
+  EXPECT_EQ(config.strata.recompute, false);
+  EXPECT_EQ(config.activation_bytes().host, 1_MiB);
+  EXPECT_EQ(config.activation_bytes().nvme, 8_MiB);
   EXPECT_THAT(config.strata.keep_fp32, ElementsAre("ln_*"));
   EXPECT_THAT(config.fp32_patterns(), ElementsAre("ln_*"));
   EXPECT_THAT(config.nvme_directories(), ElementsAre("/a", "/b"));
   EXPECT_THAT(config.ignored_keys, IsEmpty());
+}
+
+TEST(DsConfig, CpuCheckpointingHasRoomInHostMemoryUnlessBytesAreNamed) {
+  const auto bytes_of = [](const std::string& strata) {
+    return parse(R"({"activation_checkpointing": {"cpu_checkpointing": true}, "strata": )" +
+                 strata + "}")
+        .activation_bytes();
+  };
+  EXPECT_EQ(bytes_of("{}").host, 1_GiB);
+  EXPECT_EQ(bytes_of(R"({"budget": {"host": "80GiB"}})").host, 1_GiB);
+  EXPECT_EQ(bytes_of(R"({"budget": {"host": "800MiB"}})").host, 100_MiB);
+  EXPECT_EQ(bytes_of(R"({"activations": {"host": "3GiB"}})").host, 3_GiB);
+  EXPECT_EQ(bytes_of(R"({"activations": {"nvme": "3GiB"}})").host, 0u);
+  EXPECT_EQ(bytes_of(R"({"activations": {"nvme": "3GiB"}})").nvme, 3_GiB);
+}
+
+TEST(DsConfig, RecomputeMayBeAuto) {
+  const DsConfig config = parse(R"({"strata": {"recompute": "auto"}})");
+  EXPECT_EQ(config.strata.recompute, std::nullopt);
+  EXPECT_EQ(parse(config.resolved_json()), config);
 }
 
 TEST(DsConfig, NothingIsKeptInFp32BesideFp32) {
@@ -283,7 +307,7 @@ TEST(DsConfig, EveryMistakeSaysWhereItIsAndWhatToWrite) {
       {R"({"strata": {"nvme": [1]}})", {"strata.nvme[0]", "expected a string"}},
       {R"({"strata": {"io": "posix"}})", {"none of: auto, io_uring, libaio, threads"}},
       {R"({"strata": {"chunk_bytes": 1000}})", {"multiple of 4096"}},
-      {R"({"strata": {"recompute": "auto"}})", {"expected a boolean"}},
+      {R"({"strata": {"recompute": "maybe"}})", {"expected a boolean"}},
       {R"({"elasticity": {"enabled": true}})", {"not supported", "batch"}},
       {R"({"curriculum_learning": {"enabled": true}})", {"remove the section"}},
       {R"([1])", {"expected an object"}},

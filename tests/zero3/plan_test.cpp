@@ -540,6 +540,32 @@ TEST(Plan, RefusesAChunkThatIsNoPowerOfTwo) {
   }
 }
 
+TEST(Plan, CountsTheRoomForActivationsToTheByte) {
+  PlanInput with = gpt2_like();
+  with.activations = tiering::activation_room(300_MiB, 2_GiB, with.chunk_bytes);
+  const TierBytes without = make_plan(gpt2_like()).total, total = make_plan(with).total;
+  EXPECT_EQ(total.host, without.host + 300_MiB);
+  EXPECT_EQ(total.nvme, without.nvme + 2_GiB);
+  EXPECT_EQ(total.device, without.device);
+  const TierBytes smallest = smallest_budgets(with);
+  EXPECT_EQ(smallest.host, smallest_budgets(gpt2_like()).host + 300_MiB);
+  with.budgets.host = smallest.host;
+  EXPECT_EQ(make_plan(with).total.host, smallest.host);
+  with.budgets.host = smallest.host - 1;
+  EXPECT_THROW((void)make_plan(with), BudgetError);
+}
+
+TEST(Plan, TakesTheRoomForActivationsFromTheConfig) {
+  formats::DsConfig config;
+  config.strata.activations_host_bytes = 100_MiB;
+  EXPECT_EQ(plan_input_from(config).activations.host_bytes(), 100_MiB);
+  config.strata.activations_nvme_bytes = 1_GiB;
+  EXPECT_THAT(support::message_of<ConfigError>([&] { (void)plan_input_from(config); }),
+              HasSubstr("no directory is named"));
+  config.strata.nvme_directories = {"."};
+  EXPECT_EQ(plan_input_from(config).activations.nvme_bytes(), 1_GiB);
+}
+
 TEST(Plan, FrozenParametersHaveWeightsOnly) {
   PlanInput input;
   input.units.push_back(unit_of(0, 1 << 20));

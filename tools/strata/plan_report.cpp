@@ -133,7 +133,8 @@ void write_question(std::ostream& out, const PlanQuestion& question) {
   out << " (" << question.ranks() << (question.ranks() == 1 ? " rank)\n" : " ranks)\n");
   out << "step     " << question.config.gradient_accumulation_steps << " x "
       << question.config.train_micro_batch_size_per_gpu << " sequences of " << question.seq_len
-      << " tokens on each rank, " << (question.config.strata.recompute ? "with" : "without")
+      << " tokens on each rank, "
+      << (question.config.strata.recompute.value_or(true) ? "with" : "without")
       << " recomputation\n\n";
 }
 

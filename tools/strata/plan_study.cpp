@@ -33,7 +33,7 @@ models::MicroBatch micro_batch_of(const PlanQuestion& question) {
 zero3::StepWork work_of(const PlanQuestion& question) {
   return models::step_work(question.model.config, micro_batch_of(question),
                            static_cast<std::uint64_t>(question.config.gradient_accumulation_steps),
-                           question.config.strata.recompute);
+                           question.config.strata.recompute.value_or(true));
 }
 
 void require_disks(const PlanQuestion& question) {
@@ -147,7 +147,7 @@ PlanAnswer study(const PlanQuestion& question, const std::optional<zero3::StepOr
   answer.activation_bytes = models::estimated_activation_bytes(
       question.model.config, micro_batch_of(question),
       static_cast<std::uint64_t>(config.gradient_accumulation_steps),
-      weight_bytes(config.precision()), config.strata.recompute);
+      weight_bytes(config.precision()), config.strata.recompute.value_or(true));
   answer.smallest = zero3::smallest_budgets(answer.input);
   answer.input.budgets =
       budgets_of(question, answer.input, answer.smallest, answer.activation_bytes);

@@ -173,6 +173,17 @@ struct ZeroConfig {
   bool operator==(const ZeroConfig&) const = default;
 };
 
+/// "activation_checkpointing".
+struct ActivationCheckpointingConfig {
+  bool cpu_checkpointing = false;  ///< inputs of recomputed units wait in host memory
+  bool operator==(const ActivationCheckpointingConfig&) const = default;
+};
+
+/// Bytes that inputs of recomputed units may take between forward and backward.
+struct ActivationBytes {
+  std::uint64_t host = 0, nvme = 0;
+};
+
 /// "aio". Absent keys take Strata's defaults: DeepSpeed's (8, 1) are those of one file handle.
 struct AioConfig {
   std::int64_t block_bytes = 1 << 20;
@@ -196,7 +207,8 @@ struct StatesConfig {
 ///       "io": "auto" | "io_uring" | "libaio" | "threads",
 ///       "no_decay": ["*.bias", "ln_*"],
 ///       "keep_fp32": ["ln_*"],
-///       "recompute": true,
+///       "recompute": true | false | "auto",
+///       "activations": {"host": "1GiB", "nvme": "8GiB"},
 ///       "chunk_bytes": "1MiB",
 ///       "window_elements": 16777216,
 ///       "host_cache": true,
@@ -210,9 +222,13 @@ struct StrataConfig {
   std::optional<std::uint64_t> nvme_budget_bytes;
   std::vector<std::string> nvme_directories;
   IoBackend io = IoBackend::kAuto;
-  std::vector<std::string> no_decay;     ///< patterns, see DsConfig::decays
-  std::vector<std::string> keep_fp32;    ///< patterns, see DsConfig::fp32_patterns
-  bool recompute = true;                 ///< recompute activations in backward
+  std::vector<std::string> no_decay;   ///< patterns, see DsConfig::decays
+  std::vector<std::string> keep_fp32;  ///< patterns, see DsConfig::fp32_patterns
+  /// Whether activations are recomputed in backward. nullopt: "auto", which a program that knows
+  /// its model settles before it makes an engine; an engine alone recomputes.
+  std::optional<bool> recompute = true;
+  std::optional<std::uint64_t> activations_host_bytes;  ///< nullopt: not named
+  std::optional<std::uint64_t> activations_nvme_bytes;
   std::uint64_t chunk_bytes = 1u << 20;  ///< chunk of the shard store
   std::int64_t window_elements = 0;      ///< the optimizer's window; 0: the plan decides
   std::int64_t threads = 0;              ///< threads of the optimizer; 0: one per core
@@ -251,6 +267,7 @@ struct DsConfig {
   Bf16Config bf16;
   Fp16Config fp16;
   ZeroConfig zero;
+  ActivationCheckpointingConfig activation_checkpointing;
   AioConfig aio;
   StrataConfig strata;
 
@@ -277,6 +294,10 @@ struct DsConfig {
   /// The formats of all states: precision, `strata.states`, and the moments that the optimizer
   /// keeps.
   [[nodiscard]] StateFormat state_format() const;
+
+  /// Room for activations: what strata.activations names. With cpu_checkpointing and no bytes named
+  /// it is 1 GiB of host memory, and at most an eighth of a host budget.
+  [[nodiscard]] ActivationBytes activation_bytes() const;
 
   /// Directories for the nvme tier: strata.nvme, else the nvme_paths of the offload sections, each
   /// once. Empty: none is named.

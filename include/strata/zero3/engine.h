@@ -17,6 +17,7 @@
 #include "strata/base/log.h"
 #include "strata/base/machine_memory.h"
 #include "strata/formats/ds_config.h"
+#include "strata/tiering/activation_room.h"
 #include "strata/tiering/device.h"
 #include "strata/zero3/parameter_group.h"
 #include "strata/zero3/plan.h"
@@ -211,6 +212,8 @@ class Engine {
   [[nodiscard]] const zero3::Plan& plan() const;
   [[nodiscard]] TierUse use(tiering::Tier tier) const;
   [[nodiscard]] CounterReading counters() const;
+  /// The inputs of units that went to the room for activations so far; zeros where there is none.
+  [[nodiscard]] tiering::ActivationReading activations() const;
   /// Records what each hop does, and when, in `timeline` from now on; null: no more. It may be
   /// written to until another is given here or the engine is gone, whichever is first. Recording
   /// changes no number. Waits for the last step, and throws what finish_step throws.

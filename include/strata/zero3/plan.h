@@ -10,6 +10,7 @@
 
 #include "strata/base/machine_memory.h"
 #include "strata/base/number_format.h"
+#include "strata/tiering/activation_room.h"
 #include "strata/tiering/tier.h"
 #include "strata/zero3/unit_layout.h"
 
@@ -66,6 +67,7 @@ struct PlanInput {
   /// Whether states whose home is nvme are kept in what a bounded host budget leaves free.
   bool host_cache = true;
   std::uint64_t cached_weights_max = UINT64_MAX;  ///< elements of a rank's weights so kept, at most
+  tiering::ActivationRoom activations{};          ///< between forward and backward; may be empty
 
   /// Whether states that rest in `tier` have to be brought to host memory to be worked on.
   [[nodiscard]] bool is_elsewhere(tiering::Tier tier) const noexcept;
