@@ -24,7 +24,7 @@ struct ScheduledUnit {
 };
 
 struct ScheduleOptions {
-  static constexpr std::uint64_t kNoBound = UINT64_MAX;
+  static constexpr std::uint64_t kNoBound = PlanInput::kNoBound;
 
   tiering::Tier home = tiering::Tier::kHost;  ///< where weights rest
   std::uint64_t device_bytes = 0;             ///< room for unsharded units; 0 if they rest there

@@ -446,7 +446,7 @@ TEST(PlanOfTheHostCache, KeepsNoFrozenUnitThatNeverLeavesTheDevice) {
   EXPECT_EQ(kept(make_plan(input)), (std::vector<std::string>{"-", "w", "w", "w"}));
   input.reuse_distance_max = 1'000'000'000;  // it may be given back
   EXPECT_EQ(kept(make_plan(input))[0], "w");
-  input.reuse_distance_max = PlanInput{}.reuse_distance_max;
+  input.reuse_distance_max = PlanInput::kNoBound;
   input.budgets.device = smallest_budgets(input).device;
   EXPECT_EQ(kept(make_plan(input))[0], "w");
 }

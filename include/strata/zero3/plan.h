@@ -34,6 +34,8 @@ struct TierBytes {
 /// The input of a plan. Budgets, and everything that is planned, are for one rank; all ranks have
 /// the same.
 struct PlanInput {
+  static constexpr std::uint64_t kNoBound = UINT64_MAX;
+
   std::vector<UnitLayout> units;  ///< in the order in which forward enters them
   /// Ranks that share the states: each keeps a shard of every vector, an equal part of whole blocks
   /// of kMomentBlockElements. A unit in use is whole on every rank.
@@ -56,18 +58,18 @@ struct PlanInput {
   std::uint64_t live_elements_max = 1'000'000'000;  ///< most kept unsharded on the device
   std::uint64_t window_elements_max = 0;            ///< cap of the optimizer's window; 0: none
   // Caps of what is there at most; the least that works is there all the same:
-  std::uint64_t fetch_staging_max = UINT64_MAX;     ///< bytes of the staging of weights
-  std::uint64_t windows_elements_max = UINT64_MAX;  ///< elements of all windows together
+  std::uint64_t fetch_staging_max = kNoBound;     ///< bytes of the staging of weights
+  std::uint64_t windows_elements_max = kNoBound;  ///< elements of all windows together
   /// A unit whose next use is farther away than so many elements is given back at once.
-  std::uint64_t reuse_distance_max = UINT64_MAX;
+  std::uint64_t reuse_distance_max = kNoBound;
   /// Units of fewer elements stay on the device, as many as the other cap and the budget allow.
   std::uint64_t persistence_threshold = 0;
-  std::uint64_t persistence_model_max = UINT64_MAX;  ///< elements in all
+  std::uint64_t persistence_model_max = kNoBound;  ///< elements in all
   bool overlap_step = true;  ///< the optimizer's step may go on beside the next forward
   /// Whether states whose home is nvme are kept in what a bounded host budget leaves free.
   bool host_cache = true;
-  std::uint64_t cached_weights_max = UINT64_MAX;  ///< elements of a rank's weights so kept, at most
-  tiering::ActivationRoom activations{};          ///< between forward and backward; may be empty
+  std::uint64_t cached_weights_max = kNoBound;  ///< elements of a rank's weights so kept, at most
+  tiering::ActivationRoom activations{};        ///< between forward and backward; may be empty
 
   /// Whether states that rest in `tier` have to be brought to host memory to be worked on.
   [[nodiscard]] bool is_elsewhere(tiering::Tier tier) const noexcept;
