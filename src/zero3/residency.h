@@ -48,8 +48,10 @@ struct UnitResidency {
 
   /// Stands for no version: the device has no copy, or one that was written to or came in part.
   static constexpr std::uint64_t kNoVersion = UINT64_MAX;
-  std::uint64_t held = kNoVersion;  ///< version on the device, or on its way there
-  std::uint64_t last_use = 0;       ///< counted in entries of units
+  std::uint64_t held = kNoVersion;   ///< version on the device, or on its way there
+  std::uint64_t last_use = 0;        ///< counted in entries of units
+  std::uint64_t elements_ahead = 0;  ///< what its fetch counts among those ahead of use
+  bool has_changed = false;          ///< its weights have, and it was not unsharded since
 
   /// Whether the device's copy can be used again after the last use.
   [[nodiscard]] bool is_current() const noexcept { return held == weights; }

@@ -28,6 +28,7 @@ ScheduleOptions schedule_options(const Plan& plan, const PlanInput& input) {
           .fetches_into_regions = input.device_memory_is_host && input.world_size == 1,
           .staging_slots = static_cast<std::uint32_t>(plan.fetch_slots),
           .prefetch_elements = input.prefetch_elements,
+          .step_hands_over = plan.overlaps_step,
           .reuse_distance_max = input.reuse_distance_max,
           .persistent = plan.persistent};
 }
@@ -57,6 +58,7 @@ std::span<const Action> Schedule::enter(UnitId unit, Pass pass, View view) {
     state.held = state.weights;
   }
   state.residency = Residency::kUnsharded;
+  state.has_changed = false;
   state.last_use = ++tick_;
   if (++state.uses == 1) in_use_.push_back(unit);
   prefetch(view);
@@ -89,6 +91,7 @@ std::span<const Action> Schedule::change_weights(UnitId unit) {
   if (state.residency == Residency::kFetching || state.residency == Residency::kCached) {
     evict(unit);
   }
+  state.has_changed = true;
   return actions_;
 }
 
@@ -141,7 +144,9 @@ bool Schedule::start_fetch(UnitId unit, std::uint64_t needed_at, View view) {
   UnitResidency& state = states_[unit];
   state.residency = Residency::kFetching;
   state.held = state.weights;
-  fetching_elements_ += units_[unit].elements;
+  const bool is_handed_over = options_.step_hands_over && has_region && state.has_changed;
+  state.elements_ahead = is_handed_over ? 0 : units_[unit].elements;
+  fetching_elements_ += state.elements_ahead;
   if (has_region) {
     remember(unit, view);
     actions_.push_back({Action::Kind::kFetch, unit, state.region, units_[unit].pieces});
@@ -288,7 +293,7 @@ void Schedule::forget(UnitId unit) {
 /// Ends the fetch ahead of a unit: it is used now, or dropped.
 void Schedule::stop_fetching(UnitId unit) {
   UnitResidency& state = states_[unit];
-  fetching_elements_ -= units_[unit].elements;
+  fetching_elements_ -= std::exchange(state.elements_ahead, 0);
   free_slots_ += std::exchange(state.slots, 0);
   if (std::erase(staged_, unit) == 0) forget(unit);
 }
@@ -303,7 +308,7 @@ void Schedule::evict(UnitId unit) {
     actions_.push_back({Action::Kind::kEvict, unit});
   }
   if (state.region) regions_.give_back(*state.region);
-  state = {.weights = state.weights, .last_use = state.last_use};
+  state = {.weights = state.weights, .last_use = state.last_use, .has_changed = state.has_changed};
   look_again_at(unit);
 }
 

@@ -31,6 +31,10 @@ struct ScheduleOptions {
   bool fetches_into_regions = false;          ///< the disk can write to the device's memory
   std::uint32_t staging_slots = 0;
   std::uint64_t prefetch_elements = 0;  ///< most that is fetched ahead of use
+  /// Whether a step that goes on beside forward hands new weights to the regions of units. Such a
+  /// unit is no fetch for the disk, and does not count among `prefetch_elements`: the sooner it has
+  /// its region, the surer it is not read back.
+  bool step_hands_over = false;
   /// A unit that is left and not used again within so many elements is given back at once.
   std::uint64_t reuse_distance_max = kNoBound;
   /// Units that stay while their weights hold, unless one in use finds no room; empty: none.

@@ -112,6 +112,10 @@ TEST(ScheduleOptionsOfAPlan, HaveItsRoomItsSlotsAndItsPrefetching) {
   EXPECT_EQ(options.device_bytes, 3 * kPage);
   EXPECT_EQ(options.staging_slots, 5u);
   EXPECT_EQ(options.prefetch_elements, 77u);
+  EXPECT_FALSE(options.step_hands_over);
+  Plan plan = made_plan();
+  plan.overlaps_step = true;
+  EXPECT_TRUE(schedule_options(plan, planned_input()).step_hands_over);
 }
 
 TEST(ScheduleOptionsOfAPlan, HaveItsPersistentUnitsAndReuseDistance) {
@@ -200,6 +204,30 @@ TEST(Schedule, KeepsATiedEmbeddingWhileTheBlocksPassBesideIt) {
 
 TEST(Schedule, FetchesAheadNoFurtherThanPrefetchElements) {
   ScheduleOptions options = nvme(6, 0);
+  options.prefetch_elements = 15;
+  Schedule schedule(options, units(6));
+  run_micro_batch(schedule, 6);
+  change_all_weights(schedule, 6);
+  EXPECT_THAT(units_of(schedule.begin_step(), Kind::kFetch), ElementsAre(0, 1));
+}
+
+TEST(Schedule, GivesUnitsThatAStepHandsOverTheirRegionsAsFarAsThereAreAny) {
+  ScheduleOptions options = nvme(/*pages=*/4, /*slots=*/0);
+  options.prefetch_elements = 15;
+  options.step_hands_over = true;
+  Schedule schedule(options, units(6));
+  run_micro_batch(schedule, 6);
+  change_all_weights(schedule, 6);
+  EXPECT_THAT(units_of(schedule.begin_step(), Kind::kFetch), ElementsAre(0, 1, 2, 3));
+  EXPECT_EQ(schedule.fetching_elements(), 0u);
+  for (UnitId unit = 0; unit < 6; ++unit) use(schedule, unit);
+  use(schedule, 5, Pass::kBackward);
+  EXPECT_THAT(units_of(use(schedule, 4, Pass::kBackward), Kind::kFetch), ElementsAre(1));
+  EXPECT_EQ(schedule.fetching_elements(), 10u) << "by now it comes from the disk, and counts";
+}
+
+TEST(Schedule, CountsEveryFetchWhereNoStepHandsOver) {
+  ScheduleOptions options = nvme(/*pages=*/4, /*slots=*/0);
   options.prefetch_elements = 15;
   Schedule schedule(options, units(6));
   run_micro_batch(schedule, 6);

@@ -181,6 +181,7 @@ class Walk {
     options.fetches_into_regions = pick(2) == 0;
     options.staging_slots = static_cast<std::uint32_t>(2 + pick(6));
     options.prefetch_elements = static_cast<std::uint64_t>(pick(200));
+    options.step_hands_over = pick(2) == 0;
     if (pick(3) == 0) options.reuse_distance_max = static_cast<std::uint64_t>(pick(200));
     if (pick(3) == 0) {
       for (std::size_t i = 0; i < units_.size(); ++i) options.persistent.push_back(pick(3) == 0);
