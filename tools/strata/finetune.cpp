@@ -3,6 +3,8 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <ostream>
 #include <vector>
 
@@ -16,6 +18,7 @@
 #include "readable_text.h"
 #include "run_config.h"
 #include "step_trace.h"
+#include "strata/base/clock.h"
 #include "strata/base/machine_memory.h"
 #include "strata/base/number_format.h"
 #include "strata/base/units.h"
@@ -178,6 +181,13 @@ void write_results(const std::filesystem::path& path, const Summary& summary, Lo
   }
 }
 
+void log_placement(Time start, Logger& log) {
+  char text[64];
+  std::snprintf(text, sizeof text, "initial values: placed in %.1f s",
+                std::chrono::duration<double>(kSystemClock.now() - start).count());
+  log.info(text);
+}
+
 Trainer::Data trainer_data(const RunInput& run, const FinetuneOptions& options) {
   const std::int64_t rows = run.config.train_micro_batch_size_per_gpu;
   Trainer::Data data{
@@ -239,10 +249,12 @@ void run_training(const RunInput& run, const HostMemoryBound& memory,
     interruption.check();
     trace.sample_tiers(engine);
   });
+  const Time start = kSystemClock.now();
   models::Gpt2 model(run.model.config, engine, [&](const std::string& name, torch::Tensor& value) {
     interruption.check();
     run.model.initializer(name, value);
   });
+  log_placement(start, log);
   engine.prepare();  // takes its space on disk, which may be the output's disk
   output.require_space(model_bytes(run));
   return_freed_blocks_from(kReturnedInTraining);
