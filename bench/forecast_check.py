@@ -11,19 +11,19 @@ and backward of the same shape in memory. Machines that are shared swing, and th
 
 import argparse
 import dataclasses
-import datetime
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from typing import Any, Dict, List, Optional
 
 import machine
+import report
+from programs import Programs, add_arguments, disk_speeds
+from training import gpt2
 
-BENCH = pathlib.Path(__file__).resolve().parent
 WANTED = 0.10
 WARM_UP = 3  # steps: the order of units is recorded, then followed
 
@@ -39,11 +39,7 @@ class Shape:
 
     def config(self) -> Dict[str, Any]:
         """As a Hugging Face directory has it."""
-        return {
-            "model_type": "gpt2", "n_layer": self.layers, "n_embd": self.width, "n_head": self.width // 64,
-            "n_positions": 1024, "vocab_size": self.vocabulary,
-            "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
-        }  # fmt: skip
+        return gpt2(self.layers, self.width, self.vocabulary)
 
 
 SMALL = Shape("gpt2", 12, 768, 50304)
@@ -104,48 +100,13 @@ CASES = [
 
 def parse_arguments(arguments: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", type=pathlib.Path, default=BENCH.parent / "build/release/bin", metavar="DIR")
-    parser.add_argument("--nvme", type=pathlib.Path, default=pathlib.Path("."), metavar="DIR")
+    add_arguments(parser)
     parser.add_argument("--steps", type=int, default=8, help="that count, of each run")
     parser.add_argument("--only", action="append", metavar="NAME", help="a case; may be given again")
-    parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="default: standard output")
     return parser.parse_args(arguments)
 
 
-class Programs:
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.directory = options.programs
-        self.nvme = options.nvme.resolve()
-
-    def output_of(self, name: str, *arguments: object) -> str:
-        command = [str(self.directory / name), *map(str, arguments)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        return done.stdout
-
-    def json_of(self, name: str, *arguments: object) -> Any:
-        return json.loads(self.output_of(name, *arguments))
-
-
 # ---- the machine ---------------------------------------------------------------------------------
-
-
-def bandwidth(programs: Programs, kind: str) -> Dict[str, float]:
-    """Bytes/s of reading and of writing while the disk does `kind`."""
-    job = programs.json_of(
-        "ds_nvme_bench", "run", programs.nvme, "--rw", kind, "--bs", "1MiB", "--size", "1GiB", "--runtime", 2,
-        "--format", "json",
-    )["jobs"][0]  # fmt: skip
-    return {way: job[way]["bw_bytes"] for way in ("read", "write")}
-
-
-def disk_speeds(programs: Programs) -> Dict[str, float]:
-    read = bandwidth(programs, "read")["read"]
-    write = bandwidth(programs, "write")["write"]
-    both = bandwidth(programs, "trainstep")
-    # A second of both has read and written for so many seconds each; what overlaps is above 1.
-    reading, writing = both["read"] / read, both["write"] / write
-    overlap = (reading + writing - 1) / min(reading, writing)
-    return {"read": read, "write": write, "overlap": min(1.0, max(0.0, overlap))}
 
 
 def arithmetic_seconds(programs: Programs, case: Case, space: pathlib.Path) -> float:
@@ -191,7 +152,7 @@ def machine_file(programs: Programs, case: Case, update: float, space: pathlib.P
             "update": measured(update, "adam_benchmark"),
             "copy": measured(copy_speed(), "256 MiB in memory"),
         },
-        "disk": {way: measured(value, "ds_nvme_bench") for way, value in disk.items()},
+        "disk": {way: measured(value, "ds_nvme_bench") for way, value in dataclasses.asdict(disk).items()},
     }
 
 
@@ -274,7 +235,7 @@ def row(outcome: Outcome) -> str:
     )
 
 
-def report(options: argparse.Namespace, where: str, outcomes: List[Outcome]) -> str:
+def page(options: argparse.Namespace, where: str, outcomes: List[Outcome]) -> str:
     near = sum(1 for outcome in outcomes if abs(outcome.ratio - 1) <= WANTED)
     ratio = statistics.median(outcome.ratio for outcome in outcomes)
     return "\n".join(
@@ -291,9 +252,7 @@ def report(options: argparse.Namespace, where: str, outcomes: List[Outcome]) -> 
             "|---|---|---|---|---|---|",
             *map(row, outcomes),
             "",
-            f"- Machine: {where}.",
-            f"- {datetime.date.today()}, `bench/forecast_check.py --nvme DIR --steps {options.steps}`",
-            "",
+            *report.origin(where, f"bench/forecast_check.py --nvme DIR --steps {options.steps}"),
         ]
     )
 
@@ -308,11 +267,7 @@ def main(arguments: List[str]) -> int:
     for case in chosen:
         outcomes.append(check(programs, case, updates[case.moments], options.steps))
         print(row(outcomes[-1]), file=sys.stderr, flush=True)
-    text = report(options, where, outcomes)
-    if options.output:
-        options.output.write_text(text)
-    else:
-        print(text)
+    report.publish(page(options, where, outcomes), options.output)
     return 0
 
 

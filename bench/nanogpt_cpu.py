@@ -10,7 +10,6 @@ the same batches.
 """
 
 import argparse
-import datetime
 import json
 import pathlib
 import subprocess
@@ -19,6 +18,8 @@ import tempfile
 from typing import Dict, List
 
 import machine
+import report
+from programs import add_arguments
 
 BENCH = pathlib.Path(__file__).resolve().parent
 LOSS_WANTED = 1.93
@@ -27,12 +28,10 @@ LOSS_WANTED = 1.93
 def parse_arguments(arguments: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=pathlib.Path, help="the text to train on (Tiny Shakespeare)")
-    parser.add_argument("--programs", type=pathlib.Path, default=BENCH.parent / "build/release/bin", metavar="DIR")
-    parser.add_argument("--nvme", type=pathlib.Path, default=pathlib.Path("."), metavar="DIR")
+    add_arguments(parser)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--eval-every", type=int, default=250)
     parser.add_argument("--eval-batches", type=int, default=200)
-    parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="default: standard output")
     return parser.parse_args(arguments)
 
 
@@ -67,7 +66,7 @@ class Curve:
         return self.validation[max(self.validation)]
 
 
-def report(options: argparse.Namespace, where: str, nvme: Curve, memory: Curve) -> str:
+def page(options: argparse.Namespace, where: str, nvme: Curve, memory: Curve) -> str:
     first, end = nvme.steps[0], nvme.steps[-1]
     rows = [
         f"| {step} | {loss:.4f} | {memory.validation[step]:.4f} | "
@@ -102,9 +101,7 @@ def report(options: argparse.Namespace, where: str, nvme: Curve, memory: Curve) 
             f"- Peak bytes on NVMe's run: device {end['device_bytes_peak'] / 2**20:.1f} MiB, "
             f"host {end['host_bytes_peak'] / 2**20:.1f} MiB, nvme {end['nvme_bytes_peak'] / 2**20:.1f} MiB; "
             f"{moved:.1f} GB were read and written.",
-            f"- Machine: {where}.",
-            f"- {datetime.date.today().isoformat()}, `{command}`",
-            "",
+            *report.origin(where, command),
         ]
     )
 
@@ -122,11 +119,8 @@ def main(arguments: List[str]) -> int:
         run([options.programs / "strata", *common, "--nvme", options.nvme, "--output", work / "nvme"])
         run([options.programs / "train_in_memory", *common, "--output", work / "memory"])
         nvme, memory = Curve(work / "nvme"), Curve(work / "memory")
-        text = report(options, where, nvme, memory)
-    if options.output:
-        options.output.write_text(text)
-    else:
-        print(text)
+        text = page(options, where, nvme, memory)
+    report.publish(text, options.output)
     return 0 if nvme.last() <= LOSS_WANTED else 1
 
 

@@ -16,6 +16,8 @@ import subprocess
 import tempfile
 from typing import Any, Dict, List, Optional, Tuple
 
+import report
+
 MACHINES = pathlib.Path(__file__).resolve().parent.parent / "configs" / "machines"
 MODELS = ["13B", "70B", "100B", "175B", "1T"]
 SEQUENCE = 2048
@@ -166,11 +168,11 @@ Other machines, so nothing here is to be divided by a number above; bytes and fo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--strata", required=True, help="the program")
-    parser.add_argument("--output", type=pathlib.Path, required=True)
+    parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="default: standard output")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         text = document(Planner(arguments.strata, pathlib.Path(directory)))
-    arguments.output.write_text(text, encoding="utf-8")
+    report.publish(text, arguments.output)
 
 
 if __name__ == "__main__":

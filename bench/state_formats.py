@@ -11,7 +11,6 @@ done yet are missing from the table. A run takes one thread; --jobs says how man
 
 import argparse
 import concurrent.futures
-import datetime
 import json
 import os
 import pathlib
@@ -21,6 +20,7 @@ import sys
 from typing import Any, Dict, List, Optional
 
 import machine
+import report
 
 BENCH = pathlib.Path(__file__).resolve().parent
 WANTED_PERCENT = 0.5
@@ -139,7 +139,7 @@ def table(options: argparse.Namespace, setting: Setting) -> List[str]:
     return [*lines, ""]
 
 
-def report(options: argparse.Namespace, settings: List[Setting], where: str) -> str:
+def page(options: argparse.Namespace, settings: List[Setting], where: str) -> str:
     command = f"bench/state_formats.py {options.text.name} --work DIR --jobs {options.jobs}"
     lines = [
         "# What the formats of optimizer states cost in loss",
@@ -152,7 +152,7 @@ def report(options: argparse.Namespace, settings: List[Setting], where: str) -> 
     ]  # fmt: skip
     for setting in settings:
         lines += table(options, setting)
-    return "\n".join([*lines, f"- Machine: {where}.", f"- {datetime.date.today().isoformat()}, `{command}`", ""])
+    return "\n".join([*lines, *report.origin(where, command)])
 
 
 def main(arguments: List[str]) -> int:
@@ -171,11 +171,7 @@ def main(arguments: List[str]) -> int:
             ]
             for run in runs:
                 run.result()
-    text = report(options, settings, where)
-    if options.output:
-        options.output.write_text(text)
-    else:
-        print(text)
+    report.publish(page(options, settings, where), options.output)
     return 0
 
 

@@ -12,7 +12,6 @@ in processes of their own (OpenMP's threads are bound when a process starts).
 """
 
 import argparse
-import datetime
 import os
 import pathlib
 import statistics
@@ -23,6 +22,7 @@ from typing import Dict, List
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import machine  # noqa: E402
+import report  # noqa: E402
 
 PARAMETERS = 100e6
 OURS = ["fp32", "bf16_fp32_moments", "bf16_bf16_moments", "bf16_int8_moments", "bf16_int8_moments_24bit"]
@@ -85,7 +85,7 @@ def ratio(rounds: Rounds, name: str, against: str) -> float:
         min(rounds[other][i] for other in others) / seconds for i, seconds in enumerate(rounds[name]))
 
 
-def report(options: argparse.Namespace, results: Dict[int, Rounds]) -> str:
+def page(options: argparse.Namespace, results: Dict[int, Rounds]) -> str:
     lines = [
         "# Hop 7 beside torch and DeepSpeed",
         "",
@@ -110,9 +110,8 @@ def report(options: argparse.Namespace, results: Dict[int, Rounds]) -> str:
                          f"{ratio(rounds, name, 'deepspeed_three_passes'):.2f} |")
     lines += [
         "",
-        f"- Machine: {machine.describe(pathlib.Path('.'))}.",
-        f"- {datetime.date.today()}, `bench/peers/hop7.py --rounds {options.rounds}`, DeepSpeed 0.19.8, torch 2.11.0.",
-        "",
+        "- DeepSpeed 0.19.8, torch 2.11.0.",
+        *report.origin(machine.describe(pathlib.Path(".")), f"bench/peers/hop7.py --rounds {options.rounds}"),
     ]
     return "\n".join(lines)
 
@@ -126,10 +125,7 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path)
     options = parser.parse_args()
     results = {threads: measure(options, threads) for threads in sorted({1, os.cpu_count() or 1})}
-    text = report(options, results)
-    if options.output:
-        options.output.write_text(text)
-    print(text)
+    report.publish(page(options, results), options.output)
 
 
 if __name__ == "__main__":
