@@ -24,9 +24,9 @@ using strata::MasterFormat;
 using strata::MomentFormat;
 using strata::Precision;
 using strata::StateFormat;
-using strata::bench::Hop7States;
 using strata::optim_cpu::AdamOptions;
 using strata::optim_cpu::ComputeThreads;
+using strata::tool::Hop7States;
 using strata::tool::median;
 
 constexpr std::uint64_t kElements = 100'000'000;

@@ -4,24 +4,25 @@ models, placements, formats and schedules of many kinds, and writes a table as M
 
     bench/forecast_check.py --nvme /mnt/nvme --output docs/results/forecast_check.md
 
-Right before each run the machine is measured anew, as docs/plan.md says: the disk by ds_nvme_bench
-(reading, writing, and both as a step does), the optimizer by adam_benchmark, arithmetic by forward
-and backward of the same shape in memory. Machines that are shared swing, and these swing together.
+Right before each run the machine is measured anew, by `strata plan --machine here` for the same model
+and config. Machines that are shared swing, and these swing together. With --keep DIR each case's machine
+file and metrics stay, and --again DIR forecasts from them anew without measuring or running anything.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import pathlib
+import shutil
 import statistics
 import sys
 import tempfile
-import time
 from typing import Any, Dict, List, Optional
 
 import machine
 import report
-from programs import Programs, add_arguments, disk_speeds
+from programs import Programs, add_arguments
 from training import gpt2
 
 WANTED = 0.10
@@ -103,66 +104,9 @@ def parse_arguments(arguments: List[str]) -> argparse.Namespace:
     add_arguments(parser)
     parser.add_argument("--steps", type=int, default=8, help="that count, of each run")
     parser.add_argument("--only", action="append", metavar="NAME", help="a case; may be given again")
+    parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="machine files and metrics of the runs")
+    parser.add_argument("--again", type=pathlib.Path, metavar="DIR", help="what --keep kept, in place of this machine")
     return parser.parse_args(arguments)
-
-
-# ---- the machine ---------------------------------------------------------------------------------
-
-
-def arithmetic_seconds(programs: Programs, case: Case, space: pathlib.Path) -> float:
-    """Seconds of a micro-batch's forward and backward in memory."""
-    result = space / "arithmetic.json"
-    programs.output_of(
-        "step_benchmark", "--only", "arithmetic", "--preset", case.shape.preset, "--tokens", case.tokens,
-        "--rounds", 5, "--steps", 1, "--warm-up", 1, "--json", result,
-    )  # fmt: skip
-    return statistics.median(step["seconds"] for step in json.loads(result.read_text())[0]["steps"])
-
-
-def update_speed(programs: Programs, moments: str) -> float:
-    """Bytes/s of states that the optimizer reads and writes."""
-    result = programs.json_of(
-        "adam_benchmark", f"--benchmark_filter=^bf16_{moments}_moments/threads:", "--benchmark_format=json"
-    )
-    return 1e9 * max(run["GB/s"] for run in result["benchmarks"])
-
-
-def copy_speed() -> float:
-    source, target = bytearray(b"x") * (256 << 20), bytearray(256 << 20)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        memoryview(target)[:] = source
-        seconds.append(time.perf_counter() - start)
-    return len(source) / statistics.median(seconds)
-
-
-def machine_file(programs: Programs, case: Case, update: float, space: pathlib.Path) -> Dict[str, Any]:
-    def measured(value: float, how: str) -> Dict[str, Any]:
-        return {"value": value, "source": f"measured right before: {how}"}
-
-    flop = plan_of(programs, case, ANY_MACHINE, space, recompute=False)["serial"]["lanes"]["compute"]["amount"]
-    seconds = arithmetic_seconds(programs, case, space) * case.micro_batches
-    disk = disk_speeds(programs)
-    return {
-        "name": "this one",
-        "device": {"compute": measured(flop / seconds, "a training step in memory")},
-        "host": {
-            "memory": ANY_MACHINE["host"]["memory"],
-            "update": measured(update, "adam_benchmark"),
-            "copy": measured(copy_speed(), "256 MiB in memory"),
-        },
-        "disk": {way: measured(value, "ds_nvme_bench") for way, value in dataclasses.asdict(disk).items()},
-    }
-
-
-ASSUMED = {"value": 1e9, "source": "assumed: to ask for amounts, not for seconds"}
-ANY_MACHINE = {
-    "name": "any",
-    "device": {"compute": ASSUMED},
-    "host": {"memory": {"value": 20e9, "source": "assumed"}, "update": ASSUMED, "copy": ASSUMED},
-    "disk": {"read": ASSUMED, "write": ASSUMED},
-}
 
 
 # ---- a case --------------------------------------------------------------------------------------
@@ -173,27 +117,29 @@ def write_json(path: pathlib.Path, value: Any) -> pathlib.Path:
     return path
 
 
-def plan_of(
-    programs: Programs, case: Case, speeds: Dict[str, Any], space: pathlib.Path, recompute: Optional[bool] = None
-) -> Any:
-    if recompute is not None:
-        case = dataclasses.replace(case, recompute=recompute)
+def plan_of(programs: Programs, case: Case, space: pathlib.Path, *machine_options: object) -> Any:
     return programs.json_of(
         "strata", "plan", "--model-config", write_json(space / "config.json", case.shape.config()),
-        "--config", write_json(space / "ds_config.json", case.config(programs.nvme)),
-        "--machine", write_json(space / "machine.json", speeds), "--seq-len", case.tokens, "--json",
+        "--config", write_json(space / "ds_config.json", case.config(programs.nvme)), *machine_options,
+        "--seq-len", case.tokens, "--json",
     )["answer"]  # fmt: skip
 
 
-def measured_seconds(programs: Programs, case: Case, steps: int, space: pathlib.Path) -> List[float]:
+def run(programs: Programs, case: Case, steps: int, space: pathlib.Path) -> None:
+    """Leaves metrics.jsonl in `space`."""
     text = space / "text.txt"
     text.write_text("All work and no play makes a dull test of forecasts.\n" * 4000)
-    programs.output_of(
-        "strata", "finetune", "--model-config", write_json(space / "config.json", case.shape.config()),
-        "--config", write_json(space / "ds_config.json", case.config(programs.nvme)),
-        "--data", text, "--seq-len", case.tokens, "--steps", WARM_UP + steps, "--output", space / "run",
-    )  # fmt: skip
-    lines = [json.loads(line) for line in (space / "run/metrics.jsonl").read_text().splitlines()]
+    with tempfile.TemporaryDirectory() as output:
+        programs.output_of(
+            "strata", "finetune", "--model-config", write_json(space / "config.json", case.shape.config()),
+            "--config", write_json(space / "ds_config.json", case.config(programs.nvme)),
+            "--data", text, "--seq-len", case.tokens, "--steps", WARM_UP + steps, "--output", f"{output}/run",
+        )  # fmt: skip
+        shutil.copy(f"{output}/run/metrics.jsonl", space)
+
+
+def measured_seconds(space: pathlib.Path) -> List[float]:
+    lines = [json.loads(line) for line in (space / "metrics.jsonl").read_text().splitlines()]
     return [line["step_seconds"] for line in lines if "loss" in line][WARM_UP:]
 
 
@@ -212,18 +158,32 @@ class Outcome:
         return self.forecast / self.measured
 
 
-def check(programs: Programs, case: Case, update: float, steps: int) -> Outcome:
-    with tempfile.TemporaryDirectory() as directory:
-        space = pathlib.Path(directory)
-        answer = plan_of(programs, case, machine_file(programs, case, update, space), space)
-        overlaps = case.overlap and "nvme" in (case.weights, case.states)
-        forecast = answer["overlapped" if overlaps else "serial"]
-        seconds = measured_seconds(programs, case, steps, space)
-        # Of overlapped steps each ends what another began: their mean is what a step takes.
-        return Outcome(
-            case, forecast["seconds"], statistics.mean(seconds), min(seconds), max(seconds),
-            forecast["binds"], forecast["fraction_of_bound"],
-        )  # fmt: skip
+def name_of_files(case: Case) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in case.name)
+
+
+def check(programs: Programs, case: Case, options: argparse.Namespace) -> Outcome:
+    with contextlib.ExitStack() as stack:
+        if options.again:
+            space = options.again / name_of_files(case)
+            answer = plan_of(programs, case, space, "--machine", space / "machine.json")
+        else:
+            space = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            if options.keep:
+                space = options.keep / name_of_files(case)
+                space.mkdir(parents=True, exist_ok=True)
+            answer = plan_of(
+                programs, case, space, "--machine", "here", "--save-machine", space / "machine.json"
+            )
+            run(programs, case, options.steps, space)
+        seconds = measured_seconds(space)
+    overlaps = case.overlap and "nvme" in (case.weights, case.states)
+    forecast = answer["overlapped" if overlaps else "serial"]
+    # Of overlapped steps each ends what another began: their mean is what a step takes.
+    return Outcome(
+        case, forecast["seconds"], statistics.mean(seconds), min(seconds), max(seconds),
+        forecast["binds"], forecast["fraction_of_bound"],
+    )  # fmt: skip
 
 
 def row(outcome: Outcome) -> str:
@@ -242,8 +202,8 @@ def page(options: argparse.Namespace, where: str, outcomes: List[Outcome]) -> st
         [
             "# Forecast seconds beside measured ones",
             "",
-            "What `strata plan` says a step takes, and what `strata finetune` then took, in bf16 with fp32 masters; the",
-            "machine's speeds were measured right before each run, on the same machine.",
+            "What `strata plan --machine here` says a step takes, and what `strata finetune` then took, in bf16 with fp32",
+            "masters; each forecast measures the machine right before the run.",
             "",
             f"**{near} of {len(outcomes)} forecasts are within {WANTED:.0%} of the measured step; the median ratio is "
             f"{ratio:.2f}.**",
@@ -262,10 +222,9 @@ def main(arguments: List[str]) -> int:
     programs = Programs(options)
     where = machine.describe(options.nvme)
     chosen = [case for case in CASES if not options.only or case.name in options.only]
-    updates = {moments: update_speed(programs, moments) for moments in {case.moments for case in chosen}}
     outcomes = []
     for case in chosen:
-        outcomes.append(check(programs, case, updates[case.moments], options.steps))
+        outcomes.append(check(programs, case, options))
         print(row(outcomes[-1]), file=sys.stderr, flush=True)
     report.publish(page(options, where, outcomes), options.output)
     return 0

@@ -1,4 +1,4 @@
-#include "tiering/checksum.h"
+#include "strata/tiering/checksum.h"
 
 #if defined(__x86_64__)
 #include <xxh_x86dispatch.h>  // chooses SSE2, AVX2 or AVX-512 when it runs

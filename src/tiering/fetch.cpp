@@ -3,8 +3,8 @@
 #include <string>
 
 #include "strata/base/error.h"
+#include "strata/tiering/checksum.h"
 #include "strata/tiering/movement.h"
-#include "tiering/checksum.h"
 #include "tiering/transfer_state.h"
 
 namespace strata::tiering {

@@ -1,7 +1,7 @@
 #include <algorithm>
 
+#include "strata/tiering/checksum.h"
 #include "strata/tiering/movement.h"
-#include "tiering/checksum.h"
 #include "tiering/transfer_state.h"
 
 namespace strata::tiering {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <utility>
 
@@ -227,6 +228,22 @@ Machine Machine::from_file(const std::filesystem::path& path) {
     throw ConfigError("machine file " + path.string() + ": is larger than 1 MiB; no machine file");
   }
   return from_text(text, path.string());
+}
+
+std::string Machine::to_text() const {
+  using Json = nlohmann::ordered_json;
+  Json json;
+  json["name"] = name;
+  for (const Section& section : kSections) {
+    for (const Field& field : section.fields) {
+      const std::optional<SourcedNumber> number =
+          field.needed != nullptr ? this->*field.needed : this->*field.optional;
+      if (!number) continue;
+      json[std::string(section.key)][std::string(field.key)] = {{"value", number->value},
+                                                                {"source", number->source}};
+    }
+  }
+  return json.dump(2, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace) + "\n";
 }
 
 int Machine::devices() const { return device_count ? static_cast<int>(device_count->value) : 1; }

@@ -42,8 +42,9 @@ Outcome run(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "plan");
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the end
   app.parse(arguments);
-  std::ostringstream out;
-  const ExitCode code = plan(options, out);
+  std::ostringstream out, log_text;
+  Logger log(log_text);
+  const ExitCode code = plan(options, {}, out, log);
   return {code, out.str()};
 }
 
@@ -239,9 +240,9 @@ TEST(Plan, ParametersBecomeThePublishedShapes) {
 }
 
 TEST(Plan, WithoutAMachineItSaysHowToGetOne) {
-  EXPECT_THAT(
-      refusal({"--params", "7B"}),
-      AllOf(HasSubstr("--machine"), HasSubstr("configs/machines"), HasSubstr("ds_nvme_bench")));
+  EXPECT_THAT(refusal({"--params", "7B"}),
+              AllOf(HasSubstr("--machine here"), HasSubstr("configs/machines"),
+                    HasSubstr("ds_nvme_bench")));
   EXPECT_THAT(refusal({"--machine", kWorkstation}), HasSubstr("--params"));
 }
 

@@ -1,4 +1,4 @@
-#include "tiering/checksum.h"
+#include "strata/tiering/checksum.h"
 
 #include <gtest/gtest.h>
 

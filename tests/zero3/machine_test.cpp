@@ -81,6 +81,17 @@ std::string refusal(const std::string& text) {
   return "nothing was refused";
 }
 
+TEST(Machine, ItsTextIsReadBackToTheSameNumbersAndSources) {
+  for (const char* text : {kWorkstation, kServer, kWithoutAccelerator}) {
+    const Machine machine = Machine::from_text(text, "machine.json");
+    const Machine again = Machine::from_text(machine.to_text(), "again.json");
+    EXPECT_EQ(again, machine);
+  }
+  Machine odd = Machine::from_text(kWithoutAccelerator, "machine.json");
+  odd.compute = {1e11 / 3, "measured here, 2026-11-30: \"blocks\" of 12 \xc3\x97 768"};
+  EXPECT_EQ(Machine::from_text(odd.to_text(), "odd.json"), odd);
+}
+
 TEST(Machine, ReadsEveryNumberWithItsSource) {
   const Machine machine = Machine::from_text(kWorkstation, "machine.json");
   EXPECT_EQ(machine.name, "a workstation");

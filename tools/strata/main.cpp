@@ -6,6 +6,7 @@
 #include <exception>
 #include <iostream>
 
+#include "arithmetic_speed.h"
 #include "finetune.h"
 #include "finetune_options.h"
 #include "plan.h"
@@ -45,8 +46,11 @@ int run(int argc, char** argv) {
     strata::tool::report(report_options, std::cout);
     return static_cast<int>(ExitCode::kDone);
   }
-  if (plan->parsed()) return static_cast<int>(strata::tool::plan(plan_options, std::cout));
   strata::Logger log(std::cerr);
+  if (plan->parsed()) {
+    return static_cast<int>(strata::tool::plan(
+        plan_options, {.arithmetic = strata::tool::measure_arithmetic}, std::cout, log));
+  }
   strata::tool::finetune(options, std::cout, isatty(STDOUT_FILENO) == 1, log);
   return static_cast<int>(ExitCode::kDone);
 }

@@ -13,9 +13,12 @@ constexpr const char* kFooter = R"(Examples:
   strata plan --params 70B --machine configs/machines/h200_4_gen5.json
   strata plan --model ./gpt2 --config configs/ds_config_nvme_bf16.json --machine my_machine.json
   strata plan --params 1T --nodes 4 --machine configs/machines/server_8_h100.json --json
+  strata plan --preset gpt2 --machine here --nvme /mnt/nvme --save-machine my_machine.json
 
-A machine file gives every number with its source; configs/machines/ has examples to copy. ds_nvme_bench DIR
-measures disks, adam_benchmark the optimizer. Without --config: bf16, AdamW, clipping at 1.0, micro-batches of
+--machine here measures the machine that this runs on for some seconds, before it answers: the disks of --nvme
+or the config (with a scratch file of 1 GiB in each directory, gone afterwards), the optimizer's arithmetic, a
+copy, forward and backward of the model. It takes both cores and memory: let nothing else run. A machine file
+gives every number with its source; configs/machines/ has examples to copy. Without --config: bf16, AdamW, clipping at 1.0, micro-batches of
 8 sequences, everything on nvme (in host memory on a machine without disks).
 --params takes GPT's shape: the depth that Brown et al. 2020 (table 2.1) give that size (70B: 80 blocks; above
 300B: 128), the width, a multiple of 128, that comes nearest; heads of 128, context 2048, vocabulary 50257.
@@ -60,7 +63,23 @@ CLI::App* add_plan_command(CLI::App& app, PlanOptions& options) {
   command->add_option("--config", options.config, "DeepSpeed's JSON config")
       ->type_name("FILE")
       ->check(path_name());
-  command->add_option("--machine", options.machine, "What to plan for")
+  command
+      ->add_option("--machine", options.machine,
+                   "What to plan for: a machine file, or \"here\" to measure this machine")
+      ->type_name("FILE|here")
+      ->check(path_name());
+  command
+      ->add_option("--nvme", options.nvme,
+                   "Directory for the nvme tier; repeat it to stripe over several disks; over the "
+                   "config's directories")
+      ->type_name("DIR")
+      ->check(path_name())
+      ->expected(1)
+      ->take_all()
+      ->allow_extra_args(false);
+  command
+      ->add_option("--save-machine", options.save_machine,
+                   "Also write what --machine here measured to a machine file")
       ->type_name("FILE")
       ->check(path_name());
   command->add_option("--nodes", options.nodes, "So many of the machine, one rank for each device")
@@ -89,10 +108,13 @@ void require_complete(const PlanOptions& options) {
   }
   if (!options.machine) {
     throw ConfigError(
-        "plan needs --machine FILE: seconds follow from a machine's speeds, and none are assumed. "
-        "Copy a file of configs/machines/ and put in your numbers, each with its source: "
-        "ds_nvme_bench DIR measures disks, adam_benchmark the optimizer's bytes/s, data sheets "
-        "have the rest");
+        "plan needs --machine: seconds follow from a machine's speeds, and none are assumed. "
+        "--machine here measures this one, which takes some seconds; for another one copy a file "
+        "of configs/machines/ and put in your numbers, each with its source: ds_nvme_bench DIR "
+        "measures disks, adam_benchmark the optimizer's bytes/s, data sheets have the rest");
+  }
+  if (options.save_machine && !options.measures()) {
+    throw ConfigError("--save-machine writes what was measured; give --machine here with it");
   }
 }
 

@@ -17,6 +17,7 @@ namespace strata::zero3 {
 struct SourcedNumber {
   double value = 0;
   std::string source;  ///< for people: "data sheet of ...", "measured with ...", "assumed"
+  bool operator==(const SourcedNumber&) const = default;
 };
 
 /// One node of a machine; all of its nodes are alike. It reads from a machine file:
@@ -70,9 +71,13 @@ struct Machine {
   [[nodiscard]] static Machine from_file(const std::filesystem::path& path);
   [[nodiscard]] static Machine from_text(std::string_view text, std::string name);
 
+  /// The text of a machine file that `from_text` reads back to the same numbers.
+  [[nodiscard]] std::string to_text() const;
+
   [[nodiscard]] bool has_accelerator() const { return device_memory.has_value(); }
   [[nodiscard]] int devices() const;  ///< ranks of a node
   [[nodiscard]] int disks() const;    ///< of a node; 0: none is described
+  bool operator==(const Machine&) const = default;
 };
 
 /// The speeds of a rank, one for each device, when `nodes` of the machine work together: disks,

@@ -7,7 +7,7 @@
 #include "strata/optim_cpu/compute_threads.h"
 #include "strata/optim_cpu/update.h"
 
-namespace strata::bench {
+namespace strata::tool {
 
 /// Zeroed memory in huge pages.
 class HugePages {
@@ -50,4 +50,4 @@ class Hop7States {
   HugePages memory_;
 };
 
-}  // namespace strata::bench
+}  // namespace strata::tool

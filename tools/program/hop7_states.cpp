@@ -10,7 +10,7 @@
 #include "strata/base/units.h"
 #include "strata/optim_cpu/convert.h"
 
-namespace strata::bench {
+namespace strata::tool {
 
 using optim_cpu::Block;
 
@@ -152,4 +152,4 @@ void Hop7States::stream(optim_cpu::ComputeThreads& threads) {
   });
 }
 
-}  // namespace strata::bench
+}  // namespace strata::tool

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <span>
+
+#include "strata/aio/submitter.h"
+#include "strata/base/clock.h"
+#include "strata/base/units.h"
+
+namespace strata::aio {
+
+/// The speeds of directories that are used at once, all together, in bytes/s.
+struct PathSpeeds {
+  double read = 0;   ///< reading alone
+  double write = 0;  ///< writing alone
+  /// How far reads and writes that go on side by side overlap: r seconds of reading and w of
+  /// writing take max(r, w) + (1 - overlap) min(r, w). From 0 to 1: what is slower side by side
+  /// than one after the other counts as 0.
+  double overlap = 0;
+};
+
+/// What is measured with.
+struct PathLoad {
+  std::uint64_t file_bytes = 1_GiB;       ///< of the scratch file in each directory
+  std::uint64_t operation_bytes = 1_MiB;  ///< of a transfer
+  std::size_t operations = 32;            ///< in flight at once, in each directory
+  std::chrono::milliseconds time{700};    ///< of each of the four parts
+};
+
+/// Measures what `directories` give together, as a training step uses them: sequential transfers
+/// over blocks that were written before, so that neither a file system that allocates nor one that
+/// knows a block to be empty is measured. Four parts: the file is filled, as far as the time
+/// allows; then read, written, and both at once.
+///
+/// The scratch files have no name and are gone afterwards, whatever way this ends; room for all of
+/// them is taken first. `check` is called between transfers and may throw, which ends it. Memory:
+/// `operations` transfers for each directory. `clock` is the queue's.
+///
+/// Throws ConfigError for no directory, or a load that does not fit into its file; IoError when
+/// a directory cannot be written to, has no room for the file, or a transfer fails;
+/// DeadlineExceeded when one never came back.
+[[nodiscard]] PathSpeeds measure_paths(
+    Submitter& queue, std::span<const std::filesystem::path> directories, const PathLoad& load = {},
+    const std::function<void()>& check = [] {}, const Clock& clock = kSystemClock);
+
+}  // namespace strata::aio

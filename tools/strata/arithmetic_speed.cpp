@@ -1,0 +1,204 @@
+#include "arithmetic_speed.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "median.h"
+#include "strata/base/clock.h"
+#include "strata/base/error.h"
+#include "strata/models/gpt2.h"
+#include "strata/zero3/tensor_pool.h"
+
+namespace strata::tool {
+namespace {
+
+using models::Gpt2Config;
+using models::MicroBatch;
+
+constexpr double kPassSeconds = 0.5;       // of the larger model, about
+constexpr double kSmallPassSeconds = 0.7;    // of one block and the head, at most
+constexpr double kMeasuringSeconds = 2.5;  // of all passes that count, unless they are too few
+constexpr std::size_t kRoundsMin = 3;
+constexpr std::int64_t kFirstTokens = 64;  // how fast the machine is, is found with these
+
+/// Seconds of one micro-batch.
+struct Pass {
+  double forward = 0, backward = 0;
+};
+
+double seconds_since(Time begin) {
+  return std::chrono::duration<double>(kSystemClock.now() - begin).count();
+}
+
+/// Waves: values of a size that a model has, made faster than random ones.
+void fill(const std::string& /*name*/, torch::Tensor& value) {
+  const torch::Tensor waves = torch::arange(value.numel(), torch::kFloat32).sin_().mul_(0.02);
+  value.copy_(waves.view(value.sizes()));
+}
+
+Gpt2Config with_blocks(Gpt2Config config, std::int64_t blocks) {
+  config.n_layer = blocks;
+  return config;
+}
+
+double flop_of(const Gpt2Config& config, const MicroBatch& micro_batch, bool recompute) {
+  double flop = 0;
+  for (const zero3::UnitUse& use : models::step_work(config, micro_batch, 1, recompute).uses) {
+    flop += use.forward + use.backward + use.recompute;
+  }
+  return flop;
+}
+
+/// A model in memory whose passes are timed.
+class TimedModel {
+ public:
+  TimedModel(const Gpt2Config& config, Precision precision) : model_(config, precision, fill) {}
+
+  Pass pass(const MicroBatch& micro_batch) {
+    const torch::Tensor tokens = torch::randint(
+        0, model_.config().vocab_size, {micro_batch.sequences, micro_batch.length}, torch::kInt64);
+    const Time begin = kSystemClock.now();
+    const torch::Tensor loss = model_.loss(tokens, tokens);
+    const double forward = seconds_since(begin);
+    loss.backward();
+    const double all = seconds_since(begin);
+    for (torch::Tensor& parameter : model_.parameters()) parameter.mutable_grad().reset();
+    return {.forward = forward, .backward = all - forward};
+  }
+
+ private:
+  models::Gpt2 model_;
+};
+
+Pass median_of(const std::vector<Pass>& passes) {
+  std::vector<double> forward, backward;
+  for (const Pass& pass : passes) {
+    forward.push_back(pass.forward);
+    backward.push_back(pass.backward);
+  }
+  return {.forward = median(std::move(forward)), .backward = median(std::move(backward))};
+}
+
+/// Bytes of a model with gradients, and of its activations.
+double bytes_of(const Gpt2Config& config, const MicroBatch& micro_batch, Precision precision) {
+  const auto number_bytes = static_cast<double>(weight_bytes(precision));
+  return 2 * number_bytes * static_cast<double>(models::parameter_count(config)) +
+         static_cast<double>(models::estimated_activation_bytes(
+             config, micro_batch, 1, weight_bytes(precision), /*recompute=*/false));
+}
+
+/// The widest shape of the task's whose one block fits.
+Gpt2Config fitting_width(const ArithmeticTask& task) {
+  Gpt2Config config = task.model;
+  const MicroBatch least{.sequences = 1, .length = std::min(kFirstTokens, task.micro_batch.length)};
+  const auto allowed = static_cast<double>(task.memory_bytes);
+  while (bytes_of(with_blocks(config, 1), least, task.precision) > allowed) {
+    if (config.n_head == 1) {
+      throw BudgetError("forward and backward cannot be measured in " +
+                        format_bytes(task.memory_bytes) +
+                        " of memory; free some, or plan with a machine file");
+    }
+    const std::int64_t heads = config.n_head / 2;
+    if (config.n_inner) config.n_inner = *config.n_inner * heads / config.n_head;
+    config.n_embd = config.head_dim() * heads;
+    config.n_head = heads;
+  }
+  return config;
+}
+
+/// The largest part of the micro-batch that one block goes through in time and memory.
+MicroBatch fitting_micro_batch(const ArithmeticTask& task, const Gpt2Config& config,
+                               TimedModel& one_block) {
+  MicroBatch some{.sequences = 1, .length = std::min(kFirstTokens, task.micro_batch.length)};
+  (void)one_block.pass(some);
+  const Pass first = one_block.pass(some);
+  const Gpt2Config one = with_blocks(config, 1);
+  const double seconds_per_flop =
+      (first.forward + first.backward) / flop_of(one, some, /*recompute=*/false);
+  MicroBatch fitting = task.micro_batch;
+  const auto is_too_much = [&] {
+    return flop_of(one, fitting, false) * seconds_per_flop > kSmallPassSeconds ||
+           bytes_of(one, fitting, task.precision) > static_cast<double>(task.memory_bytes);
+  };
+  while (is_too_much() && fitting.sequences > 1) fitting.sequences /= 2;
+  while (is_too_much() && fitting.length > some.length) fitting.length /= 2;
+  return fitting;
+}
+
+/// The blocks of the larger model.
+std::int64_t fitting_blocks(const ArithmeticTask& task, const Gpt2Config& config,
+                            const MicroBatch& micro_batch, double one_block_seconds) {
+  const double one = flop_of(with_blocks(config, 1), micro_batch, false);
+  const double block = flop_of(with_blocks(config, 2), micro_batch, false) - one;
+  const double seconds = one_block_seconds / one * block;
+  const double in_time = std::max(2.0, 1 + (kPassSeconds - one_block_seconds) / seconds);
+  auto blocks =
+      static_cast<std::int64_t>(std::min(in_time, static_cast<double>(task.model.n_layer)));
+  const auto allowed = static_cast<double>(task.memory_bytes);
+  while (blocks > 1 && bytes_of(with_blocks(config, 1), micro_batch, task.precision) +
+                               bytes_of(with_blocks(config, blocks), micro_batch, task.precision) >
+                           allowed) {
+    --blocks;
+  }
+  return blocks;
+}
+
+std::string shape_text(const ArithmeticTask& task, const Gpt2Config& config,
+                       const MicroBatch& micro_batch, std::int64_t blocks) {
+  const auto of = [](std::int64_t some, std::int64_t all) {
+    return some == all ? std::to_string(all)
+                       : std::to_string(some) + " (of " + std::to_string(all) + ")";
+  };
+  return "forward and backward in memory in " + std::string(name_of(task.precision)) + ", " +
+         of(blocks, task.model.n_layer) + " blocks of width " +
+         of(config.n_embd, task.model.n_embd) + " and the head, " +
+         of(micro_batch.sequences, task.micro_batch.sequences) + " sequences of " +
+         of(micro_batch.length, task.micro_batch.length) + " tokens";
+}
+
+}  // namespace
+
+zero3::SourcedNumber measure_arithmetic(const ArithmeticTask& task, const Check& check) {
+  const TensorPool pool;
+  const Gpt2Config config = fitting_width(task);
+  check();
+  TimedModel small(with_blocks(config, 1), task.precision);
+  const MicroBatch micro_batch = fitting_micro_batch(task, config, small);
+  check();
+  (void)small.pass(micro_batch);
+  const Pass first = small.pass(micro_batch);
+  const std::int64_t blocks =
+      fitting_blocks(task, config, micro_batch, first.forward + first.backward);
+  TimedModel large(with_blocks(config, blocks), task.precision);
+  check();
+  (void)large.pass(micro_batch);
+
+  std::vector<Pass> smalls, larges;
+  const Time begin = kSystemClock.now();
+  while (smalls.size() < kRoundsMin || seconds_since(begin) < kMeasuringSeconds) {
+    check();
+    smalls.push_back(small.pass(micro_batch));
+    larges.push_back(large.pass(micro_batch));
+  }
+  const Pass one = median_of(smalls), more = median_of(larges);
+  const auto more_blocks = static_cast<double>(std::max<std::int64_t>(1, blocks - 1));
+  const auto layers = static_cast<double>(task.model.n_layer);
+  const auto of_block = [&](double in_one, double in_more) {
+    // With one block in all, its part of the pass cannot be told; it is that of its FLOP.
+    return blocks > 1 ? std::max(0.0, in_more - in_one) / more_blocks
+                      : in_one * (1 - flop_of(with_blocks(config, 0), micro_batch, false) /
+                                          flop_of(with_blocks(config, 1), micro_batch, false));
+  };
+  const double forward = of_block(one.forward, more.forward);
+  const double backward = of_block(one.backward, more.backward);
+  const double seconds = more.forward + more.backward +
+                         (layers - static_cast<double>(blocks)) * (forward + backward) +
+                         (task.recompute ? layers * forward : 0);
+  const double flop = flop_of(with_blocks(config, task.model.n_layer), micro_batch, task.recompute);
+  return {flop / seconds, shape_text(task, config, micro_batch, blocks)};
+}
+
+}  // namespace strata::tool

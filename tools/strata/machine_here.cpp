@@ -1,0 +1,209 @@
+#include "machine_here.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <set>
+#include <vector>
+
+#include "hop7_states.h"
+#include "median.h"
+#include "run_config.h"
+#include "strata/aio/disk.h"
+#include "strata/aio/io_queue.h"
+#include "strata/base/clock.h"
+#include "strata/base/error.h"
+#include "strata/base/machine_memory.h"
+#include "strata/optim_cpu/compute_threads.h"
+
+namespace strata::tool {
+namespace {
+
+using zero3::SourcedNumber;
+
+constexpr std::size_t kRoundsMin = 3;
+// A part of what is available may be taken to measure with.
+constexpr std::uint64_t kMemoryPart = 2;
+
+template <class... Values>
+std::string text_of(const char* format, Values... values) {
+  std::array<char, 256> text{};
+  std::snprintf(text.data(), text.size(), format, values...);
+  return text.data();
+}
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  ::localtime_r(&now, &local);
+  std::array<char, 16> text{};
+  (void)std::strftime(text.data(), text.size(), "%Y-%m-%d", &local);
+  return text.data();
+}
+
+SourcedNumber measured(double value, const std::string& how) {
+  return {value, "measured here, " + today() + ": " + how};
+}
+
+double seconds_since(Time begin) {
+  return std::chrono::duration<double>(kSystemClock.now() - begin).count();
+}
+
+/// The median seconds of `work`, done again and again for `time` and at least a few times.
+template <class Work>
+double seconds_of(std::chrono::milliseconds time, const Check& check, Work work) {
+  std::vector<double> seconds;
+  const Time begin = kSystemClock.now();
+  while (seconds.size() < kRoundsMin || kSystemClock.now() < begin + time) {
+    check();
+    const Time start = kSystemClock.now();
+    work();
+    seconds.push_back(seconds_since(start));
+  }
+  return median(std::move(seconds));
+}
+
+// ---- the disks ---------------------------------------------------------------------------------
+
+std::string names_of(const std::vector<std::filesystem::path>& directories,
+                     const std::vector<aio::DiskDescription>& disks) {
+  std::string names;
+  for (std::size_t i = 0; i < directories.size(); ++i) {
+    names += (i == 0 ? "" : ", ") + directories[i].string() + " (" + disks[i].file_system;
+    names += (disks[i].device.empty() ? "" : " on " + disks[i].device) + ")";
+  }
+  return names;
+}
+
+/// How many disks there are: directories on one of them are counted once.
+double count_of(const std::vector<aio::DiskDescription>& disks) {
+  double count = 0;
+  for (const std::size_t neighbours : aio::paths_on_the_disk_of(disks)) {
+    count += 1.0 / static_cast<double>(neighbours);
+  }
+  return std::max(1.0, std::round(count));
+}
+
+double free_bytes_of(const std::vector<aio::DiskDescription>& disks) {
+  std::set<std::uint64_t> seen;
+  double bytes = 0;
+  for (const aio::DiskDescription& disk : disks) {
+    if (seen.insert(disk.file_system_number).second) bytes += static_cast<double>(disk.free_bytes);
+  }
+  return bytes;
+}
+
+aio::IoQueueOptions queue_options(const formats::DsConfig& config) {
+  aio::IoQueueOptions options;
+  options.backend = config.strata.io;
+  options.block_bytes = static_cast<std::uint32_t>(config.aio.block_bytes);
+  options.depth = static_cast<std::uint32_t>(config.aio.queue_depth);
+  options.threads = static_cast<std::uint32_t>(config.aio.threads);
+  return options;
+}
+
+void measure_disks(const formats::DsConfig& config, const aio::PathLoad& load, const Check& check,
+                   Logger& log, zero3::Machine& machine) {
+  const std::vector<std::string> names = config.nvme_directories();
+  const std::vector<std::filesystem::path> directories(names.begin(), names.end());
+  std::vector<aio::DiskDescription> disks;
+  for (const auto& directory : directories) disks.push_back(aio::describe_disk(directory));
+  aio::IoQueueOptions options = queue_options(config);
+  options.numa_node = aio::numa_node_of(disks);
+  aio::IoQueue queue(options, directories.front(), log);
+  const aio::PathSpeeds speeds = aio::measure_paths(queue, directories, load, check);
+
+  const double count = count_of(disks);
+  const std::string how = text_of("%zu at once of ", load.operations) +
+                          format_bytes(load.operation_bytes) + " by " + queue.description() +
+                          " in a file of " + format_bytes(load.file_bytes) + " in " +
+                          names_of(directories, disks);
+  machine.disk_count = measured(count, "disks under " + names_of(directories, disks));
+  machine.disk_read = measured(speeds.read / count, "reads, " + how);
+  machine.disk_write = measured(speeds.write / count, "writes, " + how);
+  machine.disk_overlap = measured(speeds.overlap, "reads and writes side by side, " + how);
+  machine.disk_bytes = measured(std::max(1.0, free_bytes_of(disks) / count),
+                                "free in " + names_of(directories, disks));
+}
+
+// ---- memory and cores --------------------------------------------------------------------------
+
+/// The config's rule; its numbers cost the same whatever they are.
+optim_cpu::OptimizerOptions rule_of(const formats::OptimizerConfig& optimizer) {
+  switch (optimizer.type) {
+    case formats::OptimizerType::kSgd: return optim_cpu::SgdOptions{.momentum = optimizer.momentum};
+    case formats::OptimizerType::kAdagrad: return optim_cpu::AdagradOptions{};
+    case formats::OptimizerType::kLion: return optim_cpu::LionOptions{};
+    case formats::OptimizerType::kAdam:
+    case formats::OptimizerType::kAdamW: break;
+  }
+  return optim_cpu::AdamOptions{.weight_decay = optimizer.weight_decay,
+                                .decoupled_weight_decay = optimizer.decoupled_weight_decay()};
+}
+
+SourcedNumber update_speed(const formats::DsConfig& config, std::uint64_t bytes,
+                           std::chrono::milliseconds time, const Check& check) {
+  const StateFormat format = config.state_format();
+  const Precision gradient =
+      config.gradient_accumulation_steps > 1 ? Precision::kFp32 : format.precision;
+  std::uint64_t element_bytes = weight_bytes(gradient);
+  for (const StateKind kind :
+       {StateKind::kWeight, StateKind::kMaster, StateKind::kM, StateKind::kV}) {
+    element_bytes += state_bytes(format, kind);
+  }
+  optim_cpu::ComputeThreads threads(static_cast<int>(config.strata.threads));
+  Hop7States states(format, gradient, bytes / element_bytes);
+  const optim_cpu::OptimizerOptions options = rule_of(config.optimizer);
+  std::int64_t step = 0;
+  const auto update = [&] { states.update(options, ++step, threads); };
+  update();
+  const double seconds = seconds_of(time, check, update);
+  return measured(static_cast<double>(states.bytes_moved()) / seconds,
+                  "update of " + format_bytes(bytes) + " of " +
+                      std::string(name_of(format.precision)) + " states with " +
+                      std::string(name_of(format.moments)) + " moments, " +
+                      text_of("%d threads", threads.threads()));
+}
+
+SourcedNumber copy_speed(std::uint64_t bytes, std::chrono::milliseconds time, const Check& check) {
+  const HugePages source(bytes);
+  const HugePages target(bytes);
+  std::memset(source.data(), 1, bytes);
+  const auto copy = [&] { std::memcpy(target.data(), source.data(), bytes); };
+  copy();
+  return measured(static_cast<double>(bytes) / seconds_of(time, check, copy),
+                  "a copy of " + format_bytes(bytes) +
+                      " by one thread, as transfers to and from a "
+                      "device of host memory are");
+}
+
+}  // namespace
+
+zero3::Machine machine_here(const MeasuredRun& run, const MeasureArithmetic& arithmetic,
+                            const Check& check, Logger& log, const MeasuringEffort& effort) {
+  const formats::DsConfig& config = run.config;
+  check_nvme_directories(config);
+  const MachineMemory memory = available_memory();
+  const std::uint64_t usable = memory.bytes / kMemoryPart;
+
+  zero3::Machine machine;
+  machine.name = "this machine";
+  machine.host_memory = measured(static_cast<double>(memory.bytes), "available of " + memory.bound);
+  if (!config.nvme_directories().empty()) measure_disks(config, effort.disk, check, log, machine);
+  machine.update = update_speed(config, std::min(effort.update_bytes, usable), effort.time, check);
+  machine.copy = copy_speed(std::min(effort.copy_bytes, usable / 2), effort.time, check);
+  const SourcedNumber compute = arithmetic({.model = run.model,
+                                            .micro_batch = run.micro_batch,
+                                            .precision = config.precision(),
+                                            .recompute = config.strata.recompute.value_or(true),
+                                            .memory_bytes = usable},
+                                           check);
+  machine.compute = measured(compute.value, compute.source);
+  return machine;
+}
+
+}  // namespace strata::tool
