@@ -139,12 +139,21 @@ std::string enough_for(std::uint64_t bytes) {
   return std::to_string(bytes) + " B";
 }
 
-[[noreturn]] void refuse(Tier tier, std::uint64_t budget, std::uint64_t smallest) {
+/// What could make the device budget do, where units take turns on the device.
+std::string way_out(const PlanFacts& facts, const PlanInput& input) {
+  if (input.units_stay() || facts.largest_unit() == nullptr) return {};
+  return "; the largest unit, '" + facts.largest_unit()->name + "', takes " +
+         enough_for(facts.largest_region()) +
+         " of it: a layer in tiles takes less (strata::TiledLinear, TiledEmbedding)";
+}
+
+[[noreturn]] void refuse(Tier tier, std::uint64_t budget, std::uint64_t smallest,
+                         const std::string& way_out = {}) {
   throw BudgetError("the " + std::string(name_of(tier)) + " budget of " + format_bytes(budget) +
                     " (" + std::to_string(budget) +
                     " bytes) is too small for this model and "
                     "configuration; the smallest that works is " +
-                    enough_for(smallest) + " (" + std::to_string(smallest) + " bytes)");
+                    enough_for(smallest) + " (" + std::to_string(smallest) + " bytes)" + way_out);
 }
 
 void require_host_memory(const PlanFacts& facts, const PlanInput& input) {
@@ -229,7 +238,7 @@ Plan make_plan(const PlanInput& input) {
   }
   const PlanFacts facts(input);
   if (const auto smallest = smallest_device(facts, input); smallest > input.budgets.device) {
-    refuse(Tier::kDevice, input.budgets.device, smallest);
+    refuse(Tier::kDevice, input.budgets.device, smallest, way_out(facts, input));
   }
   require_host_memory(facts, input);
   const std::optional<HostDivision> division =

@@ -37,7 +37,10 @@ PlanFacts::PlanFacts(const PlanInput& input) : input_(input), formats_(trainable
                       " ranks; a world has at least one");
   }
   for (const UnitLayout& unit : input.units) {
-    largest_region_ = std::max(largest_region_, region_bytes(unit));
+    if (region_bytes(unit) > largest_region_) {
+      largest_region_ = region_bytes(unit);
+      largest_unit_ = &unit;
+    }
     all_regions_ += region_bytes(unit);
     largest_trainable_ = std::max(
         {largest_trainable_, shard(unit.trainable_count), shard(unit.fp32_trainable_count)});

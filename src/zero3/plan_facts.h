@@ -40,6 +40,8 @@ class PlanFacts {
 
   [[nodiscard]] std::uint64_t slot_bytes() const { return slot_bytes_; }
   [[nodiscard]] std::uint64_t largest_region() const { return largest_region_; }
+  /// The unit of that region; null without units.
+  [[nodiscard]] const UnitLayout* largest_unit() const { return largest_unit_; }
   [[nodiscard]] std::uint64_t all_regions() const { return all_regions_; }
   [[nodiscard]] bool trainable() const { return largest_trainable_ > 0; }
   [[nodiscard]] const std::vector<StateFormat>& formats() const { return formats_; }
@@ -67,6 +69,7 @@ class PlanFacts {
   const PlanInput& input_;
   std::vector<StateFormat> formats_;
   std::uint64_t largest_region_ = 0, all_regions_ = 0;
+  const UnitLayout* largest_unit_ = nullptr;
   std::uint64_t largest_trainable_ = 0, largest_vector_ = 0;
   std::uint64_t slot_bytes_ = 0;
 };

@@ -1,5 +1,6 @@
 #include "zero3/sequence_pass.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <set>
@@ -16,12 +17,13 @@ namespace {
 
 using Tensors = UnitSequence::Tensors;
 
-/// Holds the unit of a part where several micro-batches come through it. One alone has the entries
-/// of the ordinary loop.
+/// Holds the unit of a part, if it has one, where several micro-batches come through it. One alone
+/// has the entries of the ordinary loop.
 class PartScope {
  public:
-  PartScope(const UnitSequence::Part& part, Pass pass, std::size_t micro_batches)
-      : unit_(unit_of(part.unit)) {
+  PartScope(const UnitSequence::Part& part, Pass pass, std::size_t micro_batches) {
+    if (!part.has_unit) return;
+    unit_ = unit_of(part.unit);
     if (micro_batches > 1) held_.emplace(*unit_, pass);
   }
   /// Sends the gradients of all micro-batches home.
@@ -34,12 +36,12 @@ class PartScope {
   std::optional<HeldScope> held_;
 };
 
-/// Whether a part is the first with its unit.
+/// Whether a part is the first with its unit; one without a unit is not.
 std::vector<bool> first_uses(const std::vector<UnitSequence::Part>& parts) {
   std::set<std::shared_ptr<Unit>> seen;
   std::vector<bool> is_first;
   for (const UnitSequence::Part& part : parts) {
-    is_first.push_back(seen.insert(unit_of(part.unit)).second);
+    is_first.push_back(part.has_unit && seen.insert(unit_of(part.unit)).second);
   }
   return is_first;
 }
@@ -52,6 +54,19 @@ Tensors as_leaves(const Tensors& outputs) {
                                       : torch::Tensor());
   }
   return leaves;
+}
+
+/// Lets go of values of which backward needs shapes and graphs alone; what else needs them keeps
+/// them itself.
+void release_values(Tensors& tensors) {
+  for (torch::Tensor& tensor : tensors) {
+    if (!tensor.defined()) continue;
+    if (tensor.requires_grad()) {
+      take_values(tensor);
+    } else {
+      tensor.reset();
+    }
+  }
 }
 
 /// Where backward begins: outputs, and their gradients.
@@ -82,21 +97,27 @@ SequencePass::SequencePass(const UnitSequence& model, std::span<const Tensors> m
       is_first_use_(first_uses(model.parts())),
       cuts_(model.parts().size() - 1) {}
 
-const Tensors& SequencePass::inputs_of(std::size_t part, std::size_t micro_batch) const {
-  return part == 0 ? micro_batches_[micro_batch] : cuts_[part - 1][micro_batch].leaves;
+std::size_t SequencePass::first_beside(std::size_t part) const {
+  while (parts_[part].is_beside) --part;
+  return part;
 }
 
-void SequencePass::Cut::release_values() {
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    if (!outputs[i].defined()) continue;
-    if (outputs[i].requires_grad()) {
-      take_values(outputs[i]);
-      take_values(leaves[i]);
-    } else {
-      outputs[i].reset();
-      leaves[i].reset();
-    }
+bool SequencePass::has_others_beside(std::size_t part) const {
+  return parts_[part].is_beside || !is_last_beside(part);
+}
+
+bool SequencePass::is_last_beside(std::size_t part) const {
+  return part + 1 == parts_.size() || !parts_[part + 1].is_beside;
+}
+
+Tensors SequencePass::inputs_of(std::size_t first, std::size_t micro_batch) const {
+  if (first == 0) return micro_batches_[micro_batch];
+  Tensors inputs;
+  for (std::size_t part = first_beside(first - 1); part < first; ++part) {
+    const Tensors& leaves = cuts_[part][micro_batch].leaves;
+    inputs.insert(inputs.end(), leaves.begin(), leaves.end());
   }
+  return inputs;
 }
 
 // ---- forward -----------------------------------------------------------------------------------
@@ -105,18 +126,30 @@ void SequencePass::forward() {
   for (std::size_t part = 0; part < cuts_.size(); ++part) forward(part);
 }
 
-Tensors SequencePass::run(std::size_t part, std::size_t micro_batch) {
-  Tensors outputs = parts_[part].run(inputs_of(part, micro_batch), micro_batches_[micro_batch]);
-  if (part > 0) cuts_[part - 1][micro_batch].release_values();
+Tensors SequencePass::run(std::size_t part, std::size_t micro_batch, Tensors& taken) {
+  const std::size_t first = first_beside(part);
+  Tensors inputs = inputs_of(first, micro_batch);
+  if (first > 0 && has_others_beside(part)) inputs = taken = as_leaves(inputs);
+  Tensors outputs = parts_[part].run(inputs, micro_batches_[micro_batch]);
+  // The graph of a function without a unit keeps the very tensors that it took and returned.
+  if (!parts_[part].has_unit) return outputs;
+  release_values(taken);
+  if (first > 0 && is_last_beside(part)) {
+    for (std::size_t before = first_beside(first - 1); before < first; ++before) {
+      if (parts_[before].has_unit) release_values(cuts_[before][micro_batch].outputs);
+      release_values(cuts_[before][micro_batch].leaves);
+    }
+  }
   return outputs;
 }
 
 void SequencePass::forward(std::size_t part) {
   const PartScope scope(parts_[part], Pass::kForward, micro_batches_.size());
   for (std::size_t i = 0; i < micro_batches_.size(); ++i) {
-    Tensors outputs = run(part, i);
+    Tensors taken;
+    Tensors outputs = run(part, i, taken);
     Tensors leaves = as_leaves(outputs);
-    cuts_[part].push_back({std::move(outputs), std::move(leaves)});
+    cuts_[part].push_back({std::move(outputs), std::move(leaves), std::move(taken)});
   }
 }
 
@@ -134,7 +167,8 @@ std::vector<torch::Tensor> SequencePass::run_last(const BackwardOfLoss& backward
   PartScope scope(parts_[last], Pass::kForward, micro_batches_.size());
   std::vector<torch::Tensor> losses;
   for (std::size_t i = 0; i < micro_batches_.size(); ++i) {
-    const Tensors outputs = run(last, i);
+    Tensors taken;
+    const Tensors outputs = run(last, i, taken);
     if (outputs.size() != 1) {
       throw UsageError("the last part of a sequence of units returns the loss alone, not " +
                        std::to_string(outputs.size()) + " tensors");
@@ -166,20 +200,54 @@ void SequencePass::note_complete(std::size_t part) const {
 void SequencePass::run_backward(std::size_t part) {
   std::vector<Roots> roots;
   bool has_roots = false;
-  for (const Cut& cut : cuts_[part]) {
+  for (Cut& cut : cuts_[part]) {
     roots.push_back(roots_of(cut.outputs, cut.leaves));
     has_roots = has_roots || !roots.back().outputs.empty();
+    cut.outputs.clear();
+    cut.leaves.clear();
+  }
+  if (has_roots) {
+    PartScope scope(parts_[part], Pass::kBackward, micro_batches_.size());
+    for (std::size_t i = 0; i < roots.size(); ++i) {
+      const Roots begin = std::exchange(roots[i], {});  // its graph goes with it
+      if (begin.outputs.empty()) continue;
+      {
+        const Anchor::OwnBackward own(anchor_);
+        torch::autograd::backward(begin.outputs, begin.gradients);
+      }
+      add_taken(part, i);
+    }
+    scope.bring_gradients();
   }
   cuts_[part].clear();
-  if (!has_roots) return;
-  PartScope scope(parts_[part], Pass::kBackward, micro_batches_.size());
-  for (Roots& of_micro_batch : roots) {
-    const Roots begin = std::exchange(of_micro_batch, {});  // its graph goes with it
-    if (begin.outputs.empty()) continue;
-    const Anchor::OwnBackward own(anchor_);
-    torch::autograd::backward(begin.outputs, begin.gradients);
+  if (!parts_[part].is_beside) give_sums(part);
+}
+
+void SequencePass::add_taken(std::size_t part, std::size_t micro_batch) {
+  const torch::NoGradGuard no_grad;
+  const Tensors taken = std::exchange(cuts_[part][micro_batch].taken, {});
+  sums_.resize(micro_batches_.size());
+  Tensors& sums = sums_[micro_batch];
+  sums.resize(std::max(sums.size(), taken.size()));
+  for (std::size_t i = 0; i < taken.size(); ++i) {
+    if (!taken[i].defined() || !taken[i].grad().defined()) continue;
+    if (sums[i].defined()) {
+      sums[i].add_(taken[i].grad());
+    } else {
+      sums[i] = taken[i].grad().to(torch::kFloat32, /*non_blocking=*/false, /*copy=*/true);
+    }
   }
-  scope.bring_gradients();
+}
+
+void SequencePass::give_sums(std::size_t first) {
+  for (std::size_t i = 0; i < sums_.size(); ++i) {
+    const Tensors leaves = inputs_of(first, i);
+    for (std::size_t j = 0; j < sums_[i].size(); ++j) {
+      if (!sums_[i][j].defined()) continue;
+      leaves[j].mutable_grad() = sums_[i][j].to(leaves[j].scalar_type());
+    }
+  }
+  sums_.clear();
 }
 
 }  // namespace strata::zero3

@@ -18,7 +18,8 @@ namespace strata::zero3 {
 /// micro-batches there are, and its gradients leave the device once, as their sum.
 ///
 /// Every pair of a part and a micro-batch has a graph of its own, cut off at the part's inputs:
-/// they are leaves, whose gradients are where the backward of the part before begins. The last
+/// they are leaves, whose gradients are where the backward of the part before begins. Parts that
+/// stand side by side have leaves of their own, whose gradients are added up in fp32. The last
 /// part runs each micro-batch forward and backward at once, so that of what a loss needs (logits)
 /// only one micro-batch's is there. Thread: the engine's.
 class SequencePass {
@@ -29,7 +30,8 @@ class SequencePass {
   /// Is told of a unit whose gradients have all been brought; it is not in use.
   using WhenComplete = std::function<void(Unit& unit)>;
 
-  /// `model` has a part, and both outlive it. `when_complete` may be empty.
+  /// `model` has a part, the last one stands alone, and both outlive it. `when_complete` may be
+  /// empty.
   SequencePass(const UnitSequence& model, std::span<const Tensors> micro_batches, Anchor& anchor,
                WhenComplete when_complete);
 
@@ -47,7 +49,7 @@ class SequencePass {
   struct Cut {
     Tensors outputs;  ///< with the part's graph
     Tensors leaves;   ///< the same values, as the next part takes them
-    void release_values();
+    Tensors taken;    ///< what the part took, where others took the same: leaves of its own
   };
 
   void forward(std::size_t part);
@@ -55,10 +57,19 @@ class SequencePass {
   void backward(std::size_t part);
   /// Runs backward through a part from those of its outputs that have gradients.
   void run_backward(std::size_t part);
+  /// Adds the gradients of what a part took to those of the parts beside it.
+  void add_taken(std::size_t part, std::size_t micro_batch);
+  /// Gives these sums to what the parts from `first` on took: backward has come through all.
+  void give_sums(std::size_t first);
   void note_complete(std::size_t part) const;
-  [[nodiscard]] const Tensors& inputs_of(std::size_t part, std::size_t micro_batch) const;
-  /// Runs forward of one micro-batch.
-  [[nodiscard]] Tensors run(std::size_t part, std::size_t micro_batch);
+  /// Runs forward of one micro-batch through a part, and says what it took, where others take the
+  /// same. The values of what was taken are let go of with the last part that takes them.
+  [[nodiscard]] Tensors run(std::size_t part, std::size_t micro_batch, Tensors& taken);
+  /// What the parts from `first` on that stand side by side take.
+  [[nodiscard]] Tensors inputs_of(std::size_t first, std::size_t micro_batch) const;
+  [[nodiscard]] std::size_t first_beside(std::size_t part) const;
+  [[nodiscard]] bool has_others_beside(std::size_t part) const;
+  [[nodiscard]] bool is_last_beside(std::size_t part) const;
 
   const std::vector<UnitSequence::Part>& parts_;
   std::span<const Tensors> micro_batches_;
@@ -66,6 +77,7 @@ class SequencePass {
   WhenComplete when_complete_;
   std::vector<bool> is_first_use_;      // of each part: backward comes to its unit no more
   std::vector<std::vector<Cut>> cuts_;  // of each part but the last, for each micro-batch
+  std::vector<Tensors> sums_;  // for each micro-batch, in fp32: of what parts side by side took
 };
 
 }  // namespace strata::zero3

@@ -127,6 +127,11 @@ void Training::check_batch(const UnitSequence& model, std::size_t micro_batches)
   if (model.parts().empty()) {
     throw UsageError("train_batch() was given a model without units; add them to the UnitSequence");
   }
+  if (model.parts().back().is_beside) {
+    throw UsageError(
+        "train_batch() was given a model whose last part stands beside another; the last part "
+        "returns the loss alone: add() one behind them");
+  }
   const auto most = static_cast<std::size_t>(parts_.config.gradient_accumulation_steps);
   if (micro_batches < 1 || micro_batches > most) {
     throw UsageError(

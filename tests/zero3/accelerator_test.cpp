@@ -10,6 +10,7 @@
 #include "simulated_accelerator/simulated_accelerator.h"
 #include "strata/base/error.h"
 #include "strata/zero3/sharded.h"
+#include "strata/zero3/tiled.h"
 #include "zero3/small_engine.h"
 
 /// \file
@@ -263,6 +264,32 @@ TEST_P(EditsOnAccelerator, BetweenStepsHaveTheBitsOfHostMemory) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Homes, EditsOnAccelerator, testing::ValuesIn(kHomes));
+
+TEST(ModulesOnAccelerator, LayersInTilesHaveTheBitsOfHostMemory) {
+  const auto train_tiles = [](Engine& engine) {
+    torch::manual_seed(4);
+    TiledEmbedding table(engine, torch::nn::Embedding(50, small::kWidth),
+                         {.name = "table", .elements_max = 15 * small::kWidth});
+    TiledLinear head(engine, small::linear(1, small::kWidth, 40),
+                     {.name = "head", .elements_max = 15 * small::kWidth});
+    for (int step = 0; step < 3; ++step) {
+      torch::manual_seed(static_cast<std::uint64_t>(step));
+      const torch::Tensor tokens = torch::randint(50, {4, 5}, torch::kInt64).to(engine.device());
+      const torch::Tensor y = table.project(torch::tanh(table(tokens)));
+      small::train_once(engine, (head(torch::tanh(table(tokens))).square().mean() + y.mean()));
+    }
+    return masters_of(engine);
+  };
+  const formats::DsConfig config = small::on_nvme(Precision::kBf16);
+  Engine on_host(config);
+  const std::vector<torch::Tensor> expected = train_tiles(on_host);
+  SimulatedAccelerator accelerator(slow_streams(1));
+  {
+    Engine engine(config, on(accelerator));
+    expect_same(train_tiles(engine), expected);
+  }
+  for (const support::Race& race : accelerator.races()) ADD_FAILURE() << race.text;
+}
 
 TEST(ModulesOnAccelerator, ThatAreThereAlreadyAreTakenAsTheyAre) {
   SimulatedAccelerator accelerator;
