@@ -1,12 +1,12 @@
 #include "models/linear_cross_entropy.h"
 
-#include <algorithm>
 #include <cstddef>
-#include <span>
 #include <string>
 #include <utility>
 
+#include "models/head_products.h"
 #include "models/loss_chunks.h"
+#include "models/ordered_mean.h"
 #include "strata/base/error.h"
 
 namespace strata::models {
@@ -15,44 +15,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-/// Elements in flight between two formats; fits a last-level cache.
-constexpr std::int64_t kBlockElements = 1 << 19;
-
-/// Calls `visit(begin, count)` for runs of at most `step` that cover [0, total).
-template <class Visit>
-void for_each_run(std::int64_t total, std::int64_t step, Visit visit) {
-  for (std::int64_t begin = 0; begin < total; begin += step) {
-    visit(begin, std::min(step, total - begin));
-  }
-}
-
-/// Rows of `width` elements that make a block.
-std::int64_t block_rows(std::int64_t width) {
-  return std::max<std::int64_t>(1, kBlockElements / width);
-}
-
-torch::ScalarType product_format(const torch::Tensor& operand) {
-  return operand.scalar_type() == torch::kFloat16 ? torch::kFloat32 : operand.scalar_type();
-}
-
-LossShape shape_of(const torch::Tensor& hidden, const torch::Tensor& weight) {
-  return {.rows = hidden.size(0),
-          .vocab_size = weight.size(0),
-          .width = weight.size(1),
-          .number_bytes = static_cast<std::int64_t>(torch::elementSize(product_format(hidden)))};
-}
-
-/// Adds in double, in order: LibTorch's own sum of many elements depends on the number of threads.
-torch::Tensor mean_in_order(const torch::Tensor& row_losses) {
-  const torch::Tensor on_host = row_losses.cpu();
-  double sum = 0.0;
-  for (const float loss :
-       std::span(on_host.const_data_ptr<float>(), static_cast<std::size_t>(on_host.numel()))) {
-    sum += loss;
-  }
-  return torch::full({}, sum / static_cast<double>(on_host.numel()), row_losses.options());
-}
 
 /// Gradients of the loss; undefined where none is wanted.
 struct Gradients {
@@ -65,37 +27,28 @@ class LossPass {
  public:
   LossPass(const torch::Tensor& hidden, const torch::Tensor& weight, const torch::Tensor& targets,
            std::int64_t rows_max)
-      : hidden_(hidden), weight_(weight), targets_(targets), format_(product_format(hidden)) {
-    // Chunks of equal size: a short last one would be as dear as a whole one.
-    const std::int64_t rows = hidden.size(0);
-    chunks_ = (rows + rows_max - 1) / rows_max;
-    chunk_rows_ = (rows + chunks_ - 1) / chunks_;
-  }
+      : targets_(targets), products_(hidden, weight, rows_max) {}
 
   void want_gradients(bool of_hidden, bool of_weight) {
-    const torch::TensorOptions options = hidden_.options().dtype(format_);
-    if (of_hidden) gradients_.of_hidden = torch::empty(hidden_.sizes(), options);
-    if (of_weight) {
-      const bool in_fp32 = chunks_ > 1 && shape_of(hidden_, weight_).has_narrow_numbers();
-      gradients_.of_weight =
-          torch::empty(weight_.sizes(), in_fp32 ? options.dtype(torch::kFloat32) : options);
-    }
+    if (of_hidden) gradients_.of_hidden = products_.room_for_hidden();
+    if (of_weight) gradients_.of_weight = products_.room_for_weight();
   }
 
   /// The loss of every row.
   torch::Tensor run() {
-    const torch::TensorOptions options = hidden_.options();
-    const torch::Tensor losses = torch::empty({hidden_.size(0)}, options.dtype(torch::kFloat32));
-    const torch::Tensor room = torch::empty({chunk_rows_, weight_.size(0)}, options.dtype(format_));
-    for_each_run(hidden_.size(0), chunk_rows_, [&](std::int64_t begin, std::int64_t count) {
-      const torch::Tensor x = hidden_.narrow(0, begin, count).to(format_);
-      const torch::Tensor logits = room.narrow(0, 0, count);
-      make_logits(logits, x);
+    const torch::Tensor losses =
+        torch::empty(targets_.sizes(), targets_.options().dtype(torch::kFloat32));
+    products_.for_each_chunk(products_.room_for_logits(), [&](std::int64_t begin,
+                                                              const torch::Tensor& x,
+                                                              const torch::Tensor& logits) {
+      const std::int64_t count = x.size(0);
       turn_to_gradients(logits, targets_.narrow(0, begin, count), losses.narrow(0, begin, count));
       if (gradients_.of_hidden.defined()) {
-        make_gradient_of_hidden(gradients_.of_hidden.narrow(0, begin, count), logits);
+        products_.make_gradient_of_hidden(gradients_.of_hidden.narrow(0, begin, count), logits);
       }
-      if (gradients_.of_weight.defined()) add_gradient_of_weight(logits, x, begin == 0);
+      if (gradients_.of_weight.defined()) {
+        products_.add_gradient_of_weight(gradients_.of_weight, logits, x, begin == 0);
+      }
     });
     return losses;
   }
@@ -103,24 +56,6 @@ class LossPass {
   Gradients take_gradients() { return std::move(gradients_); }
 
  private:
-  /// Calls `visit(first row of the weight, rows in the products' format)`: all, or some at a time
-  /// where they have to be converted.
-  template <class Visit>
-  void for_weight_rows(Visit visit) const {
-    const bool as_they_are = weight_.scalar_type() == format_;
-    for_each_run(weight_.size(0), as_they_are ? weight_.size(0) : block_rows(weight_.size(1)),
-                 [&](std::int64_t begin, std::int64_t count) {
-                   visit(begin, weight_.narrow(0, begin, count).to(format_));
-                 });
-  }
-
-  void make_logits(torch::Tensor logits, const torch::Tensor& x) const {
-    for_weight_rows([&](std::int64_t begin, const torch::Tensor& weight) {
-      torch::Tensor columns = logits.narrow(1, begin, weight.size(0));
-      torch::mm_out(columns, x, weight.t());
-    });
-  }
-
   /// Puts g where the logits were, if it is wanted.
   void turn_to_gradients(const torch::Tensor& logits, const torch::Tensor& targets,
                          const torch::Tensor& losses) const {
@@ -135,45 +70,12 @@ class LossPass {
           if (!wanted) return;
           torch::Tensor gradient = torch::softmax(values, 1);
           gradient.scatter_add_(1, columns, torch::full_like(columns, -1, gradient.options()));
-          rows.copy_(gradient.mul_(1.0 / static_cast<double>(hidden_.size(0))));
+          rows.copy_(gradient.mul_(1.0 / static_cast<double>(targets_.size(0))));
         });
   }
 
-  void make_gradient_of_hidden(torch::Tensor of_hidden, const torch::Tensor& g) const {
-    for_weight_rows([&](std::int64_t begin, const torch::Tensor& weight) {
-      const torch::Tensor columns = g.narrow(1, begin, weight.size(0));
-      if (begin == 0) {
-        torch::mm_out(of_hidden, columns, weight);
-      } else {
-        of_hidden.addmm_(columns, weight);
-      }
-    });
-  }
-
-  void add_gradient_of_weight(const torch::Tensor& g, const torch::Tensor& x, bool is_first) {
-    torch::Tensor& sum = gradients_.of_weight;
-    if (sum.scalar_type() == format_) {
-      if (is_first) {
-        torch::mm_out(sum, g.t(), x);
-      } else {
-        sum.addmm_(g.t(), x);
-      }
-      return;
-    }
-    for_each_run(sum.size(0), block_rows(sum.size(1)), [&](std::int64_t begin, std::int64_t count) {
-      const torch::Tensor part = torch::mm(g.narrow(1, begin, count).t(), x);
-      torch::Tensor rows = sum.narrow(0, begin, count);
-      if (is_first) {
-        rows.copy_(part);
-      } else {
-        rows.add_(part);
-      }
-    });
-  }
-
-  const torch::Tensor &hidden_, &weight_, &targets_;
-  const torch::ScalarType format_;
-  std::int64_t chunks_, chunk_rows_;
+  const torch::Tensor& targets_;
+  HeadProducts products_;
   Gradients gradients_;
 };
 
@@ -261,7 +163,8 @@ torch::Tensor linear_cross_entropy(const torch::Tensor& hidden, const torch::Ten
         "int64 targets [N], with N, V and d at least 1; it was given " +
         described(hidden) + ", " + described(weight) + " and " + described(targets));
   }
-  const std::int64_t rows = chunk_rows ? *chunk_rows : loss_chunk_rows(shape_of(hidden, weight));
+  const std::int64_t rows =
+      chunk_rows ? *chunk_rows : loss_chunk_rows(HeadProducts::shape_of(hidden, weight));
   if (rows < 1) {
     throw UsageError("linear_cross_entropy takes at least 1 row at a time, not " +
                      std::to_string(rows));

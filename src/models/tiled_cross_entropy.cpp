@@ -1,0 +1,156 @@
+#include "models/tiled_cross_entropy.h"
+
+#include <string>
+#include <utility>
+
+#include "models/head_products.h"
+#include "models/loss_chunks.h"
+#include "models/ordered_mean.h"
+#include "strata/base/error.h"
+#include "strata/zero3/tiled.h"
+
+namespace strata::models {
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+void refuse_second_gradient(const char* function) {
+  if (!torch::GradMode::is_enabled()) return;
+  throw UsageError(std::string("a gradient of a gradient (create_graph) was asked for through ") +
+                   function + ", which does not exist: what its backward gives is not recorded");
+}
+
+/// [2, N] in fp32 of hidden [N, d] and a tile's weight. `columns`: the target's place in the tile,
+/// 0 where `is_here` is false.
+class TileStatistics : public torch::autograd::Function<TileStatistics> {
+ public:
+  static torch::Tensor forward(AutogradContext* context, const torch::Tensor& hidden,
+                               const torch::Tensor& weight, const torch::Tensor& columns,
+                               const torch::Tensor& is_here, std::int64_t chunk_rows) {
+    const HeadProducts products(hidden, weight, chunk_rows);
+    const torch::Tensor statistics =
+        torch::empty({2, hidden.size(0)}, hidden.options().dtype(torch::kFloat32));
+    const torch::Tensor sums = statistics[0], of_targets = statistics[1];
+    for_each_block(products, [&](std::int64_t begin, const torch::Tensor& rows) {
+      const std::int64_t count = rows.size(0);
+      const torch::Tensor values = rows.to(torch::kFloat32);
+      sums.narrow(0, begin, count).copy_(torch::logsumexp(values, 1));
+      of_targets.narrow(0, begin, count)
+          .copy_(values.gather(1, columns.narrow(0, begin, count).unsqueeze(1))
+                     .squeeze(1)
+                     .masked_fill(is_here.narrow(0, begin, count).logical_not(), 0));
+    });
+    context->save_for_backward({hidden, weight, columns, is_here, sums.clone()});
+    context->saved_data["chunk_rows"] = chunk_rows;
+    return statistics;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    refuse_second_gradient("tile_statistics");
+    const variable_list saved = context->get_saved_variables();
+    const torch::Tensor &hidden = saved[0], &weight = saved[1], &columns = saved[2],
+                        &is_here = saved[3], &sums = saved[4];
+    const HeadProducts products(hidden, weight, context->saved_data["chunk_rows"].toInt());
+    const torch::Tensor of_sums = gradients[0][0];
+    const torch::Tensor of_targets = gradients[0][1] * is_here;
+    torch::Tensor of_hidden, of_weight;
+    if (context->needs_input_grad(0)) of_hidden = products.room_for_hidden();
+    if (context->needs_input_grad(1)) of_weight = products.room_for_weight();
+    products.for_each_chunk(products.room_for_logits(), [&](std::int64_t begin,
+                                                            const torch::Tensor& x,
+                                                            const torch::Tensor& logits) {
+      const std::int64_t count = x.size(0);
+      const auto of_chunk = [&](const torch::Tensor& all) { return all.narrow(0, begin, count); };
+      turn_to_gradients(logits, of_chunk(sums), of_chunk(of_sums), of_chunk(of_targets),
+                        of_chunk(columns));
+      if (of_hidden.defined()) {
+        products.make_gradient_of_hidden(of_chunk(of_hidden), logits);
+      }
+      if (of_weight.defined()) {
+        products.add_gradient_of_weight(of_weight, logits, x, begin == 0);
+      }
+    });
+    variable_list result(5);  // one for every argument of forward
+    if (of_hidden.defined()) result[0] = of_hidden.to(hidden.scalar_type());
+    if (of_weight.defined()) result[1] = of_weight.to(weight.scalar_type());
+    return result;
+  }
+
+ private:
+  /// Calls `visit(first row, logits)` for blocks of rows that fit a cache.
+  template <class Visit>
+  static void for_each_block(const HeadProducts& products, Visit visit) {
+    products.for_each_chunk(
+        products.room_for_logits(),
+        [&](std::int64_t begin, const torch::Tensor& /*x*/, const torch::Tensor& logits) {
+          for_each_run(logits.size(0), block_rows(logits.size(1)),
+                       [&](std::int64_t first, std::int64_t count) {
+                         visit(begin + first, logits.narrow(0, first, count));
+                       });
+        });
+  }
+
+  /// Puts g where the logits were.
+  static void turn_to_gradients(const torch::Tensor& logits, const torch::Tensor& sums,
+                                const torch::Tensor& of_sums, const torch::Tensor& of_targets,
+                                const torch::Tensor& columns) {
+    for_each_run(logits.size(0), block_rows(logits.size(1)),
+                 [&](std::int64_t first, std::int64_t count) {
+                   const auto column_of = [&](const torch::Tensor& rows) {
+                     return rows.narrow(0, first, count).unsqueeze(1);
+                   };
+                   const torch::Tensor rows = logits.narrow(0, first, count);
+                   torch::Tensor g = rows.to(torch::kFloat32).sub(column_of(sums)).exp_();
+                   g.mul_(column_of(of_sums));
+                   g.scatter_add_(1, column_of(columns), column_of(of_targets));
+                   rows.copy_(g);
+                 });
+  }
+};
+
+/// mean_in_order, with its gradient.
+class OrderedMean : public torch::autograd::Function<OrderedMean> {
+ public:
+  static torch::Tensor forward(AutogradContext* context, const torch::Tensor& row_losses) {
+    context->saved_data["rows"] = row_losses.size(0);
+    return mean_in_order(row_losses);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const std::int64_t rows = context->saved_data["rows"].toInt();
+    return {(gradients[0] * (1.0 / static_cast<double>(rows))).expand({rows})};
+  }
+};
+
+}  // namespace
+
+torch::Tensor tile_statistics(const torch::Tensor& hidden, const torch::Tensor& weight_rows,
+                              const torch::Tensor& targets, const RowTiles& tiles,
+                              std::int64_t tile, std::optional<std::int64_t> chunk_rows) {
+  if (hidden.dim() != 2 || weight_rows.dim() != 2 || targets.dim() != 1 ||
+      hidden.size(1) != weight_rows.size(1) || hidden.size(0) != targets.size(0) ||
+      weight_rows.size(0) != tiles.size(tile) || hidden.numel() == 0 ||
+      !hidden.is_floating_point() || hidden.scalar_type() != weight_rows.scalar_type() ||
+      targets.scalar_type() != torch::kInt64) {
+    throw UsageError(
+        "tile_statistics needs hidden [N, d] and the tile's weight [rows, d] of one floating "
+        "format, and int64 targets [N]");
+  }
+  const std::int64_t rows =
+      chunk_rows ? *chunk_rows : loss_chunk_rows(HeadProducts::shape_of(hidden, weight_rows));
+  if (rows < 1) {
+    throw UsageError("tile_statistics takes at least 1 row at a time, not " + std::to_string(rows));
+  }
+  const torch::Tensor is_here = tile_numbers(tiles, targets) == tile;
+  const torch::Tensor columns = (targets - tiles.begin(tile)).masked_fill(is_here.logical_not(), 0);
+  return TileStatistics::apply(hidden, weight_rows, columns, is_here, rows);
+}
+
+torch::Tensor loss_of_tiles(const std::vector<torch::Tensor>& statistics) {
+  const torch::Tensor all = torch::stack(statistics);  // [tiles, 2, N]
+  const torch::Tensor of_targets = all.select(1, 1).sum(0);
+  return OrderedMean::apply(torch::logsumexp(all.select(1, 0), 0) - of_targets);
+}
+
+}  // namespace strata::models
