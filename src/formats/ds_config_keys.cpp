@@ -484,6 +484,7 @@ constexpr ConfigKey kKeys[] = {
     key("strata.activations.host", OptionalBytesField{at<&C::strata, &T::activations_host_bytes>}),
     key("strata.activations.nvme", OptionalBytesField{at<&C::strata, &T::activations_nvme_bytes>}),
     key("strata.chunk_bytes", BytesField{at<&C::strata, &T::chunk_bytes>, 4096}),
+    key("strata.tile_bytes", OptionalBytesField{at<&C::strata, &T::tile_bytes>}).or_auto(),
     key("strata.window_elements",
         elements(at<&C::strata, &T::window_elements>, 0, window_element_bytes)),
     key("strata.overlap_step", BoolField{at<&C::strata, &T::overlap_step>}),

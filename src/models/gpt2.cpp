@@ -1,10 +1,12 @@
 #include "strata/models/gpt2.h"
 
+#include <optional>
 #include <utility>
 
 #include "models/gpt2_modules.h"
 #include "models/model_part.h"
 #include "models/unit_names.h"
+#include "models/vocabulary_table.h"
 #include "strata/base/error.h"
 
 namespace strata::models {
@@ -49,27 +51,54 @@ void check_targets(const torch::Tensor& targets, const torch::Tensor& tokens) {
                    ", not " + std::string(targets.dtype().name()) + " " + shape_of(targets));
 }
 
+void check_micro_batch(const Tensors& tokens_and_targets, std::int64_t n_positions) {
+  if (tokens_and_targets.size() != 2) {
+    throw UsageError("a micro-batch is {tokens, targets}, not " +
+                     std::to_string(tokens_and_targets.size()) + " tensors");
+  }
+  check_tokens(tokens_and_targets[0], n_positions);
+  check_targets(tokens_and_targets[1], tokens_and_targets[0]);
+}
+
 }  // namespace
 
 struct Gpt2::Impl {
-  /// `home` is the Engine or, in memory, the Precision.
+  /// `home` is the Engine or, in memory, the Precision. `tiles`: how the vocabulary is cut.
   template <class Home>
   Impl(const Gpt2Config& given, Precision compute, bool sharded,
-       const torch::TensorOptions& options, Home& home, const ParameterInitializer& initialize)
+       const std::optional<RowTiles>& tiles, const torch::TensorOptions& options, Home& home,
+       const ParameterInitializer& initialize)
       : config(validated(given)),
         precision(compute),
         in_engine(sharded),
-        outer(std::string(kOuterName), Gpt2Outer(config, options), home, initialize) {
+        table(tiles ? std::make_optional<VocabularyTable>("wte", config, *tiles, options, home,
+                                                          initialize)
+                    : std::nullopt),
+        outer(std::string(kOuterName),
+              Gpt2Outer(config, tiles ? Vocabulary::kInTiles : Vocabulary::kWhole, options), home,
+              initialize) {
     for (std::int64_t i = 0; i < config.n_layer; ++i) {
       blocks.emplace_back(block_name(i), Gpt2Block(config, options), home, initialize);
     }
+    if (tiles && !config.tie_word_embeddings) {
+      own_head.emplace("lm_head", config, *tiles, options, home, initialize);
+    }
+  }
+
+  /// The output of the embeddings: [B, T, n_embd].
+  torch::Tensor embedded(const torch::Tensor& tokens) {
+    if (!table) {
+      return outer.run([](Gpt2OuterImpl& m, const torch::Tensor& t) { return m.embed(t); },
+                       Recompute::kConfig, tokens);
+    }
+    return outer.run([](Gpt2OuterImpl& m, const torch::Tensor& r) { return m.add_positions(r); },
+                     Recompute::kConfig, table->lookup(tokens));
   }
 
   /// The output of the blocks for the tokens: [B, T, n_embd].
   torch::Tensor hidden(const torch::Tensor& tokens) {
     check_tokens(tokens, config.n_positions);
-    torch::Tensor x = outer.run([](Gpt2OuterImpl& m, const torch::Tensor& t) { return m.embed(t); },
-                                Recompute::kConfig, tokens);
+    torch::Tensor x = embedded(tokens);
     for (ModelPart<Gpt2Block>& block : blocks) {
       x = block.run([](Gpt2BlockImpl& m, const torch::Tensor& t) { return m.forward(t); },
                     Recompute::kConfig, x);
@@ -83,32 +112,92 @@ struct Gpt2::Impl {
     return outer.run(std::move(function), Recompute::kNever, hidden(tokens));
   }
 
+  /// What goes into a head in tiles.
+  torch::Tensor normed(const torch::Tensor& x) {
+    return outer.run([](Gpt2OuterImpl& m, const torch::Tensor& t) { return m.norm(t); },
+                     Recompute::kConfig, x);
+  }
+  /// The head in tiles.
+  VocabularyTable& head() { return own_head ? *own_head : *table; }
+
+  void add_embeddings_to(UnitSequence& sequence) const {
+    const auto check = [n_positions = config.n_positions](const Tensors& tokens_and_targets) {
+      check_micro_batch(tokens_and_targets, n_positions);
+    };
+    if (!table) {
+      const auto embed = [check](Gpt2OuterImpl& m, const Tensors& tokens_and_targets,
+                                 const Tensors& /*micro_batch*/) {
+        check(tokens_and_targets);
+        return m.embed(tokens_and_targets[0]);
+      };
+      outer.add_to(sequence, embed, Recompute::kConfig);
+      return;
+    }
+    table->add_lookup_to(sequence, check);
+    const auto add_positions = [tiles = table->tiles()](Gpt2OuterImpl& m, const Tensors& of_tiles,
+                                                        const Tensors& micro_batch) {
+      return m.add_positions(rows_in_order(tiles, micro_batch[0], of_tiles));
+    };
+    outer.add_to(sequence, add_positions, Recompute::kConfig);
+  }
+
+  void add_loss_to(UnitSequence& sequence) const {
+    if (!table) {
+      const auto loss = [](Gpt2OuterImpl& m, const Tensors& x, const Tensors& micro_batch) {
+        return m.loss(x[0], micro_batch[1]);
+      };
+      outer.add_to(sequence, loss, Recompute::kNever);
+      return;
+    }
+    const auto norm = [](Gpt2OuterImpl& m, const Tensors& x, const Tensors& /*micro_batch*/) {
+      return m.norm(x[0]);
+    };
+    outer.add_to(sequence, norm, Recompute::kConfig);
+    (own_head ? *own_head : *table).add_loss_to(sequence);
+  }
+
+  /// Calls visit(full name, value) for every parameter, in the order of the files; those of tables
+  /// in tiles tile by tile.
+  template <class Visit>
+  void visit_rows(Visit visit) {
+    if (table) table->visit_rows(visit);
+    outer.visit_parameters(visit);
+    if (own_head) own_head->visit_rows(visit);
+    for (ModelPart<Gpt2Block>& block : blocks) block.visit_parameters(visit);
+  }
+
   Gpt2Config config;
   Precision precision;
   bool in_engine;
+  std::optional<VocabularyTable> table;  ///< the token embedding, where it is in tiles
   ModelPart<Gpt2Outer> outer;
   std::vector<ModelPart<Gpt2Block>> blocks;
+  std::optional<VocabularyTable> own_head;  ///< an untied head, where it is in tiles
 };
 
 Gpt2::Gpt2(const Gpt2Config& config, Engine& engine, const ParameterInitializer& initialize)
-    : impl_(std::make_unique<Impl>(config, engine.config().precision(), /*sharded=*/true, on_meta(),
-                                   engine, initialize)) {}
+    : impl_(std::make_unique<Impl>(
+          config, engine.config().precision(), /*sharded=*/true,
+          vocabulary_tiles(validated(config), engine.config(), engine.plan_input()), on_meta(),
+          engine, initialize)) {}
 
 Gpt2::Gpt2(const Gpt2Config& config, Precision precision, const ParameterInitializer& initialize)
-    : impl_(std::make_unique<Impl>(config, precision, /*sharded=*/false, in_memory(precision),
-                                   precision, initialize)) {}
+    : impl_(std::make_unique<Impl>(config, precision, /*sharded=*/false, /*tiles=*/std::nullopt,
+                                   in_memory(precision), precision, initialize)) {}
 
 Gpt2::Gpt2(Gpt2&&) noexcept = default;
 Gpt2& Gpt2::operator=(Gpt2&&) noexcept = default;
 Gpt2::~Gpt2() = default;
 
 torch::Tensor Gpt2::forward(const torch::Tensor& tokens) {
+  if (impl_->table) return impl_->head().logits(impl_->normed(impl_->hidden(tokens)));
   return impl_->finish(
       tokens, [](Gpt2OuterImpl& outer, const torch::Tensor& x) { return outer.logits(x); });
 }
 
 torch::Tensor Gpt2::loss(const torch::Tensor& tokens, const torch::Tensor& targets) {
   check_targets(targets, tokens);
+  if (impl_->table) return impl_->head().loss(impl_->normed(impl_->hidden(tokens)), targets);
   return impl_->finish(tokens, [targets](Gpt2OuterImpl& outer, const torch::Tensor& x) {
     return outer.loss(x, targets);
   });
@@ -119,34 +208,21 @@ UnitSequence Gpt2::sequence() const {
     throw UsageError("a model in memory is no sequence of units; call loss() and backward()");
   }
   UnitSequence sequence;
-  const auto embed = [n_positions = impl_->config.n_positions](Gpt2OuterImpl& outer,
-                                                               const Tensors& tokens_and_targets,
-                                                               const Tensors& /*micro_batch*/) {
-    if (tokens_and_targets.size() != 2) {
-      throw UsageError("a micro-batch is {tokens, targets}, not " +
-                       std::to_string(tokens_and_targets.size()) + " tensors");
-    }
-    check_tokens(tokens_and_targets[0], n_positions);
-    check_targets(tokens_and_targets[1], tokens_and_targets[0]);
-    return outer.embed(tokens_and_targets[0]);
-  };
-  impl_->outer.add_to(sequence, embed, Recompute::kConfig);
+  impl_->add_embeddings_to(sequence);
   for (const ModelPart<Gpt2Block>& block : impl_->blocks) {
     block.add_to(
         sequence,
         [](Gpt2BlockImpl& m, const Tensors& x, const Tensors&) { return m.forward(x[0]); },
         Recompute::kConfig);
   }
-  impl_->outer.add_to(
-      sequence,
-      [](Gpt2OuterImpl& outer, const Tensors& x, const Tensors& micro_batch) {
-        return outer.loss(x[0], micro_batch[1]);
-      },
-      Recompute::kNever);
+  impl_->add_loss_to(sequence);
   return sequence;
 }
 
 torch::Tensor Gpt2::next_token_logits(const torch::Tensor& tokens) {
+  if (impl_->table) {
+    return impl_->head().logits(impl_->normed(impl_->hidden(tokens).select(1, -1)));
+  }
   return impl_->finish(tokens, [](Gpt2OuterImpl& outer, const torch::Tensor& x) {
     return outer.logits(x.select(1, -1));
   });
@@ -160,11 +236,30 @@ void Gpt2::train(bool on) {
 bool Gpt2::is_training() const { return impl_->outer.module().is_training(); }
 
 void Gpt2::visit_parameters(const ParameterVisitor& visit) {
-  const auto visit_as_in_files = [&](const std::string& full_name, const torch::Tensor& value) {
+  torch::Tensor table;  // the rows so far of one that is in tiles
+  std::int64_t rows = 0;
+  visit_parameter_rows([&](const std::string& name, const torch::Tensor& value) {
+    const bool is_in_tiles =
+        impl_->table && (name == "transformer.wte.weight" || name == "lm_head.weight");
+    if (!is_in_tiles) {
+      visit(name, value);
+      return;
+    }
+    if (rows == 0) {
+      table = torch::empty({impl_->config.vocab_size, value.size(1)}, value.options());
+    }
+    table.narrow(0, rows, value.size(0)).copy_(value.detach());
+    rows += value.size(0);
+    if (rows < table.size(0)) return;
+    visit(name, std::exchange(table, {}));
+    rows = 0;
+  });
+}
+
+void Gpt2::visit_parameter_rows(const ParameterVisitor& visit) {
+  impl_->visit_rows([&](const std::string& full_name, const torch::Tensor& value) {
     visit(checkpoint_name(full_name), value);
-  };
-  impl_->outer.visit_parameters(visit_as_in_files);
-  for (ModelPart<Gpt2Block>& block : impl_->blocks) block.visit_parameters(visit_as_in_files);
+  });
 }
 
 std::vector<torch::Tensor> Gpt2::parameters() const {

@@ -1,6 +1,7 @@
 #include "models/gpt2_modules.h"
 
 #include "models/linear_cross_entropy.h"
+#include "models/tiled_cross_entropy.h"
 
 namespace strata::models {
 
@@ -73,19 +74,29 @@ torch::Tensor Gpt2BlockImpl::forward(torch::Tensor x) {
   return x + mlp_(ln_2_(x));
 }
 
-Gpt2OuterImpl::Gpt2OuterImpl(const Gpt2Config& config, const torch::TensorOptions& options)
-    : embd_pdrop_(config.embd_pdrop),
-      wte_(register_module("wte", Table(config.vocab_size, config.n_embd, options))),
-      wpe_(register_module("wpe", Table(config.n_positions, config.n_embd, options))),
-      ln_f_(register_module("ln_f", LayerNorm(config.n_embd, config.layer_norm_epsilon, options))) {
-  if (!config.tie_word_embeddings) {
-    lm_head_ = register_module("lm_head", Table(config.vocab_size, config.n_embd, options));
+Gpt2OuterImpl::Gpt2OuterImpl(const Gpt2Config& config, Vocabulary vocabulary,
+                             const torch::TensorOptions& options)
+    : embd_pdrop_(config.embd_pdrop) {
+  const bool is_whole = vocabulary == Vocabulary::kWhole;
+  const auto table = [&](std::int64_t rows) { return Table(rows, config.n_embd, options); };
+  if (is_whole) wte_ = register_module("wte", table(config.vocab_size));
+  wpe_ = register_module("wpe", table(config.n_positions));
+  ln_f_ = register_module("ln_f", LayerNorm(config.n_embd, config.layer_norm_epsilon, options));
+  if (is_whole && !config.tie_word_embeddings) {
+    lm_head_ = register_module("lm_head", table(config.vocab_size));
   }
 }
 
+torch::Tensor Gpt2OuterImpl::add_positions(const torch::Tensor& rows) {
+  const torch::Tensor positions =
+      torch::arange(rows.size(1), rows.options().dtype(torch::kInt64).requires_grad(false));
+  return torch::dropout(rows + wpe_(positions), embd_pdrop_, is_training());
+}
+
+torch::Tensor Gpt2OuterImpl::norm(const torch::Tensor& x) { return ln_f_(x); }
+
 torch::Tensor Gpt2OuterImpl::embed(const torch::Tensor& tokens) {
-  const torch::Tensor positions = torch::arange(tokens.size(1), tokens.options());
-  return torch::dropout(wte_(tokens) + wpe_(positions), embd_pdrop_, is_training());
+  return add_positions(wte_(tokens));
 }
 
 torch::Tensor Gpt2OuterImpl::logits(const torch::Tensor& x) {
@@ -97,5 +108,24 @@ torch::Tensor Gpt2OuterImpl::loss(const torch::Tensor& x, const torch::Tensor& t
 }
 
 const torch::Tensor& Gpt2OuterImpl::head() const { return (lm_head_ ? lm_head_ : wte_)->weight(); }
+
+VocabularyTileImpl::VocabularyTileImpl(const std::string& table, const RowTiles& tiles,
+                                       std::int64_t tile, std::int64_t width,
+                                       const torch::TensorOptions& options)
+    : tiles_(tiles),
+      tile_(tile),
+      table_(register_module(table, Table(tiles.size(tile), width, options))) {}
+
+torch::Tensor VocabularyTileImpl::lookup(const torch::Tensor& tokens_here) {
+  return table_(tokens_here);
+}
+
+torch::Tensor VocabularyTileImpl::logits(const torch::Tensor& x) {
+  return torch::linear(x, table_->weight());
+}
+
+torch::Tensor VocabularyTileImpl::statistics(const torch::Tensor& x, const torch::Tensor& targets) {
+  return tile_statistics(x.flatten(0, -2), table_->weight(), targets.flatten(), tiles_, tile_);
+}
 
 }  // namespace strata::models

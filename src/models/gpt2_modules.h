@@ -3,8 +3,10 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <string>
 
 #include "strata/models/gpt2_config.h"
+#include "strata/zero3/row_tiles.h"
 
 /// \file
 /// GPT-2's modules. Their tree gives the parameters the names that transformers gives them. They
@@ -86,11 +88,22 @@ class Gpt2BlockImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Gpt2Block);
 
+/// Where the tables of the vocabulary are: in the module that holds what is outside of the blocks,
+/// or in tiles of their own.
+enum class Vocabulary { kWhole, kInTiles };
+
 /// The parts outside of the blocks: the embeddings before them, the last norm and the head after
 /// them. One module, because a tied head is the token embedding.
 class Gpt2OuterImpl : public torch::nn::Module {
  public:
-  Gpt2OuterImpl(const Gpt2Config& config, const torch::TensorOptions& options);
+  Gpt2OuterImpl(const Gpt2Config& config, Vocabulary vocabulary,
+                const torch::TensorOptions& options);
+  /// Adds positions to the rows [B, T, n_embd] of tokens.
+  torch::Tensor add_positions(const torch::Tensor& rows);
+  /// The last norm.
+  torch::Tensor norm(const torch::Tensor& x);
+
+  // With the whole vocabulary:
   /// Maps tokens [B, T] to [B, T, n_embd].
   torch::Tensor embed(const torch::Tensor& tokens);
   /// Maps [..., n_embd] to logits [..., vocab_size].
@@ -102,10 +115,30 @@ class Gpt2OuterImpl : public torch::nn::Module {
   [[nodiscard]] const torch::Tensor& head() const;
 
   double embd_pdrop_;
-  Table wte_, wpe_;
-  LayerNorm ln_f_;
+  Table wte_{nullptr}, wpe_{nullptr};
+  LayerNorm ln_f_{nullptr};
   Table lm_head_{nullptr};  ///< empty: tied to wte_
 };
 TORCH_MODULE(Gpt2Outer);
+
+/// Some rows of a table of the vocabulary.
+class VocabularyTileImpl : public torch::nn::Module {
+ public:
+  /// `table`: its name in the whole, "wte" or "lm_head".
+  VocabularyTileImpl(const std::string& table, const RowTiles& tiles, std::int64_t tile,
+                     std::int64_t width, const torch::TensorOptions& options);
+  /// The rows of the tokens that fall into the tile, counted from its first row.
+  torch::Tensor lookup(const torch::Tensor& tokens_here);
+  /// Maps [..., n_embd] to logits [..., rows].
+  torch::Tensor logits(const torch::Tensor& x);
+  /// tile_statistics of x [..., n_embd] and targets [...].
+  torch::Tensor statistics(const torch::Tensor& x, const torch::Tensor& targets);
+
+ private:
+  RowTiles tiles_;
+  std::int64_t tile_;
+  Table table_;
+};
+TORCH_MODULE(VocabularyTile);
 
 }  // namespace strata::models

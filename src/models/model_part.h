@@ -47,6 +47,11 @@ class ModelPart {
   void add_to(UnitSequence& sequence, Function function, Recompute recompute) const {
     sequence.add(sharded_.value(), std::move(function), recompute);
   }
+  /// Appends it beside the part before it.
+  template <class Function>
+  void add_beside_to(UnitSequence& sequence, Function function, Recompute recompute) const {
+    sequence.add_beside(sharded_.value(), std::move(function), recompute);
+  }
 
   /// Calls visit(full name, parameter) for every parameter, while it can be read.
   template <class Visit>

@@ -68,7 +68,8 @@ std::vector<SavedFile> plan_files(const Gpt2& model, std::uint64_t file_bytes_ma
   return files;
 }
 
-/// Writes the parameters, as they are visited, to one file after the other.
+/// Writes the parameters, as they are visited, whole or some rows at a time, to one file after the
+/// other.
 class FileSequenceWriter {
  public:
   FileSequenceWriter(fs::path directory, const std::vector<SavedFile>& files)
@@ -83,6 +84,9 @@ class FileSequenceWriter {
     const torch::Tensor on_host = value.detach().cpu().contiguous();
     writer_->append(std::as_bytes(
         std::span(static_cast<const char*>(on_host.const_data_ptr()), on_host.nbytes())));
+    written_ += on_host.nbytes();
+    if (written_ < writer_->tensors()[tensor_].bytes) return;
+    written_ = 0;
     if (++tensor_ == files_[file_].tensors.size()) {
       writer_->finish();
       writer_.reset();
@@ -95,6 +99,7 @@ class FileSequenceWriter {
   fs::path directory_;
   const std::vector<SavedFile>& files_;
   std::size_t file_ = 0, tensor_ = 0;  ///< the next ones to be written
+  std::uint64_t written_ = 0;          ///< bytes of that tensor
   std::unique_ptr<formats::SafetensorsWriter> writer_;
 };
 
@@ -133,7 +138,7 @@ void write_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions&
       model.config().to_json(saved_format(model.precision()).config_name, original));
   if (options.source) copy_model_files(*options.source, directory);
   FileSequenceWriter writer(directory, files);
-  model.visit_parameters([&](const std::string& name, const torch::Tensor& parameter) {
+  model.visit_parameter_rows([&](const std::string& name, const torch::Tensor& parameter) {
     if (options.before_each_piece) options.before_each_piece();
     // Weights that a run of 16 bits keeps in fp32 are written in the format of the config.json.
     const bool is_fp32 = parameter.scalar_type() == torch::kFloat32;

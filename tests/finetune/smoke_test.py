@@ -86,6 +86,20 @@ class Smoke(unittest.TestCase):
         self.assertEqual(models[0], models[1])
         self.assertNotEqual(models[0], models[2])
 
+    def test_a_vocabulary_in_tiles_learns_as_the_whole_one_does(self) -> None:
+        losses = []
+        for name, strata in (("whole", {}), ("tiles", {"tile_bytes": "4KiB"})):
+            self.space.write("ds.json", {**program.EVERYTHING_ON_NVME, "strata": strata})
+            self.space.output = self.space.path / name
+            result = self.finetune({"--output": self.space.output, "--steps": 10, "--sample": 4})
+            self.assertEqual("cut into 4 tiles" in result.stderr, name == "tiles", result.stderr)
+            losses.append(self.metrics("loss"))
+        for whole, tiles in zip(*losses):
+            self.assertLess(abs(whole - tiles), 0.05)
+        sizes = {(self.space.path / name / "model.safetensors").stat().st_size
+                 for name in ("whole", "tiles")}
+        self.assertEqual(len(sizes), 1)
+
     def test_ends_early_when_its_time_is_up(self) -> None:
         result = self.finetune({"--steps": 1000000, "--max-minutes": 0.01})
         steps = self.metrics("step")[-1]

@@ -60,7 +60,8 @@ TEST(DsConfig, ReadsEverySectionWithAnEffect) {
     "aio": {"block_size": 262144, "queue_depth": 16, "intra_op_parallelism": 2},
     "strata": {"budget": {"host": "4GiB", "device": 1000000, "nvme": "60GiB"}, "io": "io_uring",
                "no_decay": ["*.bias"], "keep_fp32": ["ln_*"], "recompute": false, "chunk_bytes": "2MiB",
-               "window_elements": 4096, "threads": 3, "activations": {"host": "1MiB", "nvme": "8MiB"}}
+               "window_elements": 4096, "threads": 3, "activations": {"host": "1MiB", "nvme": "8MiB"},
+               "tile_bytes": "64MiB"}
   })");
   EXPECT_EQ(config.train_batch_size, 32);
   EXPECT_EQ(config.steps_per_print, 10);
@@ -93,6 +94,7 @@ TEST(DsConfig, ReadsEverySectionWithAnEffect) {
   EXPECT_EQ(config.strata.io, IoBackend::kIoUring);
   EXPECT_EQ(config.strata.chunk_bytes, 2_MiB);
   EXPECT_EQ(config.strata.window_elements, 4096);
+  EXPECT_EQ(config.strata.tile_bytes, 64_MiB);
   EXPECT_EQ(config.strata.threads, 3);
   EXPECT_EQ(config.strata.recompute, false);
   EXPECT_EQ(config.activation_bytes().host, 1_MiB);
@@ -444,7 +446,9 @@ TEST(DsConfigResolved, IsReadBackToTheSameConfiguration) {
             "warmup_min_ratio": 0.25}}, "gradient_clipping": 0})",
         R"({"fp16": {"enabled": true, "loss_scale": 128}, "aio": {"thread_count": 3}})",
         R"({"strata": {"budget": {"host": "1.5GiB", "nvme": 1}, "nvme": ["/a b", "/\"c\""],
-            "io": "threads", "no_decay": ["*"], "keep_fp32": ["?"], "chunk_bytes": 8192, "threads": 2}})",
+            "io": "threads", "no_decay": ["*"], "keep_fp32": ["?"], "chunk_bytes": 8192, "threads": 2,
+            "tile_bytes": "auto"}})",
+        R"({"strata": {"tile_bytes": 12345}})",
         R"({"zero_optimization": {"stage": 1, "cpu_offload": true, "sub_group_size": 0}})",
         R"({"fp16": {"enabled": true, "auto_cast": false}, "steps_per_print": Infinity
            })",

@@ -3,10 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "strata/base/error.h"
+#include "strata/base/units.h"
+#include "strata/formats/ds_config.h"
+#include "strata/zero3/plan.h"
 
 namespace strata::models {
 namespace {
@@ -104,6 +108,101 @@ TEST(Gpt2Layout, AConfigThatMakesNoModelIsRefused) {
   Gpt2Config config;
   config.n_head = 7;
   EXPECT_THROW((void)unit_layouts(config), ConfigError);
+}
+
+// ---- a vocabulary in tiles ----------------------------------------------------------------------
+
+/// bf16, everything on nvme, with a device budget.
+formats::DsConfig with_device_budget(std::uint64_t bytes) {
+  formats::DsConfig config;
+  config.bf16.enabled = true;
+  config.zero.offload_param.device = formats::OffloadDevice::kNvme;
+  config.zero.offload_optimizer.device = formats::OffloadDevice::kNvme;
+  config.strata.nvme_directories = {"."};
+  config.strata.device_budget_bytes = bytes;
+  return config;
+}
+
+std::optional<RowTiles> tiles_in(const formats::DsConfig& config, const Gpt2Config& model) {
+  return vocabulary_tiles(model, config, zero3::plan_input_from(config));
+}
+
+std::uint64_t least_device(const formats::DsConfig& config, const Gpt2Config& model,
+                           const std::optional<RowTiles>& tiles) {
+  return zero3::smallest_budgets(zero3::plan_input_from(config, unit_layouts(model, {}, tiles)))
+      .device;
+}
+
+TEST(VocabularyTiles, AreThereWhereTheWholeHasNoRoomAndOnlyThere) {
+  for (const bool tied : {true, false}) {
+    Gpt2Config model = Gpt2Config::preset("gpt2");
+    model.tie_word_embeddings = tied;
+    const formats::DsConfig any = with_device_budget(1);
+    const std::uint64_t whole = least_device(any, model, std::nullopt);
+    EXPECT_FALSE(tiles_in(with_device_budget(whole), model));
+    for (std::uint64_t budget = whole - 1; budget > 20_MiB; budget -= 5_MiB) {
+      const std::optional<RowTiles> tiles = tiles_in(with_device_budget(budget), model);
+      ASSERT_TRUE(tiles) << budget;
+      EXPECT_LE(least_device(any, model, tiles), budget);
+    }
+  }
+}
+
+TEST(VocabularyTiles, AreNoLargerThanABlockWhereNothingLargerFits) {
+  const Gpt2Config model = Gpt2Config::preset("gpt2");
+  const zero3::UnitLayout block = unit_layouts(model)[1];
+  const formats::DsConfig any = with_device_budget(1);
+  const std::optional<RowTiles> tiles = tiles_in(any, model);  // too little for blocks, too
+  ASSERT_TRUE(tiles);
+  EXPECT_LE(static_cast<std::uint64_t>(tiles->tile_rows() * model.n_embd), block.trainable_count);
+  const std::uint64_t least = least_device(any, model, tiles);
+  EXPECT_EQ(tiles_in(with_device_budget(least), model), tiles);
+}
+
+TEST(VocabularyTiles, AreOfTheSizeThatTheConfigSays) {
+  Gpt2Config model = Gpt2Config::preset("gpt2");
+  formats::DsConfig config = with_device_budget(1_GiB);
+  config.strata.tile_bytes = 10_MiB;
+  const std::optional<RowTiles> tiles = tiles_in(config, model);
+  ASSERT_TRUE(tiles);
+  EXPECT_EQ(tiles->count(), 8);
+  EXPECT_LE(static_cast<std::uint64_t>(2 * tiles->tile_rows() * model.n_embd), 10_MiB);
+  config.strata.keep_fp32 = {"wte.weight"};
+  EXPECT_EQ(tiles_in(config, model)->count(), 15);
+  config.strata.keep_fp32 = {};
+  config.strata.tile_bytes = 1_GiB;
+  EXPECT_FALSE(tiles_in(config, model)) << "a vocabulary that is no larger is whole";
+}
+
+TEST(VocabularyTiles, HaveTheParametersAndTheWorkOfTheWhole) {
+  for (const bool tied : {true, false}) {
+    Gpt2Config model = Gpt2Config::preset("gpt2");
+    model.tie_word_embeddings = tied;
+    const RowTiles tiles(model.vocab_size, model.n_embd, 4'000'000);
+    const std::vector<zero3::UnitLayout> units = unit_layouts(model, {"wte.weight"}, tiles);
+    std::uint64_t count = 0;
+    for (const zero3::UnitLayout& unit : units) {
+      for (const auto& parameter : unit.parameters) {
+        count += parameter.count;
+        EXPECT_EQ(parameter.fp32, unit.full_name(parameter).ends_with("wte.weight"));
+      }
+    }
+    EXPECT_EQ(count, parameter_count(model));
+
+    const MicroBatch batch{.sequences = 2, .length = 64};
+    const zero3::StepWork whole = step_work(model, batch, 1, true),
+                          work = step_work(model, batch, 1, true, tiles);
+    double again = 0;  // logits that are made again
+    for (const zero3::UnitUse& use : work.uses) {
+      ASSERT_LT(use.unit, units.size());
+      if (units[use.unit].name.starts_with("tile_")) again += use.recompute;
+    }
+    EXPECT_NEAR(flop_of(work) - again, flop_of(whole), 1e-9 * flop_of(whole));
+    const zero3::UnitUse& last = work.uses.back();
+    EXPECT_EQ(units[last.unit].parameters[0].name, tied ? "wte.weight" : "lm_head.weight");
+    EXPECT_LT(estimated_activation_bytes(model, batch, 1, 2, true, tiles),
+              estimated_activation_bytes(model, batch, 1, 2, true));
+  }
 }
 
 }  // namespace

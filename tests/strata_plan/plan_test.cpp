@@ -114,6 +114,18 @@ TEST(Plan, WhatDoesNotFitIsMissingTierByTierAndTheBudgetsNamedDo) {
               AllOf(HasSubstr("It does not fit"), HasSubstr("nvme")));
 }
 
+TEST(Plan, AVocabularyThatTheDeviceHasNoRoomForIsCutIntoTiles) {
+  const std::vector<std::string> question = {"--preset",   "gpt2",     "--machine",
+                                             kWorkstation, "--budget", "device=40MiB"};
+  EXPECT_THAT(run(question).text, HasSubstr("the vocabulary is cut into"));
+  std::vector<std::string> as_json = question;
+  as_json.push_back("--json");
+  const json answer = run(as_json).parsed()["answer"];
+  EXPECT_TRUE(answer["fits"]);
+  EXPECT_GT(answer["vocabulary_tiles"], 1);
+  EXPECT_LE(answer["bytes"]["device"], std::uint64_t{40} << 20);
+}
+
 TEST(Plan, ChangesAreForecastAnew) {
   const json answer = run({"--params", "30B", "--machine", kWorkstation, "--json"}).parsed();
   const double now = answer["answer"]["serial"]["seconds"];

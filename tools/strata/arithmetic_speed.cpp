@@ -19,7 +19,7 @@ using models::Gpt2Config;
 using models::MicroBatch;
 
 constexpr double kPassSeconds = 0.5;       // of the larger model, about
-constexpr double kSmallPassSeconds = 0.7;    // of one block and the head, at most
+constexpr double kSmallPassSeconds = 0.7;  // of one block and the head, at most
 constexpr double kMeasuringSeconds = 2.5;  // of all passes that count, unless they are too few
 constexpr std::size_t kRoundsMin = 3;
 constexpr std::int64_t kFirstTokens = 64;  // how fast the machine is, is found with these

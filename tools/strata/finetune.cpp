@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <ostream>
+#include <string>
 #include <vector>
 
 #include "batch_sampler.h"
@@ -26,7 +28,9 @@
 #include "strata/models/generate.h"
 #include "strata/models/gpt2.h"
 #include "strata/models/gpt2_checkpoint.h"
+#include "strata/models/gpt2_layout.h"
 #include "strata/zero3/engine.h"
+#include "strata/zero3/row_tiles.h"
 #include "strata/zero3/tensor_pool.h"
 #include "summary.h"
 #include "trainer.h"
@@ -107,9 +111,18 @@ std::uint64_t model_bytes(const RunInput& run) {
 // The engine makes the same plan again once it is built; here it costs nothing when it fails.
 void check_plan(const RunInput& run, const HostMemoryBound& memory,
                 const std::filesystem::path& output, Logger& log) {
-  const zero3::PlanInput input = zero3::plan_input_from(
-      run.config, models::unit_layouts(run.model.config, run.config.fp32_patterns()),
-      {.host_memory = memory});
+  zero3::PlanInput input = zero3::plan_input_from(run.config, {}, {.host_memory = memory});
+  const std::optional<RowTiles> tiles =
+      models::vocabulary_tiles(run.model.config, run.config, input);
+  input.units = models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles);
+  if (tiles) {
+    log.info("the vocabulary of " + std::to_string(run.model.config.vocab_size) +
+             " tokens is cut into " + std::to_string(tiles->count()) + " tiles of " +
+             std::to_string(tiles->tile_rows()) + ", each a unit of its own (" +
+             (run.config.strata.tile_bytes.value_or(0) > 0
+                  ? "strata.tile_bytes)"
+                  : "the device budget has no room for the whole)"));
+  }
   const zero3::Plan plan = zero3::make_plan(input);
   log.info("plan:\n" + zero3::describe(plan, input));
   require_machine_memory(plan.total.device +

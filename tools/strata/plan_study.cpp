@@ -30,10 +30,10 @@ models::MicroBatch micro_batch_of(const PlanQuestion& question) {
   return {.sequences = question.config.train_micro_batch_size_per_gpu, .length = question.seq_len};
 }
 
-zero3::StepWork work_of(const PlanQuestion& question) {
+zero3::StepWork work_of(const PlanQuestion& question, const std::optional<RowTiles>& tiles) {
   return models::step_work(question.model.config, micro_batch_of(question),
                            static_cast<std::uint64_t>(question.config.gradient_accumulation_steps),
-                           question.config.strata.recompute.value_or(true));
+                           question.config.strata.recompute.value_or(true), tiles);
 }
 
 void require_disks(const PlanQuestion& question) {
@@ -113,7 +113,7 @@ double disk_seconds(const zero3::StepForecast& forecast) {
 
 double hiding_tokens(const PlanQuestion& question, const PlanAnswer& answer,
                      const zero3::RankSpeeds& speeds) {
-  zero3::StepWork once = work_of(question);
+  zero3::StepWork once = work_of(question, answer.tiles);
   once.micro_batches = 1;
   const zero3::StepForecast forecast =
       zero3::forecast_step(*answer.plan, answer.input, once, speeds, {});
@@ -134,23 +134,37 @@ std::optional<Endurance> endurance_of(const zero3::Machine& machine, const Plann
   return endurance;
 }
 
+/// Fills what the units say: the input with its budgets, and the estimates.
+void lay_out(PlanAnswer& answer, const PlanQuestion& question, const formats::DsConfig& config,
+             const zero3::PlanInput& without_units) {
+  const models::Gpt2Config& model = question.model.config;
+  answer.input = without_units;
+  answer.input.units = models::unit_layouts(model, config.fp32_patterns(), answer.tiles);
+  answer.activation_bytes = models::estimated_activation_bytes(
+      model, micro_batch_of(question),
+      static_cast<std::uint64_t>(config.gradient_accumulation_steps),
+      weight_bytes(config.precision()), config.strata.recompute.value_or(true), answer.tiles);
+  answer.smallest = zero3::smallest_budgets(answer.input);
+  answer.input.budgets =
+      budgets_of(question, answer.input, answer.smallest, answer.activation_bytes);
+}
+
 }  // namespace
 
 PlanAnswer study(const PlanQuestion& question, const std::optional<zero3::StepOrder>& overlapped) {
   require_disks(question);
   const formats::DsConfig config = with_directories(question.config, question.machine);
   PlanAnswer answer;
-  answer.input = zero3::plan_input_from(
-      config, models::unit_layouts(question.model.config, config.fp32_patterns()),
-      {.world_size = question.ranks(),
-       .device_memory_is_host = !question.machine.has_accelerator()});
-  answer.activation_bytes = models::estimated_activation_bytes(
-      question.model.config, micro_batch_of(question),
-      static_cast<std::uint64_t>(config.gradient_accumulation_steps),
-      weight_bytes(config.precision()), config.strata.recompute.value_or(true));
-  answer.smallest = zero3::smallest_budgets(answer.input);
-  answer.input.budgets =
-      budgets_of(question, answer.input, answer.smallest, answer.activation_bytes);
+  const zero3::PlanInput without_units =
+      zero3::plan_input_from(config, {},
+                             {.world_size = question.ranks(),
+                              .device_memory_is_host = !question.machine.has_accelerator()});
+  lay_out(answer, question, config, without_units);
+  // A vocabulary is cut where the budgets of the whole ask for it.
+  zero3::PlanInput budgeted = without_units;
+  budgeted.budgets = answer.input.budgets;
+  answer.tiles = models::vocabulary_tiles(question.model.config, config, budgeted);
+  if (answer.tiles) lay_out(answer, question, config, without_units);
   try {
     answer.plan = zero3::make_plan(answer.input);
   } catch (const BudgetError& error) {
@@ -159,7 +173,7 @@ PlanAnswer study(const PlanQuestion& question, const std::optional<zero3::StepOr
   }
 
   const zero3::RankSpeeds speeds = zero3::rank_speeds(question.machine, question.nodes);
-  const zero3::StepWork work = work_of(question);
+  const zero3::StepWork work = work_of(question, answer.tiles);
   answer.tokens_per_step = micro_batch_of(question).tokens() * question.ranks() *
                            static_cast<double>(work.micro_batches);
   answer.serial = planned_step(answer, work, speeds, {});

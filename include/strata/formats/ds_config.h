@@ -210,6 +210,7 @@ struct StatesConfig {
 ///       "recompute": true | false | "auto",
 ///       "activations": {"host": "1GiB", "nvme": "8GiB"},
 ///       "chunk_bytes": "1MiB",
+///       "tile_bytes": "auto" | "256MiB",
 ///       "window_elements": 16777216,
 ///       "host_cache": true,
 ///       "threads": 8,
@@ -220,6 +221,9 @@ struct StrataConfig {
   std::optional<std::uint64_t> device_budget_bytes;  ///< nullopt: no bound named
   std::optional<std::uint64_t> host_budget_bytes;
   std::optional<std::uint64_t> nvme_budget_bytes;
+  /// Most bytes of weights of a vocabulary's tile; nullopt or 0: the device budget decides whether
+  /// a vocabulary is cut, and how.
+  std::optional<std::uint64_t> tile_bytes;
   std::vector<std::string> nvme_directories;
   IoBackend io = IoBackend::kAuto;
   std::vector<std::string> no_decay;   ///< patterns, see DsConfig::decays

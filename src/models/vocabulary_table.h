@@ -1,0 +1,64 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "models/gpt2_modules.h"
+#include "models/model_part.h"
+#include "models/unit_names.h"
+#include "strata/models/gpt2_config.h"
+#include "strata/zero3/row_tiles.h"
+#include "strata/zero3/tiled.h"
+
+namespace strata::models {
+
+/// A table of GPT-2's vocabulary in tiles, each a unit: the embedding, the head, or both in one
+/// where they are tied. What it computes is what the whole table computes (tiled.h,
+/// tiled_cross_entropy.h).
+class VocabularyTable {
+ public:
+  /// `table`: "wte" or "lm_head". `home` is the Engine or, in memory, the Precision; `initialize`
+  /// is asked for the whole table.
+  template <class Home>
+  VocabularyTable(const std::string& table, const Gpt2Config& config, const RowTiles& tiles,
+                  const torch::TensorOptions& options, Home& home,
+                  const ParameterInitializer& initialize)
+      : tiles_(tiles) {
+    const TileInitializer initializer(tiles, initialize);
+    for (std::int64_t tile = 0; tile < tiles.count(); ++tile) {
+      parts_.emplace_back(tile_name(tile, std::string(kOuterName)),
+                          VocabularyTile(table, tiles, tile, config.n_embd, options), home,
+                          initializer.of(tile));
+    }
+  }
+
+  /// The rows of tokens [B, T]: [B, T, n_embd].
+  [[nodiscard]] torch::Tensor lookup(const torch::Tensor& tokens);
+  /// Maps [..., n_embd] to logits [..., vocab_size].
+  [[nodiscard]] torch::Tensor logits(const torch::Tensor& x);
+  /// The mean cross entropy (fp32 scalar) of logits(x) against targets [...].
+  [[nodiscard]] torch::Tensor loss(const torch::Tensor& x, const torch::Tensor& targets);
+
+  [[nodiscard]] const RowTiles& tiles() const noexcept { return tiles_; }
+
+  /// Appends the tiles side by side: of {tokens, ...} they give the rows of their tokens, which
+  /// rows_in_order puts together.
+  /// `check(x)` is called with what they take, before the first one.
+  void add_lookup_to(UnitSequence& sequence,
+                     const std::function<void(const UnitSequence::Tensors&)>& check) const;
+  /// Appends the tiles side by side, and the loss: of {x} and the micro-batch {tokens, targets}.
+  void add_loss_to(UnitSequence& sequence) const;
+
+  /// Calls visit(full name of the table, rows of it, as long as they are in memory) tile by tile.
+  void visit_rows(const std::function<void(const std::string&, const torch::Tensor&)>& visit);
+
+ private:
+  RowTiles tiles_;
+  std::vector<ModelPart<VocabularyTile>> parts_;
+};
+
+}  // namespace strata::models
