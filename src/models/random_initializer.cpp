@@ -1,6 +1,9 @@
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <string_view>
 
 #include "strata/models/gpt2.h"
@@ -8,6 +11,17 @@
 namespace strata::models {
 
 namespace {
+
+// Elements that are drawn from a generator of their own, so that all cores draw at once and their
+// number changes nothing.
+constexpr std::int64_t kElementsOfAGenerator = 1 << 16;
+
+std::uint64_t mixed(std::uint64_t hash) {
+  hash ^= hash >> 33;
+  hash *= 0xff51afd7ed558ccdu;
+  hash ^= hash >> 33;
+  return hash;
+}
 
 /// A generator seed of its own for every name (FNV-1a, then a final mix of the bits), so that a
 /// parameter's values depend neither on the order of parameters nor on where they live.
@@ -17,10 +31,35 @@ std::uint64_t seed_of(std::uint64_t seed, std::string_view name) {
     hash ^= static_cast<unsigned char>(c);
     hash *= 0x100000001b3u;
   }
-  hash ^= hash >> 33;
-  hash *= 0xff51afd7ed558ccdu;
-  hash ^= hash >> 33;
-  return hash;
+  return mixed(hash);
+}
+
+/// Fills `values` from one generator, by G. E. P. Box and M. E. Muller, "A Note on the Generation
+/// of Random Normal Deviates", 1958: two uniform numbers give two normal ones. LibTorch's normal_
+/// does the same number by number on some processors, which takes several times as long.
+void fill_from(const at::Generator& generator, torch::Tensor values, double deviation) {
+  const std::int64_t count = values.numel(), half = (count + 1) / 2;
+  const auto options = torch::dtype(torch::kFloat32);
+  const torch::Tensor radius = torch::rand({half}, generator, options);  // from 0 to below 1
+  radius.neg_().add_(1.0).log_().mul_(-2.0 * deviation * deviation).sqrt_();
+  const torch::Tensor angle = torch::rand({half}, generator, options).mul_(2.0 * std::numbers::pi);
+  values.narrow(0, 0, half).copy_(angle.cos().mul_(radius));
+  values.narrow(0, half, count - half).copy_(angle.sin_().mul_(radius).narrow(0, 0, count - half));
+}
+
+void fill_with_normal(const torch::Tensor& value, double deviation, std::uint64_t seed) {
+  const torch::Tensor flat = value.view({-1});
+  const std::int64_t count = flat.numel();
+  const std::int64_t parts = (count + kElementsOfAGenerator - 1) / kElementsOfAGenerator;
+  at::parallel_for(0, parts, 1, [&](std::int64_t begin, std::int64_t end) {
+    const torch::NoGradGuard no_grad;
+    for (std::int64_t part = begin; part < end; ++part) {
+      const std::int64_t first = part * kElementsOfAGenerator;
+      const std::uint64_t seed_of_part = mixed(seed + static_cast<std::uint64_t>(part));
+      fill_from(at::make_generator<at::CPUGeneratorImpl>(seed_of_part),
+                flat.narrow(0, first, std::min(kElementsOfAGenerator, count - first)), deviation);
+    }
+  });
 }
 
 }  // namespace
@@ -37,8 +76,7 @@ ParameterInitializer random_initializer(const Gpt2Config& config, std::uint64_t 
       value.fill_(1.0);
     } else {
       const bool into_residual = name.ends_with("c_proj.weight");
-      value.normal_(0.0, into_residual ? residual_range : range,
-                    at::make_generator<at::CPUGeneratorImpl>(seed_of(seed, name)));
+      fill_with_normal(value, into_residual ? residual_range : range, seed_of(seed, name));
     }
   };
 }

@@ -1,6 +1,9 @@
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include "strata/models/gpt2.h"
 
@@ -46,6 +49,36 @@ TEST(RandomInitializer, DependsOnTheSeedAndTheNameAlone) {
   EXPECT_TRUE(torch::equal(values(again, name, {40, 30}), first));
   EXPECT_FALSE(torch::equal(other_name, first));
   EXPECT_FALSE(torch::equal(values(random_initializer(config, 8), name, {40, 30}), first));
+}
+
+TEST(RandomInitializer, GivesTheSameValuesHoweverManyThreadsDraw) {
+  const ParameterInitializer initialize = random_initializer(Gpt2Config::preset("gpt2"), 7);
+  const int threads = at::get_num_threads();
+  std::vector<torch::Tensor> drawn;
+  for (const int count : {1, 2, 5}) {
+    at::set_num_threads(count);
+    drawn.push_back(values(initialize, "transformer.wte.weight", {401, 1001}));
+  }
+  at::set_num_threads(threads);
+  EXPECT_TRUE(torch::equal(drawn[0], drawn[1]));
+  EXPECT_TRUE(torch::equal(drawn[0], drawn[2]));
+}
+
+TEST(RandomInitializer, DrawsIndependentNormalNumbers) {
+  const Gpt2Config config = Gpt2Config::preset("gpt2");
+  const torch::Tensor drawn =
+      values(random_initializer(config, 7), "transformer.wte.weight", {1 << 20}).div_(0.02);
+  // Of n numbers the mean and the correlation deviate by 1 / sqrt(n), the fourth moment, 3, by
+  // sqrt(96 / n); five times that is allowed. The share beyond 3 deviations is 0.0027.
+  EXPECT_NEAR(drawn.mean().item<double>(), 0.0, 5e-3);
+  EXPECT_NEAR(drawn.pow(4).mean().item<double>(), 3.0, 0.05);
+  EXPECT_NEAR(drawn.abs().gt(3.0).to(torch::kFloat32).mean().item<double>(), 0.0027, 0.0003);
+  for (const std::int64_t distance :
+       {std::int64_t{1}, std::int64_t{1} << 15, std::int64_t{1} << 16}) {
+    const torch::Tensor both =
+        drawn.narrow(0, 0, (1 << 20) - distance) * drawn.narrow(0, distance, (1 << 20) - distance);
+    EXPECT_NEAR(both.mean().item<double>(), 0.0, 6e-3) << distance;
+  }
 }
 
 }  // namespace
