@@ -190,6 +190,14 @@ zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batc
   return work;
 }
 
+std::uint64_t block_input_bytes(const Gpt2Config& config, const MicroBatch& micro_batch,
+                                std::uint64_t micro_batches, std::uint64_t number_bytes) {
+  const double line = micro_batch.tokens() * static_cast<double>(config.n_embd);
+  return static_cast<std::uint64_t>(line * static_cast<double>(config.n_layer) *
+                                    static_cast<double>(micro_batches)) *
+         number_bytes;
+}
+
 std::uint64_t estimated_activation_bytes(const Gpt2Config& config, const MicroBatch& micro_batch,
                                          std::uint64_t micro_batches, std::uint64_t number_bytes,
                                          bool recompute, const std::optional<RowTiles>& tiles) {
@@ -197,7 +205,8 @@ std::uint64_t estimated_activation_bytes(const Gpt2Config& config, const MicroBa
   const auto layers = static_cast<double>(config.n_layer);
   const double line = micro_batch.tokens() * static_cast<double>(config.n_embd);
   const double block = line * kKeptBytesOfBlock * number / 2;
-  const double inputs = line * layers * number * static_cast<double>(micro_batches);
+  const auto inputs =
+      static_cast<double>(block_input_bytes(config, micro_batch, micro_batches, number_bytes));
   const double blocks =
       recompute ? inputs + block : block * layers * static_cast<double>(micro_batches);
   const auto loss =

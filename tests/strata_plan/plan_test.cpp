@@ -71,6 +71,46 @@ TEST(Plan, ATableForPeopleSaysWhatIsAsked) {
   }
 }
 
+/// The answer for a model with these words about recomputation in its config.
+json with_recompute(const std::string& recompute, const std::string& params) {
+  const support::TempDirectory directory;
+  const std::string config = directory
+                                 .write("ds_config.json", R"({
+    "bf16": {"enabled": true}, "train_micro_batch_size_per_gpu": 4,
+    "zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": "/mnt/nvme"},
+                          "offload_optimizer": {"device": "nvme", "nvme_path": "/mnt/nvme"}},
+    "strata": {"recompute": )" + recompute + "}}")
+                                 .string();
+  return run({"--params", params, "--machine", kWorkstation, "--config", config, "--json"})
+      .parsed();
+}
+
+TEST(Plan, RoomForActivationsIsInTheTiersAndNotBesideThem) {
+  const json without = with_recompute("true", "1.3B");
+  const json with = with_recompute(R"(true, "activations": {"host": "1GiB"})", "1.3B");
+  const auto beside = [](const json& plan) {
+    return plan["answer"]["estimated_activation_bytes"].get<std::uint64_t>();
+  };
+  // A line of 16-bit numbers for each token of 4 sequences and each block.
+  const auto number = [](const json& value) { return value.get<std::uint64_t>(); };
+  EXPECT_EQ(beside(without) - beside(with), number(with["model"]["blocks"]) *
+                                                number(with["model"]["width"]) * 4 *
+                                                number(with["sequence_length"]) * 2);
+  EXPECT_THAT(with["answer"]["items"].dump(), HasSubstr(R"("what":"activations")"));
+}
+
+TEST(Plan, RecomputeAutoIsTheShorterStepThatFits) {
+  const auto seconds = [](const json& plan) {
+    return plan["answer"]["overlapped"]["seconds"].get<double>();
+  };
+  const json small = with_recompute("\"auto\"", "1.3B");
+  EXPECT_FALSE(small["recompute"].get<bool>()) << "there is memory to keep activations";
+  EXPECT_LT(seconds(small), seconds(with_recompute("true", "1.3B")));
+  const json large = with_recompute("\"auto\"", "30B");
+  EXPECT_TRUE(large["recompute"].get<bool>());
+  EXPECT_EQ(large["answer"], with_recompute("true", "30B")["answer"]);
+}
+
 TEST(Plan, BytesAreThoseOfThePlanThatARunMakes) {
   const support::TempDirectory directory;
   const std::string config = directory

@@ -18,6 +18,7 @@
 #include "model_source.h"
 #include "progress.h"
 #include "readable_text.h"
+#include "recompute_choice.h"
 #include "run_config.h"
 #include "step_trace.h"
 #include "strata/base/clock.h"
@@ -106,6 +107,30 @@ RunInput open_input(const FinetuneOptions& options, const Interruption& interrup
 
 std::uint64_t model_bytes(const RunInput& run) {
   return models::parameter_count(run.model.config) * weight_bytes(run.config.precision());
+}
+
+void settle_recompute(RunInput& run, const HostMemoryBound& memory, Logger& log) {
+  if (run.config.strata.recompute) return;
+  const RecomputeChoice choice = choose_recompute(
+      run.config, run.model.config,
+      {.sequences = run.config.train_micro_batch_size_per_gpu, .length = run.seq_len}, memory);
+  run.config.strata.recompute = choice.recomputes;
+  log.info(choice.why);
+}
+
+// DeepSpeed's cpu_checkpointing names no bytes; a run takes no more than its blocks have inputs.
+void size_room_for_activations(RunInput& run) {
+  formats::DsConfig& config = run.config;
+  const std::uint64_t most = config.activation_bytes().host;
+  if (!config.activation_checkpointing.cpu_checkpointing || config.strata.activations_host_bytes ||
+      config.strata.activations_nvme_bytes) {
+    return;
+  }
+  const std::uint64_t inputs = models::block_input_bytes(
+      run.model.config, {.sequences = config.train_micro_batch_size_per_gpu, .length = run.seq_len},
+      static_cast<std::uint64_t>(config.gradient_accumulation_steps),
+      weight_bytes(config.precision()));
+  config.strata.activations_host_bytes = std::min(most, inputs + inputs / 4);  // in whole pages
 }
 
 // The engine makes the same plan again once it is built; here it costs nothing when it fails.
@@ -306,9 +331,11 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
     return;
   }
   const Interruption interruption;
-  const RunInput run = open_input(options, interruption);
+  RunInput run = open_input(options, interruption);
   log_run(run, log);
   const HostMemoryBound memory = host_memory_bound();
+  size_room_for_activations(run);
+  settle_recompute(run, memory, log);
   check_plan(run, memory, *options.output, log);
   run_training(run, memory, options, interruption, out, terminal, log);
 }

@@ -71,7 +71,7 @@ ExitCode plan(const PlanOptions& options, const Measuring& measuring, std::ostre
   std::optional<OutputFile>
       machine_file;  // a name that cannot be written is known before measuring
   if (options.save_machine) machine_file.emplace(*options.save_machine);
-  const PlanQuestion question = question_of(options, [&](const PlanQuestion& asked) {
+  PlanQuestion question = question_of(options, [&](const PlanQuestion& asked) {
     log.info("measuring this machine, which takes some seconds");
     const models::MicroBatch micro_batch{.sequences = asked.config.train_micro_batch_size_per_gpu,
                                          .length = asked.seq_len};
@@ -83,6 +83,7 @@ ExitCode plan(const PlanOptions& options, const Measuring& measuring, std::ostre
     machine_file->stream() << question.machine.to_text();
     machine_file->publish();
   }
+  settle_recompute(question);
   const PlanAnswer answer = study(question);
   const std::vector<WhatIf> changes = what_ifs(question, answer);
   if (options.json) {

@@ -134,8 +134,8 @@ void write_question(std::ostream& out, const PlanQuestion& question) {
   out << "step     " << question.config.gradient_accumulation_steps << " x "
       << question.config.train_micro_batch_size_per_gpu << " sequences of " << question.seq_len
       << " tokens on each rank, "
-      << (question.config.strata.recompute.value_or(true) ? "with" : "without")
-      << " recomputation\n\n";
+      << (question.config.strata.recompute.value_or(true) ? "with" : "without") << " recomputation"
+      << (question.chose_recompute ? " (chosen: the shorter step)" : "") << "\n\n";
 }
 
 void write_steps(std::ostream& out, const PlanQuestion& question, const PlanAnswer& answer) {
@@ -270,6 +270,7 @@ void write_answer_json(std::ostream& out, const PlanQuestion& question, const Pl
   json["sequence_length"] = question.seq_len;
   json["micro_batch"] = question.config.train_micro_batch_size_per_gpu;
   json["micro_batches"] = question.config.gradient_accumulation_steps;
+  json["recompute"] = question.config.strata.recompute.value_or(true);
   json["answer"] = json_of(answer);
   json["what_if"] = Json::array();
   for (const WhatIf& what_if : what_ifs) {

@@ -56,6 +56,21 @@ formats::DsConfig with_directories(formats::DsConfig config, const zero3::Machin
   return config;
 }
 
+/// What LibTorch holds beside the tiers: inputs of blocks that recompute may have room there.
+std::uint64_t activation_bytes(const PlanQuestion& question, const tiering::ActivationRoom& room,
+                               const std::optional<RowTiles>& tiles) {
+  const formats::DsConfig& config = question.config;
+  const auto micro_batches = static_cast<std::uint64_t>(config.gradient_accumulation_steps);
+  const std::uint64_t number = weight_bytes(config.precision());
+  const bool recomputes = config.strata.recompute.value_or(true);
+  const std::uint64_t all = models::estimated_activation_bytes(
+      question.model.config, micro_batch_of(question), micro_batches, number, recomputes, tiles);
+  if (!recomputes) return all;
+  const std::uint64_t inputs = models::block_input_bytes(
+      question.model.config, micro_batch_of(question), micro_batches, number);
+  return all - std::min(inputs, room.host_bytes() + room.nvme_bytes());
+}
+
 /// The budgets of a rank: those of the config, and at most what the machine has.
 TierBytes budgets_of(const PlanQuestion& question, const zero3::PlanInput& input,
                      const TierBytes& smallest, std::uint64_t activations) {
@@ -137,13 +152,10 @@ std::optional<Endurance> endurance_of(const zero3::Machine& machine, const Plann
 /// Fills what the units say: the input with its budgets, and the estimates.
 void lay_out(PlanAnswer& answer, const PlanQuestion& question, const formats::DsConfig& config,
              const zero3::PlanInput& without_units) {
-  const models::Gpt2Config& model = question.model.config;
   answer.input = without_units;
-  answer.input.units = models::unit_layouts(model, config.fp32_patterns(), answer.tiles);
-  answer.activation_bytes = models::estimated_activation_bytes(
-      model, micro_batch_of(question),
-      static_cast<std::uint64_t>(config.gradient_accumulation_steps),
-      weight_bytes(config.precision()), config.strata.recompute.value_or(true), answer.tiles);
+  answer.input.units =
+      models::unit_layouts(question.model.config, config.fp32_patterns(), answer.tiles);
+  answer.activation_bytes = activation_bytes(question, answer.input.activations, answer.tiles);
   answer.smallest = zero3::smallest_budgets(answer.input);
   answer.input.budgets =
       budgets_of(question, answer.input, answer.smallest, answer.activation_bytes);
@@ -185,6 +197,19 @@ PlanAnswer study(const PlanQuestion& question, const std::optional<zero3::StepOr
   answer.tokens_that_hide_disks = hiding_tokens(question, answer, speeds);
   answer.endurance = endurance_of(question.machine, *answer.serial);
   return answer;
+}
+
+void settle_recompute(PlanQuestion& question) {
+  if (question.config.strata.recompute) return;
+  question.chose_recompute = true;
+  const auto answer_with = [&](bool recompute) {
+    question.config.strata.recompute = recompute;
+    return study(question);
+  };
+  const PlanAnswer kept = answer_with(false), recomputed = answer_with(true);
+  const bool keeps = kept.plan && (!recomputed.plan || kept.overlapped->forecast.seconds <=
+                                                           recomputed.overlapped->forecast.seconds);
+  question.config.strata.recompute = !keeps;
 }
 
 std::vector<WhatIf> what_ifs(const PlanQuestion& question, const PlanAnswer& answer) {

@@ -23,6 +23,7 @@ struct PlanQuestion {
   zero3::Machine machine;
   int nodes = 1;
   std::int64_t seq_len = 0;
+  bool chose_recompute = false;  ///< the config says "auto", and settle_recompute was asked
 
   [[nodiscard]] int ranks() const { return nodes * machine.devices(); }
 };
@@ -64,6 +65,10 @@ struct WhatIf {
   std::string change;
   PlanAnswer answer;
 };
+
+/// Settles "recompute": "auto" for the shorter step of those that fit: activations that stay leave
+/// less memory for the rest.
+void settle_recompute(PlanQuestion& question);
 
 /// Answers, for the overlapped order that is named, or else the shortest one. Throws ConfigError
 /// for a machine that lacks a speed the step needs.

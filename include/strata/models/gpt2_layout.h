@@ -62,6 +62,13 @@ struct MicroBatch {
                                         std::uint64_t micro_batches, bool recompute,
                                         const std::optional<RowTiles>& tiles = std::nullopt);
 
+/// The inputs of all blocks, of all `micro_batches` of a step: what backward needs of blocks that
+/// recompute.
+[[nodiscard]] std::uint64_t block_input_bytes(const Gpt2Config& config,
+                                              const MicroBatch& micro_batch,
+                                              std::uint64_t micro_batches,
+                                              std::uint64_t number_bytes);
+
 /// An estimate of what LibTorch holds beside the tiers at the peak of a step: the inputs of all
 /// blocks, what one block keeps for its backward (all of them without recomputation: 34 bytes for
 /// each token and element of the width in 16 bits; Korthikanti et al. 2022, "Reducing Activation
