@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <functional>
-#include <string_view>
+#include <cstddef>
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "strata/formats/name_pattern.h"
+#include "strata/tiering/checksum.h"
 
 namespace strata::zero3 {
 
@@ -315,8 +315,9 @@ std::vector<std::size_t> Unit::hashes() const {
       continue;
     }
     const torch::Tensor on_host = parameters_[i].detach().cpu();
-    hashes.push_back(std::hash<std::string_view>{}(
-        {static_cast<const char*>(on_host.const_data_ptr()), on_host.nbytes()}));
+    hashes.push_back(tiering::chunk_checksum(
+        /*extent_id=*/0, i,
+        {static_cast<const std::byte*>(on_host.const_data_ptr()), on_host.nbytes()}));
   }
   return hashes;
 }
