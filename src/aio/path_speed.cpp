@@ -84,13 +84,17 @@ class Measurement {
     try {
       const IoRegistration registration = queue_.register_memory({memory_.get(), bytes_});
       fill();
+      const auto kind_in_turn = [](std::size_t slot) {
+        return slot % 2 == 0 ? OpKind::kRead : OpKind::kWrite;
+      };
+      (void)rates_of(kind_in_turn, load_.settling);
+      const Rates both = rates_of(kind_in_turn, load_.time);
       PathSpeeds speeds{.read = alone(OpKind::kRead), .write = alone(OpKind::kWrite)};
-      const Rates both =
-          rates_of([](std::size_t slot) { return slot % 2 == 0 ? OpKind::kRead : OpKind::kWrite; });
       // A second of both has read and written for so many seconds each; what overlaps is above 1.
       const double reading = both[index_of(OpKind::kRead)] / speeds.read;
       const double writing = both[index_of(OpKind::kWrite)] / speeds.write;
-      speeds.overlap = std::clamp((reading + writing - 1) / std::min(reading, writing), 0.0, 1.0);
+      speeds.overlap = std::clamp((reading + writing - 1) / std::min(reading, writing),
+                                  PathSpeeds::kOverlapMin, 1.0);
       return speeds;
     } catch (const DeadlineExceeded&) {
       // Left behind on purpose: the kernel may still write to it.
@@ -111,7 +115,7 @@ class Measurement {
     std::vector<Slot> slots = slots_in([](std::size_t) { return OpKind::kWrite; });
     const std::uint64_t rounds_max = load_.file_bytes / round_bytes();
     // Both halves have room for all that is in flight.
-    (void)transfer(slots, Place::kInOrder, /*least=*/2, rounds_max);
+    (void)transfer(slots, Place::kInOrder, load_.time, /*least=*/2, rounds_max);
     for (Target& target : targets_) target.filled = rounds_max * round_bytes();
     for (const Slot& slot : slots) {
       std::uint64_t& filled = slot.target->filled;
@@ -120,14 +124,14 @@ class Measurement {
   }
 
   double alone(OpKind kind) {
-    return rates_of([kind](std::size_t) { return kind; })[index_of(kind)];
+    return rates_of([kind](std::size_t) { return kind; }, load_.time)[index_of(kind)];
   }
 
   /// Transfers, slot i of each file in the direction kind_of(i).
   template <class KindOf>
-  Rates rates_of(KindOf kind_of) {
+  Rates rates_of(KindOf kind_of, std::chrono::milliseconds time) {
     std::vector<Slot> slots = slots_in(kind_of);
-    const double seconds = transfer(slots, Place::kInHalves, /*least=*/1, UINT64_MAX);
+    const double seconds = transfer(slots, Place::kInHalves, time, /*least=*/1, UINT64_MAX);
     Rates rates{};
     for (const Slot& slot : slots) {
       rates[index_of(slot.kind)] +=
@@ -152,9 +156,10 @@ class Measurement {
     return slots;
   }
 
-  /// Lets each slot go `least` times, then on until the time of a part is over, but no more than
-  /// `most` times. Returns the seconds until the last one is done.
-  double transfer(std::vector<Slot>& slots, Place place, std::uint64_t least, std::uint64_t most) {
+  /// Lets each slot go `least` times, then on until the time is over, but no more than `most`
+  /// times. Returns the seconds until the last one is done.
+  double transfer(std::vector<Slot>& slots, Place place, std::chrono::milliseconds time,
+                  std::uint64_t least, std::uint64_t most) {
     const Time begin = clock_.now();
     for (Slot& slot : slots) start(slot, place);
     for (bool under_way = true; under_way;) {
@@ -169,7 +174,7 @@ class Measurement {
           continue;
         }
         std::exchange(slot.ticket, std::nullopt)->wait();
-        const bool in_time = clock_.now() < begin + load_.time;
+        const bool in_time = clock_.now() < begin + time;
         if (slot.count >= most || (slot.count >= least && !in_time)) continue;
         start(slot, place);
         under_way = true;

@@ -24,13 +24,13 @@ constexpr std::size_t kFileBytesMax = 1u << 20;
 constexpr double kMost = 1e24;
 constexpr double kCountMost = 1024;
 
-enum class Kind : std::uint8_t { kPositive, kCount, kShare };
+enum class Kind : std::uint8_t { kPositive, kCount, kOverlap };
 
 std::string_view allowed(Kind kind) {
   switch (kind) {
     case Kind::kPositive: return "a number above 0 and at most 1e24";
     case Kind::kCount: return "a whole number from 1 to 1024";
-    case Kind::kShare: return "a share from 0 to 1";
+    case Kind::kOverlap: return "a number from -4 to 1";
   }
   return "";
 }
@@ -39,7 +39,7 @@ bool is_allowed(Kind kind, double value) {
   switch (kind) {
     case Kind::kPositive: return value > 0 && value <= kMost;
     case Kind::kCount: return value >= 1 && value <= kCountMost && value == std::floor(value);
-    case Kind::kShare: return value >= 0 && value <= 1;
+    case Kind::kOverlap: return value >= kDiskOverlapMin && value <= 1;
   }
   return false;
 }
@@ -64,14 +64,17 @@ constexpr Field kDeviceFields[] = {
     {.key = "upload", .optional = &Machine::upload},
     {.key = "drain", .optional = &Machine::drain},
     {.key = "link", .optional = &Machine::link}};
-constexpr Field kHostFields[] = {{.key = "memory", .needed = &Machine::host_memory},
-                                 {.key = "update", .needed = &Machine::update},
-                                 {.key = "copy", .optional = &Machine::copy}};
+constexpr Field kHostFields[] = {
+    {.key = "memory", .needed = &Machine::host_memory},
+    {.key = "update", .needed = &Machine::update},
+    {.key = "copy", .optional = &Machine::copy},
+    {.key = "check", .optional = &Machine::check},
+    {.key = "cores", .kind = Kind::kCount, .optional = &Machine::cores}};
 constexpr Field kDiskFields[] = {
     {.key = "count", .kind = Kind::kCount, .optional = &Machine::disk_count},
     {.key = "read", .optional = &Machine::disk_read},
     {.key = "write", .optional = &Machine::disk_write},
-    {.key = "overlap", .kind = Kind::kShare, .optional = &Machine::disk_overlap},
+    {.key = "overlap", .kind = Kind::kOverlap, .optional = &Machine::disk_overlap},
     {.key = "bytes", .optional = &Machine::disk_bytes},
     {.key = "endurance", .optional = &Machine::disk_endurance}};
 constexpr Field kNetworkFields[] = {{.key = "receive", .optional = &Machine::network}};
@@ -268,6 +271,8 @@ RankSpeeds rank_speeds(const Machine& machine, int nodes) {
     speeds.disk_overlap = machine.disk_overlap ? machine.disk_overlap->value : 0;
   }
   speeds.shares_cores = !machine.has_accelerator();
+  speeds.check = machine.check ? machine.check->value : 0;
+  speeds.cores = machine.cores ? machine.cores->value / devices : 0;
   const double copy = machine.copy ? machine.copy->value / devices : 0;
   speeds.upload = machine.upload ? machine.upload->value : copy;
   speeds.drain = machine.drain ? machine.drain->value : copy;

@@ -61,8 +61,8 @@ double together(double a, double b, double overlap) {
 std::vector<BoundTerm> bound_of(const StepForecast& forecast, const RankSpeeds& speeds) {
   const auto seconds = [&](StepLane lane) { return forecast.at(lane).seconds; };
   std::vector<BoundTerm> bound = {
-      {StepResource::kDisk,
-       together(seconds(StepLane::kDiskRead), seconds(StepLane::kDiskWrite), speeds.disk_overlap)},
+      {StepResource::kDisk, together(seconds(StepLane::kDiskRead), seconds(StepLane::kDiskWrite),
+                                     std::max(0.0, speeds.disk_overlap))},
       {StepResource::kUpload, seconds(StepLane::kUpload)},
       {StepResource::kDrain, seconds(StepLane::kDrain)},
       {StepResource::kExchange, seconds(StepLane::kExchange)}};
@@ -80,8 +80,8 @@ std::vector<BoundTerm> bound_of(const StepForecast& forecast, const RankSpeeds& 
 }
 
 std::array<double, kStepLaneCount> per_second(const RankSpeeds& speeds) {
-  return {speeds.disk_read, speeds.disk_write, speeds.upload,  speeds.drain,
-          speeds.compute,   speeds.update,     speeds.exchange};
+  return {speeds.disk_read, speeds.disk_write, speeds.upload,   speeds.drain,
+          speeds.compute,   speeds.update,     speeds.exchange, speeds.check};
 }
 
 /// A forecast of the micro-batches that the work has, one after the other.
@@ -137,7 +137,7 @@ StepForecast gone_on(const StepForecast& few, const StepForecast& more, double c
 
 std::string_view name_of(StepLane lane) {
   constexpr std::array<std::string_view, kStepLaneCount> kNames = {
-      "disk read", "disk write", "upload", "drain", "compute", "update", "exchange"};
+      "disk read", "disk write", "upload", "drain", "compute", "update", "exchange", "check"};
   return kNames[static_cast<std::size_t>(lane)];
 }
 
@@ -150,7 +150,10 @@ std::string_view name_of(StepResource resource) {
 StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepWork& work,
                            const RankSpeeds& speeds, const StepOrder& order) {
   check(plan, input, work);
-  check_share(speeds.disk_overlap, "the overlap of a disk's reads and writes");
+  if (!(speeds.disk_overlap >= kDiskOverlapMin && speeds.disk_overlap <= 1)) {
+    throw ConfigError("the overlap of a disk's reads and writes is " +
+                      std::to_string(speeds.disk_overlap) + "; it is from -4 to 1");
+  }
   check_share(order.early_share, "what is updated under backward");
   if (work.goes_unit_by_unit() || work.micro_batches <= kMicroBatchesMost) {
     return forecast_all(plan, input, work, speeds, order);

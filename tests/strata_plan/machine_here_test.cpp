@@ -31,7 +31,8 @@ MeasuringEffort little() {
   return {.disk = {.file_bytes = 8_MiB,
                    .operation_bytes = 64_KiB,
                    .operations = 8,
-                   .time = std::chrono::milliseconds(5)},
+                   .time = std::chrono::milliseconds(5),
+                   .settling = std::chrono::milliseconds(5)},
           .update_bytes = 4_MiB,
           .copy_bytes = 1_MiB,
           .time = std::chrono::milliseconds(1)};
@@ -96,7 +97,7 @@ TEST_F(MachineHere, EveryNumberSaysHowAndWhenItWasMeasured) {
           << section << '.' << key;
     }
   }
-  EXPECT_EQ(count, 9u);
+  EXPECT_EQ(count, 11u);
   EXPECT_EQ(machine.compute.value, kFlops);
   EXPECT_THAT(machine.compute.source, HasSubstr("64 tokens in bf16"));
   EXPECT_THAT(machine.update.source, HasSubstr("bf16 states with fp32 moments"));

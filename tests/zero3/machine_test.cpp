@@ -182,7 +182,7 @@ TEST(Machine, NumbersOutOfRangeAreRefusedWithWhatIsAllowed) {
   EXPECT_THAT(refusal(changed(kWorkstation, "100e12", "0")),
               AllOf(HasSubstr("device.compute.value"), HasSubstr("above 0")));
   EXPECT_THAT(refusal(changed(kWorkstation, "100e12", "-5")), HasSubstr("above 0"));
-  EXPECT_THAT(refusal(changed(kWorkstation, "0.5", "1.5")), HasSubstr("from 0 to 1"));
+  EXPECT_THAT(refusal(changed(kWorkstation, "0.5", "1.5")), HasSubstr("from -4 to 1"));
   EXPECT_THAT(refusal(changed(kWorkstation, R"("value": 2,)", R"("value": 2.5,)")),
               AllOf(HasSubstr("disk.count.value"), HasSubstr("whole number")));
   EXPECT_THAT(refusal(changed(kWorkstation, "100e12", "\"fast\"")),

@@ -110,7 +110,7 @@ TEST(StepModel, AStepWithNothingToOverlapTakesTheSumOfItsParts) {
 }
 
 /// A step of two windows alone: reads and writes take a second each, an update a quarter.
-StepForecast two_windows(double disk_overlap) {
+StepForecast two_windows(double disk_overlap, double disk_in_flight = 0) {
   constexpr double kElements = 1 << 19;
   Model model = model_of(1, 1 << 20, 0);
   model.input.window_elements_max = 1 << 19;
@@ -120,6 +120,7 @@ StepForecast two_windows(double disk_overlap) {
                           .disk_read = 10 * kElements,
                           .disk_write = 10 * kElements,
                           .disk_overlap = disk_overlap,
+                          .disk_in_flight = disk_in_flight,
                           .upload = 1,
                           .drain = 1e18,
                           .update = 4 * 26 * kElements};
@@ -127,13 +128,74 @@ StepForecast two_windows(double disk_overlap) {
 }
 
 TEST(StepModel, OneWindowIsReadWhileAnotherIsWritten) {
-  const double gradient = 4.0 * (1 << 20) / (4 * 26 * (1 << 19));  // it is brought home before
+  const double gradient = 8.0 * (1 << 20) / (4 * 26 * (1 << 19));  // it is brought home before
   EXPECT_NEAR(two_windows(/*disk_overlap=*/1).seconds - gradient, 3.25, 1e-6);
 }
 
 TEST(StepModel, ADiskWhoseDirectionsShareTheTimeGainsNothingByMixing) {
-  const double gradient = 4.0 * (1 << 20) / (4 * 26 * (1 << 19));
+  const double gradient = 8.0 * (1 << 20) / (4 * 26 * (1 << 19));
   EXPECT_NEAR(two_windows(/*disk_overlap=*/0).seconds - gradient, 4, 1e-6);
+}
+
+TEST(StepModel, ADiskThatIsSlowerSideBySideLosesByMixing) {
+  const double gradient = 8.0 * (1 << 20) / (4 * 26 * (1 << 19));
+  // Three quarters of a second of each are moved at once, and take three seconds for two.
+  EXPECT_NEAR(two_windows(/*disk_overlap=*/-1).seconds - gradient, 4 + 0.75, 1e-6);
+}
+
+TEST(StepModel, ADiskOverlapsOnlyWhatItsQueueHasInFlight) {
+  constexpr double kWindow = 10.0 * (1 << 19);
+  const double gradient = 8.0 * (1 << 20) / (4 * 26 * (1 << 19));
+  // The first window is written when the second has been read, and not before.
+  EXPECT_NEAR(two_windows(/*disk_overlap=*/1, /*disk_in_flight=*/1).seconds - gradient, 4, 1e-6);
+  // It is written beside the last half of the second's reading.
+  EXPECT_NEAR(two_windows(/*disk_overlap=*/1, kWindow / 2).seconds - gradient, 3.5, 1e-6);
+}
+
+TEST(StepModel, WeightsThatAnUpdateDeliversAreNotReadAgain) {
+  Model model = model_of(8, 1 << 20, 64);
+  model.input.device_memory_is_host = true;
+  const double p = model.parameters();
+  const auto read = [&](const StepOrder& order) {
+    return model.forecast(fast_machine(), order).at(StepLane::kDiskRead).amount;
+  };
+  EXPECT_DOUBLE_EQ(read(kSerial), 14 * p);
+  EXPECT_DOUBLE_EQ(read(kUnderForward), 12 * p);
+  model.input.device_memory_is_host = false;  // weights come through slots there
+  EXPECT_DOUBLE_EQ(read(kUnderForward), 14 * p);
+}
+
+TEST(StepModel, AThreadChecksWhatComesFromTheDiskBeforeItIsUsed) {
+  constexpr double kElements = 1 << 19;
+  Model model = model_of(1, 1 << 19, 1);
+  RankSpeeds speeds{.compute = 1e9,
+                    .disk_read = 2e9,
+                    .disk_write = 1e9,
+                    .upload = 8e9,
+                    .drain = 4e9,
+                    .update = 16e9};
+  const double without = model.forecast(speeds, kSerial).seconds;
+  speeds.check = 5e9;
+  const StepForecast checked = model.forecast(speeds, kSerial);
+  // The weight, and the states; what is written is checked beside the disk.
+  EXPECT_NEAR(checked.seconds, without + 14 * kElements / 5e9, 1e-9);
+  EXPECT_DOUBLE_EQ(checked.at(StepLane::kCheck).amount, (14 + 12) * kElements);
+  EXPECT_DOUBLE_EQ(checked.at(Hop::kFetch).bytes, 14 * kElements);
+}
+
+TEST(StepModel, AThreadTakesACoreFromWhatAllOfThemDo) {
+  Model model = model_of(8, 1 << 20, 1000);
+  model.input.device_memory_is_host = true;
+  RankSpeeds speeds = fast_machine();
+  speeds.shares_cores = true;
+  speeds.compute = 1e12;
+  speeds.check = 1e9;
+  const auto seconds = [&](double cores) {
+    speeds.cores = cores;
+    return model.forecast(speeds, kUnderForward).seconds;
+  };
+  EXPECT_GT(seconds(2), 1.02 * seconds(0));
+  EXPECT_GT(seconds(2), seconds(64));
 }
 
 TEST(StepModel, ComputationAndUpdatesOnTheSameCoresTakeTheirSum) {
@@ -394,6 +456,9 @@ RankSpeeds random_speeds(std::mt19937_64& random) {
   }
   speeds.disk_overlap = static_cast<double>(random() % 5) / 4;
   speeds.shares_cores = random() % 2 == 0;
+  if (random() % 2 == 0) speeds.disk_in_flight = 1 << 20;
+  if (random() % 2 == 0) speeds.check = 10e9;
+  if (random() % 2 == 0) speeds.cores = 2;
   return speeds;
 }
 
@@ -444,11 +509,12 @@ double worst_of_faster_lanes(const Model& model, const RankSpeeds& speeds, const
   return worst;
 }
 
-TEST(StepModel, NoFasterLaneMakesASerialStepSlower) {
+// What comes to the disk's queue earlier is in front there, which can be the wrong one.
+TEST(StepModel, NoFasterLaneMakesASerialStepSlowerByOnePercent) {
   for (std::uint64_t seed = 1; seed <= 120; ++seed) {
     std::mt19937_64 random(seed);
     const Model model = random_model(random);
-    EXPECT_LE(worst_of_faster_lanes(model, random_speeds(random), kSerial), 1e-9) << seed;
+    EXPECT_LE(worst_of_faster_lanes(model, random_speeds(random), kSerial), 0.01) << seed;
   }
 }
 
@@ -516,8 +582,7 @@ TEST(StepModel, WorkThatNamesNoUnitAndSharesThatAreNoneAreRefused) {
               }),
               HasSubstr("a share from 0 to 1"));
   speeds.disk_overlap = 2;
-  EXPECT_THAT(refusal([&] { (void)good.forecast(speeds, kSerial); }),
-              HasSubstr("a share from 0 to 1"));
+  EXPECT_THAT(refusal([&] { (void)good.forecast(speeds, kSerial); }), HasSubstr("from -4 to 1"));
 }
 
 TEST(StepModel, APlanOfOtherUnitsIsRefused) {

@@ -55,7 +55,13 @@ double flop_of(const Gpt2Config& config, const MicroBatch& micro_batch, bool rec
 /// A model in memory whose passes are timed.
 class TimedModel {
  public:
-  TimedModel(const Gpt2Config& config, Precision precision) : model_(config, precision, fill) {}
+  TimedModel(const Gpt2Config& config, const ArithmeticTask& task)
+      : model_(config, task.precision, fill) {
+    if (!task.sums_gradients) return;
+    for (const torch::Tensor& parameter : model_.parameters()) {
+      sums_.push_back(torch::zeros(parameter.sizes(), torch::kFloat32));
+    }
+  }
 
   Pass pass(const MicroBatch& micro_batch) {
     const torch::Tensor tokens = torch::randint(
@@ -64,13 +70,23 @@ class TimedModel {
     const torch::Tensor loss = model_.loss(tokens, tokens);
     const double forward = seconds_since(begin);
     loss.backward();
+    take_gradients();
     const double all = seconds_since(begin);
-    for (torch::Tensor& parameter : model_.parameters()) parameter.mutable_grad().reset();
     return {.forward = forward, .backward = all - forward};
   }
 
  private:
+  void take_gradients() {
+    const torch::NoGradGuard no_grad;
+    std::vector<torch::Tensor> parameters = model_.parameters();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      if (!sums_.empty()) sums_[i].add_(parameters[i].grad());
+      parameters[i].mutable_grad().reset();
+    }
+  }
+
   models::Gpt2 model_;
+  std::vector<torch::Tensor> sums_;
 };
 
 Pass median_of(const std::vector<Pass>& passes) {
@@ -82,12 +98,15 @@ Pass median_of(const std::vector<Pass>& passes) {
   return {.forward = median(std::move(forward)), .backward = median(std::move(backward))};
 }
 
-/// Bytes of a model with gradients, and of its activations.
-double bytes_of(const Gpt2Config& config, const MicroBatch& micro_batch, Precision precision) {
-  const auto number_bytes = static_cast<double>(weight_bytes(precision));
-  return 2 * number_bytes * static_cast<double>(models::parameter_count(config)) +
-         static_cast<double>(models::estimated_activation_bytes(
-             config, micro_batch, 1, weight_bytes(precision), /*recompute=*/false));
+/// Bytes of a model with gradients and their sums, and of its activations.
+double bytes_of(const Gpt2Config& config, const MicroBatch& micro_batch,
+                const ArithmeticTask& task) {
+  const std::uint64_t number_bytes = weight_bytes(task.precision);
+  const double per_parameter =
+      2.0 * static_cast<double>(number_bytes) + (task.sums_gradients ? sizeof(float) : 0);
+  return per_parameter * static_cast<double>(models::parameter_count(config)) +
+         static_cast<double>(models::estimated_activation_bytes(config, micro_batch, 1,
+                                                                number_bytes, /*recompute=*/false));
 }
 
 /// The widest shape of the task's whose one block fits.
@@ -95,7 +114,7 @@ Gpt2Config fitting_width(const ArithmeticTask& task) {
   Gpt2Config config = task.model;
   const MicroBatch least{.sequences = 1, .length = std::min(kFirstTokens, task.micro_batch.length)};
   const auto allowed = static_cast<double>(task.memory_bytes);
-  while (bytes_of(with_blocks(config, 1), least, task.precision) > allowed) {
+  while (bytes_of(with_blocks(config, 1), least, task) > allowed) {
     if (config.n_head == 1) {
       throw BudgetError("forward and backward cannot be measured in " +
                         format_bytes(task.memory_bytes) +
@@ -121,7 +140,7 @@ MicroBatch fitting_micro_batch(const ArithmeticTask& task, const Gpt2Config& con
   MicroBatch fitting = task.micro_batch;
   const auto is_too_much = [&] {
     return flop_of(one, fitting, false) * seconds_per_flop > kSmallPassSeconds ||
-           bytes_of(one, fitting, task.precision) > static_cast<double>(task.memory_bytes);
+           bytes_of(one, fitting, task) > static_cast<double>(task.memory_bytes);
   };
   while (is_too_much() && fitting.sequences > 1) fitting.sequences /= 2;
   while (is_too_much() && fitting.length > some.length) fitting.length /= 2;
@@ -138,8 +157,8 @@ std::int64_t fitting_blocks(const ArithmeticTask& task, const Gpt2Config& config
   auto blocks =
       static_cast<std::int64_t>(std::min(in_time, static_cast<double>(task.model.n_layer)));
   const auto allowed = static_cast<double>(task.memory_bytes);
-  while (blocks > 1 && bytes_of(with_blocks(config, 1), micro_batch, task.precision) +
-                               bytes_of(with_blocks(config, blocks), micro_batch, task.precision) >
+  while (blocks > 1 && bytes_of(with_blocks(config, 1), micro_batch, task) +
+                               bytes_of(with_blocks(config, blocks), micro_batch, task) >
                            allowed) {
     --blocks;
   }
@@ -156,7 +175,8 @@ std::string shape_text(const ArithmeticTask& task, const Gpt2Config& config,
          of(blocks, task.model.n_layer) + " blocks of width " +
          of(config.n_embd, task.model.n_embd) + " and the head, " +
          of(micro_batch.sequences, task.micro_batch.sequences) + " sequences of " +
-         of(micro_batch.length, task.micro_batch.length) + " tokens";
+         of(micro_batch.length, task.micro_batch.length) + " tokens" +
+         (task.sums_gradients ? ", gradients added up in fp32" : "");
 }
 
 }  // namespace
@@ -165,14 +185,14 @@ zero3::SourcedNumber measure_arithmetic(const ArithmeticTask& task, const Check&
   const TensorPool pool;
   const Gpt2Config config = fitting_width(task);
   check();
-  TimedModel small(with_blocks(config, 1), task.precision);
+  TimedModel small(with_blocks(config, 1), task);
   const MicroBatch micro_batch = fitting_micro_batch(task, config, small);
   check();
   (void)small.pass(micro_batch);
   const Pass first = small.pass(micro_batch);
   const std::int64_t blocks =
       fitting_blocks(task, config, micro_batch, first.forward + first.backward);
-  TimedModel large(with_blocks(config, blocks), task.precision);
+  TimedModel large(with_blocks(config, blocks), task);
   check();
   (void)large.pass(micro_batch);
 

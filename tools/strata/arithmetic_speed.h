@@ -6,7 +6,7 @@ namespace strata::tool {
 
 /// Measures forward and backward of a model of the task's shape in memory, in the run's precision,
 /// as LibTorch's threads do them in a run: tensors come from a TensorPool, which must be the
-/// process's only one.
+/// process's only one. Gradients of several micro-batches are added up in fp32 after each.
 ///
 /// A model of one block and one of more are timed in turns; each block in between costs the
 /// difference's part. So a model of any depth is measured at its own width. The larger one has as

@@ -19,6 +19,7 @@
 #include "strata/base/error.h"
 #include "strata/base/machine_memory.h"
 #include "strata/optim_cpu/compute_threads.h"
+#include "strata/tiering/checksum.h"
 
 namespace strata::tool {
 namespace {
@@ -26,6 +27,7 @@ namespace {
 using zero3::SourcedNumber;
 
 constexpr std::size_t kRoundsMin = 3;
+constexpr std::uint64_t kChunk = 1_MiB;
 // A part of what is available may be taken to measure with.
 constexpr std::uint64_t kMemoryPart = 2;
 
@@ -181,6 +183,22 @@ SourcedNumber copy_speed(std::uint64_t bytes, std::chrono::milliseconds time, co
                       "device of host memory are");
 }
 
+SourcedNumber check_speed(std::uint64_t bytes, std::chrono::milliseconds time, const Check& check) {
+  const HugePages memory(bytes);
+  std::memset(memory.data(), 1, bytes);
+  std::uint64_t sum = 0;
+  const auto check_all = [&] {
+    for (std::uint64_t chunk = 0; chunk < bytes / kChunk; ++chunk) {
+      sum += tiering::chunk_checksum(0, chunk, {memory.data() + chunk * kChunk, kChunk});
+    }
+  };
+  check_all();
+  const double speed = static_cast<double>(bytes) / seconds_of(time, check, check_all);
+  STRATA_CHECK(sum != 0, "the checksums were not made");
+  return measured(speed,
+                  "checksums of chunks of 1 MiB in " + format_bytes(bytes) + " by one thread");
+}
+
 }  // namespace
 
 zero3::Machine machine_here(const MeasuredRun& run, const MeasureArithmetic& arithmetic,
@@ -196,12 +214,17 @@ zero3::Machine machine_here(const MeasuredRun& run, const MeasureArithmetic& ari
   if (!config.nvme_directories().empty()) measure_disks(config, effort.disk, check, log, machine);
   machine.update = update_speed(config, std::min(effort.update_bytes, usable), effort.time, check);
   machine.copy = copy_speed(std::min(effort.copy_bytes, usable / 2), effort.time, check);
-  const SourcedNumber compute = arithmetic({.model = run.model,
-                                            .micro_batch = run.micro_batch,
-                                            .precision = config.precision(),
-                                            .recompute = config.strata.recompute.value_or(true),
-                                            .memory_bytes = usable},
-                                           check);
+  machine.check = check_speed(std::min(effort.copy_bytes, usable), effort.time, check);
+  machine.cores =
+      measured(optim_cpu::ComputeThreads().threads(), "those that this process may use");
+  const SourcedNumber compute =
+      arithmetic({.model = run.model,
+                  .micro_batch = run.micro_batch,
+                  .precision = config.precision(),
+                  .recompute = config.strata.recompute.value_or(true),
+                  .sums_gradients = config.gradient_accumulation_steps > 1,
+                  .memory_bytes = usable},
+                 check);
   machine.compute = measured(compute.value, compute.source);
   return machine;
 }

@@ -35,6 +35,7 @@ struct ArithmeticTask {
   models::MicroBatch micro_batch;
   Precision precision = Precision::kFp32;
   bool recompute = true;           ///< blocks run forward twice
+  bool sums_gradients = false;     ///< of micro-batches, in fp32, as a step of several does
   std::uint64_t memory_bytes = 0;  ///< that it may take
 };
 

@@ -112,6 +112,8 @@ void for_each_number(const zero3::Machine& machine, Visit visit) {
   visit("host.memory", machine.host_memory);
   visit("host.update", machine.update);
   optional("host.copy", machine.copy);
+  optional("host.check", machine.check);
+  optional("host.cores", machine.cores);
   optional("disk.count", machine.disk_count);
   optional("disk.read", machine.disk_read);
   optional("disk.write", machine.disk_write);

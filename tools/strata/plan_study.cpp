@@ -184,7 +184,9 @@ PlanAnswer study(const PlanQuestion& question, const std::optional<zero3::StepOr
     return answer;
   }
 
-  const zero3::RankSpeeds speeds = zero3::rank_speeds(question.machine, question.nodes);
+  zero3::RankSpeeds speeds = zero3::rank_speeds(question.machine, question.nodes);
+  speeds.disk_in_flight =
+      static_cast<double>(config.aio.queue_depth) * static_cast<double>(config.aio.block_bytes);
   const zero3::StepWork work = work_of(question, answer.tiles);
   answer.tokens_per_step = micro_batch_of(question).tokens() * question.ranks() *
                            static_cast<double>(work.micro_batches);

@@ -17,9 +17,11 @@ struct PathSpeeds {
   double read = 0;   ///< reading alone
   double write = 0;  ///< writing alone
   /// How far reads and writes that go on side by side overlap: r seconds of reading and w of
-  /// writing take max(r, w) + (1 - overlap) min(r, w). From 0 to 1: what is slower side by side
-  /// than one after the other counts as 0.
+  /// writing take max(r, w) + (1 - overlap) min(r, w). 1 at most; below 0, to kOverlapMin, they are
+  /// slower side by side than one after the other.
   double overlap = 0;
+
+  static constexpr double kOverlapMin = -4;
 };
 
 /// What is measured with.
@@ -28,12 +30,16 @@ struct PathLoad {
   std::uint64_t operation_bytes = 1_MiB;  ///< of a transfer
   std::size_t operations = 32;            ///< in flight at once, in each directory
   std::chrono::milliseconds time{700};    ///< of each of the four parts
+  /// For so long both are done before they count: disks behind a cache, and shared ones, begin
+  /// faster than they go on.
+  std::chrono::milliseconds settling{2000};
 };
 
 /// Measures what `directories` give together, as a training step uses them: sequential transfers
 /// over blocks that were written before, so that neither a file system that allocates nor one that
 /// knows a block to be empty is measured. Four parts: the file is filled, as far as the time
-/// allows; then read, written, and both at once.
+/// allows; then both read and written at once, as a step does for most of its time; then read, and
+/// written.
 ///
 /// The scratch files have no name and are gone afterwards, whatever way this ends; room for all of
 /// them is taken first. `check` is called between transfers and may throw, which ends it. Memory:

@@ -51,8 +51,10 @@ struct Machine {
 
   // "host"
   SourcedNumber host_memory;
-  SourcedNumber update;               ///< bytes/s, see RankSpeeds::update; of all cores together
-  std::optional<SourcedNumber> copy;  ///< bytes/s within host memory; without an accelerator only
+  SourcedNumber update;                ///< bytes/s, see RankSpeeds::update; of all cores together
+  std::optional<SourcedNumber> copy;   ///< bytes/s within host memory; without an accelerator only
+  std::optional<SourcedNumber> check;  ///< see RankSpeeds::check; left out: it takes no time
+  std::optional<SourcedNumber> cores;  ///< for all ranks; left out: checksums take none from others
 
   // "disk": may be left out where nothing rests on nvme
   std::optional<SourcedNumber> disk_count;      ///< in a node; left out: 1

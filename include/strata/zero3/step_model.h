@@ -15,22 +15,33 @@
 
 namespace strata::zero3 {
 
+inline constexpr double kDiskOverlapMin = -4;
+
 /// The speeds that one rank has to itself. A speed that nothing needs may be 0.
 struct RankSpeeds {
   double compute = 0;     ///< FLOP/s of forward and backward
   double disk_read = 0;   ///< bytes/s, reading alone
   double disk_write = 0;  ///< bytes/s, writing alone
   /// How far reads and writes overlap: 1, the shorter of the two costs nothing; 0, they share the
-  /// time.
+  /// time; below 0, to kDiskOverlapMin, they take longer side by side than one after the other.
   double disk_overlap = 0;
+  /// Bytes of transfers that the disk works on at once, the queue's depth of requests; what was
+  /// asked for after them waits, be it read or written. 0: there is no such bound.
+  double disk_in_flight = 0;
   double upload = 0;  ///< bytes/s from host memory to the device
   double drain = 0;   ///< bytes/s from the device to host memory
   /// Bytes/s of states and gradients that the optimizer and the addition of gradients read and
   /// write: an update reads gradient, weight, remainder and moments, and writes all but the first.
   double update = 0;
+  /// Bytes/s at which one thread makes the checksum of what comes from the disk or goes there; 0:
+  /// that takes no time.
+  double check = 0;
   double exchange = 0;  ///< bytes/s that a rank receives from the others
   /// Whether forward and backward run on the cores that update: where there is no accelerator.
   bool shares_cores = false;
+  /// Cores that a rank has: what one thread does (checksums, and copies where they share cores)
+  /// takes one of them from what all do. 0: from nothing.
+  double cores = 0;
 };
 
 /// One use of a unit in forward. A unit may have several (embedding and tied head).
@@ -77,10 +88,11 @@ enum class StepLane : std::uint8_t {
   kDrain,
   kCompute,
   kUpdate,
-  kExchange
+  kExchange,
+  kCheck
 };
 
-inline constexpr std::size_t kStepLaneCount = 7;
+inline constexpr std::size_t kStepLaneCount = 8;
 
 [[nodiscard]] std::string_view name_of(StepLane lane);
 
@@ -134,21 +146,27 @@ struct StepForecast {
 /// It drives `Schedule` with the events of the engine (enter and leave of every unit, the ends of
 /// micro-batches, changed weights), carries its actions out as UnitMover, GradientCoordinator and
 /// WindowPipeline do, and lets every transfer and computation take its amount over its lane's
-/// speed. A lane does one thing after the other; what two queues want of it at once they share.
+/// speed. A lane does one thing after the other; what two queues want of it at once they share. The
+/// disk goes through what it is asked for in that order, as an I/O queue does: what waits behind a
+/// window that is written is not read beside it, unless both are in flight.
 ///
 /// The bound is that of the roofline model (Williams, Waterman, Patterson: "Roofline", CACM 2009)
 /// with one roof for each resource:
 ///
 ///     T >= max( FLOP / compute, uploaded / upload, drained / drain, updated / update,
 ///               exchanged / exchange, max(r, w) + (1 - overlap) min(r, w) )
-///     with r = read / disk_read and w = written / disk_write
+///     with r = read / disk_read, w = written / disk_write and an overlap of at least 0
 ///
 /// and, where they share cores, FLOP / compute + updated / update in place of the two.
 ///
-/// Not in it: the time to start a transfer, LibTorch's own allocations, memory bandwidth that
-/// copies and arithmetic take from one another, and a window's weights used before they are
-/// written. Transfers of large units are simulated in up to 64 parts each; of more than
-/// 4 micro-batches, one after the other, the time of one in the middle is counted for the others.
+/// Beside the next forward, an update that a region waits for gives it the weights from its
+/// windows, which are not read again. Whether the windows have come to it by then depends on times
+/// in the engine; here those count as begun that lie less than the rotation behind the unit in use.
+///
+/// Not in it: the time to start a transfer, LibTorch's own allocations, and memory bandwidth that
+/// copies and arithmetic take from one another. Transfers of large units are simulated in up to 64
+/// parts each; of more than 4 micro-batches, one after the other, the time of one in the middle is
+/// counted for the others.
 ///
 /// The same input gives the same forecast. Throws ConfigError when a lane that is needed has no
 /// speed above 0, when a use names no unit or its FLOP are negative or not finite, and for no uses

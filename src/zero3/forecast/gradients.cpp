@@ -49,8 +49,15 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
     }
     while (pieces_.size() >= pieces_max_) add_oldest_piece();
     make_slot_free();
-    piece.drained = jobs_.start(JobQueue::kDrain, Hop::kDrain, StepLane::kDrain, bytes,
-                                {computed, bucket_free_});
+    // Packing is a copy too; on an accelerator one within its memory, which takes no lane.
+    JobId packed = computed;
+    if (jobs_.program_computes()) {
+      packed = jobs_.start(JobQueue::kGradientAdd, Hop::kReduce, StepLane::kUpdate, 2 * bytes,
+                           {computed, bucket_free_});
+      jobs_.wait_for(Hop::kReduce, packed);
+    }
+    piece.drained =
+        jobs_.start(JobQueue::kDrain, Hop::kDrain, StepLane::kDrain, bytes, {packed, bucket_free_});
     bucket_free_ = piece.drained;
     pieces_.push_back(piece);
     if (jobs_.program_computes()) add_oldest_piece();
@@ -90,6 +97,7 @@ void Gradients::add_at_home(const Piece& piece) {
     const JobId read = jobs_.start(JobQueue::kGradientRead, Hop::kFetch, StepLane::kDiskRead,
                                    at_home, {units_[piece.unit].homes[piece.vector]});
     jobs_.wait_for(Hop::kFetch, read);
+    check(Hop::kFetch, at_home, read);
   }
   JobId& home = units_[piece.unit].homes[piece.vector];
   const Hop hop = input_.world_size > 1 ? Hop::kReduce : Hop::kDrain;
@@ -97,8 +105,16 @@ void Gradients::add_at_home(const Piece& piece) {
                      arrived + at_home * (piece.is_first ? 1 : 2), {piece.drained});
   jobs_.wait_for(hop, home);
   if (!shape.gradient_on_nvme) return;
-  home = jobs_.start(JobQueue::kGradientWrite, Hop::kFlush, StepLane::kDiskWrite, at_home, {home});
+  const JobId added = home;
+  home = jobs_.start(JobQueue::kGradientWrite, Hop::kFlush, StepLane::kDiskWrite, at_home, {added});
   writing_.push_back(home);
+  check(Hop::kFlush, at_home, added);
+}
+
+/// The program makes the checksum of what has come or is on its way.
+void Gradients::check(Hop hop, double bytes, JobId after) {
+  if (!jobs_.checks()) return;
+  jobs_.wait_for(hop, jobs_.start(JobQueue::kProgramCheck, hop, StepLane::kCheck, bytes, {after}));
 }
 
 /// A piece and a home on its way to the disk have a slot each.

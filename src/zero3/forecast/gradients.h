@@ -52,6 +52,7 @@ class Gradients {
   void finish(UnitId unit, std::size_t vector);
   void add_oldest_piece();
   void add_at_home(const Piece& piece);
+  void check(Hop hop, double bytes, JobId after);
   void make_slot_free();
   void wait_for_oldest_write();
 

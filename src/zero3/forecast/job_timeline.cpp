@@ -1,6 +1,7 @@
 #include "zero3/forecast/job_timeline.h"
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <optional>
 #include <string>
@@ -13,16 +14,25 @@ namespace {
 
 // What is this near to its end ends together with what ends now.
 constexpr double kTogether = 1e-12;
+// A bound that is reached is passed by so much, lest it be reached again and again.
+constexpr double kByte = 1;
 
 constexpr std::size_t index_of(JobQueue queue) { return static_cast<std::size_t>(queue); }
 
 constexpr std::array kDiskReads = {JobQueue::kFetch, JobQueue::kGradientRead,
                                    JobQueue::kWindowRead};
-constexpr std::array kDiskWrites = {JobQueue::kGradientWrite, JobQueue::kWindowWrite};
+constexpr std::array kOnDisk = {JobQueue::kFetch, JobQueue::kGradientRead, JobQueue::kWindowRead,
+                                JobQueue::kGradientWrite, JobQueue::kWindowWrite};
 constexpr std::array kUploads = {JobQueue::kUpload, JobQueue::kWindowUpload};
 constexpr std::array kDrains = {JobQueue::kDrain, JobQueue::kWindowDrain};
 constexpr std::array kUpdates = {JobQueue::kGradientAdd, JobQueue::kWindowUpdate};
 constexpr std::array kComputes = {JobQueue::kCompute};
+constexpr std::array kChecks = {JobQueue::kProgramCheck, JobQueue::kWindowCheck};
+
+template <class Queues>
+bool has(const Queues& queues, JobQueue queue) {
+  return std::find(queues.begin(), queues.end(), queue) != queues.end();
+}
 
 }  // namespace
 
@@ -86,8 +96,9 @@ class TimelineRun {
   struct Line {
     std::vector<JobId> jobs;
     std::size_t next = 0;
-    bool active = false;  ///< jobs[next] is under way
-    double left = 0;      ///< seconds of it, alone on its lane
+    std::size_t asked = 0;  ///< of the disk: jobs that it has been asked for, from the first on
+    bool active = false;    ///< jobs[next] is under way
+    double left = 0;        ///< seconds of it, alone on its lane
     double rate = 0;
   };
 
@@ -96,6 +107,7 @@ class TimelineRun {
   void start_what_can() {
     for (bool progress = true; progress;) {
       progress = false;
+      ask_the_disk();
       for (Line& each : lines_) {
         while (!each.active && each.next < each.jobs.size() &&
                open_waits_[each.jobs[each.next]] == 0) {
@@ -108,8 +120,19 @@ class TimelineRun {
     }
   }
 
+  /// Puts what is ready at the end of the disk's queue.
+  void ask_the_disk() {
+    for (const JobQueue queue : kOnDisk) {
+      Line& each = line(queue);
+      while (each.asked < each.jobs.size() && open_waits_[each.jobs[each.asked]] == 0) {
+        asked_.push_back(each.jobs[each.asked++]);
+      }
+    }
+  }
+
   void end(Line& of) {
     const JobId id = of.jobs[of.next++];
+    if (has(kOnDisk, jobs_[id].queue)) std::erase(asked_, id);
     of.active = false;
     ++done_;
     if (jobs_[id].marks) marks_.push_back(now_);
@@ -131,29 +154,73 @@ class TimelineRun {
     for (const JobQueue queue : queues) line(queue).rate = active > 0 ? rate / active : 0;
   }
 
-  /// Two lanes that overlap as far as `overlap` says: side by side for a second, each does what
-  /// takes 1 / (2 - overlap) seconds alone, so that x and y seconds of work take
-  /// max(x, y) + (1 - overlap) min(x, y).
-  template <class Some, class Others>
-  void share(const Some& some, const Others& others, double overlap) {
-    const bool both = active_among(some) > 0 && active_among(others) > 0;
-    const double rate = both ? 1 / (2 - overlap) : 1;
-    share(some, rate);
-    share(others, rate);
-  }
-
   void set_rates() {
     line(JobQueue::kExchange).rate = 1;
-    share(kDiskReads, kDiskWrites, speeds_.disk_overlap);
-    share(kUploads, 1.0);
-    share(kDrains, 1.0);
-    share(kComputes, kUpdates, speeds_.shares_cores ? 0 : 1);
+    share_disk();
+    share_cores();
+  }
+
+  /// The disk works on the first read and the first write among what is in flight. Side by side for
+  /// a second, each does what takes 1 / (2 - overlap) seconds alone, so that x and y seconds of
+  /// work take max(x, y) + (1 - overlap) min(x, y).
+  void share_disk() {
+    for (const JobQueue queue : kOnDisk) line(queue).rate = 0;
+    Line* read = nullptr;
+    Line* write = nullptr;
+    double before = 0;    // bytes
+    double too_many = 0;  // of them, for the next job to be in flight
+    for (const JobId id : asked_) {
+      if (speeds_.disk_in_flight > 0 && before > speeds_.disk_in_flight) {
+        too_many = before - speeds_.disk_in_flight;
+        break;
+      }
+      const JobQueue queue = jobs_[id].queue;
+      Line& its = line(queue);
+      const bool reads = has(kDiskReads, queue);
+      Line*& first = reads ? read : write;
+      if (first == nullptr) first = &its;
+      if (read != nullptr && write != nullptr) break;
+      const bool is_under_way = its.active && its.jobs[its.next] == id;
+      before += (is_under_way ? its.left : jobs_[id].seconds) *
+                (reads ? speeds_.disk_read : speeds_.disk_write);
+    }
+    const double rate = read != nullptr && write != nullptr ? 1 / (2 - speeds_.disk_overlap) : 1;
+    double bytes_per_second = 0;
+    if (read != nullptr) {
+      read->rate = rate;
+      bytes_per_second += rate * speeds_.disk_read;
+    }
+    if (write != nullptr) {
+      write->rate = rate;
+      bytes_per_second += rate * speeds_.disk_write;
+    }
+    until_more_in_flight_ = too_many > 0 ? (too_many + kByte) / bytes_per_second
+                                         : std::numeric_limits<double>::infinity();
+  }
+
+  /// What all cores do counts whole, what one thread does a core's part. All slow down alike where
+  /// they are too many.
+  void share_cores() {
+    const double one = speeds_.cores > 0 ? 1 / speeds_.cores : 0;
+    const bool computes = active_among(kComputes) > 0;
+    const bool updates = active_among(kUpdates) > 0;
+    const int copies = speeds_.shares_cores ? static_cast<int>(active_among(kUploads) > 0) +
+                                                  static_cast<int>(active_among(kDrains) > 0)
+                                            : 0;
+    const double wanted = (speeds_.shares_cores && computes ? 1 : 0) + (updates ? 1 : 0) +
+                          one * (active_among(kChecks) + copies);
+    const double rate = wanted > 1 ? 1 / wanted : 1;
+    share(kComputes, speeds_.shares_cores ? rate : 1);
+    share(kUpdates, rate);
+    for (const JobQueue queue : kChecks) line(queue).rate = rate;
+    share(kUploads, copies > 0 ? rate : 1);
+    share(kDrains, copies > 0 ? rate : 1);
   }
 
   double until_next_end() {
-    double pause = std::numeric_limits<double>::infinity();
+    double pause = until_more_in_flight_;
     for (const Line& each : lines_) {
-      if (each.active) pause = std::min(pause, each.left / each.rate);
+      if (each.active && each.rate > 0) pause = std::min(pause, each.left / each.rate);
     }
     return pause;
   }
@@ -181,6 +248,8 @@ class TimelineRun {
   const std::vector<JobTimeline::Job>& jobs_;
   const RankSpeeds& speeds_;
   std::array<Line, kJobQueueCount> lines_{};
+  double until_more_in_flight_ = 0;  ///< seconds
+  std::deque<JobId> asked_;          ///< of the disk, in the order in which they were ready
   std::vector<std::uint32_t> open_waits_;
   std::vector<std::uint32_t> followers_begin_;
   std::vector<JobId> followers_;

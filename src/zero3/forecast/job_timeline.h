@@ -33,9 +33,11 @@ enum class JobQueue : std::uint8_t {
   kWindowUpdate,
   kWindowWrite,
   kWindowUpload,
+  kProgramCheck,  ///< checksums that the program makes: of weights, and of gradients on the disk
+  kWindowCheck,   ///< those of states
 };
 
-inline constexpr std::size_t kJobQueueCount = 14;
+inline constexpr std::size_t kJobQueueCount = 16;
 
 /// What a mark saw: sums since the beginning.
 struct TimelineMark {

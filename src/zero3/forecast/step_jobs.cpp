@@ -20,14 +20,16 @@ double speed_of(StepLane lane, const RankSpeeds& speeds) {
     case StepLane::kCompute: return speeds.compute;
     case StepLane::kUpdate: return speeds.update;
     case StepLane::kExchange: return speeds.exchange;
+    case StepLane::kCheck: return speeds.check;
   }
   return 0;
 }
 
 /// Whether a lane's amount is what its hop moves: of an exchange that is what all ranks have, and
-/// what is read and written to add gradients is not moved.
+/// what is read to be checked, or read and written to add gradients, is not moved.
 bool moves(Hop hop, StepLane lane) {
   if (lane == StepLane::kCompute || lane == StepLane::kExchange) return false;
+  if (lane == StepLane::kCheck) return false;
   return lane != StepLane::kUpdate || hop == Hop::kStep;
 }
 

@@ -31,6 +31,8 @@ class StepJobs {
   /// ConfigError for a lane without speed.
   JobId start(JobQueue queue, Hop hop, StepLane lane, double amount,
               std::initializer_list<JobId> after);
+  /// Whether checksums take time.
+  [[nodiscard]] bool checks() const { return speeds_.check > 0; }
   /// Lets the program wait for a job.
   void wait_for(Hop hop, JobId job);
   /// Counts bytes that a hop moves beside those of its jobs: an exchange counts what all ranks

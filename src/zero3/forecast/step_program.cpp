@@ -117,7 +117,8 @@ void StepProgram::update(UnitId unit, double from, double to) {
   }
   if (last == kNoJob) return;
   updated_ = last;
-  weights_.change(unit, last);
+  const bool is_overlapped = order_.kind == StepOrder::Kind::kOverlapped;
+  weights_.change(unit, last, is_overlapped && early_share() == 0);
 }
 
 double StepProgram::early_share() const {

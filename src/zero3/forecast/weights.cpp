@@ -43,7 +43,14 @@ Weights::Weights(const Plan& plan, const PlanInput& input, const std::vector<Uni
 
 // ---- events ------------------------------------------------------------------------------------
 
+void Weights::begin_step() {
+  entered_.reset();
+  carry_out(schedule_.begin_step());
+}
+
 void Weights::enter(UnitId unit, Pass pass) {
+  entered_ = unit;
+  units_[unit].delivers = false;
   carry_out(schedule_.enter(unit, pass, View::kTraining));
 }
 
@@ -57,8 +64,9 @@ JobId Weights::compute(UnitId unit, double flop) {
 
 void Weights::leave(UnitId unit) { carry_out(schedule_.leave(unit)); }
 
-void Weights::change(UnitId unit, JobId updated) {
+void Weights::change(UnitId unit, JobId updated, bool delivers) {
   units_[unit].updated = updated;
+  units_[unit].delivers = delivers;
   carry_out(schedule_.change_weights(unit));
 }
 
@@ -81,11 +89,31 @@ void Weights::carry_out(std::span<const Action> actions) {
 void Weights::fetch(const Action& action) {
   Arrival& arrival = arrival_of(action.unit);
   if (action.region) arrival.region = action.region;
+  if (into_regions(arrival) && arrival.pieces.empty() && may_deliver(action.unit)) {
+    arrival.is_delivered = true;
+    arrival.vector = shapes_[action.unit].vectors.size();
+    return;
+  }
   arrival.wanted += action.pieces;
   if (std::find(starting_.begin(), starting_.end(), action.unit) == starting_.end()) {
     starting_.push_back(action.unit);
   }
   start_waiting();
+}
+
+/// Whether the windows have not come to a unit's update yet: those that are under way lie behind
+/// the last unit that was entered, whose own update was complete then.
+bool Weights::may_deliver(UnitId unit) const {
+  if (!units_[unit].delivers || plan_.windows == 0) return false;
+  for (const VectorShape& vector : shapes_[unit].vectors) {
+    if (!vector.trains) return false;
+  }
+  if (!entered_) return true;  // no update has begun
+  std::uint64_t between = 0;
+  for (UnitId other = *entered_ + 1; other < unit; ++other) {
+    for (const VectorShape& vector : shapes_[other].vectors) between += vector.shard_elements;
+  }
+  return between >= (plan_.windows - 1) * plan_.window_elements;
 }
 
 void Weights::drop(UnitId unit) {
@@ -109,7 +137,9 @@ void Weights::unshard(UnitId unit, const std::optional<Region>& region) {
     arrival.region = region;
     arrival.wanted = std::numeric_limits<std::uint32_t>::max();
     std::erase(starting_, unit);
+    const bool is_delivered = arrival.is_delivered;
     receive(unit, arrival);
+    if (is_delivered) upload_from_windows(unit);
     arrivals_[unit].reset();
     start_waiting();
   } else if (region) {
@@ -129,6 +159,11 @@ void Weights::receive(UnitId unit, Arrival& arrival) {
     arrival.pieces.pop_front();
     jobs_.wait_for(Hop::kFetch, pieces.fetched);
     units_[unit].readable = pieces.fetched;
+    if (jobs_.checks()) {
+      units_[unit].readable = jobs_.start(JobQueue::kProgramCheck, Hop::kFetch, StepLane::kCheck,
+                                          pieces.bytes, {pieces.fetched});
+      jobs_.wait_for(Hop::kFetch, units_[unit].readable);
+    }
     if (pieces.slots > 0) upload(unit, arrival, pieces);
   }
 }
@@ -140,6 +175,15 @@ void Weights::upload(UnitId unit, Arrival& arrival, const Pieces& pieces) {
   free_slots_.insert(free_slots_.end(), pieces.slots, arrival.uploaded);
   units_[unit].readable = arrival.uploaded;
   if (jobs_.program_computes()) jobs_.wait_for(Hop::kUpload, arrival.uploaded);
+}
+
+/// Each window gives its weights to the region once it is updated.
+void Weights::upload_from_windows(UnitId unit) {
+  Unit& entered = units_[unit];
+  for (const VectorShape& vector : shapes_[unit].vectors) {
+    entered.readable = jobs_.start(JobQueue::kWindowUpload, Hop::kUpload, StepLane::kUpload,
+                                   static_cast<double>(vector.shard_bytes()), {entered.updated});
+  }
 }
 
 void Weights::upload_from_home(UnitId unit) {

@@ -29,14 +29,16 @@ class Weights {
   void leave(UnitId unit);
   void end_micro_batch() { schedule_.end_micro_batch(/*complete=*/true); }
   void expect_step(bool follows) { schedule_.expect_step(follows); }
-  void begin_step() { carry_out(schedule_.begin_step()); }
-  /// Tells that a unit's weights will be others once `updated` is done.
-  void change(UnitId unit, JobId updated);
+  void begin_step();
+  /// Tells that a unit's weights will be others once `updated` is done. `delivers`: the update goes
+  /// on beside the next forward, and gives them to a region that waits for them by then.
+  void change(UnitId unit, JobId updated, bool delivers);
 
  private:
   struct Unit {
     JobId last_use = kNoJob;
     JobId updated = kNoJob;
+    bool delivers = false;    ///< its update is to come, and may give its weights to a region
     JobId readable = kNoJob;  ///< its bytes are on the device then
     std::optional<tiering::Region> region;
   };
@@ -53,6 +55,7 @@ class Weights {
     std::optional<tiering::Region> region;
     std::deque<Pieces> pieces;
     JobId uploaded = kNoJob;
+    bool is_delivered = false;  ///< its update copies the weights there
   };
   /// A region that was given back, and the job after which it is free.
   struct Freed {
@@ -62,11 +65,13 @@ class Weights {
 
   void carry_out(std::span<const Action> actions);
   void fetch(const Action& action);
+  [[nodiscard]] bool may_deliver(UnitId unit) const;
   void drop(UnitId unit);
   void unshard(UnitId unit, const std::optional<tiering::Region>& region);
   void receive(UnitId unit, Arrival& arrival);
   void upload(UnitId unit, Arrival& arrival, const Pieces& pieces);
   void upload_from_home(UnitId unit);
+  void upload_from_windows(UnitId unit);
   void gather(UnitId unit);
 
   [[nodiscard]] Arrival& arrival_of(UnitId unit);
@@ -89,6 +94,7 @@ class Weights {
   std::deque<UnitId> starting_;   ///< units whose pieces wait for slots
   std::deque<JobId> free_slots_;  ///< each by the job after which it is free
   std::vector<Freed> freed_;
+  std::optional<UnitId> entered_;  ///< the last one of this step
 };
 
 }  // namespace strata::zero3::forecast

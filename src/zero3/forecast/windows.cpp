@@ -71,9 +71,20 @@ JobId Windows::update(const UnitShape& unit, const VectorShape& vector, double f
       drained = jobs_.start(JobQueue::kWindowDrain, Hop::kFetch, StepLane::kDrain,
                             elements * states.of_device, {place});
     }
+    // One thread checks a window, updates it (with all others), and checks what it writes.
+    const bool checks = jobs_.checks();
+    if (checks && read > 0) {
+      fetched = jobs_.start(JobQueue::kWindowCheck, Hop::kFetch, StepLane::kCheck, elements * read,
+                            {fetched, thread_free_});
+    }
     ended =
         jobs_.start(JobQueue::kWindowUpdate, Hop::kStep, StepLane::kUpdate,
                     elements * (2 * states.in_all + gradient_bytes), {fetched, drained, gradient});
+    thread_free_ = ended;
+    if (checks && states.of_disk > 0) {
+      thread_free_ = jobs_.start(JobQueue::kWindowCheck, Hop::kFlush, StepLane::kCheck,
+                                 elements * states.of_disk, {ended});
+    }
     JobId uploaded = kNoJob;
     if (states.of_device > 0) {
       uploaded = jobs_.start(JobQueue::kWindowUpload, Hop::kFlush, StepLane::kUpload,

@@ -30,7 +30,8 @@ class Windows {
   const Plan& plan_;
   const PlanInput& input_;
   StepJobs& jobs_;
-  std::deque<JobId> places_;  ///< each place of the rotation by the job after which it is free
+  std::deque<JobId> places_;    ///< each place of the rotation by the job after which it is free
+  JobId thread_free_ = kNoJob;  ///< after this the optimizer's thread goes on
 };
 
 }  // namespace strata::zero3::forecast
