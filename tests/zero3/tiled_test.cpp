@@ -320,6 +320,40 @@ TEST(TiledLayers, InABatchHaveTheBitsOfTheLoopAndAreReadOncePerDirection) {
   }
 }
 
+TEST(TiledLayers, InABatchHaveTheSameBitsWhereWhatTheyTakeIsAway) {
+  constexpr std::int64_t kManyRows = 64;  // so that an activation is worth a copy
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    formats::DsConfig kept = config(precision);
+    kept.gradient_accumulation_steps = 2;
+    formats::DsConfig away = kept;
+    away.strata.activations_host_bytes = 1u << 20;
+    Engine with_values(kept), without_values(away);
+    for (Engine* engine : {&with_values, &without_values}) {
+      const auto first = engine->shard(small::linear(1), {.name = "first"});
+      const TiledLinear wide(*engine, whole_linear(),
+                             {.name = "wide", .elements_max = kElementsMax});
+      const auto last = engine->shard(small::linear(2, kOut, kWidth), {.name = "last"});
+      UnitSequence model;
+      model.add(first);
+      wide.add_to(model);
+      // The graphs of both functions keep what they took.
+      model.add_function([](const Tensors& x, const Tensors&) {
+        return torch::tanh(torch::cat({x[0] * x[1], x[1] * x[2], x[2] * x[3], x[3] * x[0]}, -1));
+      });
+      model.add(last);
+      model.add_function(
+          [](const Tensors& x, const Tensors&) { return weighted_sum(torch::tanh(x[0] * x[0])); });
+      torch::manual_seed(4);
+      const std::vector<Tensors> micro_batches = {{torch::randn({kManyRows, kWidth})},
+                                                  {torch::randn({kManyRows, kWidth})}};
+      for (int step = 0; step < 2; ++step) {
+        EXPECT_TRUE(engine->train_batch(model, micro_batches).step.updated);
+      }
+    }
+    expect_same_masters(without_values, with_values);
+  }
+}
+
 TEST(TiledLayers, CannotBeTheFirstNorTheLastPartOfASequenceByTheirSide) {
   Engine engine(config(Precision::kFp32));
   const TiledLinear head(engine, whole_linear(), {.elements_max = kElementsMax});
