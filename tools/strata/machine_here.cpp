@@ -113,6 +113,7 @@ void measure_disks(const formats::DsConfig& config, const aio::PathLoad& load, c
   const std::vector<std::string> names = config.nvme_directories();
   const std::vector<std::filesystem::path> directories(names.begin(), names.end());
   std::vector<aio::DiskDescription> disks;
+  disks.reserve(directories.size());
   for (const auto& directory : directories) disks.push_back(aio::describe_disk(directory));
   aio::IoQueueOptions options = queue_options(config);
   options.numa_node = aio::numa_node_of(disks);
