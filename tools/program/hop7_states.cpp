@@ -39,7 +39,9 @@ struct Streams {
   std::size_t gradient_lines;
 };
 
-__attribute__((target_clones("avx512f", "avx2", "default")))  //
+#ifndef __SANITIZE_THREAD__  // what chooses a clone would run before ThreadSanitizer is there
+__attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 void add_to_streams(Streams streams, std::uint64_t blocks, std::uint32_t mask) {
   for (std::uint64_t block = 0; block < blocks; ++block) {
     Line sum = {};
