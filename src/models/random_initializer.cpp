@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <string_view>
 
 #include "strata/models/gpt2.h"
@@ -34,19 +33,7 @@ std::uint64_t seed_of(std::uint64_t seed, std::string_view name) {
   return mixed(hash);
 }
 
-/// Fills `values` from one generator, by G. E. P. Box and M. E. Muller, "A Note on the Generation
-/// of Random Normal Deviates", 1958: two uniform numbers give two normal ones. LibTorch's normal_
-/// does the same number by number on some processors, which takes several times as long.
-void fill_from(const at::Generator& generator, torch::Tensor values, double deviation) {
-  const std::int64_t count = values.numel(), half = (count + 1) / 2;
-  const auto options = torch::dtype(torch::kFloat32);
-  const torch::Tensor radius = torch::rand({half}, generator, options);  // from 0 to below 1
-  radius.neg_().add_(1.0).log_().mul_(-2.0 * deviation * deviation).sqrt_();
-  const torch::Tensor angle = torch::rand({half}, generator, options).mul_(2.0 * std::numbers::pi);
-  values.narrow(0, 0, half).copy_(angle.cos().mul_(radius));
-  values.narrow(0, half, count - half).copy_(angle.sin_().mul_(radius).narrow(0, 0, count - half));
-}
-
+/// Fills `value` on all cores. Generators of LibTorch's draw on one.
 void fill_with_normal(const torch::Tensor& value, double deviation, std::uint64_t seed) {
   const torch::Tensor flat = value.view({-1});
   const std::int64_t count = flat.numel();
@@ -56,8 +43,8 @@ void fill_with_normal(const torch::Tensor& value, double deviation, std::uint64_
     for (std::int64_t part = begin; part < end; ++part) {
       const std::int64_t first = part * kElementsOfAGenerator;
       const std::uint64_t seed_of_part = mixed(seed + static_cast<std::uint64_t>(part));
-      fill_from(at::make_generator<at::CPUGeneratorImpl>(seed_of_part),
-                flat.narrow(0, first, std::min(kElementsOfAGenerator, count - first)), deviation);
+      flat.narrow(0, first, std::min(kElementsOfAGenerator, count - first))
+          .normal_(0.0, deviation, at::make_generator<at::CPUGeneratorImpl>(seed_of_part));
     }
   });
 }
