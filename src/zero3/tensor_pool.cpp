@@ -94,7 +94,7 @@ class TensorPool::Allocator final : public c10::Allocator {
     const std::size_t length = round_up(bytes, kHugePage);
     auto fit = free_segments_.lower_bound({length, nullptr});
     if (fit == free_segments_.end() || fit->first - length > length / kSnugness) {
-      fit = free_segments_.find({length, map_segment(length, /*is_shared=*/false)});
+      fit = free_segments_.find({length, make_segment(length, /*is_shared=*/false)});
     }
     const auto [whole, start] = *fit;
     free_segments_.erase(fit);
@@ -106,7 +106,8 @@ class TensorPool::Allocator final : public c10::Allocator {
   std::byte* take_from_shared(std::size_t bytes) {
     const std::size_t needed = round_up(bytes, kBlockGrid);
     auto fit = free_.lower_bound({needed, nullptr});
-    if (fit == free_.end()) fit = free_.find({kSegment, map_segment(kSegment, /*is_shared=*/true)});
+    if (fit == free_.end())
+      fit = free_.find({kSegment, make_segment(kSegment, /*is_shared=*/true)});
     const auto [length, start] = *fit;
     free_.erase(fit);
     if (length > needed) {
@@ -156,12 +157,28 @@ class TensorPool::Allocator final : public c10::Allocator {
     return start + block.bytes == next && !segments_.contains(next);
   }
 
-  /// A new segment, as one free block. Segments that are free go back to the system first, those
-  /// that have been free for longest before others, as far as the pool would else hold more than
-  /// ever before.
-  std::byte* map_segment(std::size_t length, bool is_shared) {
-    while (use_.held + length > use_.peak && unmap_oldest_free_segment()) {
+  /// A new segment, as one free block. It takes over pages of segments that are free, those that
+  /// have been free for longest before others, as far as the pool would else hold more than ever
+  /// before: a page that the system gives anew costs a fault, and zeros.
+  std::byte* make_segment(std::size_t length, bool is_shared) {
+    std::byte* const start = map_huge_pages(length);
+    std::size_t filled = 0;
+    while (filled < length && use_.held + length > use_.peak) {
+      const std::size_t excess = use_.held + length - use_.peak;
+      const std::size_t moved = move_free_pages(start + filled, std::min(excess, length - filled));
+      if (moved == 0) break;
+      filled += moved;
     }
+    segments_[start] = {length, is_shared, ++ticks_};
+    blocks_[start] = {length, true};
+    (is_shared ? free_ : free_segments_).emplace(length, start);
+    use_.held += length;
+    use_.peak = std::max(use_.peak, use_.held);
+    if (filled < length) ++use_.mapped;
+    return start;
+  }
+
+  std::byte* map_huge_pages(std::size_t length) const {
     // A huge page more, so that one begins where the segment does.
     void* const mapped = ::mmap(nullptr, length + kHugePage, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -175,13 +192,22 @@ class TensorPool::Allocator final : public c10::Allocator {
     std::byte* const start = address + before;
     if (before < kHugePage) ::munmap(start + length, kHugePage - before);
     ::madvise(start, length, MADV_HUGEPAGE);  // a wish: small pages serve as well
-    segments_[start] = {length, is_shared, ++ticks_};
-    blocks_[start] = {length, true};
-    (is_shared ? free_ : free_segments_).emplace(length, start);
-    use_.held += length;
-    use_.peak = std::max(use_.peak, use_.held);
-    ++use_.mapped;
     return start;
+  }
+
+  /// Moves pages of the segment that has been free for longest to `target`, up to `wanted` bytes of
+  /// them, and returns how many; 0 when no segment is free as a whole. Pages that the kernel does
+  /// not move (a process may have so many mappings and no more) go back to the system instead: to
+  /// the caller that is the same, but that new ones come to `target` when they are touched.
+  std::size_t move_free_pages(std::byte* target, std::size_t wanted) {
+    const auto oldest = oldest_free_segment();
+    if (oldest == segments_.end()) return 0;
+    const std::size_t count = std::min(wanted, oldest->second.bytes);
+    std::byte* const source = shorten_free_segment(oldest, count);
+    if (::mremap(source, count, count, MREMAP_MAYMOVE | MREMAP_FIXED, target) == MAP_FAILED) {
+      ::munmap(source, count);
+    }
+    return count;
   }
 
   [[nodiscard]] bool is_free(std::byte* start, const Segment& segment) const {
@@ -189,8 +215,9 @@ class TensorPool::Allocator final : public c10::Allocator {
     return block.is_free && block.bytes == segment.bytes;
   }
 
-  /// False when none is free as a whole.
-  [[nodiscard]] bool unmap_oldest_free_segment() {
+  using Segments = std::map<std::byte*, Segment>;
+
+  Segments::iterator oldest_free_segment() {
     auto oldest = segments_.end();
     for (auto segment = segments_.begin(); segment != segments_.end(); ++segment) {
       if (!is_free(segment->first, segment->second)) continue;
@@ -198,18 +225,33 @@ class TensorPool::Allocator final : public c10::Allocator {
         oldest = segment;
       }
     }
-    if (oldest == segments_.end()) return false;
-    const auto [start, segment] = *oldest;
-    (segment.is_shared ? free_ : free_segments_).erase({segment.bytes, start});
-    blocks_.erase(start);
-    segments_.erase(oldest);
-    ::munmap(start, segment.bytes);
-    use_.held -= segment.bytes;
-    return true;
+    return oldest;
+  }
+
+  /// Takes `count` bytes off the end of a segment that is free, and returns where they begin. What
+  /// stays of a shared segment is for large tensors.
+  std::byte* shorten_free_segment(Segments::iterator segment, std::size_t count) {
+    const auto [start, whole] = *segment;
+    (whole.is_shared ? free_ : free_segments_).erase({whole.bytes, start});
+    const std::size_t rest = whole.bytes - count;
+    if (rest == 0) {
+      blocks_.erase(start);
+      segments_.erase(segment);
+    } else {
+      segment->second.bytes = rest;
+      segment->second.is_shared = false;
+      blocks_.at(start).bytes = rest;
+      free_segments_.emplace(rest, start);
+    }
+    use_.held -= count;
+    return start + rest;
   }
 
   void unmap_free_segments() {
-    while (unmap_oldest_free_segment()) {
+    for (auto segment = oldest_free_segment(); segment != segments_.end();
+         segment = oldest_free_segment()) {
+      const std::size_t length = segment->second.bytes;
+      ::munmap(shorten_free_segment(segment, length), length);
     }
   }
 
@@ -221,8 +263,8 @@ class TensorPool::Allocator final : public c10::Allocator {
   mutable std::mutex mutex_;
   bool retired_ = false;
   std::uint64_t ticks_ = 0;
-  std::map<std::byte*, Segment> segments_;  // by their starts
-  std::map<std::byte*, Block> blocks_;      // blocks of all segments, by their starts
+  Segments segments_;                   // by their starts
+  std::map<std::byte*, Block> blocks_;  // blocks of all segments, by their starts
   // What is free, the smallest first: blocks of shared segments, and segments of one block.
   std::set<std::pair<std::size_t, std::byte*>> free_, free_segments_;
   TensorPoolUse use_;

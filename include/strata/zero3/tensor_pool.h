@@ -28,9 +28,10 @@ struct TensorPoolUse {
 /// hold goes back to the system when they are gone. Thread-safe, but for its construction and
 /// destruction.
 ///
-/// Segments that are free as a whole go back to the system before another one makes the pool hold
-/// more than ever before, so `held` follows what is live at one time. Throws c10::OutOfMemoryError,
-/// as LibTorch's own does, when the system has none.
+/// Before a new segment makes the pool hold more than ever, it takes over the pages of segments
+/// that are free as a whole, whatever their sizes: `held` follows what is live at one time, and a
+/// steady step pays for no fresh page also where it has all memory that there is. Throws
+/// c10::OutOfMemoryError, as LibTorch's own does, when the system has none.
 class TensorPool {
  public:
   static constexpr std::size_t kSmallestBlock = std::size_t{64} << 10;
