@@ -140,11 +140,13 @@ void Schedule::prefetch(View view) {
 bool Schedule::start_fetch(UnitId unit, std::uint64_t needed_at, View view) {
   const bool has_region =
       options_.fetches_into_regions && take_region(unit, worth_evicting_for(needed_at, view), view);
-  if (!has_region && free_slots_ == 0) return false;
   UnitResidency& state = states_[unit];
+  const bool is_handed_over =
+      options_.step_hands_over && options_.fetches_into_regions && state.has_changed;
+  // Slots are for what the disk can bring: the step brings a unit to a region, or not at all.
+  if (!has_region && (is_handed_over || free_slots_ == 0)) return false;
   state.residency = Residency::kFetching;
   state.held = state.weights;
-  const bool is_handed_over = options_.step_hands_over && has_region && state.has_changed;
   state.elements_ahead = is_handed_over ? 0 : units_[unit].elements;
   fetching_elements_ += state.elements_ahead;
   if (has_region) {

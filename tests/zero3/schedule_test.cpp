@@ -226,6 +226,21 @@ TEST(Schedule, GivesUnitsThatAStepHandsOverTheirRegionsAsFarAsThereAreAny) {
   EXPECT_EQ(schedule.fetching_elements(), 10u) << "by now it comes from the disk, and counts";
 }
 
+TEST(Schedule, StagesNoUnitThatAStepHandsOverSoThatEachHasItsRegionBeforeTheUseBefore) {
+  constexpr UnitId kUnits = 12;
+  ScheduleOptions options = nvme(/*pages=*/3, /*slots=*/2);
+  options.prefetch_elements = 5;
+  options.step_hands_over = true;
+  Schedule schedule(options, units(kUnits));
+  run_micro_batch(schedule, kUnits);
+  change_all_weights(schedule, kUnits);
+  EXPECT_THAT(units_of(schedule.begin_step(), Kind::kFetch), ElementsAre(0, 1, 2));
+  for (UnitId unit = 0; unit + 1 < kUnits; ++unit) {
+    use(schedule, unit);
+    EXPECT_TRUE(schedule.at(unit + 1).region) << "unit " << unit + 1 << " comes next";
+  }
+}
+
 TEST(Schedule, CountsEveryFetchWhereNoStepHandsOver) {
   ScheduleOptions options = nvme(/*pages=*/4, /*slots=*/0);
   options.prefetch_elements = 15;
