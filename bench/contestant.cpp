@@ -56,6 +56,7 @@ class InMemory : public Contestant {
     double value = 0;
     for (std::int64_t micro = 0; micro < micro_batches_; ++micro) {
       const auto [tokens, targets] = batches_.next();
+      before_forward(tokens);
       const torch::Tensor loss = model_.loss(tokens, targets);
       value = loss.item<double>();
       (micro_batches_ == 1 ? loss : loss / static_cast<double>(micro_batches_)).backward();
@@ -72,9 +73,11 @@ class InMemory : public Contestant {
         weights_(model_.parameters()) {}
 
   [[nodiscard]] std::vector<torch::Tensor>& weights() { return weights_; }
+  [[nodiscard]] models::Gpt2& model() { return model_; }
 
  private:
   virtual void update() = 0;
+  virtual void before_forward(const torch::Tensor& /*tokens*/) {}
 
   models::Gpt2 model_;
   Batches batches_;
@@ -166,13 +169,26 @@ class PureBf16 final : public InMemory {
 };
 
 /// Forward and backward alone: what no way to keep states can be faster than.
-class Arithmetic final : public InMemory {
+class Arithmetic : public InMemory {
  public:
   explicit Arithmetic(const Job& job) : InMemory(job) {}
 
  private:
   void update() override {
     for (torch::Tensor& weight : weights()) weight.mutable_grad().reset();
+  }
+};
+
+/// What a run that recomputes activations cannot be faster than: the blocks' forward twice. The
+/// head is not recomputed; a single row of it comes along here.
+class RecomputingArithmetic final : public Arithmetic {
+ public:
+  explicit RecomputingArithmetic(const Job& job) : Arithmetic(job) {}
+
+ private:
+  void before_forward(const torch::Tensor& tokens) override {
+    const torch::NoGradGuard no_gradients;
+    (void)model().next_token_logits(tokens);
   }
 };
 
@@ -244,6 +260,7 @@ formats::DsConfig strata_config(const Job& job, formats::OffloadDevice device) {
   config.bf16.enabled = true;
   config.zero.offload_param.device = device;
   config.zero.offload_optimizer.device = device;
+  config.strata.threads = job.threads;
   return config;
 }
 
@@ -281,19 +298,39 @@ std::unique_ptr<Contestant> serial_on_nvme(const Job& job, Logger& log) {
   return std::make_unique<InStrata>(job, std::move(config), std::make_unique<TensorPool>(), log);
 }
 
-std::unique_ptr<Contestant> unit_by_unit_on_nvme(const Job& job, Logger& log) {
+std::unique_ptr<Contestant> unit_by_unit(const Job& job, formats::DsConfig config, Logger& log) {
   give_freed_memory_back();
-  return std::make_unique<InStrata>(job, nvme_config(job), std::make_unique<TensorPool>(), log,
+  return std::make_unique<InStrata>(job, std::move(config), std::make_unique<TensorPool>(), log,
                                     Loop::kUnitByUnit);
 }
 
-std::unique_ptr<Contestant> under_backward_on_nvme(const Job& job, Logger& log) {
-  give_freed_memory_back();
+/// Activations are kept, as the loops in memory keep them.
+formats::DsConfig without_recomputation(formats::DsConfig config) {
+  config.strata.recompute = false;
+  return config;
+}
+
+formats::DsConfig early_config(const Job& job) {
   formats::DsConfig config = nvme_config(job);
   config.gradient_clipping = 0.0;
   config.strata.step_under_backward = true;
-  return std::make_unique<InStrata>(job, std::move(config), std::make_unique<TensorPool>(), log,
-                                    Loop::kUnitByUnit);
+  return config;
+}
+
+std::unique_ptr<Contestant> unit_by_unit_on_nvme(const Job& job, Logger& log) {
+  return unit_by_unit(job, nvme_config(job), log);
+}
+
+std::unique_ptr<Contestant> under_backward_on_nvme(const Job& job, Logger& log) {
+  return unit_by_unit(job, early_config(job), log);
+}
+
+std::unique_ptr<Contestant> unit_by_unit_keeping(const Job& job, Logger& log) {
+  return unit_by_unit(job, without_recomputation(nvme_config(job)), log);
+}
+
+std::unique_ptr<Contestant> under_backward_keeping(const Job& job, Logger& log) {
+  return unit_by_unit(job, without_recomputation(early_config(job)), log);
 }
 
 std::unique_ptr<Contestant> unpooled_on_nvme(const Job& job, Logger& log) {
@@ -327,6 +364,8 @@ const std::vector<ContestantKind>& contestant_kinds() {
       {"memory-fused", "LibTorch, fused AdamW on fp32 masters", make_in_memory<FusedAdamW>},
       {"memory-bf16", "LibTorch, torch::optim::AdamW on bf16", make_in_memory<PureBf16>},
       {"arithmetic", "LibTorch, forward and backward alone", make_in_memory<Arithmetic>},
+      {"arithmetic-twice", "the same, with the blocks' forward once more, as recomputation has it",
+       make_in_memory<RecomputingArithmetic>},
       {"host", "Strata, everything in host memory", in_host_memory},
       {"nvme", "Strata, everything on NVMe", on_nvme},
       {"nvme-serial", "the same, each step over before the next forward", serial_on_nvme},
@@ -334,6 +373,8 @@ const std::vector<ContestantKind>& contestant_kinds() {
        unit_by_unit_on_nvme},
       {"nvme-early", "as nvme-batch, without clipping, steps under backward",
        under_backward_on_nvme},
+      {"nvme-batch-kept", "as nvme-batch, without recomputation", unit_by_unit_keeping},
+      {"nvme-early-kept", "as nvme-early, without recomputation", under_backward_keeping},
       {"nvme-glibc", "Strata, everything on NVMe, without a pool for tensors", unpooled_on_nvme},
       {"empty", "LibTorch, one small matrix product", make_empty},
   };

@@ -23,6 +23,7 @@ struct Job {
   std::filesystem::path nvme = ".";     ///< directory for the nvme tier
   std::uint64_t host_budget_bytes = 0;  ///< budget of the contestant on nvme
   std::uint64_t device_budget_bytes = 0;
+  std::int64_t threads = 0;  ///< of Strata's optimizer; 0: one a core
 };
 
 /// One way to train it. Made in a process of its own, so that its memory is its own.

@@ -70,22 +70,26 @@ double system_seconds(const rusage& usage) {
          static_cast<double>(usage.ru_stime.tv_usec) * 1e-6;
 }
 
+/// What a step leaves to be done goes on beside the next one, so the clock starts with such a rest
+/// and stops with one: each step counts what a step of a long run takes.
 StepSample timed_turn(Contestant& contestant, int steps) {
+  contestant.step();
   const CounterReading before = contestant.counters();
   const rusage usage_before = own_usage();
   const Time start = kSystemClock.now();
   double loss = 0.0;
   for (int i = 0; i < steps; ++i) loss = contestant.step();
-  contestant.finish();
   const std::chrono::duration<double> time = kSystemClock.now() - start;
   const rusage usage = own_usage();
+  const CounterReading moved = contestant.counters() - before;
+  contestant.finish();
   StepSample sample{
       .seconds = time.count() / steps,
       .loss = loss,
       .system_seconds = (system_seconds(usage) - system_seconds(usage_before)) / steps,
       .minor_faults = static_cast<std::uint64_t>(usage.ru_minflt - usage_before.ru_minflt) /
                       static_cast<std::uint64_t>(steps),
-      .hops = (contestant.counters() - before).hops};
+      .hops = moved.hops};
   for (HopReading& hop : sample.hops) {
     for (std::uint64_t* const sum : {&hop.bytes, &hop.calls, &hop.busy_ns, &hop.wait_ns}) {
       *sum /= static_cast<std::uint64_t>(steps);

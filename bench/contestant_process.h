@@ -18,8 +18,8 @@
 
 namespace strata::bench {
 
-/// A contestant's turn: some steps, one after the other, and what they left to be done. All numbers
-/// are means of a step, but the loss, which is the last one's.
+/// A contestant's turn: some steps, one after the other, behind one that is not counted. All
+/// numbers are means of a step, but the loss, which is the last one's.
 struct StepSample {
   double seconds = 0.0;
   double loss = 0.0;
@@ -38,7 +38,8 @@ class ContestantProcess {
   ContestantProcess(ContestantProcess&& other) noexcept;
   ContestantProcess& operator=(ContestantProcess&&) = delete;
 
-  /// A turn of that many steps. Throws Error when the child has ended; it has said why on stderr.
+  /// A turn of that many steps, and one before them. Throws Error when the child has ended; it has
+  /// said why on stderr.
   [[nodiscard]] StepSample turn(int steps);
 
   /// The most memory that the child ever had resident.

@@ -1,6 +1,6 @@
 /// A training step of the GPT-2-small shape, several ways in one run: plain LibTorch in memory,
 /// Strata in host memory, Strata all on NVMe under a budget. Each contestant lives in a process of
-/// its own; they take turns, one each a round: some steps, until all of them is done.
+/// its own; they take turns, one each a round: some steps in a row.
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
@@ -41,13 +41,16 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--host", options.host, "Host budget of the run on NVMe")->capture_default_str();
   app.add_option("--device", options.device, "Device budget of the run on NVMe")
       ->capture_default_str();
+  app.add_option("--threads", options.job.threads, "Of Strata's optimizer; 0: one a core")
+      ->capture_default_str();
   app.add_option("--rounds", options.rounds, "Turns of each contestant that count")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--steps", options.steps, "Steps of a turn, one after the other")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--warm-up", options.warm_up, "Steps before them")->capture_default_str();
+  app.add_option("--warm-up", options.warm_up, "Turns of one step before them")
+      ->capture_default_str();
   app.add_option("--only", options.only, "Names of the contestants to run; default: all");
   app.add_option("--json", options.json, "Also write everything measured to this file");
   app.add_option("--contestant", options.contestant)->group("");
@@ -59,6 +62,7 @@ std::vector<std::string> child_arguments(const Options& options, std::string_vie
           "--preset",        options.job.preset,
           "--tokens",        std::to_string(options.job.tokens),
           "--micro-batches", std::to_string(options.job.micro_batches),
+          "--threads",       std::to_string(options.job.threads),
           "--nvme",          options.job.nvme.string(),
           "--host",          options.host,
           "--device",        options.device};

@@ -54,7 +54,9 @@ double moved_gb(const ContestantResult& result, Hop hop) {
   });
 }
 
-bool is_in_memory(const ContestantResult& result) { return result.name.starts_with("memory"); }
+bool is_in_memory(const ContestantResult& result) {
+  return result.name.starts_with("memory") || result.name.starts_with("arithmetic");
+}
 bool trains(const ContestantResult& result) { return result.name != "empty"; }
 bool has_hops(const ContestantResult& result) { return trains(result) && !is_in_memory(result); }
 
