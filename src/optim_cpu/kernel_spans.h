@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <span>
 
 #include "strata/base/number_format.h"
 #include "strata/optim_cpu/update.h"
@@ -31,6 +32,15 @@ struct AccumulateSpan {
 /// `count` elements of `span` from element `begin`.
 [[nodiscard]] AccumulateSpan part_of(const AccumulateSpan& span, std::size_t begin,
                                      std::size_t count);
+
+/// The elements that add_in_order works on.
+struct AddSpan {
+  Precision precision;
+  bool is_first;
+  std::size_t begin, end;
+  std::span<const void* const> gradients;
+  float* sum;
+};
 
 /// The lanes that sum up the squares of one block of kGradientBlockElements: the square of element
 /// i goes to lane i % 16, whatever the length of the machine's vectors. The lanes are summed as a

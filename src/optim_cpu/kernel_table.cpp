@@ -23,9 +23,13 @@ namespace strata::optim_cpu {
   void adagrad(const AdagradConstants&, const UpdateSpan&); \
   void lion(const LionConstants&, const UpdateSpan&);       \
   void accumulate(const AccumulateSpan&, double*);          \
+  void add_in_order(const AddSpan&);                        \
   }
-#define STRATA_KERNELS_OF(name, target) \
-  KernelTable { name, target::adam, target::sgd, target::adagrad, target::lion, target::accumulate }
+#define STRATA_KERNELS_OF(name, target)                                                 \
+  KernelTable {                                                                         \
+    name, target::adam, target::sgd, target::adagrad, target::lion, target::accumulate, \
+        target::add_in_order                                                            \
+  }
 
 STRATA_DECLARE_KERNELS(N_AVX3)
 STRATA_DECLARE_KERNELS(N_AVX2)
@@ -46,7 +50,7 @@ std::vector<KernelTable> list_supported_kernels() {
   if (supported & HWY_NEON) tables.push_back(STRATA_KERNELS_OF("NEON", N_NEON));
 #endif
   tables.push_back({"SCALAR", reference::update, reference::update, reference::update,
-                    reference::update, reference::accumulate});
+                    reference::update, reference::accumulate, reference::add_in_order});
   return tables;
 }
 

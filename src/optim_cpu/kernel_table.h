@@ -18,6 +18,8 @@ struct KernelTable {
   /// Adds the contributions to target, and writes the sums of the squares of the result: one for
   /// each block of kGradientBlockElements, the last of which may be shorter.
   void (*accumulate)(const AccumulateSpan& span, double* block_sums);
+  /// Adds gradients to their sum, from left to right.
+  void (*add_in_order)(const AddSpan& span);
 
   /// Updates by the rule of the given constants.
   void update(const RuleConstants& constants, const UpdateSpan& span) const;

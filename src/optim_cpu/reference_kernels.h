@@ -15,5 +15,6 @@ void update(const SgdConstants& constants, const UpdateSpan& span);
 void update(const AdagradConstants& constants, const UpdateSpan& span);
 void update(const LionConstants& constants, const UpdateSpan& span);
 void accumulate(const AccumulateSpan& span, double* block_sums);
+void add_in_order(const AddSpan& span);
 
 }  // namespace strata::optim_cpu::reference

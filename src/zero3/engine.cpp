@@ -89,7 +89,7 @@ struct Engine::Impl {
         units({config, tiers, torch_device, ranks, groups, log}, std::move(empty_plan)),
         machinery({units, tiers, torch_device, ranks, threads, counters, log}),
         editor(units, machinery),
-        entrance(machinery, editor, counters),
+        entrance(machinery, editor, threads.instructions(), counters),
         optimizer({config, state, groups, units, machinery, ranks, log}),
         training({config, state, machinery, optimizer, entrance.anchor(), counters, log}) {
     for (const std::string& note : config.notes) log.warning(config.name + ": " + note);

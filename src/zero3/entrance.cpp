@@ -1,6 +1,5 @@
 #include "zero3/entrance.h"
 
-#include <tuple>
 #include <utility>
 
 namespace strata::zero3 {
@@ -28,7 +27,7 @@ void Entrance::leave(Unit& unit) {
 void Entrance::take_gradients(Unit& unit, torch::autograd::variable_list gradients) {
   if (machinery_.gradients() == nullptr) return;  // nothing is trainable
   if (&unit == held_) {
-    sum_.add(gradients);
+    sum_.add(std::move(gradients));
   } else {
     machinery_.gradients()->accumulate(unit, std::move(gradients));
   }
@@ -47,7 +46,7 @@ void Entrance::bring_gradients() {
 }
 
 void Entrance::let_go() {
-  std::ignore = sum_.take();
+  sum_.drop();
   leave(*std::exchange(held_, nullptr));
 }
 

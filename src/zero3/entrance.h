@@ -19,8 +19,10 @@ namespace strata::zero3 {
 /// gradients. Thread: the engine's.
 class Entrance {
  public:
-  Entrance(Machinery& machinery, StateEditor& editor, Counters& counters)
-      : machinery_(machinery), editor_(editor), compute_timer_(counters) {}
+  /// `instructions`: of what adds gradients on the CPU.
+  Entrance(Machinery& machinery, StateEditor& editor, optim_cpu::InstructionSet instructions,
+           Counters& counters)
+      : machinery_(machinery), editor_(editor), sum_(instructions), compute_timer_(counters) {}
 
   /// Calls `hook` whenever a unit is about to enter; an exception from it keeps the unit out.
   void before_each_unit(std::function<void()> hook) { hook_ = std::move(hook); }
