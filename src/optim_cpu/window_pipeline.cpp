@@ -91,7 +91,6 @@ struct WindowPipeline::Impl {
   void begin(std::span<const UpdateGroup> groups);
   bool offer(const ShardStates& shard);
   void require_step(std::string_view call) const;
-  void require_no_step(std::string_view call) const;
   void require_windows() const;
 
   Progress pump();
@@ -147,12 +146,6 @@ void WindowPipeline::Impl::require_step(std::string_view call) const {
                         : " while no step is under way; begin one first"));
 }
 
-void WindowPipeline::Impl::require_no_step(std::string_view call) const {
-  if (step != Step::kUnderWay) return;
-  throw UsageError("optimizer step: " + std::string(call) +
-                   " while a step is under way; finish that one first");
-}
-
 void WindowPipeline::Impl::require_windows() const {
   if (places.store == nullptr || !places.store->lost_memory()->touches(memory)) return;
   throw DeadlineExceeded(
@@ -162,7 +155,9 @@ void WindowPipeline::Impl::require_windows() const {
 }
 
 void WindowPipeline::Impl::begin(std::span<const UpdateGroup> groups) {
-  require_no_step("begin");
+  if (step == Step::kUnderWay) {
+    throw UsageError("optimizer step: begin while a step is under way; finish that one first");
+  }
   check_groups(rules(), groups);
   require_windows();
   constants.clear();
@@ -344,24 +339,6 @@ bool WindowPipeline::wants_shard() const noexcept {
 }
 
 std::uint64_t WindowPipeline::completed() const noexcept { return impl_->shards.completed(); }
-
-void WindowPipeline::run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups) {
-  impl_->require_no_step("run");
-  for (std::size_t index = 0; index < shards.size(); ++index)
-    check_shard(impl_->rules(), shards[index], index, groups.size());
-  impl_->begin(groups);
-  impl_->in_step([&] {
-    bool goes_on = true;
-    for (const ShardStates& shard : shards)
-      while (goes_on && !impl_->offer(shard)) goes_on = impl_->advance();
-    if (goes_on && impl_->finish()) return;
-    throw DeadlineExceeded(
-        "optimizer step: the I/O queue has no room for a window, though none of its transfers is "
-        "ours, and waiting makes none; wait for prefetched shards before the step, or raise the "
-        "queue's operations_max",
-        ETIMEDOUT);
-  });
-}
 
 void WindowPipeline::give_weights_to(WeightSink* sink) noexcept { impl_->sink = sink; }
 

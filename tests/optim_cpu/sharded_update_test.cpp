@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "optim_cpu/moment_block.h"
+#include "optim_cpu/run_step.h"
 #include "optim_cpu/state_arrays.h"
 #include "optim_cpu/variants.h"
 #include "strata/base/error.h"
@@ -73,7 +74,7 @@ class ShardedUpdate : public ::testing::TestWithParam<Variant> {
             shard_of(arrays, begin, std::min(longest, kCount - begin))};
         if (place == Place::kOfShard) shards.front().first_element = 0;
         const UpdateGroup group{GetParam().optimizer.options, {.step = step}};
-        pipeline.run(shards, std::span(&group, 1));
+        run_step(pipeline, shards, std::span(&group, 1));
       }
       arrays.fill_gradient_plausibly(static_cast<std::uint64_t>(step));
     }
@@ -131,7 +132,7 @@ TEST_P(ShardedUpdate, RefusesAPlaceThatIsNoWholeBlockWhereRoundingIsRandom) {
   shards.front().first_element = kBlock / 2;
   const UpdateGroup group{GetParam().optimizer.options, {.step = 1}};
   StateArrays before = arrays;
-  EXPECT_THROW(pipeline.run(shards, std::span(&group, 1)), UsageError);
+  EXPECT_THROW(run_step(pipeline, shards, std::span(&group, 1)), UsageError);
   EXPECT_TRUE(same_bits(before, arrays));
 }
 

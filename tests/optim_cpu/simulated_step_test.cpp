@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "optim_cpu/offloaded_shards.h"
+#include "optim_cpu/run_step.h"
 #include "strata/base/error.h"
 #include "strata/optim_cpu/window_pipeline.h"
 
@@ -70,7 +71,7 @@ class SimulatedStep : public ::testing::Test {
     const Time begin = clock.now();
     try {
       for (std::int64_t step = 1; step <= kSteps; ++step) {
-        pipeline.run(placed, at_step(shards.groups(), {.step = step}));
+        run_step(pipeline, placed, at_step(shards.groups(), {.step = step}));
       }
       shards.collect(placed, store);
     } catch (const Error& error) {

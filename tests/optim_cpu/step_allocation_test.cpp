@@ -5,6 +5,7 @@
 
 #include "aio/allocation_counter.h"
 #include "optim_cpu/offloaded_shards.h"
+#include "optim_cpu/run_step.h"
 #include "strata/optim_cpu/window_pipeline.h"
 
 namespace strata::optim_cpu {
@@ -38,7 +39,7 @@ TEST(StepAllocation, ASteadyStepAllocatesNothingWhereverTheStatesRest) {
     step_by_hand();
     const std::uint64_t before = aio::allocations_so_far();
     step_by_hand();
-    pipeline.run(placed, groups);
+    run_step(pipeline, placed, groups);
     EXPECT_EQ(aio::allocations_so_far(), before) << on_nvme.size() << " states on nvme";
   }
 }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "optim_cpu/run_step.h"
 #include "optim_cpu/step_under_test.h"
 #include "strata/base/error.h"
 
@@ -85,11 +86,11 @@ std::vector<std::size_t> drawn_order(const StepUnderTest& step, std::mt19937_64&
   return order;
 }
 
-TEST(StepInterleavings, HaveTheBitsOfRun) {
+TEST(StepInterleavings, HaveTheBitsOfAStepAtOnce) {
   std::vector<TestShards> at_once;
   for (const StateFormat& format : two_formats()) {
     StepUnderTest step({.format = format, .on_nvme = {}});
-    step.pipeline.run(step.placed, step.groups());
+    run_step(step.pipeline, step.placed, step.groups());
     ASSERT_TRUE(same_bits(step.expected, step.shards));
     at_once.push_back(step.shards);
   }
@@ -126,7 +127,7 @@ TEST(StepInterleavings, EndInTheRightBytesOrAnErrorAndCanBeginAgain) {
     step.disk->set_chances({});
     step.shards = reference_step(options.format).before;
     step.placed = step.shards.place(options.on_nvme, &step.store);
-    step.pipeline.run(step.placed, step.groups());
+    run_step(step.pipeline, step.placed, step.groups());
     ASSERT_TRUE(step.has_bits_of_reference());
   }
   EXPECT_GT(failed, kSeeds / 10);

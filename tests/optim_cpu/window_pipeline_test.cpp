@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "optim_cpu/offloaded_shards.h"
+#include "optim_cpu/run_step.h"
 #include "strata/base/error.h"
 #include "support/message_of.h"
 #include "support/sanitizer.h"
@@ -65,7 +66,7 @@ class WindowPipelineTest : public ::testing::Test {
     for (std::size_t i = 0; i < expected.updates.size(); ++i) {
       actual = expected.before[i];
       const std::vector<ShardStates> placed = actual.place(on_nvme, &store);
-      pipeline.run(placed, expected.updates[i]);
+      run_step(pipeline, placed, expected.updates[i]);
       actual.collect(placed, store);
       ASSERT_TRUE(same_bits(expected.after[i], actual)) << "after step " << i + 1;
     }
@@ -89,7 +90,7 @@ class WindowPipelineTest : public ::testing::Test {
         actual.set_groups_of_segments(cycle);
         expected.step_by_reference(updates);
         const std::vector<ShardStates> placed = actual.place(on_nvme, &store);
-        pipeline.run(placed, updates);
+        run_step(pipeline, placed, updates);
         actual.collect(placed, store);
         EXPECT_TRUE(same_bits(expected, actual));
       }
@@ -221,7 +222,7 @@ TEST_F(WindowPipelineTest, UpdatesShardsOfSeveralFormatsInOneRun) {
     WindowPipeline pipeline(
         {.formats = formats, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
         {.store = &store.store()}, arena, threads_, store.counters());
-    pipeline.run(placed, at_step(TestShards::adam_groups()));
+    run_step(pipeline, placed, at_step(TestShards::adam_groups()));
     const std::size_t each = placed.size() / formats.size();
     for (std::size_t i = 0; i < formats.size(); ++i) {
       actual[i].collect(std::span(placed).subspan(i * each, each), store);
@@ -236,7 +237,7 @@ TEST_F(WindowPipelineTest, NeedsNeitherStoreNorArenaWhenAllRestsInMemory) {
   Counters counters;
   tiering::HostArena arena(host_, 1_MiB, log_);
   WindowPipeline pipeline({.formats = {Precision::kBf16}}, {}, arena, threads_, counters);
-  pipeline.run(actual.place({}, nullptr), at_step(actual.groups()));
+  run_step(pipeline, actual.place({}, nullptr), at_step(actual.groups()));
   expected.step_by_reference(at_step(expected.groups()));
   EXPECT_TRUE(same_bits(expected, actual));
   EXPECT_EQ(arena.used(), 0u);
@@ -267,7 +268,7 @@ TEST_F(WindowPipelineTest, StatesOnADeviceGetTheBitsOfTheReferenceAndEveryAccess
                             {.device = &device}, arena, threads_, counters);
     for (std::int64_t step = 1; step <= 2; ++step) {
       expected.step_by_reference(at_step(expected.groups(), {step, 0.5f}));
-      pipeline.run(placed, at_step(actual.groups(), {step, 0.5f}));
+      run_step(pipeline, placed, at_step(actual.groups(), {step, 0.5f}));
     }
     for (const auto& [host, on_device] : homes)
       tiering::drain(device, on_device, host, counters).wait();
@@ -283,7 +284,7 @@ TEST_F(WindowPipelineTest, StatesOnADeviceAreRefusedByAPipelineWithoutOne) {
   Counters counters;
   tiering::HostArena arena(host_, 1_MiB, log_);
   WindowPipeline pipeline({.formats = {Precision::kBf16}}, {}, arena, threads_, counters);
-  EXPECT_THAT(([&] { pipeline.run(placed, at_step(shards.groups())); }),
+  EXPECT_THAT(([&] { run_step(pipeline, placed, at_step(shards.groups())); }),
               ::testing::ThrowsMessage<UsageError>(HasSubstr("m rests on a device")));
 }
 
@@ -353,12 +354,15 @@ TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem)
   TestShards shards(Precision::kBf16, false);
   std::vector<OptimizerOptions> groups = shards.groups();
   tiering::HostArena arena(host_, 8_MiB, log_);
-  WindowPipeline pipeline({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow},
-                          {.store = &store.store()}, arena, threads_, store.counters());
+  const auto step = [&](std::span<const ShardStates> placed, const UpdateStep& update = {}) {
+    WindowPipeline pipeline({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow},
+                            {.store = &store.store()}, arena, threads_, store.counters());
+    run_step(pipeline, placed, at_step(groups, update));
+  };
   const auto expect_refused = [&](const std::string& word, auto&& spoil) {
     std::vector<ShardStates> placed = shards.place({}, nullptr);
     spoil(placed[2]);
-    const auto error = caught<UsageError>([&] { pipeline.run(placed, at_step(groups)); });
+    const auto error = caught<UsageError>([&] { step(placed); });
     ASSERT_TRUE(error);
     EXPECT_THAT(error->what(), HasSubstr("shard 2"));
     EXPECT_THAT(error->what(), HasSubstr(word));
@@ -377,12 +381,12 @@ TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem)
   expect_refused("group 7", [](ShardStates& shard) { shard.segments[1].group = 7; });
   expect_refused("state format", [](ShardStates& shard) { shard.format = Precision::kFp16; });
 
-  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), at_step(groups, {.step = 0})), UsageError);
+  EXPECT_THROW(step(shards.place({}, nullptr), {.step = 0}), UsageError);
 
   groups[1] = LionOptions{};
-  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), at_step(groups)), UsageError);
+  EXPECT_THROW(step(shards.place({}, nullptr)), UsageError);
   groups = {LionOptions{}, LionOptions{}};
-  EXPECT_THROW(pipeline.run(shards.place({}, nullptr), at_step(groups)), UsageError);
+  EXPECT_THROW(step(shards.place({}, nullptr)), UsageError);
 
   TestShards untouched(Precision::kBf16, false);
   EXPECT_TRUE(same_bits(untouched, shards));
@@ -399,7 +403,8 @@ TEST_F(WindowPipelineTest, RefusesShardsThatAreNoWholeBlocksWhereRoundingIsRando
     std::vector<ShardStates> placed = shards.place({}, nullptr);
     placed[0].segments[0].end += 1;
     placed[0].segments[1].begin += 1;
-    EXPECT_THROW(pipeline.run(placed, at_step(shards.groups())), UsageError) << name_of(moments);
+    EXPECT_THROW(run_step(pipeline, placed, at_step(shards.groups())), UsageError)
+        << name_of(moments);
   }
 }
 
@@ -408,7 +413,7 @@ TEST_F(WindowPipelineTest, RefusesShardsThatAreNoWholeBlocksWhereRoundingIsRando
 
 class WindowPipelineOnSimulatedDisk : public WindowPipelineTest {
  protected:
-  void run() { pipeline_.run(placed_, at_step(shards_.groups())); }
+  void run() { run_step(pipeline_, placed_, at_step(shards_.groups())); }
 
   ManualClock clock_;
   std::shared_ptr<aio::SimulatedDisk> disk_ =
@@ -466,7 +471,7 @@ TEST_F(WindowPipelineTest, CountsTheTimeOfTheArithmetic) {
   EXPECT_GT(store.counters().read()[Hop::kStep].busy_ns, 0u);
 }
 
-TEST_F(WindowPipelineOnSimulatedDisk, SaysAtOnceThatOthersHoldEveryPlaceAndItCannotWaitForThem) {
+TEST_F(WindowPipelineOnSimulatedDisk, SaysAtOnceThatOthersHoldEveryPlaceAndGoesOnWhenTheyHaveLeft) {
   TestStore crowded(disk_, clock_, 2);
   TestShards shards(Precision::kBf16, false);
   const std::vector<ShardStates> placed = shards.place(everything(), &crowded);
@@ -481,9 +486,11 @@ TEST_F(WindowPipelineOnSimulatedDisk, SaysAtOnceThatOthersHoldEveryPlaceAndItCan
         fetch(crowded.store(), *placed[0].weight.extent, range, memory.first(TestStore::kChunk));
     auto other =
         fetch(crowded.store(), *placed[0].weight.extent, range, memory.last(TestStore::kChunk));
-    EXPECT_THROW(pipeline.run(placed, at_step(shards.groups())), DeadlineExceeded);
+    pipeline.begin(at_step(shards.groups()));
+    for (const ShardStates& shard : placed) ASSERT_TRUE(pipeline.offer(shard));
+    EXPECT_FALSE(pipeline.finish());
   }
-  EXPECT_NO_THROW(pipeline.run(placed, at_step(shards.groups())));
+  EXPECT_TRUE(pipeline.finish());
 }
 
 // ---- overlap ----------------------------------------------------------------------------------
@@ -504,7 +511,7 @@ TEST_F(WindowPipelineOnSimulatedDisk, ReadsTheNextWindowsBeforeItWritesTheFirst)
 TEST_F(WindowPipelineOnSimulatedDisk, MovesNothingWhereNothingIsUpdated) {
   for (ShardStates& shard : placed_) shard.segments = {{0, shard.count, kNotUpdated}};
   disk_->start_trace();
-  pipeline_.run(placed_, {});
+  run_step(pipeline_, placed_, {});
   EXPECT_TRUE(disk_->trace().empty());
 
   // Of a shard of two windows, only the second.

@@ -126,10 +126,6 @@ class WindowPipeline {
   /// order in which they were offered.
   [[nodiscard]] std::uint64_t completed() const noexcept;
 
-  /// Makes a step of all `shards` at once: begin, offer and finish. Throws UsageError before
-  /// anything is changed; what `finish` throws; DeadlineExceeded where `finish` says "not now".
-  void run(std::span<const ShardStates> shards, std::span<const UpdateGroup> groups);
-
   /// Gives the weights of every window to `sink` once they are updated. Call between steps; null,
   /// as at first: to nobody.
   void give_weights_to(WeightSink* sink) noexcept;
