@@ -59,11 +59,6 @@ HostMemoryBound host_memory(const EnginePlace& place, const zero3::Ranks& ranks)
 zero3::PlanPlace plan_place(const EnginePlace& place, const zero3::Ranks& ranks) {
   const tiering::Device* const device = place.device;
   const bool is_host = device == nullptr || device->properties().memory_is_host;
-  if (ranks.size() > 1 && !is_host) {
-    throw UsageError("an engine of several ranks on " + device->properties().name +
-                     ": so far ranks exchange host memory alone; train on the host, or as one "
-                     "rank");
-  }
   return {.world_size = ranks.size(),
           .device_memory_is_host = is_host,
           .host_memory = host_memory(place, ranks)};

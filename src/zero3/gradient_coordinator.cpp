@@ -65,14 +65,15 @@ std::vector<bool> GradientCoordinator::with_gradients(
     const torch::autograd::variable_list& gradients) const {
   std::vector<bool> defined;
   for (const torch::Tensor& gradient : gradients) defined.push_back(gradient.defined());
-  if (places_.ranks.size() == 1) return defined;
-  const auto ranks = static_cast<std::size_t>(places_.ranks.size());
+  Ranks& others = places_.exchange.ranks();
+  if (others.size() == 1) return defined;
+  const auto ranks = static_cast<std::size_t>(others.size());
   std::vector<std::byte> of_all(ranks * defined.size());
-  const std::size_t own = static_cast<std::size_t>(places_.ranks.rank()) * defined.size();
+  const std::size_t own = static_cast<std::size_t>(others.rank()) * defined.size();
   for (std::size_t i = 0; i < defined.size(); ++i) {
     of_all[own + i] = static_cast<std::byte>(gradients[i].defined());
   }
-  places_.ranks.begin_all_gather(of_all).wait();
+  others.begin_all_gather(of_all).wait();
   for (std::size_t i = 0; i < of_all.size(); ++i) {
     if (of_all[i] != std::byte{0}) defined[i % defined.size()] = true;
   }
@@ -83,7 +84,7 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
                                      torch::autograd::variable_list& gradients,
                                      Precision precision) {
   finish(vector);
-  const auto ranks = static_cast<std::uint64_t>(places_.ranks.size());
+  const auto ranks = static_cast<std::uint64_t>(places_.exchange.ranks().size());
   const std::uint64_t bucket_elements = places_.slots.slot_bytes() / sizeof(float);
   vector.gradient_squares = {};
   for (std::uint64_t begin = 0; begin < vector.shard.count(); begin += bucket_elements) {
@@ -115,8 +116,7 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
 void GradientCoordinator::exchange(FlatVector& vector, Precision precision, bool is_first,
                                    std::uint64_t begin, std::uint64_t count,
                                    tiering::DeviceSpan bucket) {
-  Reduction reduction(places_.ranks, *places_.device.host_view(bucket),
-                      *places_.device.host_view(places_.exchange.first(bucket.bytes())));
+  Reduction reduction = places_.exchange.begin_reduction(bucket);
   at_home(vector, is_first, begin, count, [&](std::span<std::byte> home) {
     const ScopedTimer waiting(counters_, Hop::kReduce, ScopedTimer::Kind::kWait,
                               vector.states.name);

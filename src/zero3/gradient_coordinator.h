@@ -13,7 +13,7 @@
 #include "strata/tiering/device_copy.h"
 #include "strata/tiering/shard_store.h"
 #include "strata/tiering/slot_pool.h"
-#include "zero3/ranks/ranks.h"
+#include "zero3/device_exchange.h"
 #include "zero3/unit.h"
 
 namespace strata::zero3 {
@@ -37,12 +37,11 @@ class GradientCoordinator {
     tiering::Device& device;
     c10::Device torch_device;  ///< LibTorch's name for the same device
     /// Room for as many gradients of any vector's format (in fp32 where several micro-batches are
-    /// accumulated), for each rank, as a slot holds in fp32; and as much for the pieces that come
-    /// from the ranks, nothing with one rank.
-    tiering::DeviceSpan bucket, exchange;
+    /// accumulated), for each rank, as a slot holds in fp32.
+    tiering::DeviceSpan bucket;
     tiering::SlotPool& slots;
     tiering::ShardStore* store;
-    Ranks& ranks;
+    DeviceExchange& exchange;
   };
   GradientCoordinator(const Places& places, optim_cpu::ComputeThreads& threads, Counters& counters);
 

@@ -42,6 +42,7 @@ Staging staging_of(const PlanFacts& facts, const PlanInput& input, std::size_t l
   }
   if (facts.trainable()) staging.gradient_slots = gradients_on_nvme ? 4 : 1;
   staging.slots_total = (staging.fetch_slots + staging.gradient_slots) * facts.slot_bytes();
+  staging.exchange_total = facts.exchange_staging_bytes();
   if (facts.states_elsewhere() || gradients_on_nvme) {
     staging.window_elements = facts.window_elements(kLevels[level].window_multiple);
     staging.windows = std::min(kLevels[level].windows, windows_max(input, staging.window_elements));

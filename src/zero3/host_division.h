@@ -16,8 +16,8 @@ namespace strata::zero3 {
 struct Staging {
   std::size_t fetch_slots = 0, gradient_slots = 0, windows = 0;
   std::uint64_t window_elements = 0;
-  std::uint64_t slots_total = 0, windows_total = 0;  // bytes
-  [[nodiscard]] std::uint64_t bytes() const { return slots_total + windows_total; }
+  std::uint64_t slots_total = 0, windows_total = 0, exchange_total = 0;  // bytes
+  [[nodiscard]] std::uint64_t bytes() const { return slots_total + windows_total + exchange_total; }
 };
 
 /// Where units' gradients wait for the step.

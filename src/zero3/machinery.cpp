@@ -70,11 +70,26 @@ void Machinery::take_memory() {
   parts_.units.take_gradient_homes(plan_->gradient_tier);
   parts_.units.keep_in_host_memory(plan_->cached);
   parts_.tiers.finish_homes();
+  make_exchange();
   if (plan_->gradient_slots > 0) make_what_trains();
   make_mover();
   make_activations();
   states_ = std::make_unique<StateAccess>(parts_.units.passage(), parts_.ranks, fetch_slots_.get(),
                                           gradient_slots_.get());
+}
+
+void Machinery::make_exchange() {
+  tiering::Tiers& tiers = parts_.tiers;
+  DeviceExchange::Places places{.device = tiers.device(), .ranks = parts_.ranks};
+  if (plan_->exchange_bytes > 0) {
+    if (places.device.properties().memory_is_host) {
+      places.received = tiers.take_on_device(plan_->exchange_bytes, "gradients from all ranks");
+    } else {
+      places.staging = tiers.host_arena().take(plan_->exchange_bytes, "exchange between ranks");
+      tiers.register_memory(places.staging, "exchange between ranks", /*by_disk=*/false);
+    }
+  }
+  exchange_ = std::make_unique<DeviceExchange>(places, parts_.counters);
 }
 
 void Machinery::make_mover() {
@@ -91,7 +106,7 @@ void Machinery::make_mover() {
   const PlanInput& input = parts_.units.plan_input();
   mover_ = std::make_unique<UnitMover>(
       schedule_options(*plan_, input), parts_.units.all(),
-      UnitMover::Places{tiers.device(), regions, parts_.ranks, tiers.store(), fetch_slots_.get(),
+      UnitMover::Places{tiers.device(), regions, *exchange_, tiers.store(), fetch_slots_.get(),
                         step_thread_.get()},
       parts_.counters);
 }
@@ -115,14 +130,10 @@ void Machinery::make_what_trains() {
   gradient_slots_ = std::make_unique<tiering::SlotPool>(tiers.host_arena(), plan_->gradient_slots,
                                                         plan_->slot_bytes);
   tiers.register_memory(gradient_slots_->memory(), "staging of gradients", /*by_disk=*/true);
-  tiering::DeviceSpan exchange;
-  if (plan_->exchange_bytes > 0) {
-    exchange = tiers.take_on_device(plan_->exchange_bytes, "gradients from all ranks");
-  }
   gradients_ = std::make_unique<GradientCoordinator>(
       GradientCoordinator::Places{tiers.device(), parts_.torch_device,
                                   tiers.take_on_device(plan_->bucket_bytes, "gradient bucket"),
-                                  exchange, *gradient_slots_, tiers.store(), parts_.ranks},
+                                  *gradient_slots_, tiers.store(), *exchange_},
       parts_.threads, parts_.counters);
   optim_cpu::WindowPipeline::Options options{.formats = plan_->formats,
                                              .gradients_on_nvme = plan_->gradients_on_nvme,

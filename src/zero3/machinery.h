@@ -12,6 +12,7 @@
 #include "strata/tiering/tiers.h"
 #include "strata/zero3/plan.h"
 #include "zero3/activations.h"
+#include "zero3/device_exchange.h"
 #include "zero3/gradient_coordinator.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/state_access.h"
@@ -60,6 +61,7 @@ class Machinery {
 
  private:
   void take_memory();
+  void make_exchange();
   void make_mover();
   void make_what_trains();
   void make_activations();
@@ -68,6 +70,7 @@ class Machinery {
   std::optional<Plan> plan_;
   bool prepared_ = false;
   std::unique_ptr<tiering::SlotPool> fetch_slots_, gradient_slots_;
+  std::unique_ptr<DeviceExchange> exchange_;
   std::unique_ptr<GradientCoordinator> gradients_;
   std::unique_ptr<optim_cpu::WindowPipeline> pipeline_;
   std::unique_ptr<StepThread> step_thread_;

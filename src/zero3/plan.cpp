@@ -200,7 +200,8 @@ void itemize(Plan& plan, const PlanFacts& facts, const PlanInput& input, const G
   item("optimizer windows", Tier::kHost, staging.windows_total);
   item("unsharded units", Tier::kDevice, plan.device_cache_bytes);
   item("gradient bucket", Tier::kDevice, plan.bucket_bytes);
-  item("gradients from all ranks", Tier::kDevice, plan.exchange_bytes);
+  item("gradients from all ranks", Tier::kDevice, facts.exchange_bytes());
+  item("exchange between ranks", Tier::kHost, staging.exchange_total);
 }
 
 /// Gives what the plan leaves of the host budget to states on nvme.
@@ -260,7 +261,7 @@ Plan make_plan(const PlanInput& input) {
       facts.homes_in(Tier::kHost) + division->staging.bytes() + division->gradients.host_bytes);
   plan.persistent = persistent_units(facts, input, plan.device_cache_bytes);
   plan.bucket_bytes = facts.bucket_bytes();
-  plan.exchange_bytes = facts.exchange_bytes();
+  plan.exchange_bytes = facts.exchange_bytes() + facts.exchange_staging_bytes();
   itemize(plan, facts, input, division->gradients, division->staging);
   fill_host(plan, facts, input);
   plan.uses_nvme = plan.total.nvme > 0;

@@ -144,7 +144,11 @@ std::uint64_t PlanFacts::bucket_bytes() const {
 }
 
 std::uint64_t PlanFacts::exchange_bytes() const {
-  return input_.world_size > 1 ? bucket_bytes() : 0;
+  return input_.world_size > 1 && input_.device_memory_is_host ? bucket_bytes() : 0;
+}
+
+std::uint64_t PlanFacts::exchange_staging_bytes() const {
+  return input_.world_size > 1 && !input_.device_memory_is_host ? 2 * ranks() * slot_bytes_ : 0;
 }
 
 std::uint64_t PlanFacts::window_elements(std::uint64_t multiple) const {

@@ -49,8 +49,11 @@ class PlanFacts {
   /// Packed gradients pass the device in pieces whose fp32 form fills a slot, one for each rank.
   /// Sums of micro-batches are in fp32.
   [[nodiscard]] std::uint64_t bucket_bytes() const;
-  /// Bytes that come from the ranks for a bucket that went to them.
+  /// Bytes of a device of host memory that come from the ranks for a bucket that went to them.
   [[nodiscard]] std::uint64_t exchange_bytes() const;
+  /// Bytes of host memory that all exchanges pass through where the device's memory is none: two
+  /// pieces, each of a slot from every rank.
+  [[nodiscard]] std::uint64_t exchange_staging_bytes() const;
   /// Elements of an optimizer's window: this multiple of the smallest.
   [[nodiscard]] std::uint64_t window_elements(std::uint64_t multiple) const;
   /// Slots that the weights fetched ahead of use fill.

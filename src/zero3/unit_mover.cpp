@@ -212,16 +212,15 @@ void UnitMover::upload_from_home(const Unit& unit, tiering::DeviceSpan region) {
 
 /// Gathers the shards. With one rank the shard is the whole unit, and nothing is copied.
 void UnitMover::gather(const Unit& unit, tiering::DeviceSpan region) {
-  std::vector<Collective> under_way;
+  std::vector<tiering::DeviceSpan> vectors;
   for (const FlatVector& vector : unit.vectors()) {
     if (vector.count == 0) continue;
     counters_.add_moved(Hop::kGather, vector.gathered_bytes());
-    if (places_.ranks.size() == 1) continue;
-    under_way.push_back(places_.ranks.begin_all_gather(
-        *places_.device.host_view(region.subspan(vector.region_offset, vector.gathered_bytes()))));
+    if (region.empty()) continue;  // used where it rests
+    vectors.push_back(region.subspan(vector.region_offset, vector.gathered_bytes()));
   }
   const ScopedTimer waiting(counters_, Hop::kGather, ScopedTimer::Kind::kWait, unit.name());
-  for (Collective& each : under_way) each.wait();
+  places_.exchange.gather(vectors);
 }
 
 /// Waits for the disk, and makes computation wait for the device.

@@ -14,9 +14,9 @@
 #include "strata/tiering/device_copy.h"
 #include "strata/tiering/shard_store.h"
 #include "strata/tiering/slot_pool.h"
+#include "zero3/device_exchange.h"
 #include "zero3/entry.h"
 #include "zero3/freed_regions.h"
-#include "zero3/ranks/ranks.h"
 #include "zero3/schedule.h"
 #include "zero3/step_thread.h"
 #include "zero3/unit.h"
@@ -44,7 +44,7 @@ class UnitMover {
   struct Places {
     tiering::Device& device;
     tiering::DeviceSpan regions;  ///< for unsharded units; the schedule keeps the books
-    Ranks& ranks;
+    DeviceExchange& exchange;
     tiering::ShardStore* store = nullptr;
     tiering::SlotPool* slots = nullptr;
     /// Changes weights at home: nothing is fetched of a unit, nor is it entered, before its own
@@ -57,8 +57,8 @@ class UnitMover {
 
   /// Makes `unit` readable, waiting for its bytes, and starts fetching what comes next. Throws
   /// IoError, DeadlineExceeded, CorruptData, of this unit or of starting the next; BudgetError when
-  /// the units in use leave no room; what StepThread::wait_for, Collective::wait and
-  /// Unit::check_parameters throw. The unit is not in use then.
+  /// the units in use leave no room; what StepThread::wait_for, DeviceExchange::gather
+  /// and Unit::check_parameters throw. The unit is not in use then.
   void enter(Unit& unit, Pass pass, View view);
   /// Gives `unit` back, also when the device has failed. Its bytes stay on the device while there
   /// is room, unless the unit says that they are spoiled.

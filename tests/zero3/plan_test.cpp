@@ -231,17 +231,35 @@ TEST(Plan, AUnitInUseIsWholeOnEveryRank) {
   }
 }
 
+TEST(Plan, RanksOnAnAcceleratorExchangeThroughHostMemory) {
+  PlanInput input = gpt2_like();
+  input.world_size = 4;
+  const Plan on_host = make_plan(input);
+  input.device_memory_is_host = false;
+  const Plan plan = make_plan(input);
+  EXPECT_EQ(plan.exchange_bytes, 2 * 4 * plan.slot_bytes);
+  EXPECT_EQ(bytes_of(plan, "exchange between ranks"), plan.exchange_bytes);
+  EXPECT_EQ(bytes_of(plan, "gradients from all ranks"), 0u);
+  EXPECT_EQ(plan.total.host, on_host.total.host + plan.exchange_bytes);
+  EXPECT_EQ(plan.total.device, on_host.total.device - on_host.exchange_bytes);
+  input.world_size = 1;
+  EXPECT_EQ(make_plan(input).exchange_bytes, 0u);
+}
+
 TEST(Plan, TheSmallestBudgetsOfARankWorkAndAByteLessDoesNot) {
-  for (const int ranks : {1, 2, 3, 4, 9}) {
-    PlanInput input = gpt2_like();
-    input.world_size = ranks;
-    input.budgets = smallest_budgets(input);
-    const Plan plan = make_plan(input);
-    for (const Tier tier : {Tier::kDevice, Tier::kHost, Tier::kNvme}) {
-      EXPECT_LE(plan.total.of(tier), input.budgets.of(tier));
-      PlanInput less = input;
-      --less.budgets.of(tier);
-      EXPECT_THROW((void)make_plan(less), BudgetError) << name_of(tier) << ", " << ranks;
+  for (const bool device_memory_is_host : {true, false}) {
+    for (const int ranks : {1, 2, 3, 4, 9}) {
+      PlanInput input = gpt2_like();
+      input.world_size = ranks;
+      input.device_memory_is_host = device_memory_is_host;
+      input.budgets = smallest_budgets(input);
+      const Plan plan = make_plan(input);
+      for (const Tier tier : {Tier::kDevice, Tier::kHost, Tier::kNvme}) {
+        EXPECT_LE(plan.total.of(tier), input.budgets.of(tier));
+        PlanInput less = input;
+        --less.budgets.of(tier);
+        EXPECT_THROW((void)make_plan(less), BudgetError) << name_of(tier) << ", " << ranks;
+      }
     }
   }
 }

@@ -44,7 +44,8 @@ struct EnginePlace {
   tiering::Device* device = nullptr;
   /// LibTorch's name for the same device; its default stream there is StreamRole::kCompute.
   c10::Device torch_device = c10::Device(c10::DeviceType::CPU);
-  /// Outlives the engine; null: one rank. Several ranks are on host memory so far.
+  /// Outlives the engine; null: one rank. Several ranks exchange host memory so far: what is on
+  /// another device goes through it.
   zero3::Ranks* ranks = nullptr;
   /// Bounds host memory where the config names no host budget; nullopt: what this machine and its
   /// cgroup have available when the engine is made, less a reserve (host_memory_bound()).

@@ -129,7 +129,9 @@ struct Plan {
   /// a piece fills a slot; with several micro-batches a step, sums of which are in fp32, so does
   /// the piece.
   std::uint64_t bucket_bytes = 0;
-  std::uint64_t exchange_bytes = 0;  ///< the pieces that come from all ranks; 0 with one rank
+  /// The pieces that come from all ranks, on a device of host memory. Where its memory is none, all
+  /// that ranks exchange passes through so many bytes of host memory. 0 with one rank.
+  std::uint64_t exchange_bytes = 0;
   std::uint64_t window_elements = 0;
   std::size_t windows = 0;
   bool uses_nvme = false;

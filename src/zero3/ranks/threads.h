@@ -15,6 +15,9 @@ namespace strata::zero3 {
 /// Memory that is being received to is filled with 0xFF bytes (NaN in every format) until the bytes
 /// come.
 ///
+/// All threads of a process draw from one generator of the CPU. Ranks whose bodies draw numbers
+/// there draw one another's, also when they recompute: dropout needs devices of their own.
+///
 ///     ThreadRanks group({.size = 2});
 ///     std::jthread a([&] { train(*group.join(0)); });
 ///     std::jthread b([&] { train(*group.join(1)); });
