@@ -30,6 +30,7 @@ void put_copy(const std::string& name, const at::Tensor& from, const Ranges& rea
 }
 
 void upload(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  const CurrentDevice current(to.device());
   if (non_blocking && pinned_allocator().owns(from.const_data_ptr())) {
     put_copy("upload", from, host_range_of(from), touchable(to), addresses_of(to));
   } else {
@@ -46,6 +47,7 @@ void wait_for(const Ranges& written) {
 }
 
 void download(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  const CurrentDevice current(from.device());
   const Ranges written = host_range_of(to);
   put_copy("download", touchable(from), addresses_of(from), to, written);
   if (!non_blocking || !pinned_allocator().owns(to.const_data_ptr())) wait_for(written);
@@ -61,6 +63,9 @@ at::Tensor copy_from(const at::Tensor& self, const at::Tensor& to, bool non_bloc
   } else if (!is_on_device(to)) {
     download(from, to, non_blocking);
   } else {
+    TORCH_CHECK(from.device() == to.device(), "a copy from ", from.device(), " to ", to.device(),
+                ": simulated accelerators know nothing of each other's memory");
+    const CurrentDevice current(to.device());
     put_copy("copy", touchable(from), addresses_of(from), touchable(to), addresses_of(to));
   }
   return to;

@@ -10,18 +10,20 @@ namespace strata::simulated {
 struct DeviceAllocator::Block {
   DeviceAllocator& owner;
   tiering::DeviceMemory memory;  // none: its device has gone
-  StreamRole role;               // the stream in whose order it goes back
+  c10::DeviceIndex index;
+  StreamRole role;  // the stream in whose order it goes back
   bool used_elsewhere = false;
 };
 
 c10::DataPtr DeviceAllocator::allocate(std::size_t bytes) {
-  if (bytes == 0) return {nullptr, kTorchDevice};
+  const c10::Device device(kDeviceType, current_index());
+  if (bytes == 0) return {nullptr, device};
   auto block = std::make_unique<Block>(
-      Block{*this, live_device().allocate(bytes, "a tensor"), current_role()});
+      Block{*this, live_device().allocate(bytes, "a tensor"), device.index(), current_role()});
   auto* const data = reinterpret_cast<void*>(block->memory.span().address());
   const std::lock_guard lock(mutex_);
   blocks_.insert(block.get());
-  return {data, block.release(), &DeviceAllocator::give_back, kTorchDevice};
+  return {data, block.release(), &DeviceAllocator::give_back, device};
 }
 
 void DeviceAllocator::copy_data(void* to, const void* from, std::size_t bytes) const {
@@ -36,9 +38,9 @@ void DeviceAllocator::give_back(void* block) {
   owner.blocks_.erase(owned.get());
   if (owned->memory.span().empty()) return;
   if (owned->used_elsewhere) {
-    owner.kept_.push_back(std::move(owned->memory));
+    owner.kept_.emplace(owned->index, std::move(owned->memory));
   } else {
-    live_device().free_on(owned->role, std::move(owned->memory));
+    live_device(owned->index).free_on(owned->role, std::move(owned->memory));
   }
 }
 
@@ -49,16 +51,19 @@ void DeviceAllocator::used_on(const c10::DataPtr& memory, StreamRole role) {
   if (block->role != role) block->used_elsewhere = true;
 }
 
-void DeviceAllocator::take_back_all() {
+void DeviceAllocator::take_back_all(c10::DeviceIndex index) {
   const std::lock_guard lock(mutex_);
-  for (Block* block : blocks_) {
-    live_device().free_on(block->role, std::exchange(block->memory, {}));
+  support::SimDevice& device = live_device(index);
+  std::erase_if(blocks_, [&](Block* block) {
+    if (block->index != index) return false;
+    device.free_on(block->role, std::exchange(block->memory, {}));
+    return true;
+  });
+  const auto [first, last] = kept_.equal_range(index);
+  for (auto kept = first; kept != last; ++kept) {
+    device.free_on(StreamRole::kCompute, std::move(kept->second));
   }
-  blocks_.clear();
-  for (tiering::DeviceMemory& memory : kept_) {
-    live_device().free_on(StreamRole::kCompute, std::move(memory));
-  }
-  kept_.clear();
+  kept_.erase(first, last);
 }
 
 DeviceAllocator& device_allocator() {

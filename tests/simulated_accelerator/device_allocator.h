@@ -2,15 +2,15 @@
 
 #include <c10/core/Allocator.h>
 
+#include <map>
 #include <mutex>
 #include <unordered_set>
-#include <vector>
 
 #include "simulated_accelerator/live_device.h"
 
 namespace strata::simulated {
 
-/// Gives LibTorch's tensors memory of the live device. As with a caching allocator, memory goes
+/// Gives LibTorch's tensors memory of the current device. As with a caching allocator, memory goes
 /// back in the order of the stream that was current when it was taken, so a tensor may be destroyed
 /// while operators of that stream still use it. Memory that `used_on` named another stream for is
 /// kept until the device goes, because no event of the test's own says when it is free.
@@ -23,8 +23,8 @@ class DeviceAllocator final : public c10::Allocator {
 
   /// Says that operators of `role` use this memory, whoever gave it.
   void used_on(const c10::DataPtr& memory, StreamRole role);
-  /// Takes all memory back, because the device goes. Tensors that are left must not be read.
-  void take_back_all();
+  /// Takes all memory of a device back, because it goes. Tensors that are left must not be read.
+  void take_back_all(c10::DeviceIndex index);
 
  private:
   struct Block;
@@ -32,7 +32,7 @@ class DeviceAllocator final : public c10::Allocator {
 
   std::mutex mutex_;
   std::unordered_set<Block*> blocks_;
-  std::vector<tiering::DeviceMemory> kept_;
+  std::multimap<c10::DeviceIndex, tiering::DeviceMemory> kept_;
 };
 
 /// The one that LibTorch has been told of.

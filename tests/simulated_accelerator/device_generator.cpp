@@ -2,12 +2,15 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <vector>
+
 #include "simulated_accelerator/live_device.h"
 
 namespace strata::simulated {
 
-DeviceGenerator::DeviceGenerator(at::Generator source)
-    : GeneratorImpl(kTorchDevice, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)),
+DeviceGenerator::DeviceGenerator(at::Generator source, c10::DeviceIndex index)
+    : GeneratorImpl(c10::Device(kDeviceType, index),
+                    c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)),
       source_(std::move(source)) {}
 
 void DeviceGenerator::set_state(const c10::TensorImpl& state) {
@@ -19,16 +22,22 @@ c10::intrusive_ptr<c10::TensorImpl> DeviceGenerator::get_state() const {
 }
 
 DeviceGenerator* DeviceGenerator::clone_impl() const {
-  return new DeviceGenerator(source_.clone());
+  return new DeviceGenerator(source_.clone(), device().index());
 }
 
-const at::Generator& default_generator() {
-  static const auto* const generator = new at::Generator(new_generator());
-  return *generator;
+const at::Generator& default_generator(c10::DeviceIndex index) {
+  static const auto* const generators = [] {
+    auto* const all = new std::vector<at::Generator>;
+    for (c10::DeviceIndex each = 0; each < kDevicesMax; ++each) {
+      all->push_back(new_generator(each));
+    }
+    return all;
+  }();
+  return generators->at(static_cast<std::size_t>(index));
 }
 
-at::Generator new_generator() {
-  return at::make_generator<DeviceGenerator>(at::detail::createCPUGenerator());
+at::Generator new_generator(c10::DeviceIndex index) {
+  return at::make_generator<DeviceGenerator>(at::detail::createCPUGenerator(), index);
 }
 
 }  // namespace strata::simulated

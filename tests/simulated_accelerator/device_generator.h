@@ -9,8 +9,8 @@ namespace strata::simulated {
 /// dropout has the same bits on both. Its state has the format of a CPU generator's.
 class DeviceGenerator final : public c10::GeneratorImpl {
  public:
-  /// Draws from `source`, a generator of the CPU.
-  explicit DeviceGenerator(at::Generator source);
+  /// Draws from `source`, a generator of the CPU, for the device of this index.
+  DeviceGenerator(at::Generator source, c10::DeviceIndex index);
 
   [[nodiscard]] const at::Generator& source() const noexcept { return source_; }
 
@@ -28,8 +28,8 @@ class DeviceGenerator final : public c10::GeneratorImpl {
   at::Generator source_;
 };
 
-/// The device's default generator, which torch::manual_seed seeds.
-[[nodiscard]] const at::Generator& default_generator();
-[[nodiscard]] at::Generator new_generator();
+/// A device's default generator. torch::manual_seed seeds those of all devices.
+[[nodiscard]] const at::Generator& default_generator(c10::DeviceIndex index);
+[[nodiscard]] at::Generator new_generator(c10::DeviceIndex index);
 
 }  // namespace strata::simulated

@@ -7,11 +7,19 @@ namespace strata::simulated {
 
 using tiering::Event;
 
+namespace {
+
+Event point_of(const c10::Stream& stream) {
+  return live_device(stream.device_index()).record(role_of(stream));
+}
+
+}  // namespace
+
 bool DeviceGuard::queryStream(const c10::Stream& stream) const {
   // The thread of an idle stream needs a moment to say that it is idle, more on a busy machine.
   constexpr std::chrono::milliseconds kMoment{300};
   try {
-    live_device().record(role_of(stream)).synchronize(kMoment);
+    point_of(stream).synchronize(kMoment);
     return true;
   } catch (const DeadlineExceeded&) {
     return false;
@@ -19,12 +27,12 @@ bool DeviceGuard::queryStream(const c10::Stream& stream) const {
 }
 
 void DeviceGuard::synchronizeStream(const c10::Stream& stream) const {
-  live_device().record(role_of(stream)).synchronize(kDeadline);
+  point_of(stream).synchronize(kDeadline);
 }
 
-void DeviceGuard::synchronizeDevice(c10::DeviceIndex) const {
+void DeviceGuard::synchronizeDevice(c10::DeviceIndex index) const {
   for (std::size_t role = 0; role < tiering::kStreamRoles; ++role) {
-    live_device().record(static_cast<StreamRole>(role)).synchronize(kDeadline);
+    live_device(index).record(static_cast<StreamRole>(role)).synchronize(kDeadline);
   }
 }
 
@@ -32,13 +40,14 @@ void DeviceGuard::synchronizeDevice(c10::DeviceIndex) const {
 // has a copy of it.
 void DeviceGuard::record(void** event, const c10::Stream& stream, c10::DeviceIndex,
                          c10::EventFlag) const {
-  Event point = live_device().record(role_of(stream));
+  Event point = point_of(stream);
   if (*event == nullptr) *event = new Event;
   *static_cast<Event*>(*event) = std::move(point);
 }
 
 void DeviceGuard::block(void* event, const c10::Stream& stream) const {
-  if (event != nullptr) live_device().wait(role_of(stream), *static_cast<Event*>(event));
+  if (event != nullptr)
+    live_device(stream.device_index()).wait(role_of(stream), *static_cast<Event*>(event));
 }
 
 bool DeviceGuard::queryEvent(void* event) const {

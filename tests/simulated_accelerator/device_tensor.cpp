@@ -13,7 +13,8 @@ DeviceSpan span_of(const at::Tensor& tensor) {
   const std::size_t bytes =
       at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.element_size());
   const DeviceSpan span(reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr()), bytes);
-  (void)live_device().host_view(span);  // refuses what is not inside of one live memory
+  (void)live_device(tensor.device().index())
+      .host_view(span);  // refuses what is not inside of one live memory
   return span;
 }
 
@@ -29,8 +30,8 @@ at::Tensor touchable(const at::Tensor& tensor) {
   const auto options = at::TensorOptions().dtype(tensor.dtype()).device(at::kCPU);
   const DeviceSpan span = span_of(tensor);
   if (span.empty()) return at::empty_strided(tensor.sizes(), tensor.strides(), options);
-  return at::from_blob(live_device().touchable(span).data(), tensor.sizes(), tensor.strides(),
-                       options);
+  return at::from_blob(live_device(tensor.device().index()).touchable(span).data(), tensor.sizes(),
+                       tensor.strides(), options);
 }
 
 at::Tensor empty_on_device(const at::Tensor& like) {

@@ -20,7 +20,7 @@ namespace strata::simulated {
 /// the storage may name others before the function runs. It keeps nothing alive.
 [[nodiscard]] at::Tensor touchable(const at::Tensor& tensor);
 
-/// A new tensor of the device with the sizes, strides and type of `like`.
+/// A new tensor of the current device with the sizes, strides and type of `like`.
 [[nodiscard]] at::Tensor empty_on_device(const at::Tensor& like);
 
 }  // namespace strata::simulated

@@ -11,15 +11,15 @@ class Hooks final : public at::PrivateUse1HooksInterface {
   [[nodiscard]] bool isAvailable() const override { return true; }
   [[nodiscard]] bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
 
-  [[nodiscard]] c10::DeviceIndex deviceCount() const override { return 1; }
-  [[nodiscard]] c10::DeviceIndex getCurrentDevice() const override { return 0; }
-  void setCurrentDevice(c10::DeviceIndex) const override {}
-  [[nodiscard]] c10::DeviceIndex exchangeDevice(c10::DeviceIndex) const override { return 0; }
-  [[nodiscard]] c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex) const override { return 0; }
+  [[nodiscard]] c10::DeviceIndex deviceCount() const override;
+  [[nodiscard]] c10::DeviceIndex getCurrentDevice() const override;
+  void setCurrentDevice(c10::DeviceIndex index) const override;
+  [[nodiscard]] c10::DeviceIndex exchangeDevice(c10::DeviceIndex index) const override;
+  [[nodiscard]] c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex index) const override;
 
-  [[nodiscard]] const at::Generator& getDefaultGenerator(c10::DeviceIndex) const override;
-  [[nodiscard]] at::Generator getNewGenerator(c10::DeviceIndex) const override;
-  [[nodiscard]] at::Device getDeviceFromPtr(void*) const override;
+  [[nodiscard]] const at::Generator& getDefaultGenerator(c10::DeviceIndex index) const override;
+  [[nodiscard]] at::Generator getNewGenerator(c10::DeviceIndex index) const override;
+  [[nodiscard]] at::Device getDeviceFromPtr(void* address) const override;
   [[nodiscard]] bool isPinnedPtr(const void* data) const override;
   [[nodiscard]] at::Allocator* getPinnedMemoryAllocator() const override;
   void resizePrivateUse1Bytes(const c10::Storage& storage, std::size_t bytes) const override;

@@ -17,15 +17,17 @@ namespace {
 constexpr c10::DispatchKeySet kKeys(c10::DispatchKey::PrivateUse1);
 
 at::Tensor empty(at::IntArrayRef sizes, std::optional<at::ScalarType> type,
-                 std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>,
+                 std::optional<at::Layout>, std::optional<at::Device> device, std::optional<bool>,
                  std::optional<at::MemoryFormat> format) {
+  const CurrentDevice current(device.value_or(at::Device(kDeviceType)));
   return at::detail::empty_generic(sizes, &device_allocator(), kKeys, c10::dtype_or_default(type),
                                    format);
 }
 
 at::Tensor empty_strided(at::IntArrayRef sizes, at::IntArrayRef strides,
                          std::optional<at::ScalarType> type, std::optional<at::Layout>,
-                         std::optional<at::Device>, std::optional<bool>) {
+                         std::optional<at::Device> device, std::optional<bool>) {
+  const CurrentDevice current(device.value_or(at::Device(kDeviceType)));
   return at::detail::empty_strided_generic(sizes, strides, &device_allocator(), kKeys,
                                            c10::dtype_or_default(type));
 }
@@ -69,6 +71,7 @@ bool has_compatible_shallow_copy_type(const at::Tensor&, const at::Tensor&) { re
 }  // namespace
 
 void resize_storage(const c10::Storage& storage, std::size_t bytes) {
+  const CurrentDevice current(storage.device());
   c10::StorageImpl& impl = *storage.unsafeGetStorageImpl();
   c10::DataPtr grown = device_allocator().allocate(bytes);
   const std::size_t kept = std::min(bytes, impl.nbytes());

@@ -43,6 +43,23 @@ Accesses accesses_of(const c10::FunctionSchema& schema, const Values& arguments)
   return accesses;
 }
 
+/// The device that a call is for: that of its tensors, else the one that it names.
+c10::Device device_of(const c10::OperatorHandle& op, const Values& arguments) {
+  std::optional<c10::Device> named, device;
+  for (const c10::IValue& argument : arguments) {
+    if (argument.isDevice()) named = argument.toDevice();
+    (void)map_tensors(argument, [&](const at::Tensor& tensor) {
+      if (!is_on_device(tensor)) return tensor;
+      TORCH_CHECK(!device || *device == tensor.device(), op.schema().name(), " got tensors of ",
+                  *device, " and of ", tensor.device());
+      device = tensor.device();
+      return tensor;
+    });
+  }
+  if (device) return *device;
+  return named && named->type() == kDeviceType ? *named : c10::Device(kDeviceType);
+}
+
 /// An argument as a kernel of the CPU takes it. Tensors of the host are copied, because the host
 /// may change them after the call.
 c10::IValue for_cpu(const c10::OperatorHandle& op, const c10::IValue& value) {
@@ -60,7 +77,8 @@ c10::IValue for_cpu(const c10::OperatorHandle& op, const c10::IValue& value) {
 
 /// Where the caller names no generator, the device's own is meant.
 at::Generator generator_for_cpu(const c10::OperatorHandle& op, const c10::IValue& value) {
-  const at::Generator generator = value.isNone() ? default_generator() : value.toGenerator();
+  const at::Generator generator =
+      value.isNone() ? default_generator(current_index()) : value.toGenerator();
   const auto* const of_device =
       dynamic_cast<const DeviceGenerator*>(generator.unsafeGetGeneratorImpl());
   TORCH_CHECK(of_device != nullptr, op.schema().name(),
@@ -219,6 +237,7 @@ Values call_and_wait(const c10::OperatorHandle& op, const Values& arguments) {
 void call_on_device(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const c10::FunctionSchema& schema = op.schema();
   const Values arguments = torch::jit::pop(*stack, schema.arguments().size());
+  const CurrentDevice current(device_of(op, arguments));
   const bool draws = std::ranges::any_of(schema.arguments(), &is_generator);
   const std::optional<Values> shapes = draws ? std::nullopt : shapes_of_results(op, arguments);
   Values results = shapes ? launch(op, arguments, *shapes) : call_and_wait(op, arguments);

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <iterator>
 
+#include "simulated_accelerator/live_device.h"
+
 namespace strata::simulated {
 
 c10::DataPtr PinnedAllocator::allocate(std::size_t bytes) {
@@ -13,7 +15,7 @@ c10::DataPtr PinnedAllocator::allocate(std::size_t bytes) {
   });
   {
     const std::lock_guard lock(mutex_);
-    buffers_[reinterpret_cast<std::uintptr_t>(memory.get())] = {bytes, memory};
+    buffers_[reinterpret_cast<std::uintptr_t>(memory.get())] = {bytes, memory, current_index()};
   }
   using Shared = std::shared_ptr<std::byte[]>;
   return {memory.get(), new Shared(memory),
@@ -34,9 +36,9 @@ bool PinnedAllocator::owns(const void* address) {
   return wanted - start < buffer.bytes;
 }
 
-void PinnedAllocator::drop_all() {
+void PinnedAllocator::drop_all(c10::DeviceIndex index) {
   const std::lock_guard lock(mutex_);
-  buffers_.clear();
+  std::erase_if(buffers_, [&](const auto& buffer) { return buffer.second.index == index; });
 }
 
 PinnedAllocator& pinned_allocator() {

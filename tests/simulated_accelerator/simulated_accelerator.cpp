@@ -47,28 +47,28 @@ bool register_backend() {
 // device that there is by then.
 [[maybe_unused]] const bool is_registered = register_backend();
 
-bool lives = false;
-
 }  // namespace
 
 support::SimDeviceOptions SimulatedAccelerator::roomy() {
   return {.capacity_bytes = 1_GiB, .address_space_bytes = 64_GiB};
 }
 
-SimulatedAccelerator::SimulatedAccelerator(const support::SimDeviceOptions& options)
-    : device_(options) {
-  if (lives) {
-    throw UsageError("a second SimulatedAccelerator: LibTorch knows one; end the first before");
+SimulatedAccelerator::SimulatedAccelerator(const support::SimDeviceOptions& options,
+                                           c10::DeviceIndex index)
+    : device_(options), index_(index) {
+  if (is_live(index)) {
+    throw UsageError("a second SimulatedAccelerator of index " + std::to_string(index) +
+                     "; end the first before, or give it another index");
   }
-  lives = true;
-  set_live_device(&device_);
+  set_live_device(index, &device_);
+  current_before_ = exchange_index(index);
 }
 
 SimulatedAccelerator::~SimulatedAccelerator() {
-  device_allocator().take_back_all();
-  pinned_allocator().drop_all();
-  set_live_device(nullptr);
-  lives = false;
+  device_allocator().take_back_all(index_);
+  pinned_allocator().drop_all(index_);
+  set_live_device(index_, nullptr);
+  exchange_index(current_before_);
 }
 
 }  // namespace strata::simulated

@@ -95,6 +95,10 @@ class SimDevice final : public tiering::Device {
   [[nodiscard]] std::span<std::byte> touchable(DeviceSpan range) const noexcept {
     return shadow_.touchable(range);
   }
+  /// Whether it gave memory at this address, ever.
+  [[nodiscard]] bool owns(std::uintptr_t address) const noexcept {
+    return shadow_.contains(address);
+  }
   /// Held by copies and fills while they move bytes. An operation that races on purpose takes it
   /// too: then the race is one of order alone, and ThreadSanitizer finds those that nobody planned.
   [[nodiscard]] std::unique_lock<std::mutex> lock_bytes() { return std::unique_lock(bytes_mutex_); }
