@@ -4,7 +4,7 @@ namespace strata::promise {
 
 struct TestDevice::Impl {};
 
-TestDevice::TestDevice() = default;
+TestDevice::TestDevice(int /*rank*/) {}
 TestDevice::~TestDevice() = default;
 
 EnginePlace TestDevice::engine_place() { return {}; }

@@ -20,8 +20,13 @@ namespace strata::promise {
 /// gradient is added in rank order in fp32 and rounded once.
 class InMemoryLoop {
  public:
-  InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model,
-               int world_size = 1);
+  /// How the two uses of a tied weight make one gradient: autograd adds those of each rank, or they
+  /// are contributions of their own, that of the head first, because backward comes to it first.
+  /// The model of the latter has a head of its own, which is made equal after every step.
+  enum class Ties { kByAutograd, kUseByUse };
+
+  InMemoryLoop(const formats::DsConfig& config, const models::Gpt2Config& model, int world_size = 1,
+               Ties ties = Ties::kByAutograd);
 
   /// What is added first: the ranks' gradients of one micro-batch, rounded once where gradients
   /// have 16 bits, or each rank's own of all micro-batches, in fp32.
@@ -30,16 +35,24 @@ class InMemoryLoop {
   /// One optimizer step; returns its mean loss.
   double step(Sums sums = Sums::kOfMicroBatchesFirst);
 
-  [[nodiscard]] models::Gpt2& model() { return model_; }
+  [[nodiscard]] Parameters parameters();
 
  private:
-  struct ParameterState {
+  struct Use {
     torch::Tensor parameter;
+    std::vector<std::byte> contributions{};  // those of a micro-batch, rank after rank
+  };
+  struct ParameterState {
+    std::vector<Use> uses;          // in backward's order; all have the same value
     std::vector<std::byte> master;  // remainder of the fp32 master
     std::vector<std::byte> m, v;
     std::vector<std::byte> gradient;
-    std::vector<std::byte> contributions;  // those of a micro-batch, rank after rank
     bool decays;
+
+    [[nodiscard]] const torch::Tensor& parameter() const { return uses.back().parameter; }
+    [[nodiscard]] std::size_t count() const {
+      return static_cast<std::size_t>(parameter().numel());
+    }
   };
 
   /// Computes the gradients of a batch in the model; returns its loss.
@@ -47,12 +60,14 @@ class InMemoryLoop {
   double add_micro_batch_by_micro_batch();
   double add_rank_by_rank();
   void update();
+  void add_state(const torch::Tensor& parameter, const torch::Tensor& master, bool decays);
   void take_contribution(int rank);
   void add_contributions(bool first);
   [[nodiscard]] double gradient_norm() const;
 
   formats::DsConfig config_;
   models::Gpt2Config model_config_;
+  bool ties_use_by_use_;
   StateFormat format_;
   Precision precision_;
   int world_size_;

@@ -9,10 +9,10 @@ namespace strata::promise {
 
 /// The device of a test program: host memory, or the simulated accelerator. Programs are made of
 /// the same tests and linked with one of the two. An engine on it goes first; then the test fails
-/// for every pair of accesses that no event ordered. One lives at a time.
+/// for every pair of accesses that no event ordered. One of each rank lives at a time.
 class TestDevice {
  public:
-  TestDevice();
+  explicit TestDevice(int rank = 0);
   ~TestDevice();
   TestDevice(const TestDevice&) = delete;
   TestDevice& operator=(const TestDevice&) = delete;

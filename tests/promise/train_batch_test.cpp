@@ -38,7 +38,7 @@ TEST_P(TrainBatch, HasTheBitsOfTheInMemoryLoop) {
   for (int step = 0; step < kSteps; ++step) {
     EXPECT_EQ(run.step_by_batch(), in_memory.step()) << "loss of step " << step;
   }
-  expect_equal_bits(run.parameters(), parameters_of(in_memory.model()));
+  expect_equal_bits(run.parameters(), in_memory.parameters());
 }
 
 INSTANTIATE_TEST_SUITE_P(Placements, TrainBatch,

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <mutex>
 #include <stdexcept>
 
 #include "strata/tiering/budget.h"
@@ -30,11 +31,12 @@ models::Gpt2Config small_model(bool tied) {
   return config;
 }
 
-models::Gpt2Config model_of_one_order() {
-  models::Gpt2Config model = small_model(/*tied=*/false);
+models::Gpt2Config without_dropout(models::Gpt2Config model) {
   model.resid_pdrop = model.embd_pdrop = model.attn_pdrop = 0.0;
   return model;
 }
+
+models::Gpt2Config model_of_one_order() { return without_dropout(small_model(/*tied=*/false)); }
 
 Batch make_batch(const models::Gpt2Config& model, std::int64_t index) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(1000 + index);
@@ -112,6 +114,13 @@ EnginePlace place_of(TestDevice& device, zero3::Ranks* ranks) {
   return place;
 }
 
+/// Seeds the generator of one device: torch::manual_seed would reach into those of other ranks.
+void seed(const c10::Device& device, std::uint64_t seed) {
+  at::Generator generator = at::globalContext().defaultGenerator(device);
+  const std::lock_guard lock(generator.mutex());
+  generator.set_current_seed(seed);
+}
+
 }  // namespace
 
 EngineRun::EngineRun(const formats::DsConfig& config, const models::Gpt2Config& model,
@@ -119,6 +128,7 @@ EngineRun::EngineRun(const formats::DsConfig& config, const models::Gpt2Config& 
     : config_(model),
       rank_(ranks == nullptr ? 0 : ranks->rank()),
       world_size_(ranks == nullptr ? 1 : ranks->size()),
+      device_(static_cast<int>(rank_)),
       engine_(config, place_of(device_, ranks)),
       model_(model, engine_, models::random_initializer(model, kSeed)) {}
 
@@ -151,7 +161,7 @@ double EngineRun::step_by_batch() {
 
 Batch EngineRun::next_batch() {
   const std::int64_t index = batches_++ * world_size_ + rank_;
-  torch::manual_seed(static_cast<std::uint64_t>(index));
+  seed(engine_.device(), static_cast<std::uint64_t>(index));
   const Batch batch = make_batch(config_, index);
   return {batch.tokens.to(engine_.device()), batch.targets.to(engine_.device())};
 }

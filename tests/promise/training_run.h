@@ -58,6 +58,8 @@ struct Training {
 // NOLINTNEXTLINE(readability-identifier-naming): the name that GoogleTest looks for
 void PrintTo(const Training& training, std::ostream* out);
 
+[[nodiscard]] models::Gpt2Config without_dropout(models::Gpt2Config model);
+
 /// The small model where random numbers and sums have one order only: untied, without dropout.
 [[nodiscard]] models::Gpt2Config model_of_one_order();
 
@@ -80,7 +82,8 @@ using Parameters = std::map<std::string, torch::Tensor>;
 
 [[nodiscard]] Parameters parameters_of(models::Gpt2& model);
 
-/// A training job in an engine; with `ranks`, the part of one of them.
+/// A training job in an engine; with `ranks`, the part of one of them. Seeds the generator of its
+/// device for each batch.
 class EngineRun {
  public:
   EngineRun(const formats::DsConfig& config, const models::Gpt2Config& model,
