@@ -7,6 +7,7 @@
 #include "models/head_products.h"
 #include "models/loss_chunks.h"
 #include "models/ordered_mean.h"
+#include "models/second_gradient.h"
 #include "strata/base/error.h"
 
 namespace strata::models {
@@ -111,11 +112,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    if (torch::GradMode::is_enabled()) {
-      throw UsageError(
-          "a gradient of a gradient (create_graph) was asked for through linear_cross_entropy, "
-          "which does not exist: what its backward gives is not recorded");
-    }
+    refuse_second_gradient("linear_cross_entropy");
     const auto format = context->saved_data.find("format");
     if (format == context->saved_data.end()) {
       throw UsageError(

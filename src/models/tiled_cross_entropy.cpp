@@ -6,6 +6,7 @@
 #include "models/head_products.h"
 #include "models/loss_chunks.h"
 #include "models/ordered_mean.h"
+#include "models/second_gradient.h"
 #include "strata/base/error.h"
 #include "strata/zero3/tiled.h"
 
@@ -15,12 +16,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-void refuse_second_gradient(const char* function) {
-  if (!torch::GradMode::is_enabled()) return;
-  throw UsageError(std::string("a gradient of a gradient (create_graph) was asked for through ") +
-                   function + ", which does not exist: what its backward gives is not recorded");
-}
 
 /// [2, N] in fp32 of hidden [N, d] and a tile's weight. `columns`: the target's place in the tile,
 /// 0 where `is_here` is false.

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstddef>
+#include <string>
 #include <vector>
 
 #include "models/linear_cross_entropy.h"
@@ -116,6 +118,27 @@ TEST(TiledCrossEntropy, OfLargeLogitsIsFinite) {
   EXPECT_NEAR(loss.item<double>(), 1.3132617, 1e-4);  // log(1 + e)
   loss.backward();
   EXPECT_TRUE(torch::isfinite(hidden.grad()).all().item<bool>());
+}
+
+TEST(TiledCrossEntropy, RefusesAGradientOfAGradientInTheWordsOfTheWholeHeadsLoss) {
+  const RowTiles tiles(4, 3, 12);
+  const Tensor hidden = torch::ones({2, 3}).requires_grad_(), weight = torch::ones({4, 3});
+  const Tensor targets = torch::tensor({0, 3});
+  const auto refusal = [&](const Tensor& loss, const std::string& function) {
+    std::string message = support::message_of<UsageError>([&] {
+      (void)torch::autograd::grad({loss}, {hidden}, {}, /*retain_graph=*/true,
+                                  /*create_graph=*/true);
+    });
+    const std::size_t place = message.find(function);
+    EXPECT_NE(place, std::string::npos) << message;
+    return place == std::string::npos ? message : message.erase(place, function.size());
+  };
+  const std::string of_whole =
+      refusal(linear_cross_entropy(hidden, weight, targets), "linear_cross_entropy");
+  const std::string of_tiles = refusal(
+      loss_of_tiles({tile_statistics(hidden, weight, targets, tiles, 0)}), "tile_statistics");
+  EXPECT_EQ(of_tiles, of_whole);
+  EXPECT_FALSE(of_whole.empty());
 }
 
 TEST(TiledCrossEntropy, RefusesOtherShapesAndTargetsBeyondTheVocabulary) {
