@@ -1,8 +1,26 @@
 #include "zero3/entrance.h"
 
+#include <memory>
 #include <utility>
 
+#include "strata/base/error.h"
+#include "strata/zero3/sharded.h"
+
 namespace strata::zero3 {
+
+void SpanEntries::add(const UnitHandle& unit) {
+  entries_.emplace_back(unit, unit_of(unit)->weights_version());
+}
+
+void SpanEntries::refuse_changed_weights() const {
+  for (const auto& [handle, version] : entries_) {
+    const std::shared_ptr<Unit> unit = unit_of(handle);
+    if (unit->weights_version() == version) continue;
+    throw UsageError("the weights of unit '" + unit->name() +
+                     "' have changed between the forward of a span of units and its backward, "
+                     "which runs it again; call backward before they change");
+  }
+}
 
 void Entrance::announce() {
   machinery_.prepare();

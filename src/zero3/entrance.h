@@ -2,9 +2,13 @@
 
 #include <torch/torch.h>
 
+#include <cstdint>
 #include <functional>
+#include <utility>
+#include <vector>
 
 #include "strata/base/counters.h"
+#include "strata/zero3/sharding.h"
 #include "zero3/anchor.h"
 #include "zero3/compute_timer.h"
 #include "zero3/entry.h"
@@ -14,6 +18,18 @@
 #include "zero3/unit.h"
 
 namespace strata::zero3 {
+
+/// The units that a span of forward entered, with the versions of their weights: it ran without
+/// gradients, and will be run again for backward.
+class SpanEntries {
+ public:
+  void add(const UnitHandle& unit);
+  /// Throws UsageError where the weights of one of them have changed since.
+  void refuse_changed_weights() const;
+
+ private:
+  std::vector<std::pair<UnitHandle, std::uint64_t>> entries_;
+};
 
 /// The door between units and their engine: a unit enters, leaves, and hands over its parameters'
 /// gradients. Thread: the engine's.
@@ -42,6 +58,30 @@ class Entrance {
   /// undefined where there is none. Throws what GradientCoordinator::accumulate throws.
   void take_gradients(Unit& unit, torch::autograd::variable_list gradients);
 
+  /// The purpose of an entry without gradients: an evaluation's, or a training step's in a span.
+  [[nodiscard]] View view_without_gradients() const noexcept {
+    return span_ == nullptr ? View::kEvaluating : View::kTraining;
+  }
+  /// Tells that a unit was entered without gradients.
+  void note_entry(const UnitHandle& unit) {
+    if (span_ != nullptr) span_->add(unit);
+  }
+
+  // ---- for spans ----
+  /// Notes entries without gradients in `entries`, for the length of a scope.
+  class SpanScope {
+   public:
+    SpanScope(Entrance& entrance, SpanEntries& entries)
+        : entrance_(entrance), before_(std::exchange(entrance.span_, &entries)) {}
+    ~SpanScope() { entrance_.span_ = before_; }
+    SpanScope(const SpanScope&) = delete;
+    SpanScope& operator=(const SpanScope&) = delete;
+
+   private:
+    Entrance& entrance_;
+    SpanEntries* before_;
+  };
+
   // ---- for what runs a sequence of units ----
   /// Enters a unit until `let_go`. Its entries meanwhile find it readable, and are one use to the
   /// schedule; the gradients that it hands over are added up on the device (GradientSum). One unit
@@ -65,6 +105,7 @@ class Entrance {
   StateEditor& editor_;
   std::function<void()> hook_;
   Unit* held_ = nullptr;
+  SpanEntries* span_ = nullptr;
   GradientSum sum_;  // of the held unit
   Anchor anchor_;
   ComputeTimer compute_timer_;

@@ -10,6 +10,7 @@
 #include "strata/base/error.h"
 #include "zero3/activations.h"
 #include "zero3/entrance.h"
+#include "zero3/unit_body.h"
 
 namespace strata::zero3 {
 
@@ -95,7 +96,13 @@ SequencePass::SequencePass(const UnitSequence& model, std::span<const Tensors> m
       anchor_(anchor),
       when_complete_(std::move(when_complete)),
       is_first_use_(first_uses(model.parts())),
-      cuts_(model.parts().size() - 1) {}
+      cuts_(model.parts().size() - 1) {
+  for (const UnitSequence::Span& span : model.spans()) {
+    const std::shared_ptr<Unit> unit = unit_of(span.unit);
+    if (span.end > cuts_.size() || !wants_recomputation(*unit, span.recompute)) continue;
+    reruns_.push_back({.begin = span.begin, .end = span.end, .unit = unit});
+  }
+}
 
 std::size_t SequencePass::first_beside(std::size_t part) const {
   while (parts_[part].is_beside) --part;
@@ -123,7 +130,40 @@ Tensors SequencePass::inputs_of(std::size_t first, std::size_t micro_batch) cons
 // ---- forward -----------------------------------------------------------------------------------
 
 void SequencePass::forward() {
-  for (std::size_t part = 0; part < cuts_.size(); ++part) forward(part);
+  std::size_t part = 0;
+  for (Rerun& span : reruns_) {
+    while (part < span.begin) forward(part++);
+    forward(span);
+    part = span.end;
+  }
+  while (part < cuts_.size()) forward(part++);
+}
+
+/// Leaves the inputs of a span and what it gives, as leaves.
+void SequencePass::forward(Rerun& span) {
+  for (std::size_t i = 0; i < micro_batches_.size(); ++i) {
+    span.inputs.emplace_back(inputs_of(span.begin, i));
+  }
+  span.start.emplace(span.unit);
+  {
+    const SpanStart::Forward scope(*span.start, *span.unit);
+    for (std::size_t part = span.begin; part < span.end; ++part) {
+      forward(part);
+      for (Cut& cut : cuts_[part]) cut.outputs.clear();  // without a graph
+      const std::size_t first = first_beside(part);
+      if (!is_last_beside(part) || first == span.begin) continue;
+      for (std::size_t before = first_beside(first - 1); before < first; ++before) {
+        cuts_[before].clear();
+      }
+    }
+  }
+  for (Cut& cut : cuts_[span.end - 1]) {
+    cut.taken.clear();
+    for (torch::Tensor& leaf : cut.leaves) {
+      if (leaf.defined() && leaf.is_floating_point()) leaf.requires_grad_();
+    }
+  }
+  for (KeptInputs& inputs : span.inputs) inputs.put_away(span.unit->entrance().activations());
 }
 
 Tensors SequencePass::run(std::size_t part, std::size_t micro_batch, Tensors& taken) {
@@ -131,6 +171,10 @@ Tensors SequencePass::run(std::size_t part, std::size_t micro_batch, Tensors& ta
   Tensors inputs = inputs_of(first, micro_batch);
   if (first > 0 && has_others_beside(part)) inputs = taken = as_leaves(inputs);
   Tensors outputs = parts_[part].run(inputs, micro_batches_[micro_batch]);
+  if (!torch::GradMode::is_enabled()) {
+    // Without a graph an output may be the very input, of which the values are let go of below.
+    for (torch::Tensor& output : outputs) output = output.detach();
+  }
   // The graph of a function without a unit keeps the very tensors that it took and returned.
   if (!parts_[part].has_unit) return outputs;
   release_values(taken);
@@ -184,7 +228,47 @@ std::vector<torch::Tensor> SequencePass::run_last(const BackwardOfLoss& backward
 // ---- backward ----------------------------------------------------------------------------------
 
 void SequencePass::backward() {
-  for (std::size_t part = cuts_.size(); part-- > 0;) backward(part);
+  std::size_t part = cuts_.size();
+  for (std::size_t next = reruns_.size(); next-- > 0;) {
+    Rerun& span = reruns_[next];
+    while (part > span.end) backward(--part);
+    backward(span);
+    part = span.begin;
+  }
+  while (part > 0) backward(--part);
+}
+
+void SequencePass::backward(Rerun& span) {
+  for (const Cut& cut : cuts_[span.end - 1]) {
+    Tensors& gradients = span.gradients.emplace_back();
+    for (const torch::Tensor& leaf : cut.leaves) {
+      gradients.push_back(leaf.defined() ? leaf.grad() : torch::Tensor());
+    }
+  }
+  cuts_[span.end - 1].clear();
+  const SpanStart::Again again(*span.start);
+  for (std::size_t i = 0; i < micro_batches_.size(); ++i) {
+    const KeptInputs::AtHand at_hand(span.inputs[i], span.unit->entrance().activations());
+    lay_ready(span.inputs[i].tensors(), span.begin, i);
+  }
+  span.inputs.clear();
+  for (std::size_t part = span.begin; part < span.end; ++part) forward(part);
+  for (std::size_t i = 0; i < micro_batches_.size(); ++i) {
+    const Tensors& leaves = cuts_[span.end - 1][i].leaves;
+    for (std::size_t j = 0; j < leaves.size(); ++j) {
+      if (leaves[j].defined()) leaves[j].mutable_grad() = span.gradients[i][j];
+    }
+  }
+  span.gradients.clear();
+  for (std::size_t part = span.end; part-- > span.begin;) backward(part);
+}
+
+void SequencePass::lay_ready(const Tensors& inputs, std::size_t first, std::size_t micro_batch) {
+  if (first == 0) return;  // it takes the micro-batch itself
+  std::size_t next = 0;
+  for (std::size_t before = first_beside(first - 1); before < first; ++before) {
+    for (torch::Tensor& leaf : cuts_[before][micro_batch].leaves) leaf = inputs[next++];
+  }
 }
 
 void SequencePass::backward(std::size_t part) {

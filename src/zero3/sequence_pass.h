@@ -4,11 +4,15 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "strata/zero3/unit_sequence.h"
 #include "zero3/anchor.h"
+#include "zero3/kept_inputs.h"
+#include "zero3/span.h"
 #include "zero3/unit.h"
 
 namespace strata::zero3 {
@@ -19,9 +23,11 @@ namespace strata::zero3 {
 ///
 /// Every pair of a part and a micro-batch has a graph of its own, cut off at the part's inputs:
 /// they are leaves, whose gradients are where the backward of the part before begins. Parts that
-/// stand side by side have leaves of their own, whose gradients are added up in fp32. The last
-/// part runs each micro-batch forward and backward at once, so that of what a loss needs (logits)
-/// only one micro-batch's is there. Thread: the engine's.
+/// stand side by side have leaves of their own, whose gradients are added up in fp32. Of a span
+/// that recomputes forward leaves its inputs alone: all micro-batches go through its parts again,
+/// with graphs, when backward comes to its end. The last part runs each micro-batch forward and
+/// backward at once, so that of what a loss needs (logits) only one micro-batch's is there. Thread:
+/// the engine's.
 class SequencePass {
  public:
   using Tensors = UnitSequence::Tensors;
@@ -52,9 +58,22 @@ class SequencePass {
     Tensors taken;    ///< what the part took, where others took the same: leaves of its own
   };
 
+  /// A span that recomputes.
+  struct Rerun {
+    std::size_t begin, end;
+    std::shared_ptr<Unit> unit;        ///< whose rules it has
+    std::optional<SpanStart> start{};  ///< from forward on
+    std::vector<KeptInputs> inputs{};  ///< of each micro-batch
+    std::vector<Tensors> gradients{};  ///< of what it gave, of each micro-batch
+  };
+
   void forward(std::size_t part);
+  void forward(Rerun& span);
   [[nodiscard]] std::vector<torch::Tensor> run_last(const BackwardOfLoss& backward_of_loss);
   void backward(std::size_t part);
+  void backward(Rerun& span);
+  /// Lets the first part of a span find its inputs where it takes them from.
+  void lay_ready(const Tensors& inputs, std::size_t first, std::size_t micro_batch);
   /// Runs backward through a part from those of its outputs that have gradients.
   void run_backward(std::size_t part);
   /// Adds the gradients of what a part took to those of the parts beside it.
@@ -77,6 +96,7 @@ class SequencePass {
   WhenComplete when_complete_;
   std::vector<bool> is_first_use_;      // of each part: backward comes to its unit no more
   std::vector<std::vector<Cut>> cuts_;  // of each part but the last, for each micro-batch
+  std::vector<Rerun> reruns_;           // in order
   std::vector<Tensors> sums_;  // for each micro-batch, in fp32: of what parts side by side took
 };
 

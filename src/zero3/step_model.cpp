@@ -46,6 +46,16 @@ void check(const Plan& plan, const PlanInput& input, const StepWork& work) {
                         " FLOP; they are finite and not negative");
     }
   }
+  std::size_t behind = 0;
+  const std::size_t most = work.uses.size() - (work.goes_unit_by_unit() ? 1 : 0);
+  for (const UseSpan& span : work.spans) {
+    if (span.begin < behind || span.end <= span.begin || span.end > most) {
+      throw ConfigError("a span of the step's work goes from use " + std::to_string(span.begin) +
+                        " to " + std::to_string(span.end) + "; spans are in order, and of the " +
+                        std::to_string(most) + " uses that can be run again");
+    }
+    behind = span.end;
+  }
 }
 
 void check_share(double share, const std::string& what) {

@@ -81,11 +81,12 @@ std::int64_t padding_row(const torch::nn::EmbeddingOptions& options, const RowTi
 struct TileInitializer::Values {
   RowTiles tiles;
   ParameterInitializer whole;
+  Cut cut;
   std::map<std::string, torch::Tensor> parameters;  // those that tiles are still filled from
 };
 
-TileInitializer::TileInitializer(const RowTiles& tiles, ParameterInitializer whole)
-    : values_(std::make_shared<Values>(Values{tiles, std::move(whole), {}})) {}
+TileInitializer::TileInitializer(const RowTiles& tiles, ParameterInitializer whole, Cut cut)
+    : values_(std::make_shared<Values>(Values{tiles, std::move(whole), cut, {}})) {}
 
 ParameterInitializer TileInitializer::of(std::int64_t tile) const {
   return [values = values_, tile](const std::string& name, torch::Tensor& value) {
@@ -93,7 +94,7 @@ ParameterInitializer TileInitializer::of(std::int64_t tile) const {
     const std::string whole_name = name.substr(tile_name(tile, "").size() + 1);
     if (tile == 0) {
       std::vector<std::int64_t> shape = value.sizes().vec();
-      shape.front() = tiles.rows();
+      (values->cut == Cut::kFirst ? shape.front() : shape.back()) = tiles.rows();
       // Values that the initializer leaves out stay as they were given: NaN, which is refused.
       torch::Tensor whole = torch::full(shape, std::numeric_limits<float>::quiet_NaN());
       values->whole(whole_name, whole);
@@ -104,7 +105,8 @@ ParameterInitializer TileInitializer::of(std::int64_t tile) const {
       throw UsageError("tile " + std::to_string(tile) + " of parameter '" + whole_name +
                        "' is filled before the first one; tiles are filled in order");
     }
-    value.copy_(found->second.narrow(0, tiles.begin(tile), tiles.size(tile)));
+    const std::int64_t dim = values->cut == Cut::kFirst ? 0 : -1;
+    value.copy_(found->second.narrow(dim, tiles.begin(tile), tiles.size(tile)));
     if (tile + 1 == tiles.count()) values->parameters.erase(found);
   };
 }

@@ -10,6 +10,11 @@
 
 namespace strata::zero3 {
 
+/// Whether an entry that asks for this runs its body again in backward.
+[[nodiscard]] inline bool wants_recomputation(const Unit& unit, Recompute asked) {
+  return asked == Recompute::kConfig ? unit.rules().recomputes : asked == Recompute::kAlways;
+}
+
 /// Casts floating inputs to the unit's compute format, in runs of 16 bits. A unit that is kept in
 /// fp32 gets 16-bit outputs of others in fp32.
 [[nodiscard]] torch::autograd::variable_list cast_inputs(const Unit& unit,

@@ -8,10 +8,10 @@
 
 #include "strata/base/error.h"
 #include "strata/zero3/sharded.h"
-#include "zero3/activations.h"
 #include "zero3/body_surroundings.h"
 #include "zero3/entrance.h"
 #include "zero3/inner_graph.h"
+#include "zero3/kept_inputs.h"
 #include "zero3/unit.h"
 #include "zero3/unit_body.h"
 
@@ -27,17 +27,6 @@ using torch::autograd::variable_list;
 
 namespace {
 
-std::uint32_t version_of(const torch::Tensor& tensor) {
-  return tensor.defined() ? static_cast<std::uint32_t>(tensor._version()) : 0;
-}
-
-std::vector<std::uint32_t> versions_of(const variable_list& tensors) {
-  std::vector<std::uint32_t> versions;
-  versions.reserve(tensors.size());
-  for (const torch::Tensor& tensor : tensors) versions.push_back(version_of(tensor));
-  return versions;
-}
-
 /// The state that forward leaves for backward.
 struct EntryState : torch::CustomClassHolder {
   UnitHandle unit;
@@ -45,16 +34,15 @@ struct EntryState : torch::CustomClassHolder {
   bool recompute = false;
   std::optional<BodySurroundings> surroundings;  // kept for recomputation only
   OutputSample sample;                           // kept of watched entries that recompute
-  variable_list inputs;                          // detached; the leaves of the inner graph
-  std::vector<std::uint32_t> input_versions;
-  /// The values of inputs that the room for activations keeps: these have none meanwhile.
-  std::vector<Activations::Away> away;
+  KeptInputs kept;                               // the leaves of the inner graph
   variable_list outputs;              // outputs of the inner graph; empty until it exists
   std::vector<bool> defined_outputs;  // which outputs are defined, in the body's order
   std::uint64_t weights_version = 0;  // version with which forward ran
   bool keeps_graph = false;           // the inner graph waits for backward
 
   ~EntryState() override { drop_graph(); }
+
+  [[nodiscard]] const variable_list& inputs() const { return kept.tensors(); }
 
   void keep_graph(Unit& of) {
     keeps_graph = true;
@@ -67,19 +55,6 @@ struct EntryState : torch::CustomClassHolder {
   }
 };
 
-variable_list detach_all(const variable_list& inputs) {
-  variable_list detached;
-  for (const torch::Tensor& input : inputs) {
-    if (!input.defined()) {
-      detached.emplace_back();
-      continue;
-    }
-    detached.push_back(input.detach());
-    detached.back().set_requires_grad(input.requires_grad());
-  }
-  return detached;
-}
-
 [[noreturn]] void refuse_changed_input(const Unit& unit, std::size_t input, const char* when) {
   throw UsageError("input " + std::to_string(input) + " of unit '" + unit.name() +
                    "' was changed in place " + when +
@@ -91,8 +66,8 @@ variable_list detach_all(const variable_list& inputs) {
 void run_inner_graph(Unit& unit, EntryState& state, bool watched = false) {
   const torch::AutoGradMode with_gradients(true);
   const std::uint64_t first = at::sequence_number::peek();
-  state.outputs = run_body(unit, state.body, state.inputs, watched);
-  refuse_captured_tensors(unit, state.inputs, state.outputs, first);
+  state.outputs = run_body(unit, state.body, state.inputs(), watched);
+  refuse_captured_tensors(unit, state.inputs(), state.outputs, first);
 }
 
 /// Runs forward as backward will recompute it, with a graph over `leaves` that is dropped at once:
@@ -115,40 +90,6 @@ variable_list run_watched(Unit& unit, EntryState& state, const variable_list& le
   return outputs;
 }
 
-/// Hands the inputs of a unit that recomputes to the room for activations, as far as it takes them.
-/// The body may have kept the very tensors that it was given, which keep their values.
-void put_away(Unit& unit, EntryState& state) {
-  Activations* const activations = unit.entrance().activations();
-  if (activations == nullptr) return;
-  state.away.resize(state.inputs.size());
-  for (std::size_t i = 0; i < state.inputs.size(); ++i) {
-    torch::Tensor& input = state.inputs[i];
-    state.away[i] = activations->put(input);
-    if (!state.away[i]) continue;
-    const bool requires_grad = input.requires_grad();
-    input = input.detach().set_requires_grad(requires_grad);  // counts versions with the old one
-    take_values(input);
-  }
-}
-
-/// The inputs with their values, for the length of a scope.
-class InputsAtHand {
- public:
-  InputsAtHand(const Unit& unit, EntryState& state) : state_(state), without_(state.inputs) {
-    for (std::size_t i = 0; i < state.away.size(); ++i) {
-      if (!state.away[i]) continue;
-      state.inputs[i] = unit.entrance().activations()->bring(state.away[i], state.inputs[i]);
-    }
-  }
-  ~InputsAtHand() { state_.inputs = std::move(without_); }
-  InputsAtHand(const InputsAtHand&) = delete;
-  InputsAtHand& operator=(const InputsAtHand&) = delete;
-
- private:
-  EntryState& state_;
-  variable_list without_;
-};
-
 /// Gradients of the parameters (if `counts`), then of the inputs that are wanted.
 struct InnerGradients {
   variable_list of_parameters, of_inputs;
@@ -169,19 +110,18 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     variable_list outputs, leaves;
     if (state->recompute) {
       state->surroundings.emplace(unit);
-      if (watched) leaves = detach_all(state->inputs);
-      outputs =
-          watched ? run_watched(unit, *state, leaves) : run_body(unit, state->body, state->inputs);
+      if (watched) leaves = state->kept.copies();
+      outputs = watched ? run_watched(unit, *state, leaves)
+                        : run_body(unit, state->body, state->inputs());
       state->surroundings->keep_what_changed();
     } else {
       run_inner_graph(unit, *state, watched);
       state->keep_graph(unit);
       outputs = state->outputs;
     }
-    for (std::size_t i = 0; i < state->inputs.size(); ++i) {
-      if (version_of(state->inputs[i]) == state->input_versions[i]) continue;
-      if (state->recompute || state->inputs[i].requires_grad()) {
-        refuse_changed_input(unit, i, "by its body");
+    for (auto i = state->kept.changed_from(); i; i = state->kept.changed_from(*i + 1)) {
+      if (state->recompute || state->inputs()[*i].requires_grad()) {
+        refuse_changed_input(unit, *i, "by its body");
       }
     }
     variable_list results;
@@ -192,7 +132,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     }
     outputs.clear();
     if (state->recompute && watched) note_kept_tensors(unit, leaves);
-    if (state->recompute) put_away(unit, *state);
+    if (state->recompute) state->kept.put_away(unit.entrance().activations());
     context->saved_data["state"] = c10::IValue::make_capsule(state);
     context->set_materialize_grads(false);
     return results;
@@ -227,8 +167,8 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     variable_list result(1);
     if (!counts) result.front() = torch::zeros({});
     std::size_t next = 0;
-    for (std::size_t i = 0; i < state->inputs.size(); ++i) {
-      if (!state->inputs[i].defined()) continue;
+    for (std::size_t i = 0; i < state->inputs().size(); ++i) {
+      if (!state->inputs()[i].defined()) continue;
       const bool has_one = next < wanted.size() && wanted[next] == i;
       result.push_back(has_one ? std::move(gradients.of_inputs[next++]) : torch::Tensor());
     }
@@ -273,8 +213,8 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
                                                 const EntryState& state) {
     std::vector<std::size_t> wanted;
     std::size_t edge = 1;  // behind the anchor's
-    for (std::size_t i = 0; i < state.inputs.size(); ++i) {
-      const torch::Tensor& input = state.inputs[i];
+    for (std::size_t i = 0; i < state.inputs().size(); ++i) {
+      const torch::Tensor& input = state.inputs()[i];
       if (!input.defined()) continue;
       if (input.requires_grad() && context.needs_input_grad(edge)) wanted.push_back(i);
       ++edge;
@@ -285,11 +225,10 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
   static InnerGradients recompute(Unit& unit, EntryState& state,
                                   const variable_list& output_gradients,
                                   const std::vector<std::size_t>& wanted, bool counts) {
-    for (std::size_t i = 0; i < state.inputs.size(); ++i) {
-      if (version_of(state.inputs[i]) == state.input_versions[i]) continue;
-      refuse_changed_input(unit, i, "between its forward and its backward");
+    if (const auto i = state.kept.changed_from()) {
+      refuse_changed_input(unit, *i, "between its forward and its backward");
     }
-    const InputsAtHand at_hand(unit, state);
+    const KeptInputs::AtHand at_hand(state.kept, unit.entrance().activations());
     const BodySurroundings::Restored restored(*state.surroundings);
     run_inner_graph(unit, state);
     bool alike = state.outputs.size() == state.defined_outputs.size();
@@ -304,7 +243,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     state.sample.compare(unit, state.outputs);
     InnerGradients gradients = inner_gradients(unit, state, output_gradients, wanted, counts);
     state.outputs.clear();
-    note_kept_tensors(unit, state.inputs);
+    note_kept_tensors(unit, state.inputs());
     return gradients;
   }
 
@@ -328,7 +267,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
       trained.push_back(i);
       wanted.push_back(unit.trainables()[i].tensor);
     }
-    for (const std::size_t i : wanted_inputs) wanted.push_back(state.inputs[i]);
+    for (const std::size_t i : wanted_inputs) wanted.push_back(state.inputs()[i]);
     // Units inside this one are reached through their anchor alone when their inputs need nothing.
     if (counts) wanted.push_back(unit.entrance().anchor().tensor());
 
@@ -374,10 +313,6 @@ std::optional<variable_list> run_without_backward(Unit& unit, const EntryBody& b
   return std::nullopt;
 }
 
-bool wants_recomputation(const Unit& unit, Recompute asked) {
-  return asked == Recompute::kConfig ? unit.rules().recomputes : asked == Recompute::kAlways;
-}
-
 variable_list defined_ones(const variable_list& tensors) {
   variable_list defined;
   for (const torch::Tensor& tensor : tensors) {
@@ -396,7 +331,8 @@ variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inpu
   unit.entrance().announce();
   inputs = cast_inputs(unit, std::move(inputs));
   if (!torch::GradMode::is_enabled()) {
-    const EnteredScope scope(unit, Pass::kForward, View::kEvaluating);
+    const EnteredScope scope(unit, Pass::kForward, unit.entrance().view_without_gradients());
+    unit.entrance().note_entry(handle);
     return released(unit, run_body(unit, body, inputs));
   }
   const bool inputs_need_gradients = std::any_of(
@@ -409,8 +345,7 @@ variable_list enter(const UnitHandle& handle, EntryBody body, variable_list inpu
   state->unit = handle;
   state->body = std::move(body);
   state->recompute = wants_recomputation(unit, recompute);
-  state->inputs = detach_all(inputs);
-  state->input_versions = versions_of(state->inputs);
+  state->kept = KeptInputs(inputs);
   const variable_list defined = defined_ones(inputs);
   const variable_list results =
       UnitFunction::apply(unit.entrance().anchor().tensor(), at::TensorList(defined), state);

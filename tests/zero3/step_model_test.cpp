@@ -278,6 +278,28 @@ TEST(StepModel, UnitByUnitManyMicroBatchesMoveTheBytesOfOne) {
   EXPECT_GE(forecast.seconds, forecast.bound_seconds());
 }
 
+TEST(StepModel, ASpanBringsItsWeightsOnceMoreAndComputesTheSame) {
+  constexpr double kUnits = 6;
+  for (const std::uint64_t micro_batches : {1, 1000}) {
+    Model model = model_of(6, 1 << 20, 64);
+    model.input.accumulate_fp32 = micro_batches > 1;
+    limit_device(model, 1);
+    model.work.loop = StepWork::Loop::kUnitByUnit;
+    model.work.micro_batches = micro_batches;
+    const double unit = model.parameters() / kUnits;
+    const StepForecast whole = model.forecast(fast_machine(), kSerial);
+    model.work.spans = {{1, 4}};
+    const StepForecast span = model.forecast(fast_machine(), kSerial);
+    // Of the three that are brought again, the last one is there when its backward comes.
+    EXPECT_DOUBLE_EQ(span.at(StepLane::kUpload).amount - whole.at(StepLane::kUpload).amount,
+                     (3 - 1) * 2 * unit);
+    EXPECT_NEAR(span.at(StepLane::kCompute).amount, whole.at(StepLane::kCompute).amount,
+                1e-6 * whole.at(StepLane::kCompute).amount);
+    EXPECT_DOUBLE_EQ(span.at(StepLane::kDrain).amount, whole.at(StepLane::kDrain).amount);
+    EXPECT_GE(span.seconds, span.bound_seconds());
+  }
+}
+
 TEST(StepModel, ManyMicroBatchesMoveTheBytesOfEach) {
   Model model = model_of(4, 1 << 20, 64);
   model.input.accumulate_fp32 = true;
@@ -583,6 +605,24 @@ TEST(StepModel, WorkThatNamesNoUnitAndSharesThatAreNoneAreRefused) {
               HasSubstr("a share from 0 to 1"));
   speeds.disk_overlap = 2;
   EXPECT_THAT(refusal([&] { (void)good.forecast(speeds, kSerial); }), HasSubstr("from -4 to 1"));
+}
+
+TEST(StepModel, SpansOutOfOrderOrOfTheLastUseOfABatchAreRefused) {
+  const Model good = model_of(4, 1 << 20, 64);
+  for (const std::vector<UseSpan>& spans :
+       {std::vector<UseSpan>{{2, 2}}, {{2, 4}, {1, 3}}, {{3, 5}}}) {
+    Model model = good;
+    model.work.spans = spans;
+    EXPECT_THAT(refusal([&] { (void)model.forecast(fast_machine(), kSerial); }),
+                HasSubstr("spans are in order"));
+  }
+  Model batch = good;
+  batch.work.spans = {{2, 4}};
+  EXPECT_GT(batch.forecast(fast_machine(), kSerial).seconds, 0);
+  batch.work.micro_batches = 2;
+  batch.work.loop = StepWork::Loop::kUnitByUnit;
+  EXPECT_THAT(refusal([&] { (void)batch.forecast(fast_machine(), kSerial); }),
+              HasSubstr("can be run again"));
 }
 
 TEST(StepModel, APlanOfOtherUnitsIsRefused) {

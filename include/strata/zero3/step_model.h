@@ -52,9 +52,17 @@ struct UnitUse {
   double recompute = 0;  ///< of forward run again in backward; 0: its activations are kept
 };
 
+/// Uses, from `begin` to before `end`, that go forward once more, all of them, before backward
+/// comes through them: a block in tiles that recomputes. Their `recompute` is computed there.
+struct UseSpan {
+  std::size_t begin = 0, end = 0;
+};
+
 /// What one step computes.
 struct StepWork {
   std::vector<UnitUse> uses;  ///< in forward's order; backward goes the other way
+  /// In order, without the last use where a batch goes unit by unit; may be empty.
+  std::vector<UseSpan> spans = {};
   std::uint64_t micro_batches = 1;
   /// How several micro-batches go through the units: each through all of them (forward and
   /// `Engine::backward`), or all through one unit before the next (`Engine::train_batch`).

@@ -49,9 +49,12 @@ struct TileOptions {
 /// Initializers of tiles, from that of the whole.
 class TileInitializer {
  public:
-  TileInitializer(const RowTiles& tiles, ParameterInitializer whole);
+  /// The dimension of the whole's parameters that is cut: the last one of a linear layer whose
+  /// weight is stored as [in, out].
+  enum class Cut { kFirst, kLast };
+  TileInitializer(const RowTiles& tiles, ParameterInitializer whole, Cut cut = Cut::kFirst);
 
-  /// Fills the parameters of one tile with their rows of what `whole` gives. Tiles are filled in
+  /// Fills the parameters of one tile with their part of what `whole` gives. Tiles are filled in
   /// order, the first one first, each parameter once. Copies share the values.
   [[nodiscard]] ParameterInitializer of(std::int64_t tile) const;
 

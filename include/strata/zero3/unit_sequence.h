@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <cstddef>
 #include <functional>
 #include <type_traits>
 #include <utility>
@@ -23,7 +24,8 @@ namespace strata {
 ///     });
 ///
 /// A unit may come several times (a tied head). It may enter other units inside of its own body.
-/// Parts may stand side by side (add_beside), as tiles of one layer do. A copy names the same
+/// Parts may stand side by side (add_beside), as tiles of one layer do. Several parts may be a span
+/// (add_span), of which only the input is kept until backward, as of a block. A copy names the same
 /// units.
 class UnitSequence {
  public:
@@ -36,6 +38,13 @@ class UnitSequence {
     std::function<Tensors(const Tensors& x, const Tensors& micro_batch)> run;
     bool has_unit = true;    ///< not a function alone
     bool is_beside = false;  ///< takes what the part before it took
+  };
+
+  /// Parts, from `begin` to before `end`, that are run again together.
+  struct Span {
+    zero3::UnitHandle unit;
+    Recompute recompute = Recompute::kConfig;
+    std::size_t begin = 0, end = 0;
   };
 
   /// Appends function(module, x, micro_batch), which returns a tensor or Tensors and uses the
@@ -83,7 +92,33 @@ class UnitSequence {
     });
   }
 
+  /// Appends the parts of another sequence, the last of which stands alone, as a span: backward
+  /// keeps nothing of them but what the first one takes, and runs them forward again, with the same
+  /// random numbers, before it comes through them. Whether it does is `recompute`'s to say, and
+  /// where that leaves it open what `unit`, one of the units of the parts, was given
+  /// (ShardOptions::recompute, strata.recompute). What the parts themselves keep or recompute is
+  /// theirs to say: Recompute::kNever, as a rule, since it is kept for the length of their backward
+  /// alone. In Engine::train_batch all micro-batches go through each part both times, so its
+  /// weights come three times a step, and what the parts keep is there of all micro-batches, of one
+  /// span at a time; a span at the very end of a model is not run again. Outputs are defined
+  /// tensors, and all with floating numbers count as trained; buffers are not put back, but for
+  /// `unit`'s. UsageError for parts with spans of their own, without any, or whose last one is
+  /// beside another.
+  template <class Module>
+  UnitSequence& add_span(const UnitSequence& parts, const Sharded<Module>& unit,
+                         Recompute recompute = Recompute::kConfig) {
+    append_span(parts, unit.unit(), recompute);
+    return *this;
+  }
+
+  /// Runs it in the ordinary loop, one part after the other, and returns what the last one returns:
+  /// the numbers of Engine::train_batch. `x` is what the first part takes. The gradient of what
+  /// parts side by side take is added as SharedInput adds it.
+  [[nodiscard]] Tensors run(const Tensors& x, const Tensors& micro_batch = {}) const;
+
   [[nodiscard]] const std::vector<Part>& parts() const noexcept { return parts_; }
+  /// In order.
+  [[nodiscard]] const std::vector<Span>& spans() const noexcept { return spans_; }
 
  private:
   template <class Module, class Function>
@@ -100,10 +135,13 @@ class UnitSequence {
             }};
   }
 
+  void append_span(const UnitSequence& parts, zero3::UnitHandle unit, Recompute recompute);
+
   static Tensors as_list(Tensors tensors) { return tensors; }
   static Tensors as_list(torch::Tensor tensor) { return {std::move(tensor)}; }
 
   std::vector<Part> parts_;
+  std::vector<Span> spans_;
 };
 
 }  // namespace strata

@@ -61,10 +61,7 @@ void StepProgram::add_micro_batches() {
     for (std::size_t use = 0; use < work_.uses.size(); ++use) {
       enter(use, Pass::kForward, work_.uses[use].forward, /*gives_gradients=*/false);
     }
-    for (std::size_t use = work_.uses.size(); use-- > 0;) {
-      enter(use, Pass::kBackward, backward_flop(use), /*gives_gradients=*/true);
-      if (is_last) update_early(use);
-    }
+    add_backward(work_.uses.size(), /*micro_batches=*/1, is_last);
     weights_.end_micro_batch();
   }
 }
@@ -80,11 +77,28 @@ void StepProgram::add_batch() {
   enter(last, Pass::kForward, all * (work_.uses[last].forward + backward_flop(last)),
         /*gives_gradients=*/true);
   update_early(last);
-  for (std::size_t use = last; use-- > 0;) {
-    enter(use, Pass::kBackward, all * backward_flop(use), /*gives_gradients=*/true);
-    update_early(use);
-  }
+  add_backward(last, all, /*is_last=*/true);
   weights_.end_micro_batch();
+}
+
+void StepProgram::add_backward(std::size_t end, double micro_batches, bool is_last) {
+  for (std::size_t use = end; use-- > 0;) {
+    const UseSpan* const span = span_of(use);
+    if (span != nullptr && span->end == use + 1) {
+      for (std::size_t again = span->begin; again < span->end; ++again) {
+        enter(again, Pass::kForward, micro_batches * work_.uses[again].recompute,
+              /*gives_gradients=*/false);
+      }
+    }
+    enter(use, Pass::kBackward, micro_batches * backward_flop(use), /*gives_gradients=*/true);
+    if (is_last) update_early(use);
+  }
+}
+
+const UseSpan* StepProgram::span_of(std::size_t use) const {
+  const auto found = std::find_if(work_.spans.begin(), work_.spans.end(),
+                                  [&](const UseSpan& span) { return use < span.end; });
+  return found != work_.spans.end() && use >= found->begin ? &*found : nullptr;
 }
 
 void StepProgram::enter(std::size_t use, Pass pass, double flop, bool gives_gradients) {
@@ -96,7 +110,8 @@ void StepProgram::enter(std::size_t use, Pass pass, double flop, bool gives_grad
 }
 
 double StepProgram::backward_flop(std::size_t use) const {
-  return work_.uses[use].recompute + work_.uses[use].backward;
+  const double recompute = span_of(use) == nullptr ? work_.uses[use].recompute : 0;
+  return recompute + work_.uses[use].backward;
 }
 
 void StepProgram::update_early(std::size_t use) {

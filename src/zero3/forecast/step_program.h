@@ -33,6 +33,10 @@ class StepProgram {
   /// Computes with a unit between its entry and its leaving.
   void enter(std::size_t use, Pass pass, double flop, bool gives_gradients);
   [[nodiscard]] double backward_flop(std::size_t use) const;
+  /// Goes backward through the uses before `end`, of so many micro-batches at a time.
+  void add_backward(std::size_t end, double micro_batches, bool is_last);
+  /// The span that this use is in, if any.
+  [[nodiscard]] const UseSpan* span_of(std::size_t use) const;
   /// Updates the early share of a unit whose last gradient came with this use.
   void update_early(std::size_t use);
   /// What of every unit is updated under backward.
