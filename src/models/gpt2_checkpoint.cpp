@@ -13,6 +13,7 @@
 #include "models/checkpoint_names.h"
 #include "models/unit_names.h"
 #include "strata/base/error.h"
+#include "strata/zero3/ranged_initializer.h"
 
 namespace strata::models {
 
@@ -20,7 +21,8 @@ namespace {
 
 constexpr std::string_view kEmbedding = "transformer.wte.weight";
 constexpr std::string_view kHead = "lm_head.weight";
-constexpr std::uint64_t kPieceElements = 1u << 20;
+constexpr std::uint64_t kPieceElements = 1u << 20;  // of what is compared
+constexpr std::uint64_t kBlockElements = 1u << 18;  // of what is read into a model
 
 /// The faults of a checkpoint, for one message: some of every kind, and how many there are.
 class ProblemList {
@@ -96,15 +98,6 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
     text += (text.empty() ? "" : ", ") + std::to_string(extent);
   }
   return "[" + text + "]";
-}
-
-void read_in_pieces(const formats::ModelDirectory& directory, const std::string& name,
-                    std::span<float> out, const BeforeEachPiece& before_each_piece) {
-  for (std::uint64_t begin = 0; begin < out.size(); begin += kPieceElements) {
-    if (before_each_piece) before_each_piece();
-    const auto count = std::min<std::uint64_t>(kPieceElements, out.size() - begin);
-    directory.read_f32(name, begin, out.subspan(begin, count));
-  }
 }
 
 /// Whether two tensors of one shape hold the same numbers, bit by bit as fp32.
@@ -206,18 +199,18 @@ Gpt2Config checkpoint_config(const formats::ModelDirectory& directory,
 ParameterInitializer checkpoint_initializer(const Gpt2Config& config,
                                             const formats::ModelDirectory& directory,
                                             const BeforeEachPiece& before_each_piece) {
-  return [sources = match(config, directory, before_each_piece), &directory, before_each_piece](
-             const std::string& name, torch::Tensor& value) {
+  const auto read = [sources = match(config, directory, before_each_piece), &directory,
+                     before_each_piece](const std::string& name, std::uint64_t begin,
+                                        std::span<float> values) {
     const auto source = sources.find(name);
     if (source == sources.end()) {
       throw UsageError("the model has a parameter '" + name +
                        "' that the config given to checkpoint_initializer does not have");
     }
-    read_in_pieces(
-        directory, source->second,
-        std::span(value.mutable_data_ptr<float>(), static_cast<std::size_t>(value.numel())),
-        before_each_piece);
+    if (before_each_piece) before_each_piece();
+    directory.read_f32(source->second, begin, values);
   };
+  return RangedInitializer(kBlockElements, read);
 }
 
 }  // namespace strata::models

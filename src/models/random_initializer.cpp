@@ -1,11 +1,12 @@
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <string_view>
 
 #include "strata/models/gpt2.h"
+#include "strata/zero3/ranged_initializer.h"
 
 namespace strata::models {
 
@@ -13,7 +14,7 @@ namespace {
 
 // Elements that are drawn from a generator of their own, so that all cores draw at once and their
 // number changes nothing.
-constexpr std::int64_t kElementsOfAGenerator = 1 << 16;
+constexpr std::uint64_t kElementsOfAGenerator = 1 << 16;
 
 std::uint64_t mixed(std::uint64_t hash) {
   hash ^= hash >> 33;
@@ -33,20 +34,11 @@ std::uint64_t seed_of(std::uint64_t seed, std::string_view name) {
   return mixed(hash);
 }
 
-/// Fills `value` on all cores. Generators of LibTorch's draw on one.
-void fill_with_normal(const torch::Tensor& value, double deviation, std::uint64_t seed) {
-  const torch::Tensor flat = value.view({-1});
-  const std::int64_t count = flat.numel();
-  const std::int64_t parts = (count + kElementsOfAGenerator - 1) / kElementsOfAGenerator;
-  at::parallel_for(0, parts, 1, [&](std::int64_t begin, std::int64_t end) {
-    const torch::NoGradGuard no_grad;
-    for (std::int64_t part = begin; part < end; ++part) {
-      const std::int64_t first = part * kElementsOfAGenerator;
-      const std::uint64_t seed_of_part = mixed(seed + static_cast<std::uint64_t>(part));
-      flat.narrow(0, first, std::min(kElementsOfAGenerator, count - first))
-          .normal_(0.0, deviation, at::make_generator<at::CPUGeneratorImpl>(seed_of_part));
-    }
-  });
+/// Fills a part of a parameter that has a generator of its own.
+void fill_with_normal(std::span<float> values, double deviation, std::uint64_t seed) {
+  const torch::NoGradGuard no_grad;
+  torch::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, torch::kFloat32)
+      .normal_(0.0, deviation, at::make_generator<at::CPUGeneratorImpl>(seed));
 }
 
 }  // namespace
@@ -54,18 +46,19 @@ void fill_with_normal(const torch::Tensor& value, double deviation, std::uint64_
 ParameterInitializer random_initializer(const Gpt2Config& config, std::uint64_t seed) {
   const double range = config.initializer_range;
   const double residual_range = range / std::sqrt(2.0 * static_cast<double>(config.n_layer));
-  return [=](const std::string& name, torch::Tensor& value) {
-    torch::NoGradGuard no_grad;
+  const auto fill = [=](const std::string& name, std::uint64_t begin, std::span<float> values) {
     if (name.ends_with(".bias")) {
-      value.zero_();
+      std::ranges::fill(values, 0.0f);
     } else if (name.ends_with("ln_1.weight") || name.ends_with("ln_2.weight") ||
                name.ends_with("ln_f.weight")) {
-      value.fill_(1.0);
+      std::ranges::fill(values, 1.0f);
     } else {
       const bool into_residual = name.ends_with("c_proj.weight");
-      fill_with_normal(value, into_residual ? residual_range : range, seed_of(seed, name));
+      fill_with_normal(values, into_residual ? residual_range : range,
+                       mixed(seed_of(seed, name) + begin / kElementsOfAGenerator));
     }
   };
+  return RangedInitializer(kElementsOfAGenerator, fill);
 }
 
 }  // namespace strata::models

@@ -81,7 +81,7 @@ struct Engine::Impl {
         tiers(tiers_options(config, place.device), counters, log),
         groups(config),
         state(zero3::TrainingState::beginning(config)),
-        units({config, tiers, torch_device, ranks, groups, log}, std::move(empty_plan)),
+        units({config, tiers, torch_device, ranks, threads, groups, log}, std::move(empty_plan)),
         machinery({units, tiers, torch_device, ranks, threads, counters, log}),
         editor(units, machinery),
         entrance(machinery, editor, threads.instructions(), counters),

@@ -108,4 +108,11 @@ std::uint64_t smallest_host(const PlanFacts& facts, const PlanInput& input) {
   return homes + std::min(in_memory, staging_of(facts, input, 0, true).bytes());
 }
 
+std::uint64_t smallest_beside_states(const PlanInput& without_units, const UnitLayout& unit) {
+  PlanInput input = without_units;
+  input.units = {unit};
+  const PlanFacts facts(input);
+  return smallest_host(facts, input) - facts.homes_in(Tier::kHost);
+}
+
 }  // namespace strata::zero3

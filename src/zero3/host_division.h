@@ -38,4 +38,9 @@ struct HostDivision {
 /// The smallest host budget for which there is a division.
 [[nodiscard]] std::uint64_t smallest_host(const PlanFacts& facts, const PlanInput& input);
 
+/// Bytes of host memory that every plan with this unit takes beside the units' states, whatever
+/// other units it has.
+[[nodiscard]] std::uint64_t smallest_beside_states(const PlanInput& without_units,
+                                                   const UnitLayout& unit);
+
 }  // namespace strata::zero3

@@ -1,5 +1,6 @@
 #include "zero3/parameter_values.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -22,16 +23,26 @@ float overflow_of(Precision precision) {
   return std::bit_cast<float>(std::uint32_t{0x7F800000});
 }
 
+/// The bits of the largest magnitude: they order as magnitudes do, with Inf and NaN above all. No
+/// branch, for the compiler to look at many at once.
+std::int32_t largest_magnitude_bits(std::span<const float> values) {
+  std::int32_t largest = 0;
+  for (const float value : values) {
+    largest = std::max(largest, std::bit_cast<std::int32_t>(value) & 0x7FFFFFFF);
+  }
+  return largest;
+}
+
+}  // namespace
+
 void check_magnitudes(const std::string& parameter, std::span<const float> values,
-                      Precision precision) {
+                      std::uint64_t first, Precision precision) {
   const float overflow = overflow_of(precision);
-  bool fine = true;
-  for (const float value : values) fine = fine && std::abs(value) < overflow;
-  if (fine) return;
+  if (largest_magnitude_bits(values) < std::bit_cast<std::int32_t>(overflow)) return;
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (std::abs(values[i]) < overflow) continue;
     std::ostringstream message;
-    message << "parameter '" << parameter << "' holds " << values[i] << " at element " << i;
+    message << "parameter '" << parameter << "' holds " << values[i] << " at element " << first + i;
     if (std::isfinite(values[i])) {
       message << ", which is beyond " << name_of(precision)
               << (precision == Precision::kFp16
@@ -47,8 +58,6 @@ void check_magnitudes(const std::string& parameter, std::span<const float> value
     throw DataError(message.str());
   }
 }
-
-}  // namespace
 
 void check_bytes(const std::string& parameter, const torch::Tensor& values) {
   const auto count = static_cast<std::size_t>(values.numel());
@@ -82,8 +91,8 @@ void check_scalar_type(const std::string& parameter, torch::ScalarType type) {
                         : "register it as a buffer, or as a parameter of a floating type"));
 }
 
-torch::Tensor checked_masters(const std::string& parameter, const std::vector<std::int64_t>& shape,
-                              const torch::Tensor& values, Precision precision) {
+torch::Tensor masters_of(const std::string& parameter, const std::vector<std::int64_t>& shape,
+                         const torch::Tensor& values) {
   if (!values.defined()) throw UsageError("parameter '" + parameter + "' was given no values");
   if (values.sizes() != at::IntArrayRef(shape)) {
     throw UsageError("parameter '" + parameter + "' has the shape " + shape_text(shape) +
@@ -95,10 +104,15 @@ torch::Tensor checked_masters(const std::string& parameter, const std::vector<st
                      "' is on the meta device; give ShardOptions::initializer to fill it");
   }
   check_scalar_type(parameter, values.scalar_type());
-  const torch::Tensor masters = values.detach().cpu().to(torch::kFloat32).contiguous();
+  return values.detach().cpu().to(torch::kFloat32).contiguous();
+}
+
+torch::Tensor checked_masters(const std::string& parameter, const std::vector<std::int64_t>& shape,
+                              const torch::Tensor& values, Precision precision) {
+  const torch::Tensor masters = masters_of(parameter, shape, values);
   check_magnitudes(parameter,
                    {masters.const_data_ptr<float>(), static_cast<std::size_t>(masters.numel())},
-                   precision);
+                   /*first=*/0, precision);
   return masters;
 }
 

@@ -2,7 +2,10 @@
 
 #include <torch/torch.h>
 
+#include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "strata/base/number_format.h"
 #include "strata/zero3/unit_layout.h"
@@ -17,6 +20,14 @@ namespace strata::zero3 {
 [[nodiscard]] torch::Tensor checked_masters(const std::string& parameter,
                                             const std::vector<std::int64_t>& shape,
                                             const torch::Tensor& values, Precision precision);
+
+/// The two parts of checked_masters, for values that are looked at block by block: its UsageErrors,
+/// and the DataError about values, of which the first is the parameter's element `first`.
+[[nodiscard]] torch::Tensor masters_of(const std::string& parameter,
+                                       const std::vector<std::int64_t>& shape,
+                                       const torch::Tensor& values);
+void check_magnitudes(const std::string& parameter, std::span<const float> values,
+                      std::uint64_t first, Precision precision);
 
 /// Throws UsageError for data that a parameter was given with another type than its own:
 /// torch::load of an fp32 archive into a 16-bit parameter gives it the bytes and not the type.

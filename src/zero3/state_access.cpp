@@ -158,7 +158,7 @@ class StateAccess::Streams {
     }
     if (!home.device.empty()) access_.order_behind_computation();
     MasterStream stream(format, vector.shard.count(), home, master, access_.passage_,
-                        lease->buffers, MasterStream::Start::kAtRest);
+                        lease->buffers);
     return open.emplace(Open{std::move(*lease), std::move(stream)}).stream;
   }
 

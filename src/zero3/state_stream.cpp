@@ -32,7 +32,7 @@ std::uint64_t MasterStream::master_staging_bytes(const StateFormat& format,
 
 MasterStream::MasterStream(const StateFormat& format, std::uint64_t count,
                            const tiering::StateHome& weight, const tiering::StateHome& master,
-                           const StatePassage& passage, const StagingBuffers& staging, Start start)
+                           const StatePassage& passage, const StagingBuffers& staging)
     : format_(format),
       count_(count),
       weight_{&weight, state_bytes(format, StateKind::kWeight), staging.weight},
@@ -41,7 +41,6 @@ MasterStream::MasterStream(const StateFormat& format, std::uint64_t count,
       piece_elements_(weight.is_elsewhere() || master.is_elsewhere()
                           ? piece_elements(format, passage.chunk_bytes, !master_.exists())
                           : std::max<std::uint64_t>(count_, 1)),
-      start_(start),
       piece_begin_(count_) {}
 
 std::uint64_t MasterStream::piece_end() const {
@@ -57,13 +56,8 @@ std::byte* MasterStream::data(const Home& home, std::uint64_t element) const {
 
 void MasterStream::fetch(const Home& home) const {
   if (!home.home->is_elsewhere()) return;
-  const tiering::ByteRange range = range_of(home);
-  if (start_ == Start::kZeros) {
-    std::fill_n(home.staging.data(), range.bytes, std::byte{0});
-    return;
-  }
   start_transfer(places_.store, [&] {
-    return tiering::fetch_home(places_, *home.home, range, home.staging);
+    return tiering::fetch_home(places_, *home.home, range_of(home), home.staging);
   }).wait();
 }
 

@@ -24,14 +24,10 @@ struct StatePassage {
 
 /// The fp32 masters of one flat vector at rest: read and written range by range, in any order, best
 /// from the start to the end. One piece of the vector is in the buffers at a time; a written piece
-/// goes home when another one is wanted, or with `flush`. Thread: the engine's.
+/// goes home when another one is wanted, or with `flush`. First values have their own way there
+/// (MasterWriter). Thread: the engine's.
 class MasterStream {
  public:
-  enum class Start {
-    kZeros,   ///< nothing rests there yet: elements not written become zeros
-    kAtRest,  ///< pieces are fetched before they are changed
-  };
-
   /// Bytes that the buffers need for homes that are elsewhere, moved in chunks of `chunk_bytes`:
   /// one or two chunks.
   [[nodiscard]] static std::uint64_t weight_staging_bytes(const StateFormat& format,
@@ -43,7 +39,7 @@ class MasterStream {
   /// parameters and in fp32. The homes must outlive the stream.
   MasterStream(const StateFormat& format, std::uint64_t count, const tiering::StateHome& weight,
                const tiering::StateHome& master, const StatePassage& passage,
-               const StagingBuffers& staging, Start start);
+               const StagingBuffers& staging);
 
   /// Reads masters of elements [begin, begin + masters.size()). Throws IoError, DeadlineExceeded,
   /// CorruptData.
@@ -77,7 +73,6 @@ class MasterStream {
   Home weight_, master_;
   tiering::HomePlaces places_;
   std::uint64_t piece_elements_;
-  Start start_;
   std::uint64_t piece_begin_;  // start of the piece in the buffers; count_: none
   bool changed_ = false;
 };

@@ -5,6 +5,7 @@
 
 #include "strata/base/error.h"
 #include "zero3/host_cache.h"
+#include "zero3/host_division.h"
 
 namespace strata::zero3 {
 
@@ -29,7 +30,7 @@ UnitRules rules_of(const formats::DsConfig& config, ShardOptions& options) {
 }  // namespace
 
 UnitRegistry::UnitRegistry(const Parts& parts, PlanInput input)
-    : parts_(parts), plan_input_(std::move(input)) {}
+    : parts_(parts), without_units_(std::move(input)), plan_input_(without_units_) {}
 
 UnitRegistry::~UnitRegistry() {
   for (const auto& unit : units_) unit->abandon_parameters();
@@ -79,13 +80,12 @@ UnitHandle UnitRegistry::add(torch::nn::Module& module, ShardOptions options,
   if (!options.initializer) check_initial_values(*unit);  // before anything is taken for it
   require_room_for(*unit);
   if (!placement_) {
-    const bool are_elsewhere = plan_input_.is_elsewhere(plan_input_.parameter_tier) ||
-                               plan_input_.is_elsewhere(plan_input_.optimizer_tier);
-    placement_.emplace(plan_input_.format, !fp32_patterns.empty(), are_elsewhere, passage(),
-                       parts_.tiers.budget(Tier::kHost), parts_.log);
+    placement_.emplace(passage(), parts_.threads, parts_.tiers.budget(Tier::kHost), parts_.log);
   }
   set_homes(*unit);
-  placement_->place(*unit, options.initializer);
+  // What the plan will take in any case may be used before: peak memory stays the plan's.
+  placement_->place(*unit, options.initializer,
+                    smallest_beside_states(without_units_, unit->layout()));
   unit->adopt_parameters();
   taken_.add(std::move(memory));
   for (const ParameterLayout& parameter : unit->layout().parameters) {

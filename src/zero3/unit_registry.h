@@ -13,6 +13,7 @@
 
 #include "strata/base/log.h"
 #include "strata/formats/ds_config.h"
+#include "strata/optim_cpu/compute_threads.h"
 #include "strata/tiering/tiers.h"
 #include "strata/zero3/plan.h"
 #include "strata/zero3/sharding.h"
@@ -35,6 +36,7 @@ class UnitRegistry {
     tiering::Tiers& tiers;
     c10::Device torch_device;  ///< holds parameters while they are used
     Ranks& ranks;
+    optim_cpu::ComputeThreads& threads;
     ParameterGroups& groups;
     Logger& log;
   };
@@ -72,6 +74,7 @@ class UnitRegistry {
   void set_homes(Unit& unit);
 
   Parts parts_;
+  const PlanInput without_units_;
   PlanInput plan_input_;
   std::vector<std::shared_ptr<Unit>> units_;
   std::unordered_map<const c10::TensorImpl*, Unit*> owner_of_;  // every parameter's unit

@@ -1,11 +1,14 @@
-#include <ATen/Parallel.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "strata/models/gpt2.h"
+#include "strata/zero3/ranged_initializer.h"
 
 namespace strata::models {
 namespace {
@@ -51,17 +54,35 @@ TEST(RandomInitializer, DependsOnTheSeedAndTheNameAlone) {
   EXPECT_FALSE(torch::equal(values(random_initializer(config, 8), name, {40, 30}), first));
 }
 
-TEST(RandomInitializer, GivesTheSameValuesHoweverManyThreadsDraw) {
+TEST(RandomInitializer, GivesTheSameValuesAsAWholeAndBlockByBlockInAnyOrder) {
   const ParameterInitializer initialize = random_initializer(Gpt2Config::preset("gpt2"), 7);
-  const int threads = at::get_num_threads();
-  std::vector<torch::Tensor> drawn;
-  for (const int count : {1, 2, 5}) {
-    at::set_num_threads(count);
-    drawn.push_back(values(initialize, "transformer.wte.weight", {401, 1001}));
+  const auto* const ranged = initialize.target<RangedInitializer>();
+  ASSERT_NE(ranged, nullptr);
+  for (const char* const name : {"transformer.wte.weight", "transformer.h.1.ln_1.weight"}) {
+    const torch::Tensor whole = values(initialize, name, {401, 1001});
+    std::vector<float> blocks(static_cast<std::size_t>(whole.numel()));
+    const std::uint64_t block = ranged->block_elements();
+    for (std::uint64_t i = blocks.size() / block + 1; i-- > 0;) {
+      const auto rest = std::span(blocks).subspan(i * block);
+      ranged->fill()(name, i * block, rest.first(std::min(rest.size(), block)));
+    }
+    EXPECT_TRUE(
+        std::ranges::equal(blocks, std::span(whole.const_data_ptr<float>(), blocks.size())));
   }
-  at::set_num_threads(threads);
-  EXPECT_TRUE(torch::equal(drawn[0], drawn[1]));
-  EXPECT_TRUE(torch::equal(drawn[0], drawn[2]));
+}
+
+TEST(RandomInitializer, GivesASeedTheNumbersThatItAlwaysHad) {
+  const torch::Tensor drawn = values(random_initializer(Gpt2Config::preset("gpt2"), 7),
+                                     "transformer.wte.weight", {(1 << 16) + 1000});
+  // The seeds of the two generators are part of the promise; their numbers are LibTorch's own.
+  const auto part = [&](std::int64_t begin, std::int64_t count, std::uint64_t seed) {
+    const torch::Tensor expected = torch::empty({count});
+    torch::NoGradGuard no_grad;
+    expected.normal_(0.0, 0.02, at::make_generator<at::CPUGeneratorImpl>(seed));
+    return torch::equal(drawn.narrow(0, begin, count), expected);
+  };
+  EXPECT_TRUE(part(0, 1 << 16, 0xbafdf94cd53b9cb0u));
+  EXPECT_TRUE(part(1 << 16, 1000, 0xba4fa92428bd3871u));
 }
 
 TEST(RandomInitializer, DrawsIndependentNormalNumbers) {

@@ -3,11 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <span>
 #include <sstream>
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "strata/zero3/ranged_initializer.h"
 #include "zero3/small_engine.h"
 
 namespace strata {
@@ -34,6 +37,62 @@ TEST(Engine, KeepsTheValuesOfTheModulesItTakes) {
     Sharded layer = engine.shard(linear(1), {.name = "layer"});
     EXPECT_TRUE(torch::equal(weight_of(layer), expected));
   }
+}
+
+/// Values that tell a parameter's elements apart.
+float value_of(const std::string& name, std::uint64_t element) {
+  return 1e-3f * static_cast<float>(element % 9973 + name.size()) - 3.0f;
+}
+
+RangedInitializer in_blocks(std::uint64_t block_elements) {
+  return RangedInitializer(
+      block_elements, [](const std::string& name, std::uint64_t begin, std::span<float> values) {
+        for (std::size_t i = 0; i < values.size(); ++i) values[i] = value_of(name, begin + i);
+      });
+}
+
+TEST(Engine, PlacesValuesInBlocksAsItPlacesThemWhole) {
+  for (const OffloadDevice device :
+       {OffloadDevice::kNone, OffloadDevice::kCpu, OffloadDevice::kNvme}) {
+    for (const Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp16}) {
+      const auto masters = [&](const ParameterInitializer& initializer) {
+        Engine engine(config_for(device, precision));
+        Sharded layer = engine.shard(torch::nn::Linear(157, 211),
+                                     {.name = "layer", .initializer = initializer});
+        return small::masters_of(engine);
+      };
+      const RangedInitializer ranged = in_blocks(1000);
+      const auto in_parts = masters(ranged);
+      const auto whole =
+          masters([&](const std::string& name, torch::Tensor& value) { ranged(name, value); });
+      ASSERT_EQ(in_parts.size(), 2u);
+      for (std::size_t i = 0; i < 2; ++i) {
+        EXPECT_TRUE(torch::equal(in_parts[i], whole[i]));
+        const auto values = in_parts[i].view({-1});
+        for (std::int64_t e = 0; e < values.numel(); ++e) {
+          ASSERT_EQ(values[e].item<float>(), value_of(i == 0 ? "layer.weight" : "layer.bias",
+                                                      static_cast<std::uint64_t>(e)));
+        }
+      }
+    }
+  }
+}
+
+TEST(Engine, AnElementThatIsLeftOutOfABlockIsRefusedByItsPlace) {
+  Engine engine(config_for(OffloadDevice::kNvme));
+  const RangedInitializer leaves_one_out(
+      1000, [](const std::string&, std::uint64_t begin, std::span<float> values) {
+        std::ranges::fill(values, 1.0f);
+        if (begin == 12000) values[345] = std::numeric_limits<float>::quiet_NaN();
+      });
+  EXPECT_THAT(message_of<DataError>([&] {
+                std::ignore = engine.shard(torch::nn::Linear(157, 211),
+                                           {.name = "layer", .initializer = leaves_one_out});
+              }),
+              AllOf(HasSubstr("layer.weight"), HasSubstr("at element 12345")));
+  Sharded next =
+      engine.shard(torch::nn::Linear(157, 211), {.name = "next", .initializer = in_blocks(1000)});
+  EXPECT_EQ(weight_of(next).view({-1})[12345].item<float>(), value_of("next.weight", 12345));
 }
 
 TEST(Engine, AParameterOfAShardedUnitHasNoData) {

@@ -288,10 +288,7 @@ void run_training(const RunInput& run, const HostMemoryBound& memory,
     trace.sample_tiers(engine);
   });
   const Time start = kSystemClock.now();
-  models::Gpt2 model(run.model.config, engine, [&](const std::string& name, torch::Tensor& value) {
-    interruption.check();
-    run.model.initializer(name, value);
-  });
+  models::Gpt2 model(run.model.config, engine, run.model.initializer);
   log_placement(start, log);
   engine.prepare();  // takes its space on disk, which may be the output's disk
   output.require_space(model_bytes(run));

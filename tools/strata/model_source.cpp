@@ -1,23 +1,40 @@
 #include "model_source.h"
 
+#include <span>
 #include <utility>
 
 #include "model_config_file.h"
 #include "strata/base/error.h"
 #include "strata/models/gpt2.h"
 #include "strata/models/gpt2_checkpoint.h"
+#include "strata/zero3/ranged_initializer.h"
 
 namespace strata::tool {
 namespace {
 
+/// Random values that an interruption ends.
+ParameterInitializer random_values(const models::Gpt2Config& config, std::uint64_t seed,
+                                   const Interruption& interruption) {
+  const ParameterInitializer random = models::random_initializer(config, seed);
+  const auto* const ranged = random.target<RangedInitializer>();
+  return RangedInitializer(
+      ranged->block_elements(),
+      [fill = ranged->fill(), &interruption](const std::string& name, std::uint64_t begin,
+                                             std::span<float> values) {
+        interruption.check();
+        fill(name, begin, values);
+      });
+}
+
 ModelSource random_model(std::string name, const models::Gpt2Config& config,
-                         std::string config_text, std::uint64_t seed) {
+                         std::string config_text, std::uint64_t seed,
+                         const Interruption& interruption) {
   config.validate(name);
   return {.name = std::move(name),
           .config = config,
           .config_text = std::move(config_text),
           .directory = nullptr,
-          .initializer = models::random_initializer(config, seed)};
+          .initializer = random_values(config, seed, interruption)};
 }
 
 ModelSource saved_model(const std::filesystem::path& path, const Interruption& interruption) {
@@ -42,12 +59,12 @@ ModelSource open_model(const FinetuneOptions& options, const Interruption& inter
   if (options.model) return saved_model(*options.model, interruption);
   if (options.preset) {
     return random_model(*options.preset, models::Gpt2Config::preset(*options.preset), "",
-                        options.seed);
+                        options.seed, interruption);
   }
   const std::string where = options.model_config->string();
   std::string text = read_model_config(where);
   const models::Gpt2Config config = models::Gpt2Config::from_json(text, where);
-  return random_model(where, config, std::move(text), options.seed);
+  return random_model(where, config, std::move(text), options.seed, interruption);
 }
 
 }  // namespace strata::tool

@@ -10,7 +10,8 @@
 
 namespace strata::models {
 
-/// A function called again and again during a long read or write; it may throw, which ends that.
+/// A function called again and again during a long read or write; it may throw, which ends that. An
+/// initializer calls it on any thread.
 using BeforeEachPiece = std::function<void()>;
 
 /// The config of the model that a Hugging Face directory holds: what its config.json says, with one
@@ -21,7 +22,8 @@ using BeforeEachPiece = std::function<void()>;
 [[nodiscard]] Gpt2Config checkpoint_config(const formats::ModelDirectory& directory,
                                            const BeforeEachPiece& before_each_piece = {});
 
-/// Reads parameters from a Hugging Face directory, one at a time, straight from its files.
+/// Reads parameters from a Hugging Face directory, straight from its files, on all cores (a
+/// RangedInitializer).
 ///
 /// Everything is checked here, before anything is built: DataError says which tensors are missing,
 /// unexpected or of another shape. Accepted: names with and without the "transformer." prefix, and

@@ -47,8 +47,8 @@ struct DirectoryUse {
 /// transfer ends when it has been waited for; until then a fetch of bytes being flushed is a
 /// UsageError, and so is a flush of bytes being fetched or flushed. At most the queue's
 /// `operations_max` transfers are under way at once. Thread: any, for the transfers of different
-/// extents; threads that turn to the same extent settle the order of their calls between
-/// themselves, and one alone makes extents, while no other calls. Over an IoQueue transfers
+/// chunks; threads that turn to the same chunk settle the order of their calls between themselves,
+/// and one alone makes extents, while no other calls. Over an IoQueue transfers
 /// progress by themselves; over an IoChannel, which is for one thread, while that waits or asks
 /// whether one is done. The queue, budget and counters must outlive the store, the store its
 /// transfers.

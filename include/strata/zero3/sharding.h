@@ -41,7 +41,7 @@ struct ShardOptions {
   std::string name = {};
   /// Source of the initial values, in registration order. Empty: the module's own tensors. Needed
   /// when those are on the meta device: that way a model larger than memory is built, parameter by
-  /// parameter.
+  /// parameter. A RangedInitializer (ranged_initializer.h) is asked for blocks, on all cores.
   ParameterInitializer initializer = {};
   /// Applies to entries that do not say otherwise.
   Recompute recompute = Recompute::kConfig;
