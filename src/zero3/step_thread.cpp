@@ -203,6 +203,9 @@ bool StepThread::offer_some() {
   });
   if (is_ending_) return false;
   while (!waiting_.empty() && pipeline_.wants_shard()) {
+    // Under backward the newest goes first, so that what the disk does not manage by then is spread
+    // over all of forward: decision 0035.
+    if (!is_closed_) std::rotate(waiting_.begin(), std::prev(waiting_.end()), waiting_.end());
     offered_.push_back(waiting_.front());
     waiting_.pop_front();
     const bool taken = pipeline_.offer(*updates_[offered_.back()].states);

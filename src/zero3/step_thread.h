@@ -32,11 +32,11 @@ struct UnitUpdate {
 ///     thread.close();
 ///     ... thread.wait_for(unit) ...
 ///
-/// Units are updated in the order in which they are submitted, until `close`: what has not begun by
-/// then is updated in the order of units, in which forward uses them. Until its update is
-/// complete, nobody else moves or changes a unit's states. New weights that are wanted next are
-/// copied from the windows that have them, and need not be read back. Thread: the engine's, for all
-/// members.
+/// Of the units that wait, the one that was submitted last is updated first, until `close`: what
+/// has not begun by then is updated in the order of units, in which forward uses them. Until its
+/// update is complete, nobody else moves or changes a unit's states. New weights that are wanted
+/// next are copied from the windows that have them, and need not be read back. Thread: the
+/// engine's, for all members.
 class StepThread final : private optim_cpu::WeightSink {
  public:
   /// `store` is the pipeline's, null where it has none. Copied weights count in `counters` as hop

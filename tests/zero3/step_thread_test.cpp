@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <optional>
 #include <random>
 #include <span>
 #include <sstream>
+#include <thread>
 #include <vector>
 
 #include "optim_cpu/step_under_test.h"
@@ -194,6 +196,29 @@ TEST_F(StepThreadTest, UpdatesWhatFillsNoBufferYetInTheOrderOfUnitsOnceItIsClose
   EXPECT_FALSE(thread->is_pending(3)) << "it came first, and has two windows";
   EXPECT_FALSE(thread->is_pending(1)) << "forward uses it before unit 4";
   EXPECT_TRUE(thread->is_pending(4));
+}
+
+TEST_F(StepThreadTest, UpdatesTheNewestUnitFirstAsLongAsItIsOpen) {
+  make({}, /*windows=*/1);
+  constexpr std::uint64_t kReadsOfTwoUnits = 20;
+  std::atomic<int> reads = 0;
+  disk->inject({.fault = Fault::error(EIO),
+                .chooses =
+                    [&](const aio::Request& request) {
+                      reads += request.kind == OpKind::kRead ? 1 : 0;
+                      return request.kind == OpKind::kRead;
+                    },
+                .skipped = kReadsOfTwoUnits});
+  disk->hold();
+  open();
+  submit(3);
+  while (reads == 0) std::this_thread::yield();
+  for (const UnitId unit : {2u, 1u}) submit(unit);
+  disk->release();
+  EXPECT_THROW(thread->wait(), IoError);
+  EXPECT_FALSE(thread->is_pending(3)) << "it was begun before the others came";
+  EXPECT_FALSE(thread->is_pending(1)) << "it came last";
+  EXPECT_TRUE(thread->is_pending(2));
 }
 
 TEST_F(StepThreadTest, IsOverWhenItIsClosedWithoutUnits) {
