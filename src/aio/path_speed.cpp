@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <optional>
 #include <random>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -24,18 +26,45 @@ constexpr std::size_t kHugePage = 2_MiB;
 /// so that none meets another.
 struct Target {
   IoFile file;
-  std::uint64_t filled = 0;  ///< bytes from its start
+  std::uint64_t filled = 0;                ///< bytes from its start
+  std::uint64_t started = 0;               ///< transfers of this part so far, in both directions
+  std::array<std::uint64_t, 2> of_kind{};  ///< of them, by OpKind
 };
 
-/// A transfer under way, again and again. Slot i takes each i-th of as many blocks as there are
-/// slots, so that no two of them meet.
+/// A transfer under way, again and again: each takes what is next in its file.
 struct Slot {
   Target* target = nullptr;
-  OpKind kind = OpKind::kRead;
-  std::uint64_t number = 0;
   std::span<std::byte> buffer;
-  std::uint64_t count = 0;  ///< transfers so far
   std::optional<IoTicket> ticket{};
+};
+
+/// What is done in a part.
+enum class Work : std::uint8_t { kFill, kRead, kWrite, kInTurns };
+
+/// Threads that compute as long as it lives.
+class Computation {
+ public:
+  explicit Computation(int threads) {
+    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { compute(); });
+  }
+  Computation(const Computation&) = delete;
+  Computation& operator=(const Computation&) = delete;
+  ~Computation() {
+    is_over_ = true;
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  void compute() {
+    std::vector<float> numbers(kNumbers, 1.0F);
+    while (!is_over_.load(std::memory_order_relaxed)) {
+      for (float& number : numbers) number = number * 0.5F + 1.0F;
+    }
+  }
+
+  static constexpr std::size_t kNumbers = 1 << 16;
+  std::atomic<bool> is_over_ = false;
+  std::vector<std::thread> threads_;
 };
 
 /// Bytes/s of a part, by OpKind.
@@ -46,6 +75,11 @@ constexpr std::size_t index_of(OpKind kind) { return static_cast<std::size_t>(ki
 void check_load(std::span<const std::filesystem::path> directories, const PathLoad& load) {
   if (directories.empty()) throw ConfigError("no directory is named whose disk is to be measured");
   const std::uint64_t in_flight = load.operations * load.operation_bytes;
+  if (load.turn_bytes == 0 || (in_flight > 0 && load.turn_bytes % load.operation_bytes != 0)) {
+    throw ConfigError("turns of " + format_bytes(load.turn_bytes) +
+                      " to measure with; they are whole transfers of " +
+                      format_bytes(load.operation_bytes));
+  }
   if (in_flight > 0 && load.file_bytes >= 2 * in_flight && load.file_bytes % in_flight == 0) return;
   throw ConfigError("a file of " + format_bytes(load.file_bytes) + " to measure with " +
                     std::to_string(load.operations) + " transfers of " +
@@ -84,12 +118,16 @@ class Measurement {
     try {
       const IoRegistration registration = queue_.register_memory({memory_.get(), bytes_});
       fill();
-      const auto kind_in_turn = [](std::size_t slot) {
-        return slot % 2 == 0 ? OpKind::kRead : OpKind::kWrite;
-      };
-      (void)rates_of(kind_in_turn, load_.settling);
-      const Rates both = rates_of(kind_in_turn, load_.time);
-      PathSpeeds speeds{.read = alone(OpKind::kRead), .write = alone(OpKind::kWrite)};
+      (void)rates_of(Work::kInTurns, load_.settling);
+      const Rates both = rates_of(Work::kInTurns, load_.time);
+      PathSpeeds speeds;
+      if (load_.computing_threads > 0) {
+        const Computation computation(load_.computing_threads);
+        speeds.beside_compute =
+            std::min(1.0, sum_of(rates_of(Work::kInTurns, load_.time)) / sum_of(both));
+      }
+      speeds.read = rates_of(Work::kRead, load_.time)[index_of(OpKind::kRead)];
+      speeds.write = rates_of(Work::kWrite, load_.time)[index_of(OpKind::kWrite)];
       // A second of both has read and written for so many seconds each; what overlaps is above 1.
       const double reading = both[index_of(OpKind::kRead)] / speeds.read;
       const double writing = both[index_of(OpKind::kWrite)] / speeds.write;
@@ -104,64 +142,54 @@ class Measurement {
   }
 
  private:
-  enum class Place { kInOrder, kInHalves };
-
-  /// Bytes of a file when each slot has gone once.
-  [[nodiscard]] std::uint64_t round_bytes() const {
-    return load_.operations * load_.operation_bytes;
-  }
+  static double sum_of(const Rates& rates) { return rates[0] + rates[1]; }
 
   void fill() {
-    std::vector<Slot> slots = slots_in([](std::size_t) { return OpKind::kWrite; });
-    const std::uint64_t rounds_max = load_.file_bytes / round_bytes();
-    // Both halves have room for all that is in flight.
-    (void)transfer(slots, Place::kInOrder, load_.time, /*least=*/2, rounds_max);
-    for (Target& target : targets_) target.filled = rounds_max * round_bytes();
-    for (const Slot& slot : slots) {
-      std::uint64_t& filled = slot.target->filled;
-      filled = std::min(filled, slot.count / 2 * 2 * round_bytes());
+    const std::uint64_t least = 2 * load_.operations;  // both halves have room for all in flight
+    const std::uint64_t most = load_.file_bytes / load_.operation_bytes;
+    std::vector<Slot> slots = new_slots();
+    (void)transfer(slots, Work::kFill, load_.time, least, most);
+    for (Target& target : targets_) {
+      target.filled = target.started / least * least * load_.operation_bytes;
     }
   }
 
-  double alone(OpKind kind) {
-    return rates_of([kind](std::size_t) { return kind; }, load_.time)[index_of(kind)];
-  }
-
-  /// Transfers, slot i of each file in the direction kind_of(i).
-  template <class KindOf>
-  Rates rates_of(KindOf kind_of, std::chrono::milliseconds time) {
-    std::vector<Slot> slots = slots_in(kind_of);
-    const double seconds = transfer(slots, Place::kInHalves, time, /*least=*/1, UINT64_MAX);
+  Rates rates_of(Work work, std::chrono::milliseconds time) {
+    std::vector<Slot> slots = new_slots();
+    // Both directions get a turn.
+    const std::uint64_t least = work == Work::kInTurns ? 2 * turn() : 1;
+    const double seconds = transfer(slots, work, time, least, UINT64_MAX);
     Rates rates{};
-    for (const Slot& slot : slots) {
-      rates[index_of(slot.kind)] +=
-          static_cast<double>(slot.count * load_.operation_bytes) / seconds;
+    for (const Target& target : targets_) {
+      for (std::size_t kind = 0; kind < rates.size(); ++kind) {
+        rates[kind] += static_cast<double>(target.of_kind[kind] * load_.operation_bytes) / seconds;
+      }
     }
     return rates;
   }
 
-  template <class KindOf>
-  std::vector<Slot> slots_in(KindOf kind_of) {
+  std::vector<Slot> new_slots() {
     std::vector<Slot> slots;
     std::span<std::byte> rest(memory_.get(), bytes_);
+    for (Target& target : targets_) {
+      target.started = 0;
+      target.of_kind = {};
+    }
     for (std::size_t i = 0; i < load_.operations; ++i) {
       for (Target& target : targets_) {
-        slots.push_back({.target = &target,
-                         .kind = kind_of(i),
-                         .number = i,
-                         .buffer = rest.first(load_.operation_bytes)});
+        slots.push_back({.target = &target, .buffer = rest.first(load_.operation_bytes)});
         rest = rest.subspan(load_.operation_bytes);
       }
     }
     return slots;
   }
 
-  /// Lets each slot go `least` times, then on until the time is over, but no more than `most`
-  /// times. Returns the seconds until the last one is done.
-  double transfer(std::vector<Slot>& slots, Place place, std::chrono::milliseconds time,
+  /// Starts `least` transfers in each file, then goes on until the time is over, but to no more
+  /// than `most`. Returns the seconds until the last one is done.
+  double transfer(std::vector<Slot>& slots, Work work, std::chrono::milliseconds time,
                   std::uint64_t least, std::uint64_t most) {
     const Time begin = clock_.now();
-    for (Slot& slot : slots) start(slot, place);
+    for (Slot& slot : slots) start(slot, work);
     for (bool under_way = true; under_way;) {
       check_();
       under_way = false;
@@ -175,23 +203,36 @@ class Measurement {
         }
         std::exchange(slot.ticket, std::nullopt)->wait();
         const bool in_time = clock_.now() < begin + time;
-        if (slot.count >= most || (slot.count >= least && !in_time)) continue;
-        start(slot, place);
+        const std::uint64_t started = slot.target->started;
+        if (started >= most || (started >= least && !in_time)) continue;
+        start(slot, work);
         under_way = true;
       }
     }
     return std::chrono::duration<double>(clock_.now() - begin).count();
   }
 
-  void start(Slot& slot, Place place) {
-    std::uint64_t offset = (slot.count * load_.operations + slot.number) * load_.operation_bytes;
-    if (place == Place::kInHalves) {
-      const std::uint64_t half = slot.target->filled / 2;
-      offset = offset % half + (slot.kind == OpKind::kWrite ? half : 0);
+  [[nodiscard]] OpKind kind_of(Work work, std::uint64_t number) const {
+    if (work == Work::kRead) return OpKind::kRead;
+    if (work != Work::kInTurns) return OpKind::kWrite;
+    return number / turn() % 2 == 0 ? OpKind::kRead : OpKind::kWrite;
+  }
+
+  /// Transfers of a turn.
+  [[nodiscard]] std::uint64_t turn() const { return load_.turn_bytes / load_.operation_bytes; }
+
+  /// Transfers of a kind follow one another, so that two of them meet only when all of a half was
+  /// under way in between.
+  void start(Slot& slot, Work work) {
+    Target& target = *slot.target;
+    const OpKind kind = kind_of(work, target.started++);
+    std::uint64_t offset = target.of_kind[index_of(kind)]++ * load_.operation_bytes;
+    if (work != Work::kFill) {
+      const std::uint64_t half = target.filled / 2;
+      offset = offset % half + (kind == OpKind::kWrite ? half : 0);
     }
     slot.ticket = queue_.submit(
-        {.kind = slot.kind, .file = &slot.target->file, .offset = offset, .buffer = slot.buffer});
-    ++slot.count;
+        {.kind = kind, .file = &target.file, .offset = offset, .buffer = slot.buffer});
   }
 
   Submitter& queue_;

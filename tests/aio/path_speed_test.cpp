@@ -26,15 +26,18 @@ class PathSpeed : public testing::Test {
   /// Measures in simulated time.
   PathSpeeds measure(
       const DiskOptions& disk, const std::vector<std::filesystem::path>& directories,
-      const std::function<void()>& check = [] {}) {
+      const std::function<void()>& check = [] {}, const PathLoad& load = kLoad) {
     ManualClock clock;
     IoChannel channel({.clock = &clock},
                       make_backend(std::make_shared<SimulatedDisk>(disk, &clock)), log_);
-    return measure_paths(channel, directories, kLoad, check, clock);
+    return measure_paths(channel, directories, load, check, clock);
   }
 
-  static constexpr PathLoad kLoad{
-      .file_bytes = 16_MiB, .operation_bytes = 64_KiB, .operations = 16, .time = milliseconds(200)};
+  static constexpr PathLoad kLoad{.file_bytes = 16_MiB,
+                                  .operation_bytes = 64_KiB,
+                                  .operations = 16,
+                                  .turn_bytes = 64_KiB,
+                                  .time = milliseconds(200)};
   DiskTree first_, second_;  // two directories
   std::ostringstream log_text_;
   Logger log_{log_text_};
@@ -55,6 +58,24 @@ TEST_F(PathSpeed, FindsSpeedsAndOverlapOfASimulatedDisk) {
     EXPECT_NEAR(speeds.write, 3e8, 3e6);
     EXPECT_NEAR(speeds.overlap, overlap, 0.05);
   }
+}
+
+TEST_F(PathSpeed, TurnsLongerThanTheQueueOverlapOnlyWhereTheyMeet) {
+  PathLoad load = kLoad;
+  load.turn_bytes = 16 * load.operations * load.operation_bytes;
+  const PathSpeeds speeds = measure(
+      disk_of(2e8, 2e8, /*overlap=*/1), {first_.root()}, [] {}, load);
+  EXPECT_NEAR(speeds.read, 2e8, 2e6);
+  EXPECT_GT(speeds.overlap, 0);
+  EXPECT_LT(speeds.overlap, 0.15);
+}
+
+TEST_F(PathSpeed, ADiskThatNeedsNoCoreIsAsFastBesideComputation) {
+  PathLoad load = kLoad;
+  load.computing_threads = 2;
+  const PathSpeeds speeds = measure(
+      disk_of(2e8, 3e8, 0), {first_.root()}, [] {}, load);
+  EXPECT_NEAR(speeds.beside_compute, 1, 0.01);
 }
 
 TEST_F(PathSpeed, ADiskThatFillsOnlyAPartOfTheFileInTimeIsMeasuredInThatPart) {
@@ -92,6 +113,9 @@ TEST_F(PathSpeed, RefusesADirectoryThatIsNotThereOrHasNoRoomForTheFile) {
   PathLoad crowded = kLoad;
   crowded.file_bytes = 1_MiB;
   EXPECT_THAT(refusal(first_.root(), crowded), HasSubstr("room for them twice"));
+  PathLoad torn = kLoad;
+  torn.turn_bytes += 1;
+  EXPECT_THAT(refusal(first_.root(), torn), HasSubstr("whole transfers"));
   EXPECT_TRUE(std::filesystem::is_empty(first_.root()));
 }
 

@@ -31,6 +31,7 @@ MeasuringEffort little() {
   return {.disk = {.file_bytes = 8_MiB,
                    .operation_bytes = 64_KiB,
                    .operations = 8,
+                   .turn_bytes = 256_KiB,
                    .time = std::chrono::milliseconds(5),
                    .settling = std::chrono::milliseconds(5)},
           .update_bytes = 4_MiB,
