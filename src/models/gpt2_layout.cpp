@@ -171,7 +171,8 @@ zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batc
     work.uses.push_back({.unit = outer + i,
                          .forward = block,
                          .backward = kBackwardPerForward * block,
-                         .recompute = recompute ? block : 0});
+                         .recompute = recompute ? block : 0,
+                         .input_elements = static_cast<std::uint64_t>(tokens * width)});
   }
   if (!tiles) {
     const double head = head_of(config.vocab_size);

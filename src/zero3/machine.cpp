@@ -24,13 +24,14 @@ constexpr std::size_t kFileBytesMax = 1u << 20;
 constexpr double kMost = 1e24;
 constexpr double kCountMost = 1024;
 
-enum class Kind : std::uint8_t { kPositive, kCount, kOverlap };
+enum class Kind : std::uint8_t { kPositive, kCount, kOverlap, kShare };
 
 std::string_view allowed(Kind kind) {
   switch (kind) {
     case Kind::kPositive: return "a number above 0 and at most 1e24";
     case Kind::kCount: return "a whole number from 1 to 1024";
     case Kind::kOverlap: return "a number from -4 to 1";
+    case Kind::kShare: return "a number above 0 and at most 1";
   }
   return "";
 }
@@ -40,6 +41,7 @@ bool is_allowed(Kind kind, double value) {
     case Kind::kPositive: return value > 0 && value <= kMost;
     case Kind::kCount: return value >= 1 && value <= kCountMost && value == std::floor(value);
     case Kind::kOverlap: return value >= kDiskOverlapMin && value <= 1;
+    case Kind::kShare: return value > 0 && value <= 1;
   }
   return false;
 }
@@ -67,6 +69,7 @@ constexpr Field kDeviceFields[] = {
 constexpr Field kHostFields[] = {
     {.key = "memory", .needed = &Machine::host_memory},
     {.key = "update", .needed = &Machine::update},
+    {.key = "add", .optional = &Machine::add},
     {.key = "copy", .optional = &Machine::copy},
     {.key = "check", .optional = &Machine::check},
     {.key = "cores", .kind = Kind::kCount, .optional = &Machine::cores}};
@@ -75,6 +78,7 @@ constexpr Field kDiskFields[] = {
     {.key = "read", .optional = &Machine::disk_read},
     {.key = "write", .optional = &Machine::disk_write},
     {.key = "overlap", .kind = Kind::kOverlap, .optional = &Machine::disk_overlap},
+    {.key = "beside_compute", .kind = Kind::kShare, .optional = &Machine::disk_beside_compute},
     {.key = "bytes", .optional = &Machine::disk_bytes},
     {.key = "endurance", .optional = &Machine::disk_endurance}};
 constexpr Field kNetworkFields[] = {{.key = "receive", .optional = &Machine::network}};
@@ -166,6 +170,11 @@ void check_whole(const JsonValue& json, const Machine& machine) {
   if (machine.has_accelerator()) {
     require(machine.upload, "device", "upload", "a device with memory of its own has one");
     require(machine.drain, "device", "drain", "a device with memory of its own has one");
+    if (machine.disk_beside_compute) {
+      json.at("disk")
+          .at("beside_compute")
+          .fail("is for machines without an accelerator, whose disks and arithmetic share cores");
+    }
     if (machine.copy) {
       json.at("host").at("copy").fail(
           "is for machines without an accelerator; with \"device.memory\", \"device.upload\" and "
@@ -265,10 +274,13 @@ RankSpeeds rank_speeds(const Machine& machine, int nodes) {
   RankSpeeds speeds;
   speeds.compute = machine.compute.value;
   speeds.update = machine.update.value / devices;
+  speeds.add = machine.add ? machine.add->value / devices : speeds.update;
   if (machine.disk_read) {
     speeds.disk_read = machine.disk_read->value * machine.disks() / devices;
     speeds.disk_write = machine.disk_write->value * machine.disks() / devices;
     speeds.disk_overlap = machine.disk_overlap ? machine.disk_overlap->value : 0;
+    if (machine.disk_beside_compute)
+      speeds.disk_beside_compute = machine.disk_beside_compute->value;
   }
   speeds.shares_cores = !machine.has_accelerator();
   speeds.check = machine.check ? machine.check->value : 0;

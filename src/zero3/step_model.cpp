@@ -6,6 +6,7 @@
 
 #include "strata/base/error.h"
 #include "zero3/forecast/step_program.h"
+#include "zero3/forecast/update_cycle.h"
 
 namespace strata::zero3 {
 
@@ -89,11 +90,6 @@ std::vector<BoundTerm> bound_of(const StepForecast& forecast, const RankSpeeds& 
   return bound;
 }
 
-std::array<double, kStepLaneCount> per_second(const RankSpeeds& speeds) {
-  return {speeds.disk_read, speeds.disk_write, speeds.upload,   speeds.drain,
-          speeds.compute,   speeds.update,     speeds.exchange, speeds.check};
-}
-
 /// A forecast of the micro-batches that the work has, one after the other.
 StepForecast forecast_all(const Plan& plan, const PlanInput& input, const StepWork& work,
                           const RankSpeeds& speeds, const StepOrder& order) {
@@ -108,10 +104,9 @@ StepForecast forecast_all(const Plan& plan, const PlanInput& input, const StepWo
 
   StepForecast forecast;
   forecast.seconds = (last.seconds - first.seconds) / kStepsMeasured;
-  const std::array<double, kStepLaneCount> rates = per_second(speeds);
   for (std::size_t lane = 0; lane < kStepLaneCount; ++lane) {
-    const double amount = (after.lanes[lane] - before.lanes[lane]) / kStepsMeasured;
-    forecast.lanes[lane] = {amount, amount > 0 ? amount / rates[lane] : 0};
+    forecast.lanes[lane] = {(after.lanes[lane] - before.lanes[lane]) / kStepsMeasured,
+                            (after.seconds[lane] - before.seconds[lane]) / kStepsMeasured};
   }
   for (std::size_t hop = 0; hop < kHopCount; ++hop) {
     forecast.hops[hop] = {.bytes = (after.hops[hop] - before.hops[hop]) / kStepsMeasured,
@@ -143,6 +138,23 @@ StepForecast gone_on(const StepForecast& few, const StepForecast& more, double c
   return forecast;
 }
 
+/// A forecast without its cycle.
+StepForecast forecast_lanes(const Plan& plan, const PlanInput& input, const StepWork& work,
+                            const RankSpeeds& speeds, const StepOrder& order) {
+  if (work.goes_unit_by_unit() || work.micro_batches <= kMicroBatchesMost) {
+    return forecast_all(plan, input, work, speeds, order);
+  }
+  StepWork part = work;
+  part.micro_batches = kMicroBatchesMost;
+  const StepForecast more = forecast_all(plan, input, part, speeds, order);
+  part.micro_batches -= kMicroBatchesAlike;
+  const StepForecast few = forecast_all(plan, input, part, speeds, order);
+  StepForecast forecast =
+      gone_on(few, more, static_cast<double>(work.micro_batches - kMicroBatchesMost));
+  forecast.bound = bound_of(forecast, speeds);
+  return forecast;
+}
+
 }  // namespace
 
 std::string_view name_of(StepLane lane) {
@@ -164,18 +176,15 @@ StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepW
     throw ConfigError("the overlap of a disk's reads and writes is " +
                       std::to_string(speeds.disk_overlap) + "; it is from -4 to 1");
   }
-  check_share(order.early_share, "what is updated under backward");
-  if (work.goes_unit_by_unit() || work.micro_batches <= kMicroBatchesMost) {
-    return forecast_all(plan, input, work, speeds, order);
+  if (!(speeds.disk_beside_compute > 0 && speeds.disk_beside_compute <= 1)) {
+    throw ConfigError("a disk beside computation has " +
+                      std::to_string(speeds.disk_beside_compute) +
+                      " of its speeds; it is a share above 0, at most 1");
   }
-  StepWork part = work;
-  part.micro_batches = kMicroBatchesMost;
-  const StepForecast more = forecast_all(plan, input, part, speeds, order);
-  part.micro_batches -= kMicroBatchesAlike;
-  const StepForecast few = forecast_all(plan, input, part, speeds, order);
-  StepForecast forecast =
-      gone_on(few, more, static_cast<double>(work.micro_batches - kMicroBatchesMost));
-  forecast.bound = bound_of(forecast, speeds);
+  check_share(order.early_share, "what is updated under backward");
+  StepForecast forecast = forecast_lanes(plan, input, work, speeds, order);
+  forecast.cycle_seconds =
+      forecast::update_cycle(plan, input, forecast::unit_shapes(plan, input), work, speeds);
   return forecast;
 }
 

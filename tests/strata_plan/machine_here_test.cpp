@@ -98,7 +98,7 @@ TEST_F(MachineHere, EveryNumberSaysHowAndWhenItWasMeasured) {
           << section << '.' << key;
     }
   }
-  EXPECT_EQ(count, 11u);
+  EXPECT_EQ(count, 13u);
   EXPECT_EQ(machine.compute.value, kFlops);
   EXPECT_THAT(machine.compute.source, HasSubstr("64 tokens in bf16"));
   EXPECT_THAT(machine.update.source, HasSubstr("bf16 states with fp32 moments"));

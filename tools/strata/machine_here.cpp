@@ -19,6 +19,7 @@
 #include "strata/base/error.h"
 #include "strata/base/machine_memory.h"
 #include "strata/optim_cpu/compute_threads.h"
+#include "strata/optim_cpu/convert.h"
 #include "strata/tiering/checksum.h"
 
 namespace strata::tool {
@@ -28,6 +29,9 @@ using zero3::SourcedNumber;
 
 constexpr std::size_t kRoundsMin = 3;
 constexpr std::uint64_t kChunk = 1_MiB;
+// A window's weights, or a staging slot. The C library copies much larger blocks past the caches.
+constexpr std::uint64_t kCopyBytes = 4_MiB;
+constexpr std::uint64_t kPieceElements = std::uint64_t{1} << 20;  // of a staging slot of fp32
 // A part of what is available may be taken to measure with.
 constexpr std::uint64_t kMemoryPart = 2;
 
@@ -118,7 +122,9 @@ void measure_disks(const formats::DsConfig& config, const aio::PathLoad& load, c
   aio::IoQueueOptions options = queue_options(config);
   options.numa_node = aio::numa_node_of(disks);
   aio::IoQueue queue(options, directories.front(), log);
-  const aio::PathSpeeds speeds = aio::measure_paths(queue, directories, load, check);
+  aio::PathLoad beside = load;
+  beside.computing_threads = optim_cpu::ComputeThreads().threads();
+  const aio::PathSpeeds speeds = aio::measure_paths(queue, directories, beside, check);
 
   const double count = count_of(disks);
   const std::string how = text_of("%zu at once of ", load.operations) +
@@ -128,7 +134,12 @@ void measure_disks(const formats::DsConfig& config, const aio::PathLoad& load, c
   machine.disk_count = measured(count, "disks under " + names_of(directories, disks));
   machine.disk_read = measured(speeds.read / count, "reads, " + how);
   machine.disk_write = measured(speeds.write / count, "writes, " + how);
-  machine.disk_overlap = measured(speeds.overlap, "reads and writes side by side, " + how);
+  const std::string in_turns = "reads and writes in turns of " + format_bytes(load.turn_bytes);
+  machine.disk_overlap = measured(speeds.overlap, in_turns + ", " + how);
+  machine.disk_beside_compute =
+      measured(speeds.beside_compute,
+               in_turns + text_of(" while %d threads compute, against ", beside.computing_threads) +
+                   "none, " + how);
   machine.disk_bytes = measured(std::max(1.0, free_bytes_of(disks) / count),
                                 "free in " + names_of(directories, disks));
 }
@@ -172,16 +183,47 @@ SourcedNumber update_speed(const formats::DsConfig& config, std::uint64_t bytes,
                       text_of("%d threads", threads.threads()));
 }
 
+/// As a step adds gradients to where they rest: piece by piece, each in a staging slot before.
+SourcedNumber add_speed(const formats::DsConfig& config, std::uint64_t bytes,
+                        std::chrono::milliseconds time, const Check& check) {
+  const bool sums = config.gradient_accumulation_steps > 1;
+  const Precision precision = sums ? Precision::kFp32 : config.precision();
+  const std::uint64_t width = weight_bytes(precision);
+  const std::uint64_t piece = std::min(kPieceElements * width, bytes);
+  const HugePages slot(piece);
+  const HugePages home(bytes);
+  std::memset(slot.data(), 0, piece);
+  std::memset(home.data(), 0, bytes);
+  optim_cpu::ComputeThreads threads(static_cast<int>(config.strata.threads));
+  const auto add_all = [&] {
+    for (std::uint64_t begin = 0; begin + piece <= bytes; begin += piece) {
+      (void)optim_cpu::accumulate_gradient(threads, precision, sums, /*first=*/true, piece / width,
+                                           slot.data(), home.data() + begin);
+    }
+  };
+  add_all();
+  const auto moved = static_cast<double>(2 * (bytes / piece) * piece);
+  return measured(moved / seconds_of(time, check, add_all),
+                  "gradients brought to " + format_bytes(bytes) + " in pieces of " +
+                      format_bytes(piece) + ", with the sums of their squares, " +
+                      text_of("%d threads", threads.threads()));
+}
+
 SourcedNumber copy_speed(std::uint64_t bytes, std::chrono::milliseconds time, const Check& check) {
   const HugePages source(bytes);
   const HugePages target(bytes);
   std::memset(source.data(), 1, bytes);
-  const auto copy = [&] { std::memcpy(target.data(), source.data(), bytes); };
+  const std::uint64_t piece = std::min(kCopyBytes, bytes);
+  const auto copy = [&] {
+    for (std::uint64_t begin = 0; begin + piece <= bytes; begin += piece) {
+      std::memcpy(target.data() + begin, source.data() + begin, piece);
+    }
+  };
   copy();
-  return measured(static_cast<double>(bytes) / seconds_of(time, check, copy),
-                  "a copy of " + format_bytes(bytes) +
-                      " by one thread, as transfers to and from a "
-                      "device of host memory are");
+  const auto moved = static_cast<double>(bytes / piece * piece);
+  return measured(moved / seconds_of(time, check, copy),
+                  "copies of " + format_bytes(piece) + " in " + format_bytes(bytes) +
+                      " by one thread, as transfers to and from a device of host memory are");
 }
 
 SourcedNumber check_speed(std::uint64_t bytes, std::chrono::milliseconds time, const Check& check) {
@@ -214,6 +256,7 @@ zero3::Machine machine_here(const MeasuredRun& run, const MeasureArithmetic& ari
   machine.host_memory = measured(static_cast<double>(memory.bytes), "available of " + memory.bound);
   if (!config.nvme_directories().empty()) measure_disks(config, effort.disk, check, log, machine);
   machine.update = update_speed(config, std::min(effort.update_bytes, usable), effort.time, check);
+  machine.add = add_speed(config, std::min(effort.copy_bytes, usable), effort.time, check);
   machine.copy = copy_speed(std::min(effort.copy_bytes, usable / 2), effort.time, check);
   machine.check = check_speed(std::min(effort.copy_bytes, usable), effort.time, check);
   machine.cores =

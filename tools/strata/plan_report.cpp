@@ -111,6 +111,7 @@ void for_each_number(const zero3::Machine& machine, Visit visit) {
   optional("device.link", machine.link);
   visit("host.memory", machine.host_memory);
   visit("host.update", machine.update);
+  optional("host.add", machine.add);
   optional("host.copy", machine.copy);
   optional("host.check", machine.check);
   optional("host.cores", machine.cores);
@@ -118,6 +119,7 @@ void for_each_number(const zero3::Machine& machine, Visit visit) {
   optional("disk.read", machine.disk_read);
   optional("disk.write", machine.disk_write);
   optional("disk.overlap", machine.disk_overlap);
+  optional("disk.beside_compute", machine.disk_beside_compute);
   optional("disk.bytes", machine.disk_bytes);
   optional("disk.endurance", machine.disk_endurance);
   optional("network.receive", machine.network);

@@ -31,7 +31,7 @@ struct SourcedNumber {
 ///         "upload":  {"value": 25e9, "source": "..."},
 ///         "drain":   {"value": 25e9, "source": "..."}
 ///       },
-///       "host": {"memory": {...}, "update": {...}},
+///       "host": {"memory": {...}, "update": {...}, "add": {...}},
 ///       "disk": {"count": {...}, "read": {...}, "write": {...}, "overlap": {...},
 ///                "bytes": {...}, "endurance": {...}}
 ///     }
@@ -52,15 +52,18 @@ struct Machine {
   // "host"
   SourcedNumber host_memory;
   SourcedNumber update;                ///< bytes/s, see RankSpeeds::update; of all cores together
+  std::optional<SourcedNumber> add;    ///< see RankSpeeds::add; left out: as fast as an update
   std::optional<SourcedNumber> copy;   ///< bytes/s within host memory; without an accelerator only
   std::optional<SourcedNumber> check;  ///< see RankSpeeds::check; left out: it takes no time
   std::optional<SourcedNumber> cores;  ///< for all ranks; left out: checksums take none from others
 
   // "disk": may be left out where nothing rests on nvme
-  std::optional<SourcedNumber> disk_count;      ///< in a node; left out: 1
-  std::optional<SourcedNumber> disk_read;       ///< bytes/s of one
-  std::optional<SourcedNumber> disk_write;      ///< bytes/s of one
-  std::optional<SourcedNumber> disk_overlap;    ///< see RankSpeeds::disk_overlap; left out: 0
+  std::optional<SourcedNumber> disk_count;    ///< in a node; left out: 1
+  std::optional<SourcedNumber> disk_read;     ///< bytes/s of one
+  std::optional<SourcedNumber> disk_write;    ///< bytes/s of one
+  std::optional<SourcedNumber> disk_overlap;  ///< see RankSpeeds::disk_overlap; left out: 0
+  /// See RankSpeeds::disk_beside_compute; without an accelerator only; left out: 1.
+  std::optional<SourcedNumber> disk_beside_compute;
   std::optional<SourcedNumber> disk_bytes;      ///< of one
   std::optional<SourcedNumber> disk_endurance;  ///< bytes that may be written to one in its life
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -28,11 +29,17 @@ struct RankSpeeds {
   /// Bytes of transfers that the disk works on at once, the queue's depth of requests; what was
   /// asked for after them waits, be it read or written. 0: there is no such bound.
   double disk_in_flight = 0;
+  /// What the disk's speeds are while all cores compute, as a share: its threads have to wait for a
+  /// core. Above 0; it counts where `shares_cores`.
+  double disk_beside_compute = 1;
   double upload = 0;  ///< bytes/s from host memory to the device
   double drain = 0;   ///< bytes/s from the device to host memory
-  /// Bytes/s of states and gradients that the optimizer and the addition of gradients read and
-  /// write: an update reads gradient, weight, remainder and moments, and writes all but the first.
+  /// Bytes/s of states and gradients that the optimizer reads and writes: an update reads gradient,
+  /// weight, remainder and moments, and writes all but the first.
   double update = 0;
+  /// Bytes/s that adding a gradient to its home reads and writes, with the sum of its squares; 0:
+  /// as many as of an update.
+  double add = 0;
   /// Bytes/s at which one thread makes the checksum of what comes from the disk or goes there; 0:
   /// that takes no time.
   double check = 0;
@@ -50,6 +57,9 @@ struct UnitUse {
   double forward = 0;    ///< FLOP of one micro-batch
   double backward = 0;
   double recompute = 0;  ///< of forward run again in backward; 0: its activations are kept
+  /// Numbers that it is given and that running it again needs, of one micro-batch: they go to
+  /// PlanInput::activations, as far as there is room.
+  std::uint64_t input_elements = 0;
 };
 
 /// Uses, from `begin` to before `end`, that go forward once more, all of them, before backward
@@ -83,8 +93,9 @@ struct StepOrder {
     kOverlapped,
   };
   Kind kind = Kind::kSerial;
-  /// Of kOverlapped: this share of every unit, from 0 to 1, is updated under backward already, as
-  /// its gradient comes. Above 0 only without clipping, which has to know all gradients first.
+  /// Of kOverlapped: units with this share of all elements, from 0 to 1, are updated under backward
+  /// already, as their gradients come. They are spread over the model, as where the newest gradient
+  /// always goes first. Above 0 only without clipping, which has to know all gradients first.
   double early_share = 0;
 };
 
@@ -135,6 +146,8 @@ struct StepForecast {
   std::array<LaneForecast, kStepLaneCount> lanes{};
   std::array<HopForecast, kHopCount> hops{};
   std::vector<BoundTerm> bound;  ///< the largest first
+  /// What a step takes at least because it needs its own updates: see forecast_step.
+  double cycle_seconds = 0;
 
   [[nodiscard]] const LaneForecast& at(StepLane lane) const {
     return lanes[static_cast<std::size_t>(lane)];
@@ -144,6 +157,10 @@ struct StepForecast {
   [[nodiscard]] double bound_seconds() const { return bound.empty() ? 0 : bound.front().seconds; }
   [[nodiscard]] StepResource binds() const {
     return bound.empty() ? StepResource::kCompute : bound.front().resource;
+  }
+  /// What no order of this step's work can beat.
+  [[nodiscard]] double reachable_seconds() const {
+    return std::max(bound_seconds(), cycle_seconds);
   }
   /// The bound's share of the step: 1 is a step that leaves nothing.
   [[nodiscard]] double fraction() const { return seconds > 0 ? bound_seconds() / seconds : 1; }
@@ -167,9 +184,27 @@ struct StepForecast {
 ///
 /// and, where they share cores, FLOP / compute + updated / update in place of the two.
 ///
+/// A step cannot always reach that bound, since it needs what it makes. Backward ends with the unit
+/// that forward begins with: its update comes in between, and nothing is computed there. More
+/// generally, let u be a unit, U the units that forward enters no later than u, C the computation
+/// of a step and c that of the uses before u's first, once forward and once backward. From u's
+/// first use in forward to its last in backward the device computes C - c, one after the other. So
+/// all gradients of U come after that, and all weights of U are updated and back before it begins
+/// again:
+///
+///     T >= C - c + max(c, lanes of U, update of u + way of u's weights back to the device)
+///
+/// for every u. Lanes of U take what the bound above says of U's updates, and so does u's update,
+/// but for the states that windows have read before the gradients come. `cycle_seconds` is the
+/// largest of these. With n equal units and equal lanes it is about 1 + 1/n times the bound.
+///
 /// Beside the next forward, an update that a region waits for gives it the weights from its
 /// windows, which are not read again. Whether the windows have come to it by then depends on times
 /// in the engine; here those count as begun that lie less than the rotation behind the unit in use.
+///
+/// Inputs of units that recompute go to the room that `PlanInput::activations` gives them when the
+/// unit has run, as far as there is room, and come back before it runs again, as in
+/// ActivationStore.
 ///
 /// Not in it: the time to start a transfer, LibTorch's own allocations, and memory bandwidth that
 /// copies and arithmetic take from one another. Transfers of large units are simulated in up to 64

@@ -101,8 +101,7 @@ void Gradients::add_at_home(const Piece& piece) {
   }
   JobId& home = units_[piece.unit].homes[piece.vector];
   const Hop hop = input_.world_size > 1 ? Hop::kReduce : Hop::kDrain;
-  home = jobs_.start(JobQueue::kGradientAdd, hop, StepLane::kUpdate,
-                     arrived + at_home * (piece.is_first ? 1 : 2), {piece.drained});
+  home = jobs_.add_gradient(hop, arrived + at_home * (piece.is_first ? 1 : 2), {piece.drained});
   jobs_.wait_for(hop, home);
   if (!shape.gradient_on_nvme) return;
   const JobId added = home;

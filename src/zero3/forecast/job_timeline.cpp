@@ -19,10 +19,12 @@ constexpr double kByte = 1;
 
 constexpr std::size_t index_of(JobQueue queue) { return static_cast<std::size_t>(queue); }
 
-constexpr std::array kDiskReads = {JobQueue::kFetch, JobQueue::kGradientRead,
-                                   JobQueue::kWindowRead};
-constexpr std::array kOnDisk = {JobQueue::kFetch, JobQueue::kGradientRead, JobQueue::kWindowRead,
-                                JobQueue::kGradientWrite, JobQueue::kWindowWrite};
+constexpr std::array kDiskReads = {JobQueue::kFetch, JobQueue::kGradientRead, JobQueue::kWindowRead,
+                                   JobQueue::kActivationRead};
+constexpr std::array kOnDisk = {JobQueue::kFetch,          JobQueue::kGradientRead,
+                                JobQueue::kWindowRead,     JobQueue::kActivationRead,
+                                JobQueue::kGradientWrite,  JobQueue::kWindowWrite,
+                                JobQueue::kActivationWrite};
 constexpr std::array kUploads = {JobQueue::kUpload, JobQueue::kWindowUpload};
 constexpr std::array kDrains = {JobQueue::kDrain, JobQueue::kWindowDrain};
 constexpr std::array kUpdates = {JobQueue::kGradientAdd, JobQueue::kWindowUpdate};
@@ -184,7 +186,10 @@ class TimelineRun {
       before += (is_under_way ? its.left : jobs_[id].seconds) *
                 (reads ? speeds_.disk_read : speeds_.disk_write);
     }
-    const double rate = read != nullptr && write != nullptr ? 1 / (2 - speeds_.disk_overlap) : 1;
+    double rate = read != nullptr && write != nullptr ? 1 / (2 - speeds_.disk_overlap) : 1;
+    if (speeds_.shares_cores && line(JobQueue::kCompute).active) {
+      rate *= speeds_.disk_beside_compute;
+    }
     double bytes_per_second = 0;
     if (read != nullptr) {
       read->rate = rate;

@@ -33,11 +33,13 @@ enum class JobQueue : std::uint8_t {
   kWindowUpdate,
   kWindowWrite,
   kWindowUpload,
-  kProgramCheck,  ///< checksums that the program makes: of weights, and of gradients on the disk
+  kActivationWrite,
+  kActivationRead,
+  kProgramCheck,  ///< checksums that the program makes: of all but states
   kWindowCheck,   ///< those of states
 };
 
-inline constexpr std::size_t kJobQueueCount = 16;
+inline constexpr std::size_t kJobQueueCount = 18;
 
 /// What a mark saw: sums since the beginning.
 struct TimelineMark {

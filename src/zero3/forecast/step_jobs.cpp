@@ -37,14 +37,25 @@ bool moves(Hop hop, StepLane lane) {
 
 JobId StepJobs::start(JobQueue queue, Hop hop, StepLane lane, double amount,
                       std::initializer_list<JobId> after) {
-  const double speed = speed_of(lane, speeds_);
+  return start(queue, hop, lane, speed_of(lane, speeds_), amount, after);
+}
+
+JobId StepJobs::add_gradient(Hop hop, double amount, std::initializer_list<JobId> after) {
+  const double speed = speeds_.add > 0 ? speeds_.add : speeds_.update;
+  return start(JobQueue::kGradientAdd, hop, StepLane::kUpdate, speed, amount, after);
+}
+
+JobId StepJobs::start(JobQueue queue, Hop hop, StepLane lane, double speed, double amount,
+                      std::initializer_list<JobId> after) {
   if (amount > 0 && !(speed > 0 && std::isfinite(speed))) {
     throw ConfigError("this step needs the speed of \"" + std::string(name_of(lane)) +
                       "\", and the machine's is not known; give one above 0");
   }
+  const double seconds = amount > 0 ? amount / speed : 0;
   amounts_.lanes[static_cast<std::size_t>(lane)] += amount;
+  amounts_.seconds[static_cast<std::size_t>(lane)] += seconds;
   if (moves(hop, lane)) count(hop, amount);
-  return timeline_.add(queue, hop, amount > 0 ? amount / speed : 0, after, program_);
+  return timeline_.add(queue, hop, seconds, after, program_);
 }
 
 void StepJobs::wait_for(Hop hop, JobId job) {

@@ -13,9 +13,10 @@
 
 namespace strata::zero3::forecast {
 
-/// Bytes and FLOP of jobs.
+/// Bytes and FLOP of jobs, and their seconds with a lane to themselves.
 struct StepAmounts {
   std::array<double, kStepLaneCount> lanes{};
+  std::array<double, kStepLaneCount> seconds{};
   std::array<double, kHopCount> hops{};
 };
 
@@ -31,6 +32,8 @@ class StepJobs {
   /// ConfigError for a lane without speed.
   JobId start(JobQueue queue, Hop hop, StepLane lane, double amount,
               std::initializer_list<JobId> after);
+  /// Starts to add a gradient to its home: `amount` bytes are read and written.
+  JobId add_gradient(Hop hop, double amount, std::initializer_list<JobId> after);
   /// Whether checksums take time.
   [[nodiscard]] bool checks() const { return speeds_.check > 0; }
   /// Lets the program wait for a job.
@@ -52,6 +55,9 @@ class StepJobs {
   [[nodiscard]] const StepAmounts& amounts() const { return amounts_; }
 
  private:
+  JobId start(JobQueue queue, Hop hop, StepLane lane, double speed, double amount,
+              std::initializer_list<JobId> after);
+
   const PlanInput& input_;
   const RankSpeeds& speeds_;
   const std::uint64_t parts_max_;

@@ -24,6 +24,27 @@ std::vector<std::size_t> first_uses(const StepWork& work, std::size_t units) {
   return first;
 }
 
+/// Units of the order's share, in the order of backward: one is taken where those so far are less.
+std::vector<bool> early_units(const StepOrder& order, const StepWork& work,
+                              const std::vector<std::size_t>& first_use,
+                              const std::vector<UnitShape>& shapes) {
+  std::vector<bool> is_early(shapes.size());
+  if (order.kind == StepOrder::Kind::kSerial) return is_early;
+  double seen = 0, taken = 0;
+  for (std::size_t use = work.uses.size(); use-- > 0;) {
+    const std::size_t unit = work.uses[use].unit;
+    if (first_use[unit] != use) continue;
+    double elements = 0;
+    for (const VectorShape& vector : shapes[unit].vectors) {
+      if (vector.trains) elements += static_cast<double>(vector.shard_elements);
+    }
+    seen += elements;
+    is_early[unit] = taken < order.early_share * seen;
+    if (is_early[unit]) taken += elements;
+  }
+  return is_early;
+}
+
 }  // namespace
 
 StepProgram::StepProgram(const Plan& plan, const PlanInput& input, const StepWork& work,
@@ -32,8 +53,10 @@ StepProgram::StepProgram(const Plan& plan, const PlanInput& input, const StepWor
       order_(order),
       shapes_(unit_shapes(plan, input)),
       first_use_(first_uses(work, shapes_.size())),
+      is_early_(early_units(order, work, first_use_, shapes_)),
       jobs_(input, speeds, parts_max_for(work)),
       weights_(plan, input, shapes_, jobs_),
+      activations_(input, work, jobs_),
       gradients_(plan, input, shapes_, work.goes_unit_by_unit(), jobs_),
       windows_(plan, input, jobs_) {}
 
@@ -46,7 +69,7 @@ void StepProgram::add_step() {
   weights_.expect_step(work_.micro_batches == 1);
   gradients_.settle();
   for (UnitId unit = 0; unit < shapes_.size(); ++unit) {
-    if (gradients_.has_gradient(unit)) update(unit, early_share(), 1);
+    if (gradients_.has_gradient(unit) && !is_early_[unit]) update(unit);
   }
   gradients_.forget();
   if (order_.kind == StepOrder::Kind::kSerial) jobs_.wait_for(Hop::kFlush, updated_);
@@ -86,8 +109,7 @@ void StepProgram::add_backward(std::size_t end, double micro_batches, bool is_la
     const UseSpan* const span = span_of(use);
     if (span != nullptr && span->end == use + 1) {
       for (std::size_t again = span->begin; again < span->end; ++again) {
-        enter(again, Pass::kForward, micro_batches * work_.uses[again].recompute,
-              /*gives_gradients=*/false);
+        enter_again(again, micro_batches * work_.uses[again].recompute, again == span->begin);
       }
     }
     enter(use, Pass::kBackward, micro_batches * backward_flop(use), /*gives_gradients=*/true);
@@ -103,9 +125,21 @@ const UseSpan* StepProgram::span_of(std::size_t use) const {
 
 void StepProgram::enter(std::size_t use, Pass pass, double flop, bool gives_gradients) {
   const auto unit = static_cast<UnitId>(work_.uses[use].unit);
+  const UseSpan* const span = span_of(use);
   weights_.enter(unit, pass);
-  const JobId computed = weights_.compute(unit, flop);
+  const bool comes_back = pass == Pass::kBackward;
+  const JobId brought = comes_back && span == nullptr ? activations_.bring(use) : kNoJob;
+  const JobId computed = weights_.compute(unit, flop, brought);
+  const bool input_is_kept = span == nullptr || span->begin == use;
+  if (!comes_back && !gives_gradients && input_is_kept) activations_.put(use, computed);
   if (gives_gradients) gradients_.accumulate(unit, computed);
+  weights_.leave(unit);
+}
+
+void StepProgram::enter_again(std::size_t use, double flop, bool begins_span) {
+  const auto unit = static_cast<UnitId>(work_.uses[use].unit);
+  weights_.enter(unit, Pass::kForward);
+  weights_.compute(unit, flop, begins_span ? activations_.bring(use) : kNoJob);
   weights_.leave(unit);
 }
 
@@ -116,28 +150,22 @@ double StepProgram::backward_flop(std::size_t use) const {
 
 void StepProgram::update_early(std::size_t use) {
   const auto unit = static_cast<UnitId>(work_.uses[use].unit);
-  if (early_share() == 0 || first_use_[unit] != use) return;
+  if (!is_early_[unit] || first_use_[unit] != use) return;
   gradients_.start_additions(unit);
-  update(unit, 0, early_share());
+  update(unit);
 }
 
-void StepProgram::update(UnitId unit, double from, double to) {
+void StepProgram::update(UnitId unit) {
   const UnitShape& shape = shapes_[unit];
   JobId last = kNoJob;
   for (std::size_t i = 0; i < shape.vectors.size(); ++i) {
     if (!shape.vectors[i].trains) continue;
-    const JobId ended =
-        windows_.update(shape, shape.vectors[i], from, to, gradients_.whole(unit, i));
-    if (ended != kNoJob) last = ended;
+    last = windows_.update(shape, shape.vectors[i], gradients_.whole(unit, i));
   }
   if (last == kNoJob) return;
   updated_ = last;
   const bool is_overlapped = order_.kind == StepOrder::Kind::kOverlapped;
-  weights_.change(unit, last, is_overlapped && early_share() == 0);
-}
-
-double StepProgram::early_share() const {
-  return order_.kind == StepOrder::Kind::kOverlapped ? order_.early_share : 0;
+  weights_.change(unit, last, is_overlapped && !is_early_[unit]);
 }
 
 }  // namespace strata::zero3::forecast

@@ -7,6 +7,8 @@
 
 namespace strata::zero3::forecast {
 
+using tiering::Tier;
+
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
@@ -29,12 +31,26 @@ UnitShape shape_of(const UnitLayout& layout, const PlanInput& input) {
 
 }  // namespace
 
+StateBytes state_bytes_of(const PlanInput& input, const UnitShape& unit,
+                          const StateFormat& format) {
+  StateBytes bytes;
+  for (const StateKind kind :
+       {StateKind::kWeight, StateKind::kMaster, StateKind::kM, StateKind::kV}) {
+    const auto width = static_cast<double>(state_bytes(format, kind));
+    const Tier home = kind == StateKind::kWeight ? input.parameter_tier : input.optimizer_tier;
+    bytes.in_all += width;
+    if (home == Tier::kNvme && !unit.cached.has(kind)) bytes.of_disk += width;
+    if (home == Tier::kDevice && !input.device_memory_is_host) bytes.of_device += width;
+  }
+  return bytes;
+}
+
 std::vector<UnitShape> unit_shapes(const Plan& plan, const PlanInput& input) {
   std::vector<UnitShape> shapes;
   shapes.reserve(input.units.size());
   for (std::size_t i = 0; i < input.units.size(); ++i) {
     shapes.push_back(shape_of(input.units[i], input));
-    shapes.back().gradient_on_nvme = plan.gradient_tier[i] == tiering::Tier::kNvme;
+    shapes.back().gradient_on_nvme = plan.gradient_tier[i] == Tier::kNvme;
     shapes.back().cached = plan.cached[i];
   }
   return shapes;

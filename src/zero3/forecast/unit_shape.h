@@ -30,6 +30,13 @@ struct UnitShape {
   CachedStates cached{};
 };
 
+/// Bytes of the states that an update reads and writes, for one element.
+struct StateBytes {
+  double of_disk = 0, of_device = 0, in_all = 0;
+};
+[[nodiscard]] StateBytes state_bytes_of(const PlanInput& input, const UnitShape& unit,
+                                        const StateFormat& format);
+
 [[nodiscard]] std::vector<UnitShape> unit_shapes(const Plan& plan, const PlanInput& input);
 
 /// The units as UnitMover shows them to its schedule.

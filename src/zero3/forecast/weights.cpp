@@ -54,10 +54,10 @@ void Weights::enter(UnitId unit, Pass pass) {
   carry_out(schedule_.enter(unit, pass, View::kTraining));
 }
 
-JobId Weights::compute(UnitId unit, double flop) {
+JobId Weights::compute(UnitId unit, double flop, JobId after) {
   Unit& used = units_[unit];
   used.last_use = jobs_.start(JobQueue::kCompute, Hop::kCompute, StepLane::kCompute, flop,
-                              {used.readable, used.updated});
+                              {used.readable, used.updated, after});
   if (jobs_.program_computes()) jobs_.wait_for(Hop::kCompute, used.last_use);
   return used.last_use;
 }
@@ -111,6 +111,7 @@ bool Weights::may_deliver(UnitId unit) const {
   if (!entered_) return true;  // no update has begun
   std::uint64_t between = 0;
   for (UnitId other = *entered_ + 1; other < unit; ++other) {
+    if (!units_[other].delivers) continue;  // updated under backward
     for (const VectorShape& vector : shapes_[other].vectors) between += vector.shard_elements;
   }
   return between >= (plan_.windows - 1) * plan_.window_elements;

@@ -24,8 +24,8 @@ class Weights {
           StepJobs& jobs);
 
   void enter(UnitId unit, Pass pass);
-  /// Computes with a unit that was entered. Returns the job.
-  JobId compute(UnitId unit, double flop);
+  /// Computes with a unit that was entered, `after` something else. Returns the job.
+  JobId compute(UnitId unit, double flop, JobId after);
   void leave(UnitId unit);
   void end_micro_batch() { schedule_.end_micro_batch(/*complete=*/true); }
   void expect_step(bool follows) { schedule_.expect_step(follows); }

@@ -1,26 +1,16 @@
 #include "zero3/forecast/windows.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "strata/base/units.h"
 
 namespace strata::zero3::forecast {
-
-using tiering::Tier;
 
 namespace {
 
 // A pipeline of vectors that are updated where they rest has no windows, and goes over them in
 // pieces for the forecast alone.
 constexpr std::uint64_t kElementsInPlace = std::uint64_t{1} << 20;
-
-/// The element at a share of a vector, on the grid of its parts.
-std::uint64_t element_at(double share, const VectorShape& vector, std::uint64_t part) {
-  const auto parts = static_cast<double>(ceil_div(vector.shard_elements, part));
-  const auto place = static_cast<std::uint64_t>(std::lround(share * parts));
-  return std::min(place * part, vector.shard_elements);
-}
 
 }  // namespace
 
@@ -30,23 +20,8 @@ Windows::Windows(const Plan& plan, const PlanInput& input, StepJobs& jobs)
       jobs_(jobs),
       places_(std::max<std::size_t>(1, plan.windows), kNoJob) {}
 
-/// Bytes of the states that an update writes, for one element.
-Windows::Bytes Windows::state_bytes_of(const UnitShape& unit, const StateFormat& format) const {
-  Bytes bytes;
-  for (const StateKind kind :
-       {StateKind::kWeight, StateKind::kMaster, StateKind::kM, StateKind::kV}) {
-    const auto width = static_cast<double>(state_bytes(format, kind));
-    const Tier home = kind == StateKind::kWeight ? input_.parameter_tier : input_.optimizer_tier;
-    bytes.in_all += width;
-    if (home == Tier::kNvme && !unit.cached.has(kind)) bytes.of_disk += width;
-    if (home == Tier::kDevice && !input_.device_memory_is_host) bytes.of_device += width;
-  }
-  return bytes;
-}
-
-JobId Windows::update(const UnitShape& unit, const VectorShape& vector, double from, double to,
-                      JobId gradient) {
-  const Bytes states = state_bytes_of(unit, vector.format);
+JobId Windows::update(const UnitShape& unit, const VectorShape& vector, JobId gradient) {
+  const StateBytes states = state_bytes_of(input_, unit, vector.format);
   const auto gradient_bytes =
       static_cast<double>(state_bytes(vector.format, StateKind::kGradient, input_.accumulate_fp32));
   const double read = states.of_disk + (unit.gradient_on_nvme ? gradient_bytes : 0);
@@ -56,9 +31,8 @@ JobId Windows::update(const UnitShape& unit, const VectorShape& vector, double f
   const std::uint64_t part = jobs_.part_of(vector.shard_elements, grid);
 
   JobId ended = kNoJob;
-  const std::uint64_t end = element_at(to, vector, part);
-  for (std::uint64_t begin = element_at(from, vector, part); begin < end; begin += part) {
-    const auto elements = static_cast<double>(std::min(part, end - begin));
+  for (std::uint64_t begin = 0; begin < vector.shard_elements; begin += part) {
+    const auto elements = static_cast<double>(std::min(part, vector.shard_elements - begin));
     const JobId place = places_.front();
     places_.pop_front();
     JobId fetched = kNoJob;

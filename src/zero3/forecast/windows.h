@@ -15,18 +15,11 @@ class Windows {
  public:
   Windows(const Plan& plan, const PlanInput& input, StepJobs& jobs);
 
-  /// Updates a share of a vector whose gradient is whole after `gradient`: the elements that lie
-  /// between the two shares of it. Its windows are read as soon as places are free. Returns the job
-  /// that ends the update; kNoJob where no element lies there.
-  JobId update(const UnitShape& unit, const VectorShape& vector, double from, double to,
-               JobId gradient);
+  /// Updates a vector whose gradient is whole after `gradient`. Its windows are read as soon as
+  /// places are free. Returns the job that ends the update.
+  JobId update(const UnitShape& unit, const VectorShape& vector, JobId gradient);
 
  private:
-  struct Bytes {
-    double of_disk = 0, of_device = 0, in_all = 0;
-  };
-  [[nodiscard]] Bytes state_bytes_of(const UnitShape& unit, const StateFormat& format) const;
-
   const Plan& plan_;
   const PlanInput& input_;
   StepJobs& jobs_;
