@@ -88,6 +88,16 @@ TEST(Gpt2Layout, TheOuterUnitIsUsedAtBothEnds) {
   EXPECT_EQ(work.uses[12].unit, 12u);
 }
 
+TEST(Gpt2Layout, BlocksAreGivenWhatTheirInputsTake) {
+  const Gpt2Config config = Gpt2Config::preset("gpt2-xl");
+  const MicroBatch batch{.sequences = 4, .length = 1024};
+  std::uint64_t elements = 0;
+  for (const zero3::UnitUse& use : step_work(config, batch, 3, true).uses) {
+    elements += use.input_elements;
+  }
+  EXPECT_EQ(3 * 2 * elements, block_input_bytes(config, batch, 3, 2));
+}
+
 TEST(Gpt2Layout, KeepingActivationsTakesMoreThanTheirRecomputation) {
   const Gpt2Config config = Gpt2Config::preset("gpt2-xl");
   const MicroBatch batch{.sequences = 4, .length = 1024};

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -12,6 +11,7 @@
 
 #include "interruption.h"
 #include "plan.h"
+#include "run_plan.h"
 #include "strata/base/error.h"
 #include "support/message_of.h"
 #include "support/temp_directory.h"
@@ -64,20 +64,8 @@ class MachineHere : public testing::Test {
         {.config = config, .model = model, .micro_batch = {.sequences = 2, .length = 64}},
         arithmetic, check, log_, little());
   }
-  /// Runs `strata plan`.
-  ExitCode plan(std::vector<std::string> arguments, std::string& text,
-                const MeasureArithmetic& measure = arithmetic) {
-    CLI::App app("strata");
-    PlanOptions options;
-    add_plan_command(app, options);
-    arguments.insert(arguments.begin(), "plan");
-    std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the end
-    app.parse(arguments);
-    std::ostringstream out;
-    const ExitCode code =
-        tool::plan(options, {.arithmetic = measure, .effort = little()}, out, log_);
-    text = out.str();
-    return code;
+  static Measuring measuring(const MeasureArithmetic& measure = arithmetic) {
+    return {.arithmetic = measure, .effort = little()};
   }
 
   support::TempDirectory nvme_, files_;
@@ -148,38 +136,35 @@ TEST_F(MachineHere, AnInterruptionAtAnyPointLeavesNothingBehind) {
 
 TEST_F(MachineHere, APlanIsTheSameFromWhatIsMeasuredAndFromTheFileOfIt) {
   const std::string file = (files_.path() / "machine.json").string();
-  std::string measured, read;
-  EXPECT_EQ(plan({"--preset", "gpt-lite", "--machine", "here", "--nvme", nvme_.path().string(),
-                  "--save-machine", file, "--json"},
-                 measured),
-            ExitCode::kDone);
-  EXPECT_EQ(
-      plan({"--preset", "gpt-lite", "--machine", file, "--nvme", nvme_.path().string(), "--json"},
-           read),
-      ExitCode::kDone);
-  EXPECT_EQ(measured, read);
-  EXPECT_THAT(json::parse(read)["machine"]["disk.read"]["source"].get<std::string>(),
+  const std::string nvme = nvme_.path().string();
+  const PlanOutcome measured = run_plan({"--preset", "gpt-lite", "--machine", "here", "--nvme",
+                                         nvme, "--save-machine", file, "--json"},
+                                        measuring());
+  const PlanOutcome read =
+      run_plan({"--preset", "gpt-lite", "--machine", file, "--nvme", nvme, "--json"});
+  EXPECT_EQ(measured.code, ExitCode::kDone);
+  EXPECT_EQ(read.code, ExitCode::kDone);
+  EXPECT_EQ(measured.text, read.text);
+  EXPECT_THAT(read.parsed()["machine"]["disk.read"]["source"].get<std::string>(),
               HasSubstr("measured here"));
 }
 
 TEST_F(MachineHere, AMeasurementThatFailsWritesNoMachineFile) {
-  std::string text;
   const auto fail = [](const ArithmeticTask&, const Check&) -> zero3::SourcedNumber {
     throw Interrupted("interrupted (SIGINT)");
   };
-  EXPECT_THROW((void)plan({"--preset", "gpt-lite", "--machine", "here", "--save-machine",
-                           (files_.path() / "machine.json").string()},
-                          text, fail),
+  EXPECT_THROW((void)run_plan({"--preset", "gpt-lite", "--machine", "here", "--save-machine",
+                               (files_.path() / "machine.json").string()},
+                              measuring(fail)),
                Interrupted);
   EXPECT_TRUE(std::filesystem::is_empty(files_.path()));
 }
 
 TEST_F(MachineHere, OnlyWhatIsMeasuredCanBeSaved) {
-  std::string text;
   EXPECT_THAT(support::message_of<ConfigError>([&] {
-                (void)plan({"--preset", "gpt-lite", "--machine", "a.json", "--save-machine",
-                            (files_.path() / "b.json").string()},
-                           text);
+                (void)run_plan({"--preset", "gpt-lite", "--machine", "a.json", "--save-machine",
+                                (files_.path() / "b.json").string()},
+                               measuring());
               }),
               AllOf(HasSubstr("--save-machine"), HasSubstr("--machine here")));
 }

@@ -3,13 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "plan_model.h"
+#include "run_plan.h"
 #include "strata/base/error.h"
 #include "strata/formats/ds_config.h"
 #include "strata/models/gpt2_layout.h"
@@ -28,28 +27,8 @@ const std::string kMachines = STRATA_MACHINES;
 const std::string kWorkstation = kMachines + "/workstation_24gb.json";
 const std::string kServer = kMachines + "/server_8_h100.json";
 
-struct Outcome {
-  ExitCode code;
-  std::string text;
-  [[nodiscard]] json parsed() const { return json::parse(text); }
-};
-
-/// Runs `strata plan` with these arguments.
-Outcome run(std::vector<std::string> arguments) {
-  CLI::App app("strata");
-  PlanOptions options;
-  add_plan_command(app, options);
-  arguments.insert(arguments.begin(), "plan");
-  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the end
-  app.parse(arguments);
-  std::ostringstream out, log_text;
-  Logger log(log_text);
-  const ExitCode code = plan(options, {}, out, log);
-  return {code, out.str()};
-}
-
 std::string refusal(const std::vector<std::string>& arguments) {
-  return support::message_of<Error>([&] { (void)run(arguments); });
+  return support::message_of<Error>([&] { (void)run_plan(arguments); });
 }
 
 json find_change(const json& answer, const std::string& change) {
@@ -61,7 +40,7 @@ json find_change(const json& answer, const std::string& change) {
 }
 
 TEST(Plan, ATableForPeopleSaysWhatIsAsked) {
-  const Outcome outcome = run({"--params", "7B", "--machine", kWorkstation});
+  const PlanOutcome outcome = run_plan({"--params", "7B", "--machine", kWorkstation});
   EXPECT_EQ(outcome.code, ExitCode::kDone);
   for (const char* words :
        {"parameters, 32 blocks of width", "It fits", "optimizer states", "serial", "overlapped",
@@ -81,7 +60,7 @@ json with_recompute(const std::string& recompute, const std::string& params) {
                           "offload_optimizer": {"device": "nvme", "nvme_path": "/mnt/nvme"}},
     "strata": {"recompute": )" + recompute + "}}")
                                  .string();
-  return run({"--params", params, "--machine", kWorkstation, "--config", config, "--json"})
+  return run_plan({"--params", params, "--machine", kWorkstation, "--config", config, "--json"})
       .parsed();
 }
 
@@ -121,7 +100,7 @@ TEST(Plan, BytesAreThoseOfThePlanThatARunMakes) {
     "strata": {"budget": {"host": "600MiB", "device": "400MiB"}}})")
                                  .string();
   const json answer =
-      run({"--preset", "gpt2", "--config", config, "--machine", kWorkstation, "--json"})
+      run_plan({"--preset", "gpt2", "--config", config, "--machine", kWorkstation, "--json"})
           .parsed()["answer"];
   auto input = zero3::plan_input_from(formats::DsConfig::from_file(config),
                                       models::unit_layouts(models::Gpt2Config::preset("gpt2")),
@@ -136,8 +115,8 @@ TEST(Plan, BytesAreThoseOfThePlanThatARunMakes) {
 }
 
 TEST(Plan, WhatDoesNotFitIsMissingTierByTierAndTheBudgetsNamedDo) {
-  const Outcome outcome = run({"--params", "7B", "--machine", kWorkstation, "--budget",
-                               "device=64MiB,host=1MiB", "--json"});
+  const PlanOutcome outcome = run_plan({"--params", "7B", "--machine", kWorkstation, "--budget",
+                                        "device=64MiB,host=1MiB", "--json"});
   EXPECT_EQ(outcome.code, ExitCode::kBudget);
   const json answer = outcome.parsed()["answer"];
   EXPECT_FALSE(answer["fits"]);
@@ -147,27 +126,28 @@ TEST(Plan, WhatDoesNotFitIsMissingTierByTierAndTheBudgetsNamedDo) {
   const auto bytes = [&](const char* tier) {
     return std::to_string(answer["smallest_budgets"][tier].get<std::uint64_t>());
   };
-  const Outcome smallest = run({"--params", "7B", "--machine", kWorkstation, "--budget",
-                                "device=" + bytes("device") + ",host=" + bytes("host"), "--json"});
+  const PlanOutcome smallest =
+      run_plan({"--params", "7B", "--machine", kWorkstation, "--budget",
+                "device=" + bytes("device") + ",host=" + bytes("host"), "--json"});
   EXPECT_EQ(smallest.code, ExitCode::kDone);
-  EXPECT_THAT(run({"--params", "1T", "--machine", kWorkstation}).text,
+  EXPECT_THAT(run_plan({"--params", "1T", "--machine", kWorkstation}).text,
               AllOf(HasSubstr("It does not fit"), HasSubstr("nvme")));
 }
 
 TEST(Plan, AVocabularyThatTheDeviceHasNoRoomForIsCutIntoTiles) {
   const std::vector<std::string> question = {"--preset",   "gpt2",     "--machine",
                                              kWorkstation, "--budget", "device=40MiB"};
-  EXPECT_THAT(run(question).text, HasSubstr("the vocabulary is cut into"));
+  EXPECT_THAT(run_plan(question).text, HasSubstr("the vocabulary is cut into"));
   std::vector<std::string> as_json = question;
   as_json.push_back("--json");
-  const json answer = run(as_json).parsed()["answer"];
+  const json answer = run_plan(as_json).parsed()["answer"];
   EXPECT_TRUE(answer["fits"]);
   EXPECT_GT(answer["vocabulary_tiles"], 1);
   EXPECT_LE(answer["bytes"]["device"], std::uint64_t{40} << 20);
 }
 
 TEST(Plan, ChangesAreForecastAnew) {
-  const json answer = run({"--params", "30B", "--machine", kWorkstation, "--json"}).parsed();
+  const json answer = run_plan({"--params", "30B", "--machine", kWorkstation, "--json"}).parsed();
   const double now = answer["answer"]["serial"]["seconds"];
   EXPECT_LT(find_change(answer, "one more disk")["serial"]["seconds"], now);
   const json bytes = find_change(answer, "8-bit moments");
@@ -180,7 +160,8 @@ TEST(Plan, ChangesAreForecastAnew) {
 
 TEST(Plan, MoreMicroBatchesMoveNoMoreBytesAndKeepMoreActivations) {
   const json question =
-      run({"--params", "30B", "--machine", kWorkstation, "--seq-len", "512", "--json"}).parsed();
+      run_plan({"--params", "30B", "--machine", kWorkstation, "--seq-len", "512", "--json"})
+          .parsed();
   const json& one = question["answer"];
   const json four = find_change(question, "4 times the micro-batches");
   EXPECT_GT(four["serial"]["seconds"], one["serial"]["seconds"]);
@@ -195,12 +176,13 @@ TEST(Plan, MoreMicroBatchesMoveNoMoreBytesAndKeepMoreActivations) {
 
   // Sequences four times as long leave no room on the device for four of them.
   const json long_ones =
-      run({"--params", "30B", "--machine", kWorkstation, "--seq-len", "2048", "--json"}).parsed();
+      run_plan({"--params", "30B", "--machine", kWorkstation, "--seq-len", "2048", "--json"})
+          .parsed();
   EXPECT_FALSE(find_change(long_ones, "4 times the micro-batches")["fits"]);
 }
 
 TEST(Plan, AStepOfTheTokensThatHideTheDisksIsAsLongComputingAsMoving) {
-  const json first = run({"--params", "7B", "--machine", kWorkstation, "--json"}).parsed();
+  const json first = run_plan({"--params", "7B", "--machine", kWorkstation, "--json"}).parsed();
   const double hiding = first["answer"]["tokens_that_hide_disks"];
   const json& bound = first["answer"]["serial"]["bound"];
   const double tokens = first["answer"]["tokens_per_step"];
@@ -209,9 +191,9 @@ TEST(Plan, AStepOfTheTokensThatHideTheDisksIsAsLongComputingAsMoving) {
 }
 
 TEST(Plan, RanksShareTheStatesAndNodesTheWork) {
-  const json one = run({"--params", "13B", "--machine", kServer, "--json"}).parsed();
+  const json one = run_plan({"--params", "13B", "--machine", kServer, "--json"}).parsed();
   const json two =
-      run({"--params", "13B", "--machine", kServer, "--nodes", "2", "--json"}).parsed();
+      run_plan({"--params", "13B", "--machine", kServer, "--nodes", "2", "--json"}).parsed();
   EXPECT_EQ(one["ranks"], 8);
   EXPECT_EQ(two["ranks"], 16);
   EXPECT_NEAR(
@@ -234,7 +216,7 @@ TEST(Plan, UnitsAreUpdatedUnderBackwardWhereTheConfigAsksForIt) {
                        R"(}, "zero_optimization": {"offload_param": {"device": "nvme"},
                                             "offload_optimizer": {"device": "nvme"}}})")
             .string();
-    return run({"--params", "7B", "--config", config, "--machine", kWorkstation, "--json"})
+    return run_plan({"--params", "7B", "--config", config, "--machine", kWorkstation, "--json"})
         .parsed()["answer"]["overlapped"]["early_share"]
         .get<double>();
   };
@@ -243,7 +225,7 @@ TEST(Plan, UnitsAreUpdatedUnderBackwardWhereTheConfigAsksForIt) {
 }
 
 TEST(Plan, EnduranceIsWhatTheDisksAreRatedForOverWhatAStepWrites) {
-  const json answer = run({"--params", "7B", "--machine", kWorkstation, "--json"}).parsed();
+  const json answer = run_plan({"--params", "7B", "--machine", kWorkstation, "--json"}).parsed();
   const json& endurance = answer["answer"]["endurance"];
   const double written = answer["answer"]["serial"]["lanes"]["disk write"]["amount"];
   EXPECT_NEAR(endurance["bytes_written_per_step_and_disk"], written / 2, 1);
@@ -265,8 +247,9 @@ TEST(Plan, AMachineWithoutAcceleratorHasOneMemoryForBothTiers) {
     "disk": {"read": {"value": 2e9, "source": "assumed"},
              "write": {"value": 2e9, "source": "assumed"}}})")
                                   .string();
-  const json answer = run({"--preset", "gpt2", "--machine", machine, "--seq-len", "128", "--json"})
-                          .parsed()["answer"];
+  const json answer =
+      run_plan({"--preset", "gpt2", "--machine", machine, "--seq-len", "128", "--json"})
+          .parsed()["answer"];
   ASSERT_TRUE(answer["fits"]);
   EXPECT_LE(answer["bytes"]["device"].get<double>() + answer["bytes"]["host"].get<double>() +
                 answer["estimated_activation_bytes"].get<double>(),
@@ -333,7 +316,8 @@ TEST(Plan, AModelConfigIsReadAsFinetuneReadsIt) {
   const std::string shape =
       directory.write("config.json", models::Gpt2Config::preset("gpt2").to_json("float32"))
           .string();
-  const json answer = run({"--model-config", shape, "--machine", kWorkstation, "--json"}).parsed();
+  const json answer =
+      run_plan({"--model-config", shape, "--machine", kWorkstation, "--json"}).parsed();
   EXPECT_EQ(answer["model"]["parameters"], 124'439'808u);
 }
 

@@ -222,6 +222,19 @@ TEST(Machine, WhatContradictsItselfIsRefused) {
   EXPECT_THAT(refusal(changed(kWorkstation, R"("update")",
                               R"("copy": {"value": 1e9, "source": "assumed"}, "update")")),
               HasSubstr("host.copy"));
+  EXPECT_THAT(refusal(changed(kWorkstation, R"("read")",
+                              R"("beside_compute": {"value": 0.5, "source": "assumed"}, "read")")),
+              HasSubstr("disk.beside_compute"));
+}
+
+TEST(Machine, GradientsAreAddedAsFastAsStatesAreUpdatedUnlessItSaysOtherwise) {
+  EXPECT_EQ(rank_speeds(Machine::from_text(kWithoutAccelerator, "m"), 1).add, 60e9);
+  const Machine machine =
+      Machine::from_text(changed(kWithoutAccelerator, R"("copy")",
+                                 R"("add": {"value": 9e9, "source": "assumed"}, "copy")"),
+                         "m");
+  EXPECT_EQ(rank_speeds(machine, 1).add, 9e9);
+  EXPECT_EQ(Machine::from_text(machine.to_text(), "m"), machine);
 }
 
 TEST(Machine, TheMachinesThatComeWithStrataAreMachineFiles) {

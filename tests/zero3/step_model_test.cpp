@@ -15,6 +15,16 @@ namespace {
 using testing::HasSubstr;
 using tiering::Tier;
 
+template <class Call>
+std::string refusal(Call call) {
+  try {
+    call();
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "nothing was refused";
+}
+
 TEST(StepModel, AStepWithNothingToOverlapTakesTheSumOfItsParts) {
   constexpr double kElements = 1 << 19;
   Model model = model_of(1, 1 << 19, 1);
@@ -130,6 +140,41 @@ TEST(StepModel, AThreadTakesACoreFromWhatAllOfThemDo) {
   EXPECT_GT(seconds(2), seconds(64));
 }
 
+TEST(StepModel, GradientsAreAddedAtASpeedOfTheirOwn) {
+  constexpr double kElements = 1 << 19;
+  const Model model = model_of(1, 1 << 19, 1);
+  RankSpeeds speeds{.compute = 1e9,
+                    .disk_read = 2e9,
+                    .disk_write = 1e9,
+                    .upload = 8e9,
+                    .drain = 4e9,
+                    .update = 16e9};
+  const StepForecast as_updates = model.forecast(speeds, kSerial);
+  speeds.add = 4e9;
+  const StepForecast slower = model.forecast(speeds, kSerial);
+  const double more = 4 * kElements / 4e9 - 4 * kElements / 16e9;
+  EXPECT_NEAR(slower.seconds, as_updates.seconds + more, 1e-9);
+  EXPECT_NEAR(slower.at(StepLane::kUpdate).seconds, as_updates.at(StepLane::kUpdate).seconds + more,
+              1e-9);
+}
+
+TEST(StepModel, ADiskIsSlowerWhileTheCoresThatServeItCompute) {
+  Model model = model_of(8, 1 << 20, 2000);
+  model.input.device_memory_is_host = true;
+  RankSpeeds speeds = fast_machine();
+  speeds.compute = 1e13;
+  speeds.disk_read = speeds.disk_write = 1e9;
+  const auto seconds = [&](double beside_compute, bool shares_cores) {
+    speeds.disk_beside_compute = beside_compute;
+    speeds.shares_cores = shares_cores;
+    return model.forecast(speeds, kUnderForward).seconds;
+  };
+  EXPECT_GT(seconds(0.5, true), 1.001 * seconds(1, true));
+  EXPECT_LT(seconds(0.5, true), 2 * seconds(1, true));
+  EXPECT_EQ(seconds(0.5, false), seconds(1, false)) << "an accelerator computes";
+  EXPECT_THAT(refusal([&] { (void)seconds(0, true); }), HasSubstr("a share above 0"));
+}
+
 TEST(StepModel, ComputationAndUpdatesOnTheSameCoresTakeTheirSum) {
   Model model = model_of(8, 1 << 20, 100);
   model.input.device_memory_is_host = true;
@@ -147,16 +192,6 @@ TEST(StepModel, ComputationAndUpdatesOnTheSameCoresTakeTheirSum) {
 }
 
 // ---- what is refused ---------------------------------------------------------------------------
-
-template <class Call>
-std::string refusal(Call call) {
-  try {
-    call();
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "nothing was refused";
-}
 
 TEST(StepModel, ALaneWithoutSpeedIsRefusedByItsNameIfItIsNeeded) {
   Model model = model_of(2, 1 << 20, 64);
