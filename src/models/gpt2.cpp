@@ -5,6 +5,7 @@
 
 #include "models/gpt2_modules.h"
 #include "models/model_part.h"
+#include "models/tiled_block.h"
 #include "models/unit_names.h"
 #include "models/vocabulary_table.h"
 #include "strata/base/error.h"
@@ -63,25 +64,28 @@ void check_micro_batch(const Tensors& tokens_and_targets, std::int64_t n_positio
 }  // namespace
 
 struct Gpt2::Impl {
-  /// `home` is the Engine or, in memory, the Precision. `tiles`: how the vocabulary is cut.
+  /// `home` is the Engine or, in memory, the Precision.
   template <class Home>
-  Impl(const Gpt2Config& given, Precision compute, bool sharded,
-       const std::optional<RowTiles>& tiles, const torch::TensorOptions& options, Home& home,
-       const ParameterInitializer& initialize)
+  Impl(const Gpt2Config& given, Precision compute, bool sharded, const Gpt2Tiles& tiles,
+       const torch::TensorOptions& options, Home& home, const ParameterInitializer& initialize)
       : config(validated(given)),
         precision(compute),
         in_engine(sharded),
-        table(tiles ? std::make_optional<VocabularyTable>("wte", config, *tiles, options, home,
-                                                          initialize)
-                    : std::nullopt),
+        table(tiles.vocabulary ? std::make_optional<VocabularyTable>(
+                                     "wte", config, *tiles.vocabulary, options, home, initialize)
+                               : std::nullopt),
         outer(std::string(kOuterName),
-              Gpt2Outer(config, tiles ? Vocabulary::kInTiles : Vocabulary::kWhole, options), home,
+              Gpt2Outer(config, table ? Vocabulary::kInTiles : Vocabulary::kWhole, options), home,
               initialize) {
     for (std::int64_t i = 0; i < config.n_layer; ++i) {
-      blocks.emplace_back(block_name(i), Gpt2Block(config, options), home, initialize);
+      if (tiles.blocks) {
+        tiled_blocks.emplace_back(i, config, *tiles.blocks, options, home, initialize);
+      } else {
+        blocks.emplace_back(block_name(i), Gpt2Block(config, options), home, initialize);
+      }
     }
-    if (tiles && !config.tie_word_embeddings) {
-      own_head.emplace("lm_head", config, *tiles, options, home, initialize);
+    if (table && !config.tie_word_embeddings) {
+      own_head.emplace("lm_head", config, *tiles.vocabulary, options, home, initialize);
     }
   }
 
@@ -103,6 +107,7 @@ struct Gpt2::Impl {
       x = block.run([](Gpt2BlockImpl& m, const torch::Tensor& t) { return m.forward(t); },
                     Recompute::kConfig, x);
     }
+    for (const TiledBlock& block : tiled_blocks) x = block.run(x);
     return x;
   }
 
@@ -141,6 +146,16 @@ struct Gpt2::Impl {
     outer.add_to(sequence, add_positions, Recompute::kConfig);
   }
 
+  void add_blocks_to(UnitSequence& sequence) const {
+    for (const ModelPart<Gpt2Block>& block : blocks) {
+      block.add_to(
+          sequence,
+          [](Gpt2BlockImpl& m, const Tensors& x, const Tensors&) { return m.forward(x[0]); },
+          Recompute::kConfig);
+    }
+    for (const TiledBlock& block : tiled_blocks) block.add_to(sequence);
+  }
+
   void add_loss_to(UnitSequence& sequence) const {
     if (!table) {
       const auto loss = [](Gpt2OuterImpl& m, const Tensors& x, const Tensors& micro_batch) {
@@ -156,14 +171,18 @@ struct Gpt2::Impl {
     (own_head ? *own_head : *table).add_loss_to(sequence);
   }
 
-  /// Calls visit(full name, value) for every parameter, in the order of the files; those of tables
-  /// in tiles tile by tile.
-  template <class Visit>
-  void visit_rows(Visit visit) {
-    if (table) table->visit_rows(visit);
-    outer.visit_parameters(visit);
-    if (own_head) own_head->visit_rows(visit);
-    for (ModelPart<Gpt2Block>& block : blocks) block.visit_parameters(visit);
+  /// Calls visit(name in a checkpoint file, value) for every parameter, in the order of the files;
+  /// visit_table(table, visitor) sees to a table in tiles.
+  template <class VisitTable>
+  void visit(const ParameterVisitor& visitor, VisitTable visit_table) {
+    const auto show = [&](const std::string& full_name, const torch::Tensor& value) {
+      visitor(checkpoint_name(full_name), value);
+    };
+    if (table) visit_table(*table, show);
+    outer.visit_parameters(show);
+    if (own_head) visit_table(*own_head, show);
+    for (ModelPart<Gpt2Block>& block : blocks) block.visit_parameters(show);
+    for (TiledBlock& block : tiled_blocks) block.visit_parameters(show);
   }
 
   Gpt2Config config;
@@ -171,18 +190,19 @@ struct Gpt2::Impl {
   bool in_engine;
   std::optional<VocabularyTable> table;  ///< the token embedding, where it is in tiles
   ModelPart<Gpt2Outer> outer;
-  std::vector<ModelPart<Gpt2Block>> blocks;
-  std::optional<VocabularyTable> own_head;  ///< an untied head, where it is in tiles
+  std::vector<ModelPart<Gpt2Block>> blocks;  ///< the whole ones, or
+  std::vector<TiledBlock> tiled_blocks;      ///< those in tiles
+  std::optional<VocabularyTable> own_head;   ///< an untied head, where it is in tiles
 };
 
 Gpt2::Gpt2(const Gpt2Config& config, Engine& engine, const ParameterInitializer& initialize)
-    : impl_(std::make_unique<Impl>(
-          config, engine.config().precision(), /*sharded=*/true,
-          vocabulary_tiles(validated(config), engine.config(), engine.plan_input()), on_meta(),
-          engine, initialize)) {}
+    : impl_(
+          std::make_unique<Impl>(config, engine.config().precision(), /*sharded=*/true,
+                                 tiles_of(validated(config), engine.config(), engine.plan_input()),
+                                 on_meta(), engine, initialize)) {}
 
 Gpt2::Gpt2(const Gpt2Config& config, Precision precision, const ParameterInitializer& initialize)
-    : impl_(std::make_unique<Impl>(config, precision, /*sharded=*/false, /*tiles=*/std::nullopt,
+    : impl_(std::make_unique<Impl>(config, precision, /*sharded=*/false, Gpt2Tiles{},
                                    in_memory(precision), precision, initialize)) {}
 
 Gpt2::Gpt2(Gpt2&&) noexcept = default;
@@ -209,12 +229,7 @@ UnitSequence Gpt2::sequence() const {
   }
   UnitSequence sequence;
   impl_->add_embeddings_to(sequence);
-  for (const ModelPart<Gpt2Block>& block : impl_->blocks) {
-    block.add_to(
-        sequence,
-        [](Gpt2BlockImpl& m, const Tensors& x, const Tensors&) { return m.forward(x[0]); },
-        Recompute::kConfig);
-  }
+  impl_->add_blocks_to(sequence);
   impl_->add_loss_to(sequence);
   return sequence;
 }
@@ -231,35 +246,19 @@ torch::Tensor Gpt2::next_token_logits(const torch::Tensor& tokens) {
 void Gpt2::train(bool on) {
   impl_->outer.module().train(on);
   for (const ModelPart<Gpt2Block>& block : impl_->blocks) block.module().train(on);
+  for (TiledBlock& block : impl_->tiled_blocks) block.train(on);
 }
 
 bool Gpt2::is_training() const { return impl_->outer.module().is_training(); }
 
 void Gpt2::visit_parameters(const ParameterVisitor& visit) {
-  torch::Tensor table;  // the rows so far of one that is in tiles
-  std::int64_t rows = 0;
-  visit_parameter_rows([&](const std::string& name, const torch::Tensor& value) {
-    const bool is_in_tiles =
-        impl_->table && (name == "transformer.wte.weight" || name == "lm_head.weight");
-    if (!is_in_tiles) {
-      visit(name, value);
-      return;
-    }
-    if (rows == 0) {
-      table = torch::empty({impl_->config.vocab_size, value.size(1)}, value.options());
-    }
-    table.narrow(0, rows, value.size(0)).copy_(value.detach());
-    rows += value.size(0);
-    if (rows < table.size(0)) return;
-    visit(name, std::exchange(table, {}));
-    rows = 0;
-  });
+  impl_->visit(visit,
+               [](VocabularyTable& table, const auto& visitor) { table.visit_whole(visitor); });
 }
 
 void Gpt2::visit_parameter_rows(const ParameterVisitor& visit) {
-  impl_->visit_rows([&](const std::string& full_name, const torch::Tensor& value) {
-    visit(checkpoint_name(full_name), value);
-  });
+  impl_->visit(visit,
+               [](VocabularyTable& table, const auto& visitor) { table.visit_rows(visitor); });
 }
 
 std::vector<torch::Tensor> Gpt2::parameters() const {

@@ -1,6 +1,7 @@
 #include "strata/models/gpt2_layout.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "models/loss_chunks.h"
@@ -13,6 +14,9 @@ namespace strata::models {
 namespace {
 
 constexpr double kBackwardPerForward = 2;
+// What tiles of queries, keys, values and of both ways back into the residual stream give, in
+// elements of the width; those of the MLP's first layer come on top.
+constexpr double kPiecesOfBlock = 5;
 constexpr double kKeptBytesOfBlock = 34;  // in 16 bits, for a token and an element of the width
 // Tiles in a device budget, where other units are smaller: one in use, others that come and go.
 constexpr std::uint64_t kTilesOfBudget = 4;
@@ -81,62 +85,157 @@ zero3::UnitLayout block_layout(const Gpt2Config& config, std::int64_t index,
   return block.take();
 }
 
-/// Bytes of the largest unit on the device, those with a vocabulary left out.
-std::uint64_t largest_without_vocabulary(const Gpt2Config& config, const zero3::PlanInput& input,
-                                         const std::vector<std::string>& fp32_patterns) {
-  std::uint64_t largest = 0;
-  const auto look_at = [&](const zero3::UnitLayout& unit) {
-    largest = std::max(largest, unit.trainable_count * weight_bytes(input.format.precision) +
-                                    unit.fp32_trainable_count * weight_bytes(Precision::kFp32));
-  };
-  look_at(outer_layout(config, fp32_patterns, /*has_vocabulary=*/false));
-  if (config.n_layer > 0) look_at(block_layout(config, 0, fp32_patterns));
-  return largest;
+/// One linear layer of a block in tiles.
+struct CutLayer {
+  const char* name;
+  std::int64_t in;
+  const RowTiles& outputs;
+};
+
+std::array<CutLayer, 4> cut_layers(const Gpt2Config& config, const BlockTiles& tiles) {
+  return {CutLayer{"attn.c_attn", config.n_embd, tiles.c_attn},
+          {"attn.c_proj", config.n_embd, tiles.attn_proj},
+          {"mlp.c_fc", config.n_embd, tiles.c_fc},
+          {"mlp.c_proj", config.inner(), tiles.mlp_proj}};
 }
+
+/// Appends the units of a block in tiles.
+void add_tiled_block(std::vector<zero3::UnitLayout>& layouts, const Gpt2Config& config,
+                     std::int64_t index, const std::vector<std::string>& fp32_patterns,
+                     const BlockTiles& tiles) {
+  UnitBuilder rest(block_name(index), fp32_patterns);
+  rest.add_norm("ln_1", config.n_embd);
+  rest.add_norm("ln_2", config.n_embd);
+  layouts.push_back(rest.take());
+  for (const CutLayer& layer : cut_layers(config, tiles)) {
+    for (std::int64_t tile = 0; tile < layer.outputs.count(); ++tile) {
+      UnitBuilder unit(tile_name(tile, block_name(index) + "." + layer.name), fp32_patterns);
+      unit.add("weight", {layer.in, layer.outputs.size(tile)});
+      unit.add("bias", {layer.outputs.size(tile)});
+      layouts.push_back(unit.take());
+    }
+  }
+}
+
+/// Bytes of a unit's parameters on the device.
+std::uint64_t device_bytes(const zero3::UnitLayout& unit, Precision precision) {
+  return unit.trainable_count * weight_bytes(precision) +
+         unit.fp32_trainable_count * weight_bytes(Precision::kFp32);
+}
+
+/// Sizes of tiles of a model in a config's format of computation.
+class TileSizes {
+ public:
+  TileSizes(const Gpt2Config& config, const std::vector<std::string>& fp32_patterns,
+            Precision precision)
+      : config_(config), patterns_(fp32_patterns), precision_(precision) {}
+
+  /// Those of a vocabulary in tiles of at most so many bytes; nullopt: it is no larger.
+  [[nodiscard]] std::optional<RowTiles> vocabulary(std::uint64_t bytes) const {
+    const RowTiles tiles(config_.vocab_size, config_.n_embd,
+                         elements(bytes, "transformer.wte.weight"));
+    return tiles.count() > 1 ? std::make_optional(tiles) : std::nullopt;
+  }
+  /// Those of blocks; nullopt: one is no larger, or there is none.
+  [[nodiscard]] std::optional<BlockTiles> blocks(std::uint64_t bytes) const {
+    if (block_bytes() <= bytes) return std::nullopt;
+    return BlockTiles(config_, elements(bytes, "transformer.h.0.mlp.c_fc.weight"));
+  }
+  /// Bytes of a block, and of what is in none and is not cut.
+  [[nodiscard]] std::uint64_t block_bytes() const {
+    return config_.n_layer == 0 ? 0 : device_bytes(block_layout(config_, 0, patterns_), precision_);
+  }
+  [[nodiscard]] std::uint64_t outer_bytes() const {
+    return device_bytes(outer_layout(config_, patterns_, /*has_vocabulary=*/false), precision_);
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t elements(std::uint64_t bytes, const char* weight) const {
+    const bool fp32 = formats::matches_any_pattern(patterns_, weight);
+    return std::max<std::uint64_t>(1, bytes / weight_bytes(fp32 ? Precision::kFp32 : precision_));
+  }
+
+  const Gpt2Config& config_;
+  const std::vector<std::string>& patterns_;
+  Precision precision_;
+};
 
 }  // namespace
 
+BlockTiles::BlockTiles(const Gpt2Config& config, std::uint64_t elements_max)
+    : c_attn(3 * config.n_embd, config.n_embd, elements_max),
+      attn_proj(config.n_embd, config.n_embd, elements_max),
+      c_fc(config.inner(), config.n_embd, elements_max),
+      mlp_proj(config.n_embd, config.inner(), elements_max) {}
+
 std::vector<zero3::UnitLayout> unit_layouts(const Gpt2Config& config,
                                             const std::vector<std::string>& fp32_patterns,
-                                            const std::optional<RowTiles>& tiles) {
+                                            const Gpt2Tiles& tiles) {
   config.validate();
   std::vector<zero3::UnitLayout> layouts;
-  if (tiles) add_tiles(layouts, kEmbedding, config, fp32_patterns, *tiles);
-  layouts.push_back(outer_layout(config, fp32_patterns, /*has_vocabulary=*/!tiles));
+  const std::optional<RowTiles>& vocabulary = tiles.vocabulary;
+  if (vocabulary) add_tiles(layouts, kEmbedding, config, fp32_patterns, *vocabulary);
+  layouts.push_back(outer_layout(config, fp32_patterns, /*has_vocabulary=*/!vocabulary));
   for (std::int64_t i = 0; i < config.n_layer; ++i) {
-    layouts.push_back(block_layout(config, i, fp32_patterns));
+    if (tiles.blocks) {
+      add_tiled_block(layouts, config, i, fp32_patterns, *tiles.blocks);
+    } else {
+      layouts.push_back(block_layout(config, i, fp32_patterns));
+    }
   }
-  if (tiles && !config.tie_word_embeddings) {
-    add_tiles(layouts, kHead, config, fp32_patterns, *tiles);
+  if (vocabulary && !config.tie_word_embeddings) {
+    add_tiles(layouts, kHead, config, fp32_patterns, *vocabulary);
   }
   return layouts;
 }
 
-std::optional<RowTiles> vocabulary_tiles(const Gpt2Config& config, const formats::DsConfig& engine,
-                                         const zero3::PlanInput& input) {
+Gpt2Tiles tiles_of(const Gpt2Config& config, const formats::DsConfig& engine,
+                   const zero3::PlanInput& input) {
+  config.validate();
   const std::vector<std::string> patterns = engine.fp32_patterns();
-  const auto in_tiles_of = [&](std::uint64_t bytes) -> std::optional<RowTiles> {
-    const bool fp32 = formats::matches_any_pattern(patterns, "transformer.wte.weight");
-    const std::uint64_t width = weight_bytes(fp32 ? Precision::kFp32 : input.format.precision);
-    const RowTiles tiles(config.vocab_size, config.n_embd,
-                         std::max<std::uint64_t>(1, bytes / width));
-    return tiles.count() > 1 ? std::make_optional(tiles) : std::nullopt;
-  };
+  const TileSizes sizes(config, patterns, input.format.precision);
   if (const std::uint64_t bytes = engine.strata.tile_bytes.value_or(0); bytes > 0) {
-    return in_tiles_of(bytes);
+    return {.vocabulary = sizes.vocabulary(bytes), .blocks = sizes.blocks(bytes)};
   }
   const std::uint64_t budget = input.budgets.device;
-  const auto fits = [&](const std::optional<RowTiles>& tiles) {
+  const auto fits = [&](const Gpt2Tiles& tiles) {
     zero3::PlanInput whole = input;
     for (zero3::UnitLayout& unit : unit_layouts(config, patterns, tiles)) {
       whole.units.push_back(std::move(unit));
     }
     return zero3::smallest_budgets(whole).device <= budget;
   };
-  if (input.units_stay() || fits(std::nullopt)) return std::nullopt;
-  const std::uint64_t others = largest_without_vocabulary(config, input, patterns);
-  const std::optional<RowTiles> larger = in_tiles_of(std::max(others, budget / kTilesOfBudget));
-  return fits(larger) ? larger : in_tiles_of(others);
+  if (input.units_stay() || fits({})) return {};
+  const std::uint64_t part = budget / kTilesOfBudget;
+  const std::uint64_t others = std::max(sizes.block_bytes(), sizes.outer_bytes());
+  for (const std::uint64_t bytes : {std::max(others, part), others}) {
+    const Gpt2Tiles tiles{.vocabulary = sizes.vocabulary(bytes)};
+    if (fits(tiles)) return tiles;
+  }
+  const auto cut = [&](std::uint64_t bytes) {
+    return Gpt2Tiles{.vocabulary = sizes.vocabulary(bytes), .blocks = sizes.blocks(bytes)};
+  };
+  const Gpt2Tiles larger = cut(std::max(sizes.outer_bytes(), part));
+  return fits(larger) ? larger : cut(sizes.outer_bytes());
+}
+
+std::vector<std::string> describe(const Gpt2Tiles& tiles) {
+  std::vector<std::string> lines;
+  if (tiles.vocabulary) {
+    lines.push_back("the vocabulary of " + std::to_string(tiles.vocabulary->rows()) +
+                    " tokens is cut into " + std::to_string(tiles.vocabulary->count()) +
+                    " tiles of " + std::to_string(tiles.vocabulary->tile_rows()) +
+                    " rows, each a unit of its own");
+  }
+  if (tiles.blocks) {
+    const BlockTiles& of = *tiles.blocks;
+    const auto count = [](const RowTiles& layer) { return std::to_string(layer.count()); };
+    lines.push_back("the linear layers of each block are cut into " + std::to_string(of.count()) +
+                    " tiles, each a unit of its own: " + count(of.c_attn) + " and " +
+                    count(of.attn_proj) + " of attention, " + count(of.c_fc) + " and " +
+                    count(of.mlp_proj) + " of the MLP");
+  }
+  return lines;
 }
 
 std::uint64_t parameter_count(const Gpt2Config& config) {
@@ -147,9 +246,42 @@ std::uint64_t parameter_count(const Gpt2Config& config) {
   return count;
 }
 
+namespace {
+
+/// Appends the uses of a block in tiles; its first unit is `first`. Returns the unit behind it.
+std::size_t add_tiled_block(zero3::StepWork& work, const Gpt2Config& config,
+                            const MicroBatch& micro_batch, bool recompute, std::size_t first,
+                            const BlockTiles& tiles) {
+  const double tokens = micro_batch.tokens();
+  const std::size_t begin = work.uses.size();
+  const auto use = [&](std::size_t unit, double flop) {
+    work.uses.push_back({.unit = unit,
+                         .forward = flop,
+                         .backward = kBackwardPerForward * flop,
+                         .recompute = recompute ? flop : 0});
+  };
+  const double attention =
+      2 * tokens * static_cast<double>(micro_batch.length) * static_cast<double>(config.n_embd);
+  std::size_t unit = first + 1;
+  const std::array<CutLayer, 4> layers = cut_layers(config, tiles);
+  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+    if (layer == 0 || layer == 2) use(first, 0);  // a norm
+    const RowTiles& outputs = layers[layer].outputs;
+    for (std::int64_t tile = 0; tile < outputs.count(); ++tile) {
+      const bool attends = layer == 1 && tile == 0;  // what comes between counts with what follows
+      use(unit++, 2 * tokens * static_cast<double>(layers[layer].in) *
+                          static_cast<double>(outputs.size(tile)) +
+                      (attends ? attention : 0));
+    }
+  }
+  if (recompute) work.spans.push_back({begin, work.uses.size()});
+  return unit;
+}
+
+}  // namespace
+
 zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batch,
-                          std::uint64_t micro_batches, bool recompute,
-                          const std::optional<RowTiles>& tiles) {
+                          std::uint64_t micro_batches, bool recompute, const Gpt2Tiles& tiles) {
   const auto width = static_cast<double>(config.n_embd);
   const double tokens = micro_batch.tokens();
   const double matrices = width * (4 * width + 2 * static_cast<double>(config.inner()));
@@ -158,8 +290,8 @@ zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batc
   const auto head_of = [&](std::int64_t rows) {
     return 2 * tokens * static_cast<double>(rows) * width;
   };
-  const auto layers = static_cast<std::size_t>(config.n_layer);
-  const auto tile_count = static_cast<std::size_t>(tiles ? tiles->count() : 0);
+  const std::optional<RowTiles>& vocabulary = tiles.vocabulary;
+  const auto tile_count = static_cast<std::size_t>(vocabulary ? vocabulary->count() : 0);
   const std::size_t outer = tile_count;
 
   zero3::StepWork work;
@@ -167,22 +299,27 @@ zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batc
   work.loop = zero3::StepWork::Loop::kUnitByUnit;
   for (std::size_t tile = 0; tile < tile_count; ++tile) work.uses.push_back({.unit = tile});
   work.uses.push_back({.unit = outer});  // the embeddings
-  for (std::size_t i = 1; i <= layers; ++i) {
-    work.uses.push_back({.unit = outer + i,
+  std::size_t next = outer + 1;
+  for (std::int64_t i = 0; i < config.n_layer; ++i) {
+    if (tiles.blocks) {
+      next = add_tiled_block(work, config, micro_batch, recompute, next, *tiles.blocks);
+      continue;
+    }
+    work.uses.push_back({.unit = next++,
                          .forward = block,
                          .backward = kBackwardPerForward * block,
                          .recompute = recompute ? block : 0,
                          .input_elements = static_cast<std::uint64_t>(tokens * width)});
   }
-  if (!tiles) {
+  if (!vocabulary) {
     const double head = head_of(config.vocab_size);
     work.uses.push_back({.unit = outer, .forward = head, .backward = kBackwardPerForward * head});
     return work;
   }
   work.uses.push_back({.unit = outer});  // the last norm
-  const std::size_t first = config.tie_word_embeddings ? 0 : outer + layers + 1;
+  const std::size_t first = config.tie_word_embeddings ? 0 : next;
   for (std::size_t tile = 0; tile < tile_count; ++tile) {
-    const double head = head_of(tiles->size(static_cast<std::int64_t>(tile)));
+    const double head = head_of(vocabulary->size(static_cast<std::int64_t>(tile)));
     work.uses.push_back({.unit = first + tile,
                          .forward = head,
                          .backward = kBackwardPerForward * head,
@@ -201,27 +338,30 @@ std::uint64_t block_input_bytes(const Gpt2Config& config, const MicroBatch& micr
 
 std::uint64_t estimated_activation_bytes(const Gpt2Config& config, const MicroBatch& micro_batch,
                                          std::uint64_t micro_batches, std::uint64_t number_bytes,
-                                         bool recompute, const std::optional<RowTiles>& tiles) {
+                                         bool recompute, const Gpt2Tiles& tiles) {
   const auto number = static_cast<double>(number_bytes);
   const auto layers = static_cast<double>(config.n_layer);
   const double line = micro_batch.tokens() * static_cast<double>(config.n_embd);
-  const double block = line * kKeptBytesOfBlock * number / 2;
+  const auto inner = static_cast<double>(config.inner()) / static_cast<double>(config.n_embd);
+  const double pieces = tiles.blocks ? kPiecesOfBlock + inner : 0;
+  const double block = line * (kKeptBytesOfBlock / 2 + pieces) * number;
   const auto inputs =
       static_cast<double>(block_input_bytes(config, micro_batch, micro_batches, number_bytes));
-  const double blocks =
-      recompute ? inputs + block : block * layers * static_cast<double>(micro_batches);
-  const auto loss =
-      static_cast<double>(loss_bytes({.rows = static_cast<std::int64_t>(micro_batch.tokens()),
-                                      .vocab_size = tiles ? tiles->tile_rows() : config.vocab_size,
-                                      .width = config.n_embd,
-                                      .number_bytes = static_cast<std::int64_t>(number_bytes)}));
+  const auto all = static_cast<double>(micro_batches);
+  const double again = tiles.blocks ? block * all : block;
+  const double of_blocks = tiles.blocks ? line * std::max(1.0, inner) * sizeof(float) : 0;
+  const double blocks = (recompute ? inputs + again : block * layers * all) + of_blocks;
+  const auto loss = static_cast<double>(loss_bytes(
+      {.rows = static_cast<std::int64_t>(micro_batch.tokens()),
+       .vocab_size = tiles.vocabulary ? tiles.vocabulary->tile_rows() : config.vocab_size,
+       .width = config.n_embd,
+       .number_bytes = static_cast<std::int64_t>(number_bytes)}));
   std::uint64_t largest = 0;
   for (const zero3::UnitLayout& unit : unit_layouts(config, {}, tiles)) {
     largest = std::max(largest, unit.trainable_count);
   }
   const std::uint64_t sums = micro_batches > 1 ? largest * sizeof(float) : 0;
-  const double of_tiles =
-      tiles ? line * (2 * number * static_cast<double>(micro_batches) + sizeof(float)) : 0;
+  const double of_tiles = tiles.vocabulary ? line * (2 * number * all + sizeof(float)) : 0;
   return static_cast<std::uint64_t>(blocks + loss + of_tiles) + largest * number_bytes + sums;
 }
 

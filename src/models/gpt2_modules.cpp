@@ -32,6 +32,22 @@ torch::Tensor TableImpl::forward(const torch::Tensor& row_indices) {
   return torch::embedding(weight_, row_indices);
 }
 
+torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads, double dropout) {
+  const std::int64_t batch = qkv.size(0), length = qkv.size(1), width = qkv.size(2) / 3;
+  const auto heads_first = [&](const torch::Tensor& part) {
+    return part.view({batch, length, heads, width / heads}).transpose(1, 2);
+  };
+  const std::vector<torch::Tensor> parts = qkv.split(width, /*dim=*/2);
+  const torch::Tensor attended = at::scaled_dot_product_attention(
+      heads_first(parts[0]), heads_first(parts[1]), heads_first(parts[2]), /*attn_mask=*/{},
+      dropout, /*is_causal=*/true);
+  return attended.transpose(1, 2).reshape({batch, length, width});
+}
+
+torch::Tensor activated(const torch::Tensor& x, Gpt2Config::Activation activation) {
+  return torch::gelu(x, activation == Gpt2Config::Activation::kGeluTanh ? "tanh" : "none");
+}
+
 AttentionImpl::AttentionImpl(const Gpt2Config& config, const torch::TensorOptions& options)
     : n_head_(config.n_head),
       attn_pdrop_(config.attn_pdrop),
@@ -40,26 +56,19 @@ AttentionImpl::AttentionImpl(const Gpt2Config& config, const torch::TensorOption
       c_proj_(register_module("c_proj", Conv1D(config.n_embd, config.n_embd, options))) {}
 
 torch::Tensor AttentionImpl::forward(const torch::Tensor& x) {
-  const std::int64_t batch = x.size(0), length = x.size(1), width = x.size(2);
-  const auto heads_first = [&](const torch::Tensor& part) {
-    return part.view({batch, length, n_head_, width / n_head_}).transpose(1, 2);
-  };
-  const std::vector<torch::Tensor> qkv = c_attn_(x).split(width, /*dim=*/2);
-  const torch::Tensor attended = at::scaled_dot_product_attention(
-      heads_first(qkv[0]), heads_first(qkv[1]), heads_first(qkv[2]), /*attn_mask=*/{},
-      is_training() ? attn_pdrop_ : 0.0, /*is_causal=*/true);
-  const torch::Tensor merged = attended.transpose(1, 2).reshape({batch, length, width});
-  return torch::dropout(c_proj_(merged), resid_pdrop_, is_training());
+  const torch::Tensor attended =
+      causal_attention(c_attn_(x), n_head_, is_training() ? attn_pdrop_ : 0.0);
+  return torch::dropout(c_proj_(attended), resid_pdrop_, is_training());
 }
 
 MlpImpl::MlpImpl(const Gpt2Config& config, const torch::TensorOptions& options)
-    : gelu_approximation_(config.activation == Gpt2Config::Activation::kGeluTanh ? "tanh" : "none"),
+    : activation_(config.activation),
       resid_pdrop_(config.resid_pdrop),
       c_fc_(register_module("c_fc", Conv1D(config.n_embd, config.inner(), options))),
       c_proj_(register_module("c_proj", Conv1D(config.inner(), config.n_embd, options))) {}
 
 torch::Tensor MlpImpl::forward(const torch::Tensor& x) {
-  const torch::Tensor hidden = torch::gelu(c_fc_(x), gelu_approximation_);
+  const torch::Tensor hidden = activated(c_fc_(x), activation_);
   return torch::dropout(c_proj_(hidden), resid_pdrop_, is_training());
 }
 
@@ -72,6 +81,37 @@ Gpt2BlockImpl::Gpt2BlockImpl(const Gpt2Config& config, const torch::TensorOption
 torch::Tensor Gpt2BlockImpl::forward(torch::Tensor x) {
   x = x + attn_(ln_1_(x));
   return x + mlp_(ln_2_(x));
+}
+
+Gpt2BlockRestImpl::Gpt2BlockRestImpl(const Gpt2Config& config, const torch::TensorOptions& options)
+    : n_head_(config.n_head),
+      activation_(config.activation),
+      attn_pdrop_(config.attn_pdrop),
+      resid_pdrop_(config.resid_pdrop),
+      ln_1_(register_module("ln_1", LayerNorm(config.n_embd, config.layer_norm_epsilon, options))),
+      ln_2_(register_module("ln_2", LayerNorm(config.n_embd, config.layer_norm_epsilon, options))) {
+}
+
+std::vector<torch::Tensor> Gpt2BlockRestImpl::begin(const torch::Tensor& x) {
+  return {x, ln_1_(x)};
+}
+
+std::vector<torch::Tensor> Gpt2BlockRestImpl::middle(const torch::Tensor& x,
+                                                     const torch::Tensor& attended) {
+  const torch::Tensor sum = add(x, attended);
+  return {sum, ln_2_(sum)};
+}
+
+torch::Tensor Gpt2BlockRestImpl::attend(const torch::Tensor& qkv) const {
+  return causal_attention(qkv, n_head_, is_training() ? attn_pdrop_ : 0.0);
+}
+
+torch::Tensor Gpt2BlockRestImpl::activate(const torch::Tensor& hidden) const {
+  return activated(hidden, activation_);
+}
+
+torch::Tensor Gpt2BlockRestImpl::add(const torch::Tensor& x, const torch::Tensor& projected) const {
+  return x + torch::dropout(projected, resid_pdrop_, is_training());
 }
 
 Gpt2OuterImpl::Gpt2OuterImpl(const Gpt2Config& config, Vocabulary vocabulary,

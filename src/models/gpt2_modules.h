@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "strata/models/gpt2_config.h"
 #include "strata/zero3/row_tiles.h"
@@ -49,6 +50,14 @@ class TableImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Table);
 
+/// What attention computes between its two linear layers: of queries, keys and values [B, T, 3
+/// width] side by side, [B, T, width]. No position looks at a later one.
+[[nodiscard]] torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads,
+                                             double dropout);
+
+/// The function between the two linear layers of the MLP.
+[[nodiscard]] torch::Tensor activated(const torch::Tensor& x, Gpt2Config::Activation activation);
+
 /// Causal self-attention.
 class AttentionImpl : public torch::nn::Module {
  public:
@@ -68,7 +77,7 @@ class MlpImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x);
 
  private:
-  const char* gelu_approximation_;
+  Gpt2Config::Activation activation_;
   double resid_pdrop_;
   Conv1D c_fc_, c_proj_;
 };
@@ -87,6 +96,32 @@ class Gpt2BlockImpl : public torch::nn::Module {
   Mlp mlp_;
 };
 TORCH_MODULE(Gpt2Block);
+
+/// What is left of a block whose linear layers are in tiles: its norms, and what has no parameters.
+/// Tensors of a list are in the order in which they are named.
+class Gpt2BlockRestImpl : public torch::nn::Module {
+ public:
+  using Tensors = std::vector<torch::Tensor>;
+
+  Gpt2BlockRestImpl(const Gpt2Config& config, const torch::TensorOptions& options);
+  // With its parameters:
+  /// Of x: x and what goes into attention.
+  Tensors begin(const torch::Tensor& x);
+  /// Of x and what attention adds to it: their sum and what goes into the MLP.
+  Tensors middle(const torch::Tensor& x, const torch::Tensor& attended);
+  // Without:
+  [[nodiscard]] torch::Tensor attend(const torch::Tensor& qkv) const;
+  [[nodiscard]] torch::Tensor activate(const torch::Tensor& hidden) const;
+  /// x and what a linear layer back into the residual stream adds to it.
+  [[nodiscard]] torch::Tensor add(const torch::Tensor& x, const torch::Tensor& projected) const;
+
+ private:
+  std::int64_t n_head_;
+  Gpt2Config::Activation activation_;
+  double attn_pdrop_, resid_pdrop_;
+  LayerNorm ln_1_, ln_2_;
+};
+TORCH_MODULE(Gpt2BlockRest);
 
 /// Where the tables of the vocabulary are: in the module that holds what is outside of the blocks,
 /// or in tiles of their own.

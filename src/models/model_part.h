@@ -52,10 +52,14 @@ class ModelPart {
   void add_beside_to(UnitSequence& sequence, Function function, Recompute recompute) const {
     sequence.add_beside(sharded_.value(), std::move(function), recompute);
   }
+  /// Appends the parts of `parts`, of which this is one, as a span with this one's rules.
+  void add_span_to(UnitSequence& sequence, const UnitSequence& parts) const {
+    sequence.add_span(parts, sharded_.value());
+  }
 
   /// Calls visit(full name, parameter) for every parameter, while it can be read.
   template <class Visit>
-  void visit_parameters(Visit visit) {
+  void visit_parameters(const Visit& visit) {
     const auto visit_all = [&] {
       for (const auto& item : module_->named_parameters()) {
         visit(full_name(item.key()), item.value());
@@ -69,6 +73,7 @@ class ModelPart {
   }
 
   [[nodiscard]] auto& module() const { return *module_.ptr(); }
+  [[nodiscard]] auto shared_module() const { return module_.ptr(); }
 
  private:
   [[nodiscard]] std::string full_name(const std::string& name) const { return name_ + "." + name; }

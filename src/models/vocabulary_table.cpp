@@ -82,14 +82,24 @@ void VocabularyTable::add_loss_to(UnitSequence& sequence) const {
   });
 }
 
-void VocabularyTable::visit_rows(
-    const std::function<void(const std::string&, const torch::Tensor&)>& visit) {
+void VocabularyTable::visit_rows(const Visitor& visit) {
   for (std::size_t tile = 0; tile < parts_.size(); ++tile) {
     const std::string prefix = tile_name(static_cast<std::int64_t>(tile), "") + ".";
     parts_[tile].visit_parameters([&](const std::string& name, const torch::Tensor& rows) {
       visit(name.substr(prefix.size()), rows);
     });
   }
+}
+
+void VocabularyTable::visit_whole(const Visitor& visit) {
+  torch::Tensor table;
+  std::int64_t filled = 0;
+  visit_rows([&](const std::string& name, const torch::Tensor& rows) {
+    if (filled == 0) table = torch::empty({tiles_.rows(), rows.size(1)}, rows.options());
+    table.narrow(0, filled, rows.size(0)).copy_(rows.detach());
+    filled += rows.size(0);
+    if (filled == tiles_.rows()) visit(name, std::exchange(table, {}));
+  });
 }
 
 }  // namespace strata::models

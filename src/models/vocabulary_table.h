@@ -53,8 +53,12 @@ class VocabularyTable {
   /// Appends the tiles side by side, and the loss: of {x} and the micro-batch {tokens, targets}.
   void add_loss_to(UnitSequence& sequence) const;
 
-  /// Calls visit(full name of the table, rows of it, as long as they are in memory) tile by tile.
-  void visit_rows(const std::function<void(const std::string&, const torch::Tensor&)>& visit);
+  /// A function that is shown the table by its full name.
+  using Visitor = std::function<void(const std::string& name, const torch::Tensor& value)>;
+  /// Calls it with the rows of each tile, in order.
+  void visit_rows(const Visitor& visit);
+  /// Calls it with the whole table, put together.
+  void visit_whole(const Visitor& visit);
 
  private:
   RowTiles tiles_;

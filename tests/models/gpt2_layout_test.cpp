@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -133,12 +134,12 @@ formats::DsConfig with_device_budget(std::uint64_t bytes) {
   return config;
 }
 
-std::optional<RowTiles> tiles_in(const formats::DsConfig& config, const Gpt2Config& model) {
-  return vocabulary_tiles(model, config, zero3::plan_input_from(config));
+Gpt2Tiles tiles_in(const formats::DsConfig& config, const Gpt2Config& model) {
+  return tiles_of(model, config, zero3::plan_input_from(config));
 }
 
 std::uint64_t least_device(const formats::DsConfig& config, const Gpt2Config& model,
-                           const std::optional<RowTiles>& tiles) {
+                           const Gpt2Tiles& tiles = {}) {
   return zero3::smallest_budgets(zero3::plan_input_from(config, unit_layouts(model, {}, tiles)))
       .device;
 }
@@ -148,11 +149,12 @@ TEST(VocabularyTiles, AreThereWhereTheWholeHasNoRoomAndOnlyThere) {
     Gpt2Config model = Gpt2Config::preset("gpt2");
     model.tie_word_embeddings = tied;
     const formats::DsConfig any = with_device_budget(1);
-    const std::uint64_t whole = least_device(any, model, std::nullopt);
-    EXPECT_FALSE(tiles_in(with_device_budget(whole), model));
+    const std::uint64_t whole = least_device(any, model);
+    EXPECT_EQ(tiles_in(with_device_budget(whole), model), Gpt2Tiles{});
     for (std::uint64_t budget = whole - 1; budget > 20_MiB; budget -= 5_MiB) {
-      const std::optional<RowTiles> tiles = tiles_in(with_device_budget(budget), model);
-      ASSERT_TRUE(tiles) << budget;
+      const Gpt2Tiles tiles = tiles_in(with_device_budget(budget), model);
+      ASSERT_TRUE(tiles.vocabulary) << budget;
+      EXPECT_FALSE(tiles.blocks) << budget;
       EXPECT_LE(least_device(any, model, tiles), budget);
     }
   }
@@ -162,26 +164,24 @@ TEST(VocabularyTiles, AreNoLargerThanABlockWhereNothingLargerFits) {
   const Gpt2Config model = Gpt2Config::preset("gpt2");
   const zero3::UnitLayout block = unit_layouts(model)[1];
   const formats::DsConfig any = with_device_budget(1);
-  const std::optional<RowTiles> tiles = tiles_in(any, model);  // too little for blocks, too
-  ASSERT_TRUE(tiles);
-  EXPECT_LE(static_cast<std::uint64_t>(tiles->tile_rows() * model.n_embd), block.trainable_count);
-  const std::uint64_t least = least_device(any, model, tiles);
-  EXPECT_EQ(tiles_in(with_device_budget(least), model), tiles);
+  const RowTiles of_a_block(model.vocab_size, model.n_embd, block.trainable_count);
+  const std::uint64_t least = least_device(any, model, {.vocabulary = of_a_block});
+  EXPECT_EQ(tiles_in(with_device_budget(least), model), Gpt2Tiles{.vocabulary = of_a_block});
 }
 
 TEST(VocabularyTiles, AreOfTheSizeThatTheConfigSays) {
   Gpt2Config model = Gpt2Config::preset("gpt2");
   formats::DsConfig config = with_device_budget(1_GiB);
   config.strata.tile_bytes = 10_MiB;
-  const std::optional<RowTiles> tiles = tiles_in(config, model);
+  const std::optional<RowTiles> tiles = tiles_in(config, model).vocabulary;
   ASSERT_TRUE(tiles);
   EXPECT_EQ(tiles->count(), 8);
   EXPECT_LE(static_cast<std::uint64_t>(2 * tiles->tile_rows() * model.n_embd), 10_MiB);
   config.strata.keep_fp32 = {"wte.weight"};
-  EXPECT_EQ(tiles_in(config, model)->count(), 15);
+  EXPECT_EQ(tiles_in(config, model).vocabulary->count(), 15);
   config.strata.keep_fp32 = {};
   config.strata.tile_bytes = 1_GiB;
-  EXPECT_FALSE(tiles_in(config, model)) << "a vocabulary that is no larger is whole";
+  EXPECT_EQ(tiles_in(config, model), Gpt2Tiles{}) << "what is no larger is whole";
 }
 
 TEST(VocabularyTiles, HaveTheParametersAndTheWorkOfTheWhole) {
@@ -189,7 +189,8 @@ TEST(VocabularyTiles, HaveTheParametersAndTheWorkOfTheWhole) {
     Gpt2Config model = Gpt2Config::preset("gpt2");
     model.tie_word_embeddings = tied;
     const RowTiles tiles(model.vocab_size, model.n_embd, 4'000'000);
-    const std::vector<zero3::UnitLayout> units = unit_layouts(model, {"wte.weight"}, tiles);
+    const std::vector<zero3::UnitLayout> units =
+        unit_layouts(model, {"wte.weight"}, {.vocabulary = tiles});
     std::uint64_t count = 0;
     for (const zero3::UnitLayout& unit : units) {
       for (const auto& parameter : unit.parameters) {
@@ -201,7 +202,7 @@ TEST(VocabularyTiles, HaveTheParametersAndTheWorkOfTheWhole) {
 
     const MicroBatch batch{.sequences = 2, .length = 64};
     const zero3::StepWork whole = step_work(model, batch, 1, true),
-                          work = step_work(model, batch, 1, true, tiles);
+                          work = step_work(model, batch, 1, true, {.vocabulary = tiles});
     double again = 0;  // logits that are made again
     for (const zero3::UnitUse& use : work.uses) {
       ASSERT_LT(use.unit, units.size());
@@ -210,8 +211,76 @@ TEST(VocabularyTiles, HaveTheParametersAndTheWorkOfTheWhole) {
     EXPECT_NEAR(flop_of(work) - again, flop_of(whole), 1e-9 * flop_of(whole));
     const zero3::UnitUse& last = work.uses.back();
     EXPECT_EQ(units[last.unit].parameters[0].name, tied ? "wte.weight" : "lm_head.weight");
-    EXPECT_LT(estimated_activation_bytes(model, batch, 1, 2, true, tiles),
+    EXPECT_LT(estimated_activation_bytes(model, batch, 1, 2, true, {.vocabulary = tiles}),
               estimated_activation_bytes(model, batch, 1, 2, true));
+  }
+}
+
+// ---- blocks in tiles ----------------------------------------------------------------------------
+
+Gpt2Config wide_model() {
+  Gpt2Config model = Gpt2Config::preset("gpt2");
+  model.n_embd = 4096;
+  model.n_head = 32;
+  model.n_layer = 2;
+  return model;
+}
+
+TEST(BlockTiles, AreThereWhereABlockHasNoRoomDownToTheLeastThatIsNamed) {
+  for (const Gpt2Config& model : {Gpt2Config::preset("gpt2"), wide_model()}) {
+    const formats::DsConfig any = with_device_budget(1);
+    const Gpt2Tiles smallest = tiles_in(any, model);
+    ASSERT_TRUE(smallest.blocks);
+    const std::uint64_t least = least_device(any, model, smallest);
+    const std::uint64_t of_a_block =
+        least_device(any, model, {.vocabulary = RowTiles(model.vocab_size, model.n_embd, 1)});
+    EXPECT_LT(least, of_a_block);
+    EXPECT_FALSE(tiles_in(with_device_budget(of_a_block), model).blocks);
+    for (int eighth = 0; eighth < 8; ++eighth) {
+      const std::uint64_t budget = least + (of_a_block - 1 - least) / 8 * eighth;
+      const Gpt2Tiles tiles = tiles_in(with_device_budget(budget), model);
+      ASSERT_TRUE(tiles.blocks) << budget;
+      EXPECT_LE(least_device(any, model, tiles), budget);
+    }
+  }
+}
+
+TEST(BlockTiles, AreOfTheSizeThatTheConfigSays) {
+  formats::DsConfig config = with_device_budget(1_GiB);
+  config.strata.tile_bytes = 32_MiB;
+  const Gpt2Config model = wide_model();
+  const std::optional<BlockTiles> tiles = tiles_in(config, model).blocks;
+  ASSERT_TRUE(tiles);
+  EXPECT_EQ(tiles->c_attn.count(), 3);
+  EXPECT_EQ(tiles->attn_proj.count(), 1);
+  EXPECT_EQ(tiles->c_fc.count(), 4);
+  EXPECT_EQ(tiles->mlp_proj.count(), 4);
+  EXPECT_EQ(tiles->count(), 12);
+  config.strata.keep_fp32 = {"c_fc.weight"};
+  EXPECT_GT(tiles_in(config, model).blocks->c_fc.count(), 4);
+}
+
+TEST(BlockTiles, HaveTheParametersAndTheWorkOfTheWhole) {
+  const Gpt2Config model = wide_model();
+  const Gpt2Tiles tiles{.blocks = BlockTiles(model, 10'000'000)};
+  const std::vector<zero3::UnitLayout> units = unit_layouts(model, {"ln_1.*"}, tiles);
+  std::uint64_t count = 0;
+  for (const zero3::UnitLayout& unit : units) {
+    for (const auto& parameter : unit.parameters) {
+      count += parameter.count;
+      EXPECT_EQ(parameter.fp32, parameter.name.starts_with("ln_1."));
+    }
+  }
+  EXPECT_EQ(count, parameter_count(model));
+  const MicroBatch batch{.sequences = 2, .length = 64};
+  for (const bool recompute : {true, false}) {
+    const zero3::StepWork whole = step_work(model, batch, 3, recompute),
+                          work = step_work(model, batch, 3, recompute, tiles);
+    EXPECT_NEAR(flop_of(work), flop_of(whole), 1e-9 * flop_of(whole));
+    std::vector<bool> is_used(units.size());
+    for (const zero3::UnitUse& use : work.uses) is_used.at(use.unit) = true;
+    EXPECT_EQ(std::count(is_used.begin(), is_used.end(), false), 0);
+    EXPECT_EQ(work.spans.size(), recompute ? 2u : 0u);
   }
 }
 

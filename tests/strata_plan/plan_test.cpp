@@ -115,8 +115,8 @@ TEST(Plan, BytesAreThoseOfThePlanThatARunMakes) {
 }
 
 TEST(Plan, WhatDoesNotFitIsMissingTierByTierAndTheBudgetsNamedDo) {
-  const PlanOutcome outcome = run_plan({"--params", "7B", "--machine", kWorkstation, "--budget",
-                                        "device=64MiB,host=1MiB", "--json"});
+  const PlanOutcome outcome = run_plan(
+      {"--params", "7B", "--machine", kWorkstation, "--budget", "device=8MiB,host=1MiB", "--json"});
   EXPECT_EQ(outcome.code, ExitCode::kBudget);
   const json answer = outcome.parsed()["answer"];
   EXPECT_FALSE(answer["fits"]);
@@ -137,13 +137,37 @@ TEST(Plan, WhatDoesNotFitIsMissingTierByTierAndTheBudgetsNamedDo) {
 TEST(Plan, AVocabularyThatTheDeviceHasNoRoomForIsCutIntoTiles) {
   const std::vector<std::string> question = {"--preset",   "gpt2",     "--machine",
                                              kWorkstation, "--budget", "device=40MiB"};
-  EXPECT_THAT(run_plan(question).text, HasSubstr("the vocabulary is cut into"));
+  EXPECT_THAT(run_plan(question).text, HasSubstr("tokens is cut into"));
   std::vector<std::string> as_json = question;
   as_json.push_back("--json");
   const json answer = run_plan(as_json).parsed()["answer"];
   EXPECT_TRUE(answer["fits"]);
   EXPECT_GT(answer["vocabulary_tiles"], 1);
   EXPECT_LE(answer["bytes"]["device"], std::uint64_t{40} << 20);
+}
+
+TEST(Plan, BlocksThatTheDeviceHasNoRoomForAreCutIntoTilesDownToTheSmallestBudgetThatIsNamed) {
+  const auto question = [](const std::string& device) {
+    return std::vector<std::string>{"--preset",   "gpt2",     "--machine",
+                                    kWorkstation, "--budget", "device=" + device};
+  };
+  const auto answer_for = [&](const std::string& device) {
+    std::vector<std::string> as_json = question(device);
+    as_json.push_back("--json");
+    return run_plan(as_json).parsed()["answer"];
+  };
+  EXPECT_THAT(run_plan(question("8MiB")).text,
+              HasSubstr("the linear layers of each block are cut into"));
+  const json answer = answer_for("8MiB");
+  EXPECT_TRUE(answer["fits"]);
+  EXPECT_GT(answer["block_tiles"], 4);
+  EXPECT_LE(answer["bytes"]["device"], std::uint64_t{8} << 20);
+  const json without_room = answer_for("1MiB");
+  EXPECT_FALSE(without_room["fits"]);
+  const std::uint64_t least = without_room["smallest_budgets"]["device"];
+  EXPECT_TRUE(answer_for(std::to_string(least))["fits"]);
+  EXPECT_FALSE(answer_for(std::to_string(least - 1))["fits"]);
+  EXPECT_EQ(answer_for("100MiB")["block_tiles"], 1);
 }
 
 TEST(Plan, ChangesAreForecastAnew) {

@@ -31,7 +31,6 @@
 #include "strata/models/gpt2_checkpoint.h"
 #include "strata/models/gpt2_layout.h"
 #include "strata/zero3/engine.h"
-#include "strata/zero3/row_tiles.h"
 #include "strata/zero3/tensor_pool.h"
 #include "summary.h"
 #include "trainer.h"
@@ -137,16 +136,12 @@ void size_room_for_activations(RunInput& run) {
 void check_plan(const RunInput& run, const HostMemoryBound& memory,
                 const std::filesystem::path& output, Logger& log) {
   zero3::PlanInput input = zero3::plan_input_from(run.config, {}, {.host_memory = memory});
-  const std::optional<RowTiles> tiles =
-      models::vocabulary_tiles(run.model.config, run.config, input);
+  const models::Gpt2Tiles tiles = models::tiles_of(run.model.config, run.config, input);
   input.units = models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles);
-  if (tiles) {
-    log.info("the vocabulary of " + std::to_string(run.model.config.vocab_size) +
-             " tokens is cut into " + std::to_string(tiles->count()) + " tiles of " +
-             std::to_string(tiles->tile_rows()) + ", each a unit of its own (" +
-             (run.config.strata.tile_bytes.value_or(0) > 0
-                  ? "strata.tile_bytes)"
-                  : "the device budget has no room for the whole)"));
+  const bool is_asked_for = run.config.strata.tile_bytes.value_or(0) > 0;
+  for (const std::string& line : models::describe(tiles)) {
+    log.info(line + (is_asked_for ? " (strata.tile_bytes)"
+                                  : " (the device budget has no room for the whole)"));
   }
   const zero3::Plan plan = zero3::make_plan(input);
   log.info("plan:\n" + zero3::describe(plan, input));

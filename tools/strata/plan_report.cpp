@@ -209,7 +209,8 @@ Json json_of(const PlanAnswer& answer) {
   json["budgets"] = json_of(answer.input.budgets);
   json["smallest_budgets"] = json_of(answer.smallest);
   json["estimated_activation_bytes"] = answer.activation_bytes;
-  json["vocabulary_tiles"] = answer.tiles ? answer.tiles->count() : 1;
+  json["vocabulary_tiles"] = answer.tiles.vocabulary ? answer.tiles.vocabulary->count() : 1;
+  json["block_tiles"] = answer.tiles.blocks ? answer.tiles.blocks->count() : 1;
   if (!answer.plan) return json;
   json["bytes"] = json_of(answer.plan->total);
   json["items"] = Json::array();
@@ -242,9 +243,8 @@ void write_answer(std::ostream& out, const PlanQuestion& question, const PlanAns
     out << "It does not fit" << (question.ranks() > 1 ? " on a rank:\n" : ":\n");
     for (const std::string& line : answer.missing) out << "  " << line << '\n';
   }
-  if (answer.tiles) {
-    out << "  the vocabulary is cut into " << answer.tiles->count() << " tiles of "
-        << answer.tiles->tile_rows() << " rows, each a unit (strata.tile_bytes)\n";
+  for (const std::string& line : models::describe(answer.tiles)) {
+    out << "  " << line << " (strata.tile_bytes)\n";
   }
   out << "  beside them LibTorch holds about " << format_bytes(answer.activation_bytes)
       << " of activations, logits and gradients (estimated)\n";

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 
 #include "strata/base/number_format.h"
 #include "strata/base/units.h"
@@ -14,7 +13,7 @@ RecomputeChoice choose_recompute(const formats::DsConfig& config, const models::
                                  const models::MicroBatch& micro_batch,
                                  const HostMemoryBound& memory) {
   zero3::PlanInput input = zero3::plan_input_from(config, {}, {.host_memory = memory});
-  const std::optional<RowTiles> tiles = models::vocabulary_tiles(model, config, input);
+  const models::Gpt2Tiles tiles = models::tiles_of(model, config, input);
   input.units = models::unit_layouts(model, config.fp32_patterns(), tiles);
   const zero3::Plan plan = zero3::make_plan(input);
   const std::uint64_t taken = plan.total.host + plan.total.device;

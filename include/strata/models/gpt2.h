@@ -26,11 +26,12 @@ namespace strata::models {
 /// outside of the blocks (embeddings, last layer norm, an untied head) is one, "transformer", which
 /// a forward enters at its start and at its end.
 ///
-/// Vocabularies too large for the device budget are cut into tiles (vocabulary_tiles in
-/// gpt2_layout.h): some rows of the token embedding, "tile_N.transformer", and of an untied head
-/// are a unit, entered one after the other, and the loss goes through the head tile by tile. The
-/// names and values of parameters, the files and the numbers are those of the whole, but for
-/// roundings (tiled.h).
+/// What is too large for the device budget is cut into tiles (tiles_of in gpt2_layout.h), units
+/// that are entered one after the other. Of a vocabulary, some rows of the token embedding,
+/// "tile_N.transformer", and of an untied head; the loss goes through the head tile by tile. Of a
+/// block, some outputs of each of its linear layers, "tile_N.transformer.h.3.mlp.c_fc"; its unit
+/// "transformer.h.3" has its norms. Parameters' names and values, the files and the numbers are
+/// those of the whole, but for roundings (tiled.h).
 ///
 /// Thread: one at a time. Must not be used after its engine is gone.
 class Gpt2 {
@@ -68,11 +69,12 @@ class Gpt2 {
   [[nodiscard]] bool is_training() const;
 
   /// Calls `visit` with the name in a checkpoint file and the value of every parameter, unit by
-  /// unit; at most one unit is in memory at a time, and a table that is cut into tiles, which is
-  /// put together for it. A tied weight is visited once.
+  /// unit; at most one unit is in memory at a time, and a table or a linear layer that is cut into
+  /// tiles, which is put together for it. A tied weight is visited once.
   using ParameterVisitor = std::function<void(const std::string& name, const torch::Tensor& value)>;
   void visit_parameters(const ParameterVisitor& visit);
   /// The same, but such a table comes tile by tile, its rows in order, each with the table's name.
+  /// (Tiles of a linear layer are columns as files have it, so that comes whole.)
   void visit_parameter_rows(const ParameterVisitor& visit);
 
   /// The parameters of a model in memory, for a torch::optim optimizer. UsageError in an engine.

@@ -20,25 +20,49 @@ struct DsConfig;
 
 namespace strata::models {
 
+/// How the linear layers of every block are cut, by their outputs.
+struct BlockTiles {
+  RowTiles c_attn, attn_proj, c_fc, mlp_proj;
+
+  /// Into tiles whose weights have at most so many elements, or are one output's.
+  BlockTiles(const Gpt2Config& config, std::uint64_t elements_max);
+  /// Tiles of one block.
+  [[nodiscard]] std::int64_t count() const {
+    return c_attn.count() + attn_proj.count() + c_fc.count() + mlp_proj.count();
+  }
+  bool operator==(const BlockTiles&) const = default;
+};
+
+/// What of a `Gpt2` is cut into tiles, each a unit; nullopt: that is whole.
+struct Gpt2Tiles {
+  std::optional<RowTiles> vocabulary = std::nullopt;
+  std::optional<BlockTiles> blocks = std::nullopt;
+  bool operator==(const Gpt2Tiles&) const = default;
+};
+
 /// The units that a `Gpt2` of this config has, in the order in which they are made: "transformer",
-/// then the blocks. With a vocabulary in `tiles`: those of the token embedding, "transformer"
-/// without it, the blocks, and those of an untied head. `fp32_patterns` are those of the engine's
-/// config (DsConfig::fp32_patterns). Throws ConfigError for a config that makes no model.
+/// then the blocks. With a vocabulary in tiles: those of the token embedding, "transformer" without
+/// it, the blocks, and those of an untied head. A block in tiles is its norms, and then the tiles
+/// of its linear layers, in the order of forward. `fp32_patterns` are those of the engine's config
+/// (DsConfig::fp32_patterns). Throws ConfigError for a config that makes no model.
 [[nodiscard]] std::vector<zero3::UnitLayout> unit_layouts(
     const Gpt2Config& config, const std::vector<std::string>& fp32_patterns = {},
-    const std::optional<RowTiles>& tiles = std::nullopt);
+    const Gpt2Tiles& tiles = {});
 
-/// How a `Gpt2` cuts its vocabulary in an engine of `engine` and these budgets; nullopt: it does
-/// not.
+/// What a `Gpt2` cuts into tiles in an engine of `engine` and these budgets.
 ///
-/// strata.tile_bytes says how large a tile's weights may be; a vocabulary that takes no more is
-/// whole. Where it says nothing, a vocabulary is cut if the device budget of `input` has no room
-/// for the unit "transformer" and could do without: into tiles as large as the largest of the other
-/// units, or as a quarter of the budget where that is more and leaves enough. `input` may have
-/// units that were made before; it is the same for all ranks.
-[[nodiscard]] std::optional<RowTiles> vocabulary_tiles(const Gpt2Config& config,
-                                                       const formats::DsConfig& engine,
-                                                       const zero3::PlanInput& input);
+/// strata.tile_bytes says how large a tile's weights may be; a vocabulary, or a block, that takes
+/// no more is whole. Where it says nothing, nothing is cut if the device budget of `input` has room
+/// for the largest unit. If not, and if that is enough, it is the vocabulary alone: into tiles as
+/// large as a block, or as a quarter of the budget where that is more and leaves enough. Else
+/// blocks are cut too, into tiles of a quarter of the budget where that leaves enough, or as large
+/// as what cannot be cut, the embedding of positions. `input` may have units that were made before;
+/// it is the same for all ranks.
+[[nodiscard]] Gpt2Tiles tiles_of(const Gpt2Config& config, const formats::DsConfig& engine,
+                                 const zero3::PlanInput& input);
+
+/// A line for people about each part that is cut; none where nothing is.
+[[nodiscard]] std::vector<std::string> describe(const Gpt2Tiles& tiles);
 
 /// Number of parameters; a tied weight counts once.
 [[nodiscard]] std::uint64_t parameter_count(const Gpt2Config& config);
@@ -56,11 +80,12 @@ struct MicroBatch {
 /// in forward, and for attention, which is causal, 2 for each pair of tokens and each element of
 /// the width; backward is twice forward (Narayanan et al. 2021, "Efficient Large-Scale Language
 /// Model Training on GPU Clusters", appendix). `recompute`: blocks run forward again in backward,
-/// the head does not, unless it is in tiles: then its logits are made again. Norms, activations and
+/// the head does not, unless it is in tiles: then its logits are made again. A block in tiles that
+/// recomputes goes through all of them again before its backward. Norms, activations and
 /// lookups are left out. Several micro-batches go unit by unit, as in `strata finetune`.
 [[nodiscard]] zero3::StepWork step_work(const Gpt2Config& config, const MicroBatch& micro_batch,
                                         std::uint64_t micro_batches, bool recompute,
-                                        const std::optional<RowTiles>& tiles = std::nullopt);
+                                        const Gpt2Tiles& tiles = {});
 
 /// The inputs of all blocks, of all `micro_batches` of a step: what backward needs of blocks that
 /// recompute.
@@ -75,11 +100,14 @@ struct MicroBatch {
 /// Recomputation in Large Transformer Models", section 4, whose attention matrix is not kept), the
 /// logits that the loss holds at one time and the gradients of the largest unit. What blocks keep
 /// is kept of all `micro_batches` of a step, as they go unit by unit, and several are summed up in
-/// fp32. With a vocabulary in `tiles` also the rows of the tokens, and what goes into the head and
-/// its gradient in fp32.
-[[nodiscard]] std::uint64_t estimated_activation_bytes(
-    const Gpt2Config& config, const MicroBatch& micro_batch, std::uint64_t micro_batches,
-    std::uint64_t number_bytes, bool recompute,
-    const std::optional<RowTiles>& tiles = std::nullopt);
+/// fp32. With a vocabulary in tiles also the rows of the tokens, and what goes into the head and
+/// its gradient in fp32. Of a block in tiles, what its tiles give before it is put together and a
+/// gradient in fp32 too; one that recomputes keeps all of that of all micro-batches while its own
+/// backward lasts.
+[[nodiscard]] std::uint64_t estimated_activation_bytes(const Gpt2Config& config,
+                                                       const MicroBatch& micro_batch,
+                                                       std::uint64_t micro_batches,
+                                                       std::uint64_t number_bytes, bool recompute,
+                                                       const Gpt2Tiles& tiles = {});
 
 }  // namespace strata::models
