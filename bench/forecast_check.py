@@ -4,9 +4,10 @@ models, placements, formats and schedules of many kinds, and writes a table as M
 
     bench/forecast_check.py --nvme /mnt/nvme --output docs/results/forecast_check.md
 
-Right before each run the machine is measured anew, by `strata plan --machine here` for the same model
-and config. Machines that are shared swing, and these swing together. With --keep DIR each case's machine
-file and metrics stay, and --again DIR forecasts from them anew without measuring or running anything.
+Right before each run, and right after it, the machine is measured anew, by `strata plan --machine here`
+for the same model and config. Machines that are shared swing: the forecast is the middle of the two. With
+--keep DIR each case's machine files and metrics stay, and --again DIR forecasts from them anew without
+measuring or running anything.
 """
 
 import argparse
@@ -146,12 +147,17 @@ def measured_seconds(space: pathlib.Path) -> List[float]:
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     case: Case
-    forecast: float
+    before: float  # forecast from what was measured before the run
+    after: float
     measured: float
     fastest: float
     slowest: float
     binds: str
     fraction: float
+
+    @property
+    def forecast(self) -> float:
+        return (self.before + self.after) / 2
 
     @property
     def ratio(self) -> float:
@@ -166,30 +172,35 @@ def check(programs: Programs, case: Case, options: argparse.Namespace) -> Outcom
     with contextlib.ExitStack() as stack:
         if options.again:
             space = options.again / name_of_files(case)
-            answer = plan_of(programs, case, space, "--machine", space / "machine.json")
+            files = [path for path in (space / "machine.json", space / "machine_after.json") if path.exists()]
+            answers = [plan_of(programs, case, space, "--machine", path) for path in files]
         else:
             space = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
             if options.keep:
                 space = options.keep / name_of_files(case)
                 space.mkdir(parents=True, exist_ok=True)
-            answer = plan_of(
-                programs, case, space, "--machine", "here", "--save-machine", space / "machine.json"
-            )
+
+            def measured_now(name: str) -> Any:
+                return plan_of(programs, case, space, "--machine", "here", "--save-machine", space / name)
+
+            answers = [measured_now("machine.json")]
             run(programs, case, options.steps, space)
+            answers.append(measured_now("machine_after.json"))
         seconds = measured_seconds(space)
     overlaps = case.overlap and "nvme" in (case.weights, case.states)
-    forecast = answer["overlapped" if overlaps else "serial"]
+    forecasts = [answer["overlapped" if overlaps else "serial"] for answer in answers]
     # Of overlapped steps each ends what another began: their mean is what a step takes.
     return Outcome(
-        case, forecast["seconds"], statistics.mean(seconds), min(seconds), max(seconds),
-        forecast["binds"], forecast["fraction_of_bound"],
+        case, forecasts[0]["seconds"], forecasts[-1]["seconds"], statistics.mean(seconds), min(seconds),
+        max(seconds), forecasts[0]["binds"], forecasts[0]["fraction_of_bound"],
     )  # fmt: skip
 
 
 def row(outcome: Outcome) -> str:
     shape = outcome.case.shape
     return (
-        f"| {outcome.case.name} ({shape.preset}, {outcome.case.tokens} tokens) | {outcome.forecast:.3f} "
+        f"| {outcome.case.name} ({shape.preset}, {outcome.case.tokens} tokens) "
+        f"| {outcome.forecast:.3f} ({outcome.before:.3f}, {outcome.after:.3f}) "
         f"| {outcome.measured:.3f} ({outcome.fastest:.3f} to {outcome.slowest:.3f}) | {outcome.ratio:.2f} "
         f"| {outcome.binds} | {outcome.fraction:.2f} |"
     )
@@ -202,13 +213,14 @@ def page(options: argparse.Namespace, where: str, outcomes: List[Outcome]) -> st
         [
             "# Forecast seconds beside measured ones",
             "",
-            "What `strata plan --machine here` says a step takes, and what `strata finetune` then took, in bf16 with fp32",
-            "masters; each forecast measures the machine right before the run.",
+            "What `strata plan --machine here` says a step takes, and what `strata finetune` took, in bf16 with fp32",
+            "masters. The machine is measured right before each run and right after it; the forecast is the middle of the two",
+            "that come of it, which stand beside it.",
             "",
             f"**{near} of {len(outcomes)} forecasts are within {WANTED:.0%} of the measured step; the median ratio is "
             f"{ratio:.2f}.**",
             "",
-            "| case | forecast, s | measured, s: mean (fastest to slowest) | ratio | binds | bound / forecast |",
+            "| case | forecast, s: middle (before, after) | measured, s: mean (fastest to slowest) | ratio | binds | bound / forecast |",
             "|---|---|---|---|---|---|",
             *map(row, outcomes),
             "",
