@@ -11,14 +11,16 @@ using tiering::Tier;
 
 namespace {
 
-/// Sizes of staging, from the least that works upwards.
+/// Sizes of staging, from the least that works upwards. More windows come before larger ones: a
+/// disk that reads one window and writes another does better in short turns (docs/results/
+/// step_benchmark.md).
 struct StagingLevel {
   std::size_t fetch_slots;
   std::size_t windows;
   std::uint64_t window_multiple;  ///< multiple of the smallest window
 };
 constexpr std::array<StagingLevel, 6> kLevels = {
-    {{2, 1, 1}, {4, 2, 1}, {8, 3, 1}, {12, 3, 2}, {16, 3, 4}, {32, 4, 4}}};
+    {{2, 1, 1}, {4, 2, 1}, {8, 3, 1}, {12, 6, 1}, {16, 12, 1}, {32, 16, 1}}};
 constexpr std::size_t kSlotsToReadStates = 2;  // one for weights, one for masters
 constexpr std::size_t kComfortableLevel = 2;   // disk and arithmetic overlap from here on
 

@@ -111,14 +111,14 @@ TEST(StepModel, NoFasterLaneMakesASerialStepSlowerByOnePercent) {
 }
 
 // What two queues share goes to the other one when one is early, which can be the wrong one.
-TEST(StepModel, NoFasterLaneMakesAnOverlappedStepSlowerByTwoPercent) {
+TEST(StepModel, NoFasterLaneMakesAnOverlappedStepSlowerByThreePercent) {
   for (std::uint64_t seed = 1; seed <= 120; ++seed) {
     std::mt19937_64 random(seed);
     const Model model = random_model(random);
     const RankSpeeds speeds = random_speeds(random);
     const StepOrder order{.kind = StepOrder::Kind::kOverlapped,
                           .early_share = static_cast<double>(random() % 5) / 4};
-    EXPECT_LE(worst_of_faster_lanes(model, speeds, order), 0.02) << seed;
+    EXPECT_LE(worst_of_faster_lanes(model, speeds, order), 0.03) << seed;
   }
 }
 

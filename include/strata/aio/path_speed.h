@@ -34,7 +34,7 @@ struct PathLoad {
   std::size_t operations = 32;            ///< in flight at once, in each directory
   /// Bytes that are read in a row, and then written, where both are done: the states of a window.
   /// A disk that overlaps the two within its queue has less to overlap the longer the turns are.
-  std::uint64_t turn_bytes = 24_MiB;
+  std::uint64_t turn_bytes = 8_MiB;
   int computing_threads = 0;            ///< for the part beside computation; 0: it is left out
   std::chrono::milliseconds time{700};  ///< of each of the parts
   /// For so long both are done before they count: disks behind a cache, and shared ones, begin
