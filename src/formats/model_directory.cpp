@@ -51,6 +51,21 @@ void check_against_index(const SafetensorsFile& file,
   }
 }
 
+/// Reads numbers of 16 bits. `widen` is a type of its own for each format, so that the compiler
+/// widens many at once.
+template <class Widen>
+void read_short_floats(const SafetensorsFile& file, const TensorInfo& tensor, std::uint64_t begin,
+                       std::span<float> out, Widen widen) {
+  std::array<std::uint16_t, 1 << 15> piece;
+  while (!out.empty()) {
+    const auto bits = std::span(piece).first(std::min(piece.size(), out.size()));
+    file.read(tensor, begin * sizeof(std::uint16_t), std::as_writable_bytes(bits));
+    std::transform(bits.begin(), bits.end(), out.begin(), widen);
+    begin += bits.size();
+    out = out.subspan(bits.size());
+  }
+}
+
 }  // namespace
 
 ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
@@ -147,14 +162,10 @@ void ModelDirectory::read_f32(std::string_view name, std::uint64_t begin,
     throw DataError(file.path().string() + ": tensor " + quote(name) + " is " +
                     tensor.description() + "; only F32, F16 and BF16 are read as weights");
   }
-  const auto widen = tensor.dtype == DType::kF16 ? float_from_f16 : float_from_bf16;
-  std::array<std::uint16_t, 1 << 15> piece;
-  while (!out.empty()) {
-    const auto bits = std::span(piece).first(std::min(piece.size(), out.size()));
-    file.read(tensor, begin * sizeof(std::uint16_t), std::as_writable_bytes(bits));
-    std::transform(bits.begin(), bits.end(), out.begin(), widen);
-    begin += bits.size();
-    out = out.subspan(bits.size());
+  if (tensor.dtype == DType::kF16) {
+    read_short_floats(file, tensor, begin, out, [](auto bits) { return float_from_f16(bits); });
+  } else {
+    read_short_floats(file, tensor, begin, out, [](auto bits) { return float_from_bf16(bits); });
   }
 }
 
