@@ -5,6 +5,7 @@
 #include "strata/base/error.h"
 #include "strata/optim_cpu/compute_threads.h"
 #include "strata/tiering/tiers.h"
+#include "strata/zero3/queue_options.h"
 #include "zero3/entrance.h"
 #include "zero3/machinery.h"
 #include "zero3/optimizer_step.h"
@@ -25,20 +26,6 @@ using tiering::Tier;
 
 namespace {
 
-// Operations in flight are bounded by slots and windows, times the directories they are striped
-// over.
-constexpr std::uint32_t kOperationsMax = 1024;
-
-aio::IoQueueOptions io_options(const formats::DsConfig& config) {
-  aio::IoQueueOptions options;
-  options.backend = config.strata.io;
-  options.block_bytes = static_cast<std::uint32_t>(config.aio.block_bytes);
-  options.depth = static_cast<std::uint32_t>(config.aio.queue_depth);
-  options.threads = static_cast<std::uint32_t>(config.aio.threads);
-  options.operations_max = kOperationsMax;
-  return options;
-}
-
 tiering::Tiers::Options tiers_options(const formats::DsConfig& config, tiering::Device* device) {
   const std::vector<std::string> names = config.nvme_directories();
   return {.device_bytes = config.strata.device_budget_bytes.value_or(Budget::kUnlimited),
@@ -46,7 +33,7 @@ tiering::Tiers::Options tiers_options(const formats::DsConfig& config, tiering::
           .nvme_bytes = config.strata.nvme_budget_bytes.value_or(Budget::kUnlimited),
           .directories = {names.begin(), names.end()},
           .chunk_bytes = config.strata.chunk_bytes,
-          .io = io_options(config),
+          .io = zero3::queue_options(config),
           .device = device};
 }
 

@@ -21,6 +21,7 @@
 #include "strata/optim_cpu/compute_threads.h"
 #include "strata/optim_cpu/convert.h"
 #include "strata/tiering/checksum.h"
+#include "strata/zero3/queue_options.h"
 
 namespace strata::tool {
 namespace {
@@ -104,15 +105,6 @@ double free_bytes_of(const std::vector<aio::DiskDescription>& disks) {
   return bytes;
 }
 
-aio::IoQueueOptions queue_options(const formats::DsConfig& config) {
-  aio::IoQueueOptions options;
-  options.backend = config.strata.io;
-  options.block_bytes = static_cast<std::uint32_t>(config.aio.block_bytes);
-  options.depth = static_cast<std::uint32_t>(config.aio.queue_depth);
-  options.threads = static_cast<std::uint32_t>(config.aio.threads);
-  return options;
-}
-
 void measure_disks(const formats::DsConfig& config, const aio::PathLoad& load, const Check& check,
                    Logger& log, zero3::Machine& machine) {
   const std::vector<std::string> names = config.nvme_directories();
@@ -120,7 +112,7 @@ void measure_disks(const formats::DsConfig& config, const aio::PathLoad& load, c
   std::vector<aio::DiskDescription> disks;
   disks.reserve(directories.size());
   for (const auto& directory : directories) disks.push_back(aio::describe_disk(directory));
-  aio::IoQueueOptions options = queue_options(config);
+  aio::IoQueueOptions options = zero3::queue_options(config);
   options.numa_node = aio::numa_node_of(disks);
   aio::IoQueue queue(options, directories.front(), log);
   aio::PathLoad beside = load;
