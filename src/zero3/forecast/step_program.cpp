@@ -55,7 +55,7 @@ StepProgram::StepProgram(const Plan& plan, const PlanInput& input, const StepWor
       first_use_(first_uses(work, shapes_.size())),
       is_early_(early_units(order, work, first_use_, shapes_)),
       jobs_(input, speeds, parts_max_for(work)),
-      weights_(plan, input, shapes_, jobs_),
+      weights_(plan, input, shapes_, jobs_, order.kind == StepOrder::Kind::kOverlapped),
       activations_(input, work, jobs_),
       gradients_(plan, input, shapes_, work.goes_unit_by_unit(), jobs_),
       windows_(plan, input, jobs_) {}

@@ -21,6 +21,12 @@ bool touch(const Region& a, const Region& b) {
   return a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
 }
 
+ScheduleOptions options_of(const Plan& plan, const PlanInput& input, bool hands_over) {
+  ScheduleOptions options = schedule_options(plan, input);
+  options.step_hands_over = options.step_hands_over && hands_over;
+  return options;
+}
+
 /// The later of two jobs of one queue.
 JobId later(JobId a, JobId b) {
   if (a == kNoJob) return b;
@@ -30,12 +36,12 @@ JobId later(JobId a, JobId b) {
 }  // namespace
 
 Weights::Weights(const Plan& plan, const PlanInput& input, const std::vector<UnitShape>& shapes,
-                 StepJobs& jobs)
+                 StepJobs& jobs, bool hands_over)
     : plan_(plan),
       input_(input),
       shapes_(shapes),
       jobs_(jobs),
-      options_(schedule_options(plan, input)),
+      options_(options_of(plan, input, hands_over)),
       schedule_(options_, scheduled_units(plan, input)),
       units_(shapes.size()),
       arrivals_(shapes.size()),

@@ -20,8 +20,9 @@ namespace strata::zero3::forecast {
 /// the job that takes it waits for it.
 class Weights {
  public:
+  /// `hands_over`: the step goes on beside forward, and may give units their weights.
   Weights(const Plan& plan, const PlanInput& input, const std::vector<UnitShape>& shapes,
-          StepJobs& jobs);
+          StepJobs& jobs, bool hands_over);
 
   void enter(UnitId unit, Pass pass);
   /// Computes with a unit that was entered, `after` something else. Returns the job.
