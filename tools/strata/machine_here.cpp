@@ -195,7 +195,7 @@ SourcedNumber add_speed(const formats::DsConfig& config, std::uint64_t bytes,
     }
   };
   add_all();
-  const auto moved = static_cast<double>(2 * (bytes / piece) * piece);
+  const auto moved = static_cast<double>(2 * (bytes - bytes % piece));
   return measured(moved / seconds_of(time, check, add_all),
                   "gradients brought to " + format_bytes(bytes) + " in pieces of " +
                       format_bytes(piece) + ", with the sums of their squares, " +
@@ -213,7 +213,7 @@ SourcedNumber copy_speed(std::uint64_t bytes, std::chrono::milliseconds time, co
     }
   };
   copy();
-  const auto moved = static_cast<double>(bytes / piece * piece);
+  const auto moved = static_cast<double>(bytes - bytes % piece);
   return measured(moved / seconds_of(time, check, copy),
                   "copies of " + format_bytes(piece) + " in " + format_bytes(bytes) +
                       " by one thread, as transfers to and from a device of host memory are");
