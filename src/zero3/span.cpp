@@ -1,7 +1,5 @@
 #include "zero3/span.h"
 
-#include <torch/csrc/autograd/graph_task.h>
-
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "strata/base/error.h"
+#include "zero3/graph_state.h"
 #include "zero3/unit_body.h"
 
 namespace strata::zero3 {
@@ -51,14 +50,15 @@ class SpanFunction : public torch::autograd::Function<SpanFunction> {
     }
     if (const auto i = state->inputs.changed_from()) refuse_changed_input(*unit, *i);
     state->inputs.put_away(unit->entrance().activations());
-    context->saved_data["state"] = c10::IValue::make_capsule(state);
+    context->saved_data[kGraphState] = c10::IValue::make_capsule(state);
     context->set_materialize_grads(false);
     return results;
   }
 
   static variable_list backward(torch::autograd::AutogradContext* context,
                                 variable_list output_gradients) {
-    const c10::intrusive_ptr<SpanState> state = take_state(*context);
+    const c10::intrusive_ptr<SpanState> state =
+        take_state<SpanState>(*context, "a span of units", "what it kept");
     const std::shared_ptr<Unit> unit = unit_of(state->unit);
     if (torch::GradMode::is_enabled()) {
       throw UsageError(
@@ -105,20 +105,6 @@ class SpanFunction : public torch::autograd::Function<SpanFunction> {
     const torch::AutoGradMode with_gradients(true);
     return state.body(state.inputs.tensors());
   }
-
-  /// The state, which is gone from the graph afterwards unless the caller retains the graph.
-  static c10::intrusive_ptr<SpanState> take_state(torch::autograd::AutogradContext& context) {
-    const auto saved = context.saved_data.find("state");
-    if (saved == context.saved_data.end()) {
-      throw UsageError(
-          "backward goes through a span of units a second time, but the first one has released "
-          "what it kept; call backward once for every forward, or pass retain_graph to the first "
-          "one (torch::autograd::grad)");
-    }
-    auto state = c10::static_intrusive_pointer_cast<SpanState>(saved->second.toCapsule());
-    if (!torch::autograd::get_current_graph_task_keep_graph()) context.saved_data.erase(saved);
-    return state;
-  }
 };
 
 }  // namespace
@@ -131,10 +117,7 @@ variable_list enter_span(const UnitHandle& handle, EntryBody body, variable_list
   state->unit = handle;
   state->body = std::move(body);
   state->inputs = KeptInputs(inputs);
-  variable_list defined;
-  for (const torch::Tensor& input : inputs) {
-    if (input.defined()) defined.push_back(input);
-  }
+  const variable_list defined = defined_ones(inputs);
   return SpanFunction::apply(unit->entrance().anchor().tensor(), at::TensorList(defined), state);
 }
 

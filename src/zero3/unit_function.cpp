@@ -10,6 +10,7 @@
 #include "strata/zero3/sharded.h"
 #include "zero3/body_surroundings.h"
 #include "zero3/entrance.h"
+#include "zero3/graph_state.h"
 #include "zero3/inner_graph.h"
 #include "zero3/kept_inputs.h"
 #include "zero3/unit.h"
@@ -133,14 +134,15 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     outputs.clear();
     if (state->recompute && watched) note_kept_tensors(unit, leaves);
     if (state->recompute) state->kept.put_away(unit.entrance().activations());
-    context->saved_data["state"] = c10::IValue::make_capsule(state);
+    context->saved_data[kGraphState] = c10::IValue::make_capsule(state);
     context->set_materialize_grads(false);
     return results;
   }
 
   static variable_list backward(torch::autograd::AutogradContext* context,
                                 variable_list output_gradients) {
-    const c10::intrusive_ptr<EntryState> state = take_state(*context);
+    const c10::intrusive_ptr<EntryState> state =
+        take_state<EntryState>(*context, "a unit", "what the unit kept for it");
     Unit& unit = *unit_of(state->unit);
     const auto standing = unit.entrance().compute_timer().stands();
     if (torch::GradMode::is_enabled()) {
@@ -192,21 +194,6 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
   }
 
   static bool keeps_graph() { return torch::autograd::get_current_graph_task_keep_graph(); }
-
-  /// The state, which is gone from the graph afterwards unless the caller retains the graph: the
-  /// loss, and with it the graph, lives on until the next one is made.
-  static c10::intrusive_ptr<EntryState> take_state(torch::autograd::AutogradContext& context) {
-    const auto saved = context.saved_data.find("state");
-    if (saved == context.saved_data.end()) {
-      throw UsageError(
-          "backward goes through a unit a second time, but the first one has released what the "
-          "unit kept for it; call backward once for every forward, or pass retain_graph to the "
-          "first one (torch::autograd::grad)");
-    }
-    auto state = c10::static_intrusive_pointer_cast<EntryState>(saved->second.toCapsule());
-    if (!keeps_graph()) context.saved_data.erase(saved);
-    return state;
-  }
 
   /// Indices of the inputs whose gradients autograd asks for.
   static std::vector<std::size_t> wanted_inputs(const torch::autograd::AutogradContext& context,
@@ -311,14 +298,6 @@ std::optional<variable_list> run_without_backward(Unit& unit, const EntryBody& b
   surroundings.restore();
   unit.contains_training_units = true;
   return std::nullopt;
-}
-
-variable_list defined_ones(const variable_list& tensors) {
-  variable_list defined;
-  for (const torch::Tensor& tensor : tensors) {
-    if (tensor.defined()) defined.push_back(tensor);
-  }
-  return defined;
 }
 
 }  // namespace
