@@ -25,14 +25,14 @@ class SimDevice::Mark final : public Event::State {
   bool is_done() override {
     const std::lock_guard lock(device_.mutex_);
     device_.throw_if_failed();
-    if (is_reached_) device_.let_host_see(*this);
+    if (is_reached_) device_.let_see(kHostTimeline, "the host", *this);
     return is_reached_;
   }
 
   void synchronize(std::chrono::nanoseconds timeout) override {
     std::unique_lock lock(device_.mutex_);
     device_.await(*this, lock, timeout);
-    device_.let_host_see(*this);
+    device_.let_see(kHostTimeline, "the host", *this);
   }
 
  private:
@@ -268,13 +268,7 @@ void SimDevice::wait(StreamRole stream, const Event& event) {
   }
   const std::lock_guard lock(mutex_);
   throw_if_failed();
-  const Timeline timeline = timeline_of(stream);
-  if (!clock_.is_behind(timeline, mark->point_)) {
-    if (!admit_wait("stream " + std::string(tiering::name_of(stream)) + " for " + mark->name_)) {
-      return;
-    }
-    clock_.join(timeline, mark->point_);
-  }
+  let_see(timeline_of(stream), "stream " + std::string(tiering::name_of(stream)), *mark);
   streams_[static_cast<std::size_t>(stream)].push([this, mark] {
     std::unique_lock lock_of_task(mutex_);
     changed_.wait(lock_of_task,
@@ -299,14 +293,10 @@ void SimDevice::await(const Mark& mark, std::unique_lock<std::mutex>& lock,
   throw_if_failed();
 }
 
-void SimDevice::let_host_see(const Mark& mark) {
-  if (clock_.is_behind(kHostTimeline, mark.point_)) return;
-  if (admit_wait("the host for " + mark.name_)) clock_.join(kHostTimeline, mark.point_);
-}
-
-bool SimDevice::admit_wait(std::string text) {
-  waits_.push_back(std::move(text));
-  return waits_.size() != options_.suppress_wait;
+void SimDevice::let_see(Timeline who, const std::string& name, const Mark& mark) {
+  if (clock_.is_behind(who, mark.point_)) return;
+  waits_.push_back(name + " for " + mark.name_);
+  if (waits_.size() != options_.suppress_wait) clock_.join(who, mark.point_);
 }
 
 // ---- what was found

@@ -36,7 +36,7 @@ struct SimDeviceOptions {
   std::size_t fail_allocation = 0;  ///< this one finds the memory used up
   std::size_t fail_operation = 0;   ///< this one fails, and with it the device for good
   std::size_t hang_operation = 0;   ///< this one never ends, and with it its stream
-  std::size_t suppress_wait = 0;    ///< this one of `waits()` is not made
+  std::size_t suppress_wait = 0;    ///< the clock is not told of this one of `waits()`
   bool refuse_registration = false;
 };
 
@@ -106,8 +106,8 @@ class SimDevice final : public tiering::Device {
   // ---- what was found ----
   [[nodiscard]] std::vector<Race> races() const;
   /// The waits that made an order which was not there before, by a stream or by the host (by
-  /// synchronize, or by asking is_done and hearing yes). One that is suppressed is skipped by a
-  /// stream; the host waits for it and does not tell the clock, so that it stays safe.
+  /// synchronize, or by asking is_done and hearing yes). One that is suppressed is made, and the
+  /// clock is not told: it reports what that wait was for, while values and memory stay right.
   [[nodiscard]] std::vector<std::string> waits() const;
   [[nodiscard]] std::size_t operations() const;
 
@@ -123,8 +123,7 @@ class SimDevice final : public tiering::Device {
   void put(StreamRole stream, std::string_view name, const Ranges& reads, const Ranges& writes,
            std::function<void()>&& function);
   [[nodiscard]] std::shared_ptr<Mark> put_mark(StreamRole stream);
-  [[nodiscard]] bool admit_wait(std::string text);
-  void let_host_see(const Mark& mark);
+  void let_see(Timeline who, const std::string& name, const Mark& mark);
 
   // On the thread of a stream.
   void perform(std::size_t number, std::chrono::microseconds delay, const std::string& name,
