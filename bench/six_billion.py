@@ -5,8 +5,9 @@ writes every step beside its bound as Markdown.
     bench/six_billion.py --nvme /mnt/nvme --output docs/results/six_billion.md
 
 Everything on NVMe: bf16 weights, 24-bit masters and 8-bit moments, 5 bytes a parameter, and gradients that have
-no room in host memory. Takes up to 41 GB of the disk while it runs. The disk is measured before and after, a
-step's bound follows from these speeds and from the step's own bytes and arithmetic.
+no room in host memory. Takes up to 41 GB of the disk while it runs. The disk is measured before
+each step and after it, while the run stands still; a step's bound follows from these speeds and from the step's
+own bytes and arithmetic.
 """
 
 import argparse
@@ -58,7 +59,7 @@ class Step:
             f"| {record['written_bytes'] / 1e9:.1f} "
             f"| {(record['read_bytes'] + record['written_bytes']) / 1e9 / self.seconds:.2f} "
             f"| {self.disk_seconds:.1f} | {self.compute_seconds:.1f} | **{self.ratio:.2f}** "
-            f"| {record['bound_share']:.0%} ({record['binds']}) | {record['wait_share']:.0%} |"
+            f"| {self.disk} |"
         )
 
 
@@ -70,9 +71,9 @@ def mean(speeds: List[DiskSpeeds]) -> DiskSpeeds:
 def hop_rows(steps: List[Step]) -> List[str]:
     rows = []
     for hop in steps[0].record["hops"]:
-        busy, wait, moved = (statistics.median(step.record["hops"][hop][key] for step in steps)
-                             for key in ("busy_seconds", "wait_seconds", "bytes"))  # fmt: skip
-        rows.append(f"| {hop} | {moved / 1e9:.1f} | {busy:.1f} | {wait:.1f} |")
+        busy, moved = (statistics.median(step.record["hops"][hop][key] for step in steps)
+                       for key in ("busy_seconds", "bytes"))  # fmt: skip
+        rows.append(f"| {hop} | {moved / 1e9:.1f} | {busy:.1f} |")
     return rows
 
 
@@ -87,8 +88,7 @@ def placement(run: Training, before: DiskSpeeds) -> str:
 
 
 def page(options: argparse.Namespace, where: str, run: Training, speeds: List[DiskSpeeds]) -> str:
-    disk = mean(speeds)
-    steps = [Step(record, disk) for record in run.steps]
+    steps = [Step(record, mean([*around])) for record, around in zip(run.steps, zip(speeds, speeds[1:]))]
     steady = steps[WARM_UP:]
     ratios = [step.ratio for step in steady]
     command = (
@@ -109,20 +109,18 @@ def page(options: argparse.Namespace, where: str, run: Training, speeds: List[Di
             placement(run, speeds[0]),
             "",
             "| step | s | read, GB | written, GB | GB/s | the disk needs, s | arithmetic, s | step / bound "
-            "| own figure: busy share of what binds | stands still for the disk |",
-            "|" + "---|" * 10,
+            "| the disk around it |",
+            "|" + "---|" * 9,
             *(step.row() for step in steps),
             "",
             f"The first {WARM_UP} steps are not counted above: in the first the order of units is recorded, and no update is under "
             "way beside it.",
             "The bound is the longer of both: the time for the step's own bytes at the disk's speeds, and the time that forward",
-            "and backward computed in that step. The disk's speeds are ds_nvme_bench's, means of before and after the run:",
+            "and backward computed in that step. The disk's speeds are ds_nvme_bench's, means of right before the step and right",
+            "after it. Meanwhile the run is stopped, and what it had sent to the disk is done; that time is not the step's.",
             "",
-            f"- before: {speeds[0]}",
-            f"- after: {speeds[-1]}",
-            "",
-            "| hop, medians of a step | moved, GB | busy, s | training stands still for it, s |",
-            "|---|---|---|---|",
+            "| hop, medians of a step | moved, GB | busy, s |",
+            "|---|---|---|",
             *hop_rows(steady),
             "",
             *report.origin(where, command),
@@ -149,11 +147,17 @@ def main(arguments: List[str]) -> int:
         programs.nvme, budget={"host": options.host, "device": options.device},
         states={"moments": "int8", "master": "24bit"},
     )  # fmt: skip
-    speeds = [disk_speeds(programs, size="4GiB", seconds=4)]
+    speeds: List[DiskSpeeds] = []
+
+    def look_at_disk() -> None:
+        speeds.append(disk_speeds(programs, size="2GiB", seconds=3))
+
+    look_at_disk()
     run = train(
-        programs, gpt2(LAYERS, WIDTH), config, tokens=options.tokens, steps=WARM_UP + options.steps, log=options.log
-    )
-    speeds.append(disk_speeds(programs, size="4GiB", seconds=4))
+        programs, gpt2(LAYERS, WIDTH), config, tokens=options.tokens, steps=WARM_UP + options.steps, log=options.log,
+        between=look_at_disk,
+    )  # fmt: skip
+    look_at_disk()
     report.publish(page(options, where, run, speeds), options.output)
     return 0
 

@@ -9,7 +9,8 @@ import re
 import signal
 import subprocess
 import tempfile
-from typing import Any, Dict, List, Optional
+import time
+from typing import Any, Callable, Dict, List, Optional
 
 from programs import Programs
 
@@ -54,10 +55,13 @@ def written_bytes(process: int) -> int:
 
 
 class Follower:
-    """Reads what a run prints, and what it leaves in its metrics."""
+    """Reads what a run prints, and what it leaves in its metrics. After each step but the last one the run stands
+    still for `between`, where there is one. That time is taken out of a step's seconds; of its other times it is not."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", between: Optional[Callable[[], None]]) -> None:
         self.process = process
+        self.between = between
+        self.pauses = [0.0]  # before each step, seconds
         self.lines: List[str] = []
         self.metrics: Optional[pathlib.Path] = None
         self.placement_seconds = 0.0
@@ -72,17 +76,32 @@ class Follower:
             elif found := PLACED.search(line):
                 self.placement_seconds = float(found[1])
                 self.placement_bytes = written_bytes(self.process.pid)
-            elif (found := STEP.match(line)) and int(found[1]) == steps:
+            elif (found := STEP.match(line)) and int(found[1]) < steps:
+                self.pause()
+            elif found:
                 records = [json.loads(record) for record in self.metrics.read_text().splitlines()]
                 self.process.send_signal(signal.SIGINT)
                 self.lines.extend(self.process.stdout)
-                return records
+                return [{**record, "step_seconds": record["step_seconds"] - pause}
+                        for record, pause in zip(records, self.pauses)]  # fmt: skip
         return []
+
+    def pause(self) -> None:
+        if self.between is None:
+            self.pauses.append(0.0)
+            return
+        self.process.send_signal(signal.SIGSTOP)
+        start = time.monotonic()
+        try:
+            self.between()
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+        self.pauses.append(time.monotonic() - start)
 
 
 def train(
     programs: Programs, model: Dict[str, Any], config: Dict[str, Any], *, tokens: int, steps: int,
-    log: Optional[pathlib.Path] = None,
+    log: Optional[pathlib.Path] = None, between: Optional[Callable[[], None]] = None,
 ) -> Training:  # fmt: skip
     """Throws CalledProcessError, with what was printed, for a run that ends before its steps."""
     with tempfile.TemporaryDirectory(dir=programs.nvme) as name:
@@ -95,7 +114,7 @@ def train(
             "--data", space / "text.txt", "--seq-len", tokens, "--steps", steps + 1, "--output", space / "run",
         )  # fmt: skip
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        follower = Follower(process)
+        follower = Follower(process, between)
         records = follower.follow(steps)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
