@@ -1,20 +1,18 @@
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <algorithm>
 #include <cmath>
 #include <span>
 #include <string_view>
 
 #include "strata/models/gpt2.h"
+#include "strata/optim_cpu/normal_numbers.h"
 #include "strata/zero3/ranged_initializer.h"
 
 namespace strata::models {
 
 namespace {
 
-// Elements that are drawn from a generator of their own, so that all cores draw at once and their
-// number changes nothing.
-constexpr std::uint64_t kElementsOfAGenerator = 1 << 16;
+// Elements that a core draws at a time. Their number changes nothing.
+constexpr std::uint64_t kBlockElements = 1 << 16;
 
 std::uint64_t mixed(std::uint64_t hash) {
   hash ^= hash >> 33;
@@ -23,22 +21,15 @@ std::uint64_t mixed(std::uint64_t hash) {
   return hash;
 }
 
-/// A generator seed of its own for every name (FNV-1a, then a final mix of the bits), so that a
+/// A sequence of its own for every name (FNV-1a, then a final mix of the bits), so that a
 /// parameter's values depend neither on the order of parameters nor on where they live.
-std::uint64_t seed_of(std::uint64_t seed, std::string_view name) {
+std::uint64_t sequence_of(std::uint64_t seed, std::string_view name) {
   std::uint64_t hash = 0xcbf29ce484222325u ^ seed;
   for (const char c : name) {
     hash ^= static_cast<unsigned char>(c);
     hash *= 0x100000001b3u;
   }
   return mixed(hash);
-}
-
-/// Fills a part of a parameter that has a generator of its own.
-void fill_with_normal(std::span<float> values, double deviation, std::uint64_t seed) {
-  const torch::NoGradGuard no_grad;
-  torch::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, torch::kFloat32)
-      .normal_(0.0, deviation, at::make_generator<at::CPUGeneratorImpl>(seed));
 }
 
 }  // namespace
@@ -54,11 +45,11 @@ ParameterInitializer random_initializer(const Gpt2Config& config, std::uint64_t 
       std::ranges::fill(values, 1.0f);
     } else {
       const bool into_residual = name.ends_with("c_proj.weight");
-      fill_with_normal(values, into_residual ? residual_range : range,
-                       mixed(seed_of(seed, name) + begin / kElementsOfAGenerator));
+      const auto deviation = static_cast<float>(into_residual ? residual_range : range);
+      optim_cpu::normal_numbers({}, sequence_of(seed, name), begin, deviation, values);
     }
   };
-  return RangedInitializer(kElementsOfAGenerator, fill);
+  return RangedInitializer(kBlockElements, fill);
 }
 
 }  // namespace strata::models

@@ -24,11 +24,12 @@ namespace strata::optim_cpu {
   void lion(const LionConstants&, const UpdateSpan&);       \
   void accumulate(const AccumulateSpan&, double*);          \
   void add_in_order(const AddSpan&);                        \
+  void normal_numbers(const NormalSpan&);                   \
   }
 #define STRATA_KERNELS_OF(name, target)                                                 \
   KernelTable {                                                                         \
     name, target::adam, target::sgd, target::adagrad, target::lion, target::accumulate, \
-        target::add_in_order                                                            \
+        target::add_in_order, target::normal_numbers                                    \
   }
 
 STRATA_DECLARE_KERNELS(N_AVX3)
@@ -50,7 +51,8 @@ std::vector<KernelTable> list_supported_kernels() {
   if (supported & HWY_NEON) tables.push_back(STRATA_KERNELS_OF("NEON", N_NEON));
 #endif
   tables.push_back({"SCALAR", reference::update, reference::update, reference::update,
-                    reference::update, reference::accumulate, reference::add_in_order});
+                    reference::update, reference::accumulate, reference::add_in_order,
+                    reference::normal_numbers});
   return tables;
 }
 

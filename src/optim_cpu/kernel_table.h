@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "optim_cpu/kernel_spans.h"
+#include "optim_cpu/normal_numbers.h"
 #include "optim_cpu/rule_constants.h"
 
 namespace strata::optim_cpu {
@@ -20,6 +21,8 @@ struct KernelTable {
   void (*accumulate)(const AccumulateSpan& span, double* block_sums);
   /// Adds gradients to their sum, from left to right.
   void (*add_in_order)(const AddSpan& span);
+  /// Writes elements of a sequence of normal random numbers.
+  void (*normal_numbers)(const NormalSpan& span);
 
   /// Updates by the rule of the given constants.
   void update(const RuleConstants& constants, const UpdateSpan& span) const;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "optim_cpu/kernel_spans.h"
+#include "optim_cpu/normal_numbers.h"
 #include "optim_cpu/rule_constants.h"
 
 /// \file
@@ -16,5 +17,6 @@ void update(const AdagradConstants& constants, const UpdateSpan& span);
 void update(const LionConstants& constants, const UpdateSpan& span);
 void accumulate(const AccumulateSpan& span, double* block_sums);
 void add_in_order(const AddSpan& span);
+void normal_numbers(const NormalSpan& span);
 
 }  // namespace strata::optim_cpu::reference

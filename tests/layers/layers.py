@@ -22,7 +22,7 @@ ARROWS = {
     "optim_cpu": {"tiering", "base"},
     "formats": {"base"},
     "zero3": {"optim_cpu", "tiering", "aio", "formats", "base"},
-    "models": {"zero3", "formats", "base"},
+    "models": {"zero3", "optim_cpu", "formats", "base"},
     "cpu_adam": {"optim_cpu", "base"},
 }
 LAYERS = set(ARROWS)
