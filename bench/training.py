@@ -12,7 +12,7 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from programs import Programs
+from programs import DiskSpeeds, Programs
 
 METRICS = re.compile(r"metrics while it runs: (.*)")
 PLACED = re.compile(r"initial values: placed in ([\d.]+) s")
@@ -47,6 +47,32 @@ def all_on_nvme(nvme: pathlib.Path, **strata: Any) -> Dict[str, Any]:
         },
         "strata": {"nvme": [str(nvme)], **strata},
     }  # fmt: skip
+
+
+def plan(
+    programs: Programs, model: Dict[str, Any], config: Dict[str, Any], disk: DiskSpeeds, *, tokens: int
+) -> Dict[str, Any]:
+    """What `strata plan` answers for bytes: they follow from budgets and schedule, and its seconds, for which no
+    arithmetic is measured here, mean nothing."""
+    assumed = {"value": 1e12, "source": "assumed: as much as is needed"}
+
+    def measured(value: float) -> Dict[str, Any]:
+        return {"value": value, "source": "measured with ds_nvme_bench"}
+
+    machine = {
+        "name": "this machine's disk",
+        "device": {"compute": assumed},
+        "host": {"memory": assumed, "update": assumed, "copy": assumed},
+        "disk": {"read": measured(disk.read), "write": measured(disk.write), "overlap": measured(disk.overlap)},
+    }
+    with tempfile.TemporaryDirectory() as name:
+        files = {"model-config": model, "config": config, "machine": machine}
+        options: List[object] = []
+        for option, content in files.items():
+            file = pathlib.Path(name) / f"{option}.json"
+            file.write_text(json.dumps(content))
+            options += [f"--{option}", file]
+        return programs.json_of("strata", "plan", *options, "--seq-len", tokens, "--json")["answer"]
 
 
 def written_bytes(process: int) -> int:
