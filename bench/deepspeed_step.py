@@ -14,18 +14,15 @@ each of them. Strata's are those of step_benchmark, DeepSpeed's are in bench/pee
 
 import argparse
 import dataclasses
-import json
 import os
 import pathlib
-import statistics
-import subprocess
 import sys
-import tempfile
-from typing import Any, Dict, List, Optional
+from typing import Dict, List
 
 import machine
 import report
 from programs import Programs, add_arguments
+from turns import Contestant, ratio
 
 PEER = pathlib.Path(__file__).resolve().parent / "peers/gpt2_deepspeed.py"
 OURS = {"host": "Strata, everything in host memory", "nvme": "Strata, everything on NVMe"}
@@ -45,50 +42,7 @@ HEATS = {
 HOST_WANTED, NVME_WANTED, MEMORY_WANTED, MEMORY_WANTED_MIB = 1.8, 2.2, 0.1, 512
 
 
-class Contestant:
-    """A process that answers "turn STEPS" and "peak_rss"."""
-
-    def __init__(self, description: str, command: List[object], environment: Dict[str, str]) -> None:
-        self.description = description
-        self.seconds: List[float] = []
-        self.peak_rss_bytes = 0
-        self.failure: Optional[str] = None
-        self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(
-            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **environment},
-        )  # fmt: skip
-
-    def ask(self, request: str) -> Any:
-        """None once it has ended; `failure` says why then."""
-        if self.failure is not None:
-            return None
-        try:
-            self.process.stdin.write(request + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass
-        answer = self.process.stdout.readline()
-        if answer:
-            return json.loads(answer)
-        code = self.process.wait()
-        self.log.seek(0)
-        lines = self.log.read().strip().splitlines()
-        self.failure = lines[-1] if lines else f"it ended with {code} and said nothing"
-        return None
-
-    def turn(self, steps: int) -> None:
-        if answer := self.ask(f"turn {steps}"):
-            self.seconds.append(answer["seconds"])
-
-    def close(self) -> None:
-        self.peak_rss_bytes = self.ask("peak_rss") or 0
-        self.process.stdin.close()
-        self.process.wait()
-
-    @property
-    def median_seconds(self) -> float:
-        return statistics.median(self.seconds)
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def ours(options: argparse.Namespace, programs: Programs, name: str) -> Contestant:
@@ -96,14 +50,14 @@ def ours(options: argparse.Namespace, programs: Programs, name: str) -> Contesta
         "step_benchmark", "--contestant", name, "--preset", "gpt2", "--tokens", options.tokens, "--micro-batches", 1,
         "--nvme", programs.nvme, "--host", options.host, "--device", options.device,
     )  # fmt: skip
-    return Contestant(OURS[name], command, {})
+    return Contestant(OURS[name], command, PASSIVE)
 
 
 def peer(options: argparse.Namespace, programs: Programs, name: str) -> Contestant:
     command = [options.python, PEER, name, "--tokens", options.tokens, "--nvme", programs.nvme]
     # Ports of processes that live at the same time differ.
     environment = {
-        "DS_ACCELERATOR": "cpu", "MASTER_PORT": str(29577 + list(PEERS).index(name)),
+        **PASSIVE, "DS_ACCELERATOR": "cpu", "MASTER_PORT": str(29577 + list(PEERS).index(name)),
         "PATH": f"{options.python.parent}:{os.environ['PATH']}",  # ninja is there
     }  # fmt: skip
     return Contestant(PEERS[name], command, environment)
@@ -117,9 +71,7 @@ class Heat:
 
 def measure(options: argparse.Namespace, programs: Programs, name: str) -> Heat:
     def warmed_up(contestant: Contestant) -> Contestant:
-        for _ in range(options.warm_up):
-            contestant.turn(1)
-        contestant.seconds.clear()
+        contestant.warm_up(options.warm_up)
         return contestant
 
     own, rivals = HEATS[name]
@@ -143,16 +95,11 @@ def prepare(options: argparse.Namespace, programs: Programs) -> None:
     print(contestant.failure or "DeepSpeed is ready", file=sys.stderr)
 
 
-def ratio(slow: Contestant, fast: Contestant) -> float:
-    return statistics.median(s / f for s, f in zip(slow.seconds, fast.seconds))
-
-
 def row(heat: Heat, one: Contestant) -> str:
     if one.failure is not None:
         return f"| {one.description} | does not run: `{one.failure}` | | | |"
     return (
-        f"| {one.description} | {one.median_seconds:.3f} ({min(one.seconds):.3f} to {max(one.seconds):.3f}) "
-        f"| {ratio(one, heat.ours):.2f} | {one.peak_rss_bytes / 2**20:,.0f} MiB "
+        f"| {one.description} | {one.times()} | {ratio(one, heat.ours):.2f} | {one.peak_rss_bytes / 2**20:,.0f} MiB "
         f"| {one.peak_rss_bytes / heat.ours.peak_rss_bytes:.1f} |"
     )
 
