@@ -13,9 +13,8 @@ import statistics
 import sys
 from typing import Any, Dict, List
 
-import machine
 import report
-from programs import Programs, add_arguments
+from programs import Programs, command_line
 from training import Training, all_on_nvme, gpt2, train
 
 WARM_UP = 1  # step: the order of units is recorded
@@ -87,22 +86,18 @@ def page(options: argparse.Namespace, where: str, ways: List[Way]) -> str:
     )  # fmt: skip
 
 
-def parse_arguments(arguments: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
+def parser() -> argparse.ArgumentParser:
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way")
     parser.add_argument("--steps", type=int, default=2, help="of a turn")
     parser.add_argument("--sequences", type=int, default=4, help="of a micro-batch")
     parser.add_argument("--tokens", type=int, default=1024, help="of a sequence")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def main(arguments: List[str]) -> int:
-    options = parse_arguments(arguments)
-    where = machine.describe(options.nvme)
-    report.publish(page(options, where, measure(Programs(options), options)), options.output)
-    return 0
+def measured_page(options: argparse.Namespace, programs: Programs, where: str) -> str:
+    return page(options, where, measure(programs, options))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    report.run(parser(), measured_page)

@@ -17,11 +17,10 @@ import dataclasses
 import os
 import pathlib
 import sys
-from typing import Dict, List
+from typing import Dict, List, Optional
 
-import machine
 import report
-from programs import Programs, add_arguments
+from programs import Programs, command_line
 from turns import Contestant, ratio
 
 PEER = pathlib.Path(__file__).resolve().parent / "peers/gpt2_deepspeed.py"
@@ -157,9 +156,8 @@ def page(options: argparse.Namespace, where: str, heats: Dict[str, Heat]) -> str
     )  # fmt: skip
 
 
-def parse_arguments(arguments: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
+def parser() -> argparse.ArgumentParser:
+    parser = command_line(__doc__)
     parser.add_argument("--python", type=pathlib.Path, required=True, help="of the environment with DeepSpeed")
     parser.add_argument("--prepare", action="store_true", help="only let DeepSpeed build what it needs")
     parser.add_argument("--tokens", type=int, default=128, help="of a step")
@@ -169,20 +167,15 @@ def parse_arguments(arguments: List[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="128MiB", help="budget of Strata on NVMe")
     parser.add_argument("--device", default="80MiB", help="budget of Strata on NVMe")
     parser.add_argument("--only", action="append", choices=HEATS, help="a comparison; may be given again")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def main(arguments: List[str]) -> int:
-    options = parse_arguments(arguments)
-    programs = Programs(options)
-    where = machine.describe(options.nvme)
+def measured_page(options: argparse.Namespace, programs: Programs, where: str) -> Optional[str]:
     if options.prepare:
         prepare(options, programs)
-        return 0
-    heats = {name: measure(options, programs, name) for name in options.only or HEATS}
-    report.publish(page(options, where, heats), options.output)
-    return 0
+        return None
+    return page(options, where, {name: measure(options, programs, name) for name in options.only or HEATS})
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    report.run(parser(), measured_page)

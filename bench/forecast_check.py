@@ -21,9 +21,8 @@ import sys
 import tempfile
 from typing import Any, Dict, List, Optional
 
-import machine
 import report
-from programs import Programs, add_arguments
+from programs import Programs, command_line
 from training import gpt2
 
 WANTED = 0.10
@@ -100,14 +99,13 @@ CASES = [
 ]
 
 
-def parse_arguments(arguments: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
+def parser() -> argparse.ArgumentParser:
+    parser = command_line(__doc__)
     parser.add_argument("--steps", type=int, default=8, help="that count, of each run")
     parser.add_argument("--only", action="append", metavar="NAME", help="a case; may be given again")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="machine files and metrics of the runs")
     parser.add_argument("--again", type=pathlib.Path, metavar="DIR", help="what --keep kept, in place of this machine")
-    return parser.parse_args(arguments)
+    return parser
 
 
 # ---- a case --------------------------------------------------------------------------------------
@@ -229,18 +227,15 @@ def page(options: argparse.Namespace, where: str, outcomes: List[Outcome]) -> st
     )
 
 
-def main(arguments: List[str]) -> int:
-    options = parse_arguments(arguments)
-    programs = Programs(options)
-    where = machine.describe(options.nvme)
-    chosen = [case for case in CASES if not options.only or case.name in options.only]
+def measured_page(options: argparse.Namespace, programs: Programs, where: str) -> str:
     outcomes = []
-    for case in chosen:
+    for case in CASES:
+        if options.only and case.name not in options.only:
+            continue
         outcomes.append(check(programs, case, options))
         print(row(outcomes[-1]), file=sys.stderr, flush=True)
-    report.publish(page(options, where, outcomes), options.output)
-    return 0
+    return page(options, where, outcomes)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    report.run(parser(), measured_page)

@@ -19,16 +19,15 @@ from typing import Dict, List
 
 import machine
 import report
-from programs import add_arguments
+from programs import command_line
 
 BENCH = pathlib.Path(__file__).resolve().parent
 LOSS_WANTED = 1.93
 
 
 def parse_arguments(arguments: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("text", type=pathlib.Path, help="the text to train on (Tiny Shakespeare)")
-    add_arguments(parser)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--eval-every", type=int, default=250)
     parser.add_argument("--eval-batches", type=int, default=200)

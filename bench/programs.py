@@ -5,16 +5,18 @@ import dataclasses
 import json
 import pathlib
 import subprocess
-from typing import Any, List
+from typing import Any, List, Optional
 
 BUILD = pathlib.Path(__file__).resolve().parent.parent / "build/release/bin"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that all scripts have that run programs on a disk."""
+def command_line(description: Optional[str]) -> argparse.ArgumentParser:
+    """With the options that all scripts have that run programs on a disk; a script adds its own."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=pathlib.Path, default=BUILD, metavar="DIR")
     parser.add_argument("--nvme", type=pathlib.Path, default=pathlib.Path("."), metavar="DIR")
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="default: standard output")
+    return parser
 
 
 class Programs:

@@ -1,8 +1,12 @@
-"""What all pages of docs/results/ end in, and the place they go to."""
+"""What all pages of docs/results/ end in, how they come about, and the place they go to."""
 
+import argparse
 import datetime
 import pathlib
-from typing import List, Optional
+from typing import Callable, List, Optional
+
+import machine
+from programs import Programs
 
 
 def origin(where: str, command: str) -> List[str]:
@@ -16,3 +20,12 @@ def publish(text: str, output: Optional[pathlib.Path]) -> None:
         output.write_text(text, encoding="utf-8")
     else:
         print(text, end="")
+
+
+def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, Programs, str], Optional[str]]) -> None:
+    """All of a script: `measure` gets the options, the programs and the machine as it was before, and returns its page,
+    or None where there is none to publish."""
+    options = parser.parse_args()
+    page = measure(options, Programs(options), machine.describe(options.nvme))
+    if page is not None:
+        publish(page, options.output)

@@ -14,12 +14,10 @@ import argparse
 import dataclasses
 import pathlib
 import statistics
-import sys
 from typing import Any, Dict, List
 
-import machine
 import report
-from programs import DiskSpeeds, Programs, add_arguments, disk_speeds
+from programs import DiskSpeeds, Programs, command_line, disk_speeds
 from training import Training, all_on_nvme, gpt2, train
 
 LAYERS, WIDTH, PARAMETERS = 28, 4096, 5_848_883_200
@@ -128,21 +126,17 @@ def page(options: argparse.Namespace, where: str, run: Training, speeds: List[Di
     )  # fmt: skip
 
 
-def parse_arguments(arguments: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
+def parser() -> argparse.ArgumentParser:
+    parser = command_line(__doc__)
     parser.add_argument("--steps", type=int, default=4, help="that count")
     parser.add_argument("--tokens", type=int, default=128, help="of a step")
     parser.add_argument("--host", default="4608MiB", help="budget")
     parser.add_argument("--device", default="2GiB", help="budget")
     parser.add_argument("--log", type=pathlib.Path, metavar="FILE", help="what the run printed")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def main(arguments: List[str]) -> int:
-    options = parse_arguments(arguments)
-    programs = Programs(options)
-    where = machine.describe(options.nvme)
+def measured_page(options: argparse.Namespace, programs: Programs, where: str) -> str:
     config = all_on_nvme(
         programs.nvme, budget={"host": options.host, "device": options.device},
         states={"moments": "int8", "master": "24bit"},
@@ -158,9 +152,8 @@ def main(arguments: List[str]) -> int:
         between=look_at_disk,
     )  # fmt: skip
     look_at_disk()
-    report.publish(page(options, where, run, speeds), options.output)
-    return 0
+    return page(options, where, run, speeds)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    report.run(parser(), measured_page)

@@ -14,9 +14,8 @@ import sys
 import tempfile
 from typing import Any, Dict, List
 
-import machine
 import report
-from programs import DiskSpeeds, Programs, add_arguments, disk_speeds
+from programs import DiskSpeeds, Programs, command_line, disk_speeds
 
 IN_MEMORY = "memory-fused"
 WANTED = 1.2
@@ -100,22 +99,18 @@ def page(options: argparse.Namespace, where: str, rounds: List[Round]) -> str:
     )  # fmt: skip
 
 
-def parse_arguments(arguments: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
+def parser() -> argparse.ArgumentParser:
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="of a round")
     parser.add_argument("--host", default="292MiB", help="host budget on NVMe")
     parser.add_argument("--device", default="91MiB", help="device budget on NVMe")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def main(arguments: List[str]) -> int:
-    options = parse_arguments(arguments)
-    where = machine.describe(options.nvme)
-    report.publish(page(options, where, measure(Programs(options), options)), options.output)
-    return 0
+def measured_page(options: argparse.Namespace, programs: Programs, where: str) -> str:
+    return page(options, where, measure(programs, options))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    report.run(parser(), measured_page)

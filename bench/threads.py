@@ -16,9 +16,8 @@ import sys
 import time
 from typing import Dict, List, Optional
 
-import machine
 import report
-from programs import Programs, add_arguments
+from programs import Programs, command_line
 from turns import Contestant, ratio
 
 ROUNDS_MIN = 2  # even if the time is up
@@ -169,27 +168,22 @@ def page(options: argparse.Namespace, where: str, results: Dict[Work, List[Conte
     )  # fmt: skip
 
 
-def parse_arguments(arguments: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
+def parser() -> argparse.ArgumentParser:
+    parser = command_line(__doc__)
     parser.add_argument("--minutes", type=float, default=5.5, help="of all")
     parser.add_argument("--tokens", type=int, default=128, help="of a micro-batch")
     parser.add_argument("--host", default="292MiB", help="budget")
     parser.add_argument("--device", default="91MiB", help="budget")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def main(arguments: List[str]) -> int:
-    options = parse_arguments(arguments)
-    programs = Programs(options)
-    where = machine.describe(options.nvme)
+def measured_page(options: argparse.Namespace, programs: Programs, where: str) -> str:
     results = {}
     for work in WORKS:
         results[work] = measure(work, options, programs)
         print("\n".join(section(work, results[work])), file=sys.stderr, flush=True)
-    report.publish(page(options, where, results), options.output)
-    return 0
+    return page(options, where, results)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    report.run(parser(), measured_page)

@@ -16,9 +16,8 @@ import statistics
 import sys
 from typing import Any, Dict, List
 
-import machine
 import report
-from programs import DiskSpeeds, Programs, add_arguments, disk_speeds
+from programs import DiskSpeeds, Programs, command_line, disk_speeds
 from training import all_on_nvme, gpt2, plan, train
 
 WARM_UP = 2  # steps: the order of units is recorded, then followed
@@ -183,26 +182,21 @@ def page(options: argparse.Namespace, where: str, outcomes: List[Outcome]) -> st
     )  # fmt: skip
 
 
-def parse_arguments(arguments: List[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
+def parser() -> argparse.ArgumentParser:
+    parser = command_line(__doc__)
     parser.add_argument("--steps", type=int, default=3, help="that count, of a large model; up to 8 of a small one")
     parser.add_argument("--tokens", type=int, default=128, help="of a step")
     parser.add_argument("--only", action="append", choices=SHAPES, help="a model; may be given again")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def main(arguments: List[str]) -> int:
-    options = parse_arguments(arguments)
-    programs = Programs(options)
-    where = machine.describe(options.nvme)
+def measured_page(options: argparse.Namespace, programs: Programs, where: str) -> str:
     outcomes = []
     for name in options.only or SHAPES:
         outcomes.append(measure(programs, name, options))
         print(outcomes[-1].row(), file=sys.stderr, flush=True)
-    report.publish(page(options, where, outcomes), options.output)
-    return 0
+    return page(options, where, outcomes)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    report.run(parser(), measured_page)
