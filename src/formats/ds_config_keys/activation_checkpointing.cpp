@@ -1,0 +1,25 @@
+#include "formats/ds_config_keys/rules.h"
+#include "formats/ds_config_keys/sections.h"
+
+namespace strata::formats {
+namespace {
+
+using C = DsConfig;
+using A = ActivationCheckpointingConfig;
+
+// strata.recompute says whether, these where.
+constexpr ConfigKey kKeys[] = {
+    unused("activation_checkpointing.partition_activations", kBool),
+    unused("activation_checkpointing.contiguous_memory_optimization", kBool),
+    key("activation_checkpointing.cpu_checkpointing",
+        BoolField{at<&C::activation_checkpointing, &A::cpu_checkpointing>}),
+    unused("activation_checkpointing.number_checkpoints", kWhole | kBool | kNull),
+    unused("activation_checkpointing.synchronize_checkpoint_boundary", kBool),
+    unused("activation_checkpointing.profile", kBool),
+};
+
+}  // namespace
+
+std::span<const ConfigKey> activation_checkpointing_keys() { return kKeys; }
+
+}  // namespace strata::formats
