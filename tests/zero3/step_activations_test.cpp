@@ -36,12 +36,7 @@ TEST(StepActivations, InHostMemoryTheyTakeACopyEachWay) {
 
 TEST(StepActivations, WhatIsPutLastIsBroughtAtOnceAndWaitsForBothCopies) {
   constexpr double kBytes = 2.0 * kInput;
-  const RankSpeeds speeds{.compute = 1e9,
-                          .disk_read = 2e9,
-                          .disk_write = 1e9,
-                          .upload = 8e9,
-                          .drain = 4e9,
-                          .update = 16e9};
+  const RankSpeeds speeds = slow_machine();
   Model model = model_of(1, 1 << 19, 1);
   const double without = model.forecast(speeds, kSerial).seconds;
   model.work.uses.front().input_elements = kInput;

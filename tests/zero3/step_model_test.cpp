@@ -27,14 +27,8 @@ std::string refusal(Call call) {
 
 TEST(StepModel, AStepWithNothingToOverlapTakesTheSumOfItsParts) {
   constexpr double kElements = 1 << 19;
-  Model model = model_of(1, 1 << 19, 1);
-  model.work.uses = {{.unit = 0, .forward = 3e5, .backward = 6e5, .recompute = 2e5}};
-  RankSpeeds speeds{.compute = 1e9,
-                    .disk_read = 2e9,
-                    .disk_write = 1e9,
-                    .upload = 8e9,
-                    .drain = 4e9,
-                    .update = 16e9};
+  const Model model = one_unit();
+  RankSpeeds speeds = slow_machine();
   const double step = 12 * kElements / 2e9     // states and weight arrive
                       + 26 * kElements / 16e9  // the update reads and writes them
                       + 12 * kElements / 1e9;  // they leave
@@ -110,12 +104,7 @@ TEST(StepModel, WeightsThatAnUpdateDeliversAreNotReadAgain) {
 TEST(StepModel, AThreadChecksWhatComesFromTheDiskBeforeItIsUsed) {
   constexpr double kElements = 1 << 19;
   Model model = model_of(1, 1 << 19, 1);
-  RankSpeeds speeds{.compute = 1e9,
-                    .disk_read = 2e9,
-                    .disk_write = 1e9,
-                    .upload = 8e9,
-                    .drain = 4e9,
-                    .update = 16e9};
+  RankSpeeds speeds = slow_machine();
   const double without = model.forecast(speeds, kSerial).seconds;
   speeds.check = 5e9;
   const StepForecast checked = model.forecast(speeds, kSerial);
@@ -143,12 +132,7 @@ TEST(StepModel, AThreadTakesACoreFromWhatAllOfThemDo) {
 TEST(StepModel, GradientsAreAddedAtASpeedOfTheirOwn) {
   constexpr double kElements = 1 << 19;
   const Model model = model_of(1, 1 << 19, 1);
-  RankSpeeds speeds{.compute = 1e9,
-                    .disk_read = 2e9,
-                    .disk_write = 1e9,
-                    .upload = 8e9,
-                    .drain = 4e9,
-                    .update = 16e9};
+  RankSpeeds speeds = slow_machine();
   const StepForecast as_updates = model.forecast(speeds, kSerial);
   speeds.add = 4e9;
   const StepForecast slower = model.forecast(speeds, kSerial);

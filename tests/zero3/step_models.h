@@ -54,6 +54,13 @@ inline Model model_of(std::size_t units, std::int64_t elements, double tokens) {
   return model;
 }
 
+/// One unit of 2^19 parameters, whose times on `slow_machine` can be added up by hand.
+inline Model one_unit() {
+  Model model = model_of(1, 1 << 19, 1);
+  model.work.uses = {{.unit = 0, .forward = 3e5, .backward = 6e5, .recompute = 2e5}};
+  return model;
+}
+
 /// Room on the device for `units` of the model's units.
 inline void limit_device(Model& model, std::uint64_t units) {
   PlanInput least = model.input;
@@ -72,6 +79,16 @@ inline RankSpeeds fast_machine() {
           .drain = 55e9,
           .update = 300e9,
           .exchange = 100e9};
+}
+
+/// Speeds that all differ.
+inline RankSpeeds slow_machine() {
+  return {.compute = 1e9,
+          .disk_read = 2e9,
+          .disk_write = 1e9,
+          .upload = 8e9,
+          .drain = 4e9,
+          .update = 16e9};
 }
 
 }  // namespace strata::zero3

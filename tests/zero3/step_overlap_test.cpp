@@ -60,14 +60,8 @@ TEST(StepModel, AUnitsNextUseWaitsForItsOwnUpdateAlone) {
 
 TEST(StepOverlap, AUnitIsNotUsedBeforeItsOwnUpdateIsAtRestAndItsWeightsAreBack) {
   constexpr double kElements = 1 << 19;
-  Model model = model_of(1, 1 << 19, 1);
-  model.work.uses = {{.unit = 0, .forward = 3e5, .backward = 6e5, .recompute = 2e5}};
-  const RankSpeeds speeds{.compute = 1e9,
-                          .disk_read = 2e9,
-                          .disk_write = 1e9,
-                          .upload = 8e9,
-                          .drain = 4e9,
-                          .update = 16e9};
+  const Model model = one_unit();
+  const RankSpeeds speeds = slow_machine();
   // Windows have read the states by then; the gradient's way and the update go on beside writing.
   EXPECT_NEAR(model.forecast(speeds, kUnderForward).cycle_seconds,
               11e5 / 1e9 + 12 * kElements / 1e9 + 2 * kElements / 2e9, 1e-9);
