@@ -214,4 +214,13 @@ inline ::testing::AssertionResult same_bits(const TestShards& left, const TestSh
   return ::testing::AssertionSuccess();
 }
 
+[[nodiscard]] inline std::set<StateKind> every_kind() {
+  return {kStateKinds.begin(), kStateKinds.end()};
+}
+
+/// The smallest windows over a TestStore, for states and gradients of any home.
+[[nodiscard]] inline WindowPipeline::Options smallest_windows(const StateFormat& format) {
+  return {.formats = {format}, .window_elements = TestStore::kChunk, .gradients_on_nvme = true};
+}
+
 }  // namespace strata::optim_cpu

@@ -107,15 +107,10 @@ TEST(ResumableStep, HasTheBitsOfTheReferenceWhileAThreadMovesTheBytes) {
     TestShards expected(Precision::kBf16, false);
     expected.step_by_reference(at_step(expected.groups()));
     const std::vector<ShardStates> placed = shards.place(every_kind(), &store);
-    std::ostringstream text;
-    Logger log(text);
-    tiering::Budget host{tiering::Tier::kHost};
-    tiering::HostArena arena(host, 2_MiB, log);
-    ComputeThreads threads(2);
-    WindowPipeline pipeline({.formats = {Precision::kBf16},
-                             .window_elements = TestStore::kChunk,
-                             .gradients_on_nvme = true},
-                            {.store = &store.store()}, arena, threads, store.counters());
+    StepTools tools(2);
+    tiering::HostArena arena = tools.arena(2_MiB);
+    WindowPipeline pipeline(smallest_windows(Precision::kBf16), {.store = &store.store()}, arena,
+                            tools.threads, store.counters());
     Timeline timeline;  // its spans' times are taken by that thread
     store.counters().record_into(&timeline);
     pipeline.begin(at_step(shards.groups()));
@@ -422,9 +417,8 @@ TEST(FailedStep, SaysThatNoOtherCanFollowWhereWindowsAreLost) {
 TEST(FailedStep, IsNoneWhereThePipelineEndsInTheMiddle) {
   StepUnderTest step;
   {
-    WindowPipeline pipeline(
-        {.formats = {Precision::kBf16}, .window_elements = kWindow, .gradients_on_nvme = true},
-        {.store = &step.store.store()}, step.arena, step.threads, step.store.counters());
+    WindowPipeline pipeline(smallest_windows(Precision::kBf16), {.store = &step.store.store()},
+                            step.arena, step.tools.threads, step.store.counters());
     pipeline.begin(step.groups());
     EXPECT_TRUE(pipeline.offer(step.placed[0]));
     pipeline.pump();

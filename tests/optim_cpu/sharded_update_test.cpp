@@ -3,18 +3,16 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
-#include <sstream>
 #include <vector>
 
 #include "optim_cpu/moment_block.h"
 #include "optim_cpu/run_step.h"
 #include "optim_cpu/state_arrays.h"
+#include "optim_cpu/step_tools.h"
 #include "optim_cpu/variants.h"
 #include "strata/base/error.h"
-#include "strata/base/log.h"
 #include "strata/base/units.h"
 #include "strata/optim_cpu/window_pipeline.h"
-#include "strata/tiering/budget.h"
 #include "strata/tiering/host_arena.h"
 #include "support/sanitizer.h"
 
@@ -64,9 +62,9 @@ class ShardedUpdate : public ::testing::TestWithParam<Variant> {
 
   /// Three steps of a world of that many ranks, one rank after the other.
   void step(StateArrays& arrays, std::uint64_t ranks, Place place = Place::kOfVector) {
-    tiering::HostArena arena(host_, 1_MiB, log_);
+    tiering::HostArena arena = tools_.arena(1_MiB);
     Counters counters;
-    WindowPipeline pipeline({.formats = {arrays.format()}}, {}, arena, threads_, counters);
+    WindowPipeline pipeline({.formats = {arrays.format()}}, {}, arena, tools_.threads, counters);
     const std::uint64_t longest = round_up(ceil_div(kCount, ranks), kBlock);
     for (std::int64_t step = 1; step <= 3; ++step) {
       for (std::uint64_t begin = 0; begin < kCount; begin += longest) {
@@ -86,10 +84,7 @@ class ShardedUpdate : public ::testing::TestWithParam<Variant> {
     return arrays;
   }
 
-  std::ostringstream log_text_;
-  Logger log_{log_text_};
-  tiering::Budget host_{tiering::Tier::kHost};
-  ComputeThreads threads_{2};
+  StepTools tools_{2};
 };
 
 INSTANTIATE_TEST_SUITE_P(All, ShardedUpdate,
@@ -125,9 +120,9 @@ TEST_P(ShardedUpdate, RefusesAPlaceThatIsNoWholeBlockWhereRoundingIsRandom) {
   StateFormat stochastic = Precision::kBf16;
   stochastic.master = MasterFormat::k24Bit;
   StateArrays arrays = begin_with(format(stochastic));
-  tiering::HostArena arena(host_, 1_MiB, log_);
+  tiering::HostArena arena = tools_.arena(1_MiB);
   Counters counters;
-  WindowPipeline pipeline({.formats = {arrays.format()}}, {}, arena, threads_, counters);
+  WindowPipeline pipeline({.formats = {arrays.format()}}, {}, arena, tools_.threads, counters);
   std::vector<ShardStates> shards = {shard_of(arrays, 0, kCount)};
   shards.front().first_element = kBlock / 2;
   const UpdateGroup group{GetParam().optimizer.options, {.step = 1}};

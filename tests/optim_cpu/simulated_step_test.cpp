@@ -9,6 +9,7 @@
 
 #include "optim_cpu/offloaded_shards.h"
 #include "optim_cpu/run_step.h"
+#include "optim_cpu/step_tools.h"
 #include "strata/base/error.h"
 #include "strata/optim_cpu/window_pipeline.h"
 
@@ -23,7 +24,6 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
 constexpr std::int64_t kSteps = 2;
-constexpr std::uint64_t kWindow = TestStore::kChunk;
 
 /// Everything that a disk can do wrong, each now and then.
 std::vector<aio::FaultChance> all_faults(double probability) {
@@ -59,12 +59,10 @@ class SimulatedStep : public ::testing::Test {
         aio::DiskOptions{.seed = seed, .read_bytes_per_second = 4e8, .overlap = 0.3}, &clock);
     TestStore store(disk, clock, operations_max);
     TestShards shards = begin_;
-    const std::vector<ShardStates> placed =
-        shards.place({kStateKinds.begin(), kStateKinds.end()}, &store);
-    tiering::HostArena arena(host_, 2_MiB, log_);
-    WindowPipeline pipeline(
-        {.formats = {format_}, .window_elements = kWindow, .gradients_on_nvme = true},
-        {.store = &store.store()}, arena, threads_, store.counters());
+    const std::vector<ShardStates> placed = shards.place(every_kind(), &store);
+    tiering::HostArena arena = tools_.arena(2_MiB);
+    WindowPipeline pipeline(smallest_windows(format_), {.store = &store.store()}, arena,
+                            tools_.threads, store.counters());
     Outcome outcome;
     disk->set_chances(chances);
     disk->start_trace();
@@ -84,10 +82,7 @@ class SimulatedStep : public ::testing::Test {
   }
 
   const StateFormat format_ = Precision::kBf16;
-  std::ostringstream log_text_;
-  Logger log_{log_text_};
-  tiering::Budget host_{tiering::Tier::kHost};
-  ComputeThreads threads_{1};
+  StepTools tools_{1};
   const TestShards begin_{format_, false};
   TestShards expected_ = begin_;
 };

@@ -1,11 +1,12 @@
 #include <gtest/gtest.h>
 
-#include <sstream>
+#include <set>
 #include <vector>
 
 #include "aio/allocation_counter.h"
 #include "optim_cpu/offloaded_shards.h"
 #include "optim_cpu/run_step.h"
+#include "optim_cpu/step_tools.h"
 #include "strata/optim_cpu/window_pipeline.h"
 
 namespace strata::optim_cpu {
@@ -14,17 +15,11 @@ namespace {
 TEST(StepAllocation, ASteadyStepAllocatesNothingWhereverTheStatesRest) {
   // With one transfer at a time the store is warm after a step, whatever the disk's times.
   TestStore store({.backend = IoBackend::kThreads, .operations_max = 1});
-  std::ostringstream text;
-  Logger log(text);
-  tiering::Budget host{tiering::Tier::kHost};
-  tiering::HostArena arena(host, 2_MiB, log);
-  ComputeThreads threads(1);
-  WindowPipeline pipeline({.formats = {Precision::kBf16},
-                           .window_elements = TestStore::kChunk,
-                           .gradients_on_nvme = true},
-                          {.store = &store.store()}, arena, threads, store.counters());
-  for (const std::set<StateKind>& on_nvme :
-       {std::set<StateKind>{}, std::set<StateKind>{kStateKinds.begin(), kStateKinds.end()}}) {
+  StepTools tools(1);
+  tiering::HostArena arena = tools.arena(2_MiB);
+  WindowPipeline pipeline(smallest_windows(Precision::kBf16), {.store = &store.store()}, arena,
+                          tools.threads, store.counters());
+  for (const std::set<StateKind>& on_nvme : {std::set<StateKind>{}, every_kind()}) {
     TestShards shards(Precision::kBf16, false);
     const std::vector<UpdateGroup> groups = at_step(shards.groups());
     const std::vector<ShardStates> placed = shards.place(on_nvme, &store);

@@ -9,18 +9,14 @@
 #include <memory>
 #include <set>
 #include <span>
-#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "optim_cpu/offloaded_shards.h"
+#include "optim_cpu/step_tools.h"
 #include "strata/optim_cpu/window_pipeline.h"
 
 namespace strata::optim_cpu {
-
-[[nodiscard]] inline std::set<StateKind> every_kind() {
-  return {kStateKinds.begin(), kStateKinds.end()};
-}
 
 /// Takes up room of a store, as weights do that an engine fetches meanwhile.
 class OtherTransfers {
@@ -97,7 +93,7 @@ struct StepUnderTest {
                   .windows = options.windows,
                   .gradients_on_nvme = true,
                   .shards_max = options.shards_max},
-                 {.store = &store.store()}, arena, threads, store.counters()) {}
+                 {.store = &store.store()}, arena, tools.threads, store.counters()) {}
 
   [[nodiscard]] std::vector<UpdateGroup> groups() const { return at_step(shards.groups()); }
 
@@ -136,12 +132,9 @@ struct StepUnderTest {
     return std::ranges::equal(bytes, expected.arrays()[index].bytes(StateKind::kWeight));
   }
 
-  std::ostringstream log_text;
-  Logger log{log_text};
-  tiering::Budget host{tiering::Tier::kHost};
-  tiering::HostArena arena{host, 4_MiB, log};
+  StepTools tools{1};
+  tiering::HostArena arena = tools.arena(4_MiB);
   std::span<std::byte> weights = arena.take(64 * 1024, "the weights of a shard");
-  ComputeThreads threads{1};
   ManualClock clock;
   std::shared_ptr<aio::SimulatedDisk> disk;
   TestStore store;

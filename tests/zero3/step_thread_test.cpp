@@ -11,7 +11,6 @@
 #include <optional>
 #include <random>
 #include <span>
-#include <sstream>
 #include <thread>
 #include <vector>
 
@@ -48,7 +47,7 @@ class StepThreadTest : public ::testing::Test {
                                            .windows = windows,
                                            .gradients_on_nvme = true,
                                            .is_beside = true},
-        tiering::HomePlaces{.store = &store->store()}, arena, threads, store->counters());
+        tiering::HomePlaces{.store = &store->store()}, arena, tools.threads, store->counters());
     thread.emplace(*pipeline, &store->store(), kUnits, store->counters(), &store->counters());
   }
 
@@ -80,12 +79,9 @@ class StepThreadTest : public ::testing::Test {
     return same_bits(optim_cpu::reference_step(Precision::kBf16).after, *shards);
   }
 
-  std::ostringstream log_text;
-  Logger log{log_text};
-  tiering::Budget host{tiering::Tier::kHost};
-  tiering::HostArena arena{host, 64_MiB, log};
+  optim_cpu::StepTools tools{2};
+  tiering::HostArena arena = tools.arena(64_MiB);
   std::span<std::byte> weights = arena.take(64 * 1024, "the weights of a unit");
-  optim_cpu::ComputeThreads threads{2};
   std::shared_ptr<aio::SimulatedDisk> disk;
   std::optional<optim_cpu::TestStore> store;
   std::optional<optim_cpu::TestShards> shards;
