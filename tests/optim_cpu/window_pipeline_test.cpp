@@ -1,31 +1,25 @@
 #include "strata/optim_cpu/window_pipeline.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cerrno>
+#include <algorithm>
+#include <array>
 #include <chrono>
+#include <set>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "optim_cpu/offloaded_shards.h"
 #include "optim_cpu/run_step.h"
-#include "strata/base/error.h"
-#include "support/message_of.h"
+#include "optim_cpu/step_tools.h"
+#include "strata/base/units.h"
 #include "support/sanitizer.h"
 #include "support/sim_device.h"
 
 namespace strata::optim_cpu {
 namespace {
-
-using support::caught;
-using ::testing::HasSubstr;
-
-/// Elements of the smallest window, whatever the format.
-constexpr std::uint64_t kSmallestWindow = TestStore::kChunk;
-
-/// All of the states.
-std::set<StateKind> everything() { return {kStateKinds.begin(), kStateKinds.end()}; }
 
 std::set<StateKind> subset(unsigned mask) {
   std::set<StateKind> chosen;
@@ -60,7 +54,7 @@ class WindowPipelineTest : public ::testing::Test {
                                 const std::set<StateKind>& on_nvme, TestStore& store,
                                 const ReferenceSteps& expected) {
     TestShards actual = expected.before.front();
-    tiering::HostArena arena(host_, 8_MiB, log_);
+    tiering::HostArena arena = tools_.arena(8_MiB);
     ComputeThreads threads(thread_count);
     WindowPipeline pipeline(options, {.store = &store.store()}, arena, threads, store.counters());
     for (std::size_t i = 0; i < expected.updates.size(); ++i) {
@@ -78,12 +72,11 @@ class WindowPipelineTest : public ::testing::Test {
                                            const std::vector<UpdateGroup>& updates,
                                            const std::vector<std::vector<std::uint32_t>>& cycles) {
     TestStore store({.backend = IoBackend::kThreads});
-    tiering::HostArena arena(host_, 8_MiB, log_);
-    WindowPipeline pipeline(
-        {.formats = {format}, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
-        {.store = &store.store()}, arena, threads_, store.counters());
+    tiering::HostArena arena = tools_.arena(8_MiB);
+    WindowPipeline pipeline(smallest_windows(format), {.store = &store.store()}, arena,
+                            tools_.threads, store.counters());
     for (const std::vector<std::uint32_t>& cycle : cycles)
-      for (const std::set<StateKind>& on_nvme : {std::set<StateKind>{}, everything()}) {
+      for (const std::set<StateKind>& on_nvme : {std::set<StateKind>{}, every_kind()}) {
         TestShards expected(format, gradient_fp32);
         TestShards actual(format, gradient_fp32);
         expected.set_groups_of_segments(cycle);
@@ -96,10 +89,7 @@ class WindowPipelineTest : public ::testing::Test {
       }
   }
 
-  std::ostringstream log_text_;
-  Logger log_{log_text_};
-  tiering::Budget host_{tiering::Tier::kHost};
-  ComputeThreads threads_{2};
+  StepTools tools_{2};
 };
 
 struct Formats {
@@ -153,7 +143,7 @@ TEST_P(WindowPipelineFormats, GivesTheBitsOfTheReferenceWhereverTheStatesRest) {
     for (const std::size_t windows : {1u, 2u, 3u}) {
       SCOPED_TRACE("mask " + std::to_string(mask) + ", windows " + std::to_string(windows));
       expect_bits_of_reference({.formats = {format},
-                                .window_elements = kSmallestWindow,
+                                .window_elements = TestStore::kChunk,
                                 .windows = windows,
                                 .gradients_on_nvme = true},
                                /*thread_count=*/2, subset(mask), store, expected);
@@ -177,10 +167,10 @@ TEST_P(WindowPipelineFormats, GivesTheSameBitsForEveryWindowThreadAndBackend) {
                        " chunks, threads " + std::to_string(threads) + ", operations_max " +
                        std::to_string(queue.operations_max));
           expect_bits_of_reference({.formats = {format},
-                                    .window_elements = chunks * kSmallestWindow,
+                                    .window_elements = chunks * TestStore::kChunk,
                                     .windows = windows,
                                     .gradients_on_nvme = true},
-                                   threads, everything(), store, expected);
+                                   threads, every_kind(), store, expected);
         }
   }
 }
@@ -206,7 +196,7 @@ TEST_F(WindowPipelineTest, UpdatesShardsOfSeveralFormatsInOneRun) {
   small.moments = MomentFormat::kInt8;
   const std::vector<StateFormat> formats = {Precision::kBf16, Precision::kFp32, small};
   TestStore store({.backend = IoBackend::kThreads});
-  for (const std::set<StateKind>& on_nvme : {std::set<StateKind>{}, everything()}) {
+  for (const std::set<StateKind>& on_nvme : {std::set<StateKind>{}, every_kind()}) {
     std::vector<TestShards> expected;
     std::vector<TestShards> actual;
     std::vector<ShardStates> placed;
@@ -218,10 +208,10 @@ TEST_F(WindowPipelineTest, UpdatesShardsOfSeveralFormatsInOneRun) {
       expected.back().step_by_reference(at_step(TestShards::adam_groups()));
       std::ranges::copy(actual.back().place(on_nvme, &store), std::back_inserter(placed));
     }
-    tiering::HostArena arena(host_, 8_MiB, log_);
+    tiering::HostArena arena = tools_.arena(8_MiB);
     WindowPipeline pipeline(
-        {.formats = formats, .window_elements = kSmallestWindow, .gradients_on_nvme = true},
-        {.store = &store.store()}, arena, threads_, store.counters());
+        {.formats = formats, .window_elements = TestStore::kChunk, .gradients_on_nvme = true},
+        {.store = &store.store()}, arena, tools_.threads, store.counters());
     run_step(pipeline, placed, at_step(TestShards::adam_groups()));
     const std::size_t each = placed.size() / formats.size();
     for (std::size_t i = 0; i < formats.size(); ++i) {
@@ -235,8 +225,8 @@ TEST_F(WindowPipelineTest, NeedsNeitherStoreNorArenaWhenAllRestsInMemory) {
   TestShards expected(Precision::kBf16, false);
   TestShards actual(Precision::kBf16, false);
   Counters counters;
-  tiering::HostArena arena(host_, 1_MiB, log_);
-  WindowPipeline pipeline({.formats = {Precision::kBf16}}, {}, arena, threads_, counters);
+  tiering::HostArena arena = tools_.arena(1_MiB);
+  WindowPipeline pipeline({.formats = {Precision::kBf16}}, {}, arena, tools_.threads, counters);
   run_step(pipeline, actual.place({}, nullptr), at_step(actual.groups()));
   expected.step_by_reference(at_step(expected.groups()));
   EXPECT_TRUE(same_bits(expected, actual));
@@ -263,9 +253,9 @@ TEST_F(WindowPipelineTest, StatesOnADeviceGetTheBitsOfTheReferenceAndEveryAccess
         tiering::upload(device, homes.back().first, home->device, counters).wait();
       }
 
-    tiering::HostArena arena(host_, 8_MiB, log_);
-    WindowPipeline pipeline({.formats = {formats.format}, .window_elements = kSmallestWindow},
-                            {.device = &device}, arena, threads_, counters);
+    tiering::HostArena arena = tools_.arena(8_MiB);
+    WindowPipeline pipeline({.formats = {formats.format}, .window_elements = TestStore::kChunk},
+                            {.device = &device}, arena, tools_.threads, counters);
     for (std::int64_t step = 1; step <= 2; ++step) {
       expected.step_by_reference(at_step(expected.groups(), {step, 0.5f}));
       run_step(pipeline, placed, at_step(actual.groups(), {step, 0.5f}));
@@ -277,15 +267,11 @@ TEST_F(WindowPipelineTest, StatesOnADeviceGetTheBitsOfTheReferenceAndEveryAccess
   }
 }
 
-TEST_F(WindowPipelineTest, StatesOnADeviceAreRefusedByAPipelineWithoutOne) {
-  TestShards shards(Precision::kBf16, false);
-  std::vector<ShardStates> placed = shards.place({}, nullptr);
-  placed[0].m.device = {4096, std::exchange(placed[0].m.memory, {}).size()};
-  Counters counters;
-  tiering::HostArena arena(host_, 1_MiB, log_);
-  WindowPipeline pipeline({.formats = {Precision::kBf16}}, {}, arena, threads_, counters);
-  EXPECT_THAT(([&] { run_step(pipeline, placed, at_step(shards.groups())); }),
-              ::testing::ThrowsMessage<UsageError>(HasSubstr("m rests on a device")));
+TEST_F(WindowPipelineTest, CountsTheTimeOfTheArithmetic) {
+  TestStore store({.backend = IoBackend::kThreads});
+  expect_bits_of_reference({.formats = {Precision::kBf16}, .window_elements = TestStore::kChunk}, 1,
+                           {}, store, {Precision::kBf16, false, TestShards::adam_groups()});
+  EXPECT_GT(store.counters().read()[Hop::kStep].busy_ns, 0u);
 }
 
 TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
@@ -293,11 +279,11 @@ TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
   for (const Formats& formats : all_formats())
     for (const bool gradients_on_nvme : {false, true}) {
       const WindowPipeline::Options options{.formats = {formats.format},
-                                            .window_elements = 3 * kSmallestWindow,
+                                            .window_elements = 3 * TestStore::kChunk,
                                             .windows = 2,
                                             .gradients_on_nvme = gradients_on_nvme};
-      tiering::HostArena arena(host_, 8_MiB, log_);
-      const WindowPipeline pipeline(options, {.store = &store.store()}, arena, threads_,
+      tiering::HostArena arena = tools_.arena(8_MiB);
+      const WindowPipeline pipeline(options, {.store = &store.store()}, arena, tools_.threads,
                                     store.counters());
       EXPECT_EQ(arena.used(), WindowPipeline::arena_bytes(options));
     }
@@ -314,215 +300,6 @@ TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
                                          .window_elements = 1u << 20,
                                          .windows = 3}),
             3 * (4 + 2 + 4 + 4) * 1_MiB);
-}
-
-TEST_F(WindowPipelineTest, RefusesWindowsOffTheChunkGrid) {
-  TestStore store({.backend = IoBackend::kThreads});
-  tiering::HostArena arena(host_, 8_MiB, log_);
-  StateFormat format;
-  const auto make = [&](std::uint64_t window_elements, std::size_t windows) {
-    WindowPipeline({.formats = {format}, .window_elements = window_elements, .windows = windows},
-                   {.store = &store.store()}, arena, threads_, store.counters());
-  };
-  EXPECT_THROW(make(TestStore::kChunk / 2 + 1, 3), ConfigError);
-  EXPECT_THROW(make(TestStore::kChunk / 4, 3), ConfigError);
-  EXPECT_THROW(make(0, 3), ConfigError);
-  EXPECT_THROW(make(kSmallestWindow, 0), ConfigError);
-  format.moments = MomentFormat::kInt8;
-  EXPECT_THROW(make(TestStore::kChunk / 2, 3), ConfigError);
-  EXPECT_EQ(arena.used(), 0u);
-}
-
-TEST_F(WindowPipelineTest, RefusesFormatsThatNoOneOptimizerHas) {
-  TestStore store({.backend = IoBackend::kThreads});
-  tiering::HostArena arena(host_, 8_MiB, log_);
-  const auto make = [&](const std::vector<StateFormat>& formats, std::uint64_t window_elements) {
-    WindowPipeline({.formats = formats, .window_elements = window_elements},
-                   {.store = &store.store()}, arena, threads_, store.counters());
-  };
-  StateFormat small = Precision::kBf16;
-  small.moments = MomentFormat::kInt8;
-  make({Precision::kFp32, small}, TestStore::kChunk);
-  EXPECT_THROW(make({Precision::kFp32, small}, TestStore::kChunk / 2), ConfigError);
-  small.has_v = false;
-  EXPECT_THROW(make({Precision::kFp32, small}, TestStore::kChunk), ConfigError);
-  EXPECT_THROW(make({}, TestStore::kChunk), ConfigError);
-}
-
-TEST_F(WindowPipelineTest, RefusesShardsThatBreakTheContractBeforeItTouchesThem) {
-  TestStore store({.backend = IoBackend::kThreads});
-  TestShards shards(Precision::kBf16, false);
-  std::vector<OptimizerOptions> groups = shards.groups();
-  tiering::HostArena arena(host_, 8_MiB, log_);
-  const auto step = [&](std::span<const ShardStates> placed, const UpdateStep& update = {}) {
-    WindowPipeline pipeline({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow},
-                            {.store = &store.store()}, arena, threads_, store.counters());
-    run_step(pipeline, placed, at_step(groups, update));
-  };
-  const auto expect_refused = [&](const std::string& word, auto&& spoil) {
-    std::vector<ShardStates> placed = shards.place({}, nullptr);
-    spoil(placed[2]);
-    const auto error = caught<UsageError>([&] { step(placed); });
-    ASSERT_TRUE(error);
-    EXPECT_THAT(error->what(), HasSubstr("shard 2"));
-    EXPECT_THAT(error->what(), HasSubstr(word));
-  };
-  expect_refused("weight has", [](ShardStates& shard) { shard.weight.memory = {}; });
-  expect_refused("two places", [&](ShardStates& shard) {
-    shard.m.extent = store.extent(0, StateKind::kM, shard.m.memory.size());
-  });
-  expect_refused("gradients_on_nvme", [&](ShardStates& shard) {
-    shard.gradient = {
-        .memory = {},
-        .extent = store.extent(0, StateKind::kGradient, shard.gradient.memory.size())};
-  });
-  expect_refused("segments end", [](ShardStates& shard) { shard.segments.pop_back(); });
-  expect_refused("does not continue", [](ShardStates& shard) { shard.segments[1].begin++; });
-  expect_refused("group 7", [](ShardStates& shard) { shard.segments[1].group = 7; });
-  expect_refused("state format", [](ShardStates& shard) { shard.format = Precision::kFp16; });
-
-  EXPECT_THROW(step(shards.place({}, nullptr), {.step = 0}), UsageError);
-
-  groups[1] = LionOptions{};
-  EXPECT_THROW(step(shards.place({}, nullptr)), UsageError);
-  groups = {LionOptions{}, LionOptions{}};
-  EXPECT_THROW(step(shards.place({}, nullptr)), UsageError);
-
-  TestShards untouched(Precision::kBf16, false);
-  EXPECT_TRUE(same_bits(untouched, shards));
-}
-
-TEST_F(WindowPipelineTest, RefusesShardsThatAreNoWholeBlocksWhereRoundingIsRandom) {
-  tiering::HostArena arena(host_, 1_MiB, log_);
-  Counters counters;
-  StateFormat format = Precision::kBf16;
-  for (const MomentFormat moments : {MomentFormat::kBf16, MomentFormat::kInt8}) {
-    format.moments = moments;
-    WindowPipeline pipeline({.formats = {format}}, {}, arena, threads_, counters);
-    TestShards shards(format, false);
-    std::vector<ShardStates> placed = shards.place({}, nullptr);
-    placed[0].segments[0].end += 1;
-    placed[0].segments[1].begin += 1;
-    EXPECT_THROW(run_step(pipeline, placed, at_step(shards.groups())), UsageError)
-        << name_of(moments);
-  }
-}
-
-// ---- over a simulated disk, which fails or takes its time
-// ---------------------------------------------------
-
-class WindowPipelineOnSimulatedDisk : public WindowPipelineTest {
- protected:
-  void run() { run_step(pipeline_, placed_, at_step(shards_.groups())); }
-
-  ManualClock clock_;
-  std::shared_ptr<aio::SimulatedDisk> disk_ =
-      std::make_shared<aio::SimulatedDisk>(aio::DiskOptions{}, &clock_);
-  TestStore store_{disk_, clock_};
-  TestShards shards_{Precision::kBf16, false};
-  std::vector<ShardStates> placed_ = shards_.place(everything(), &store_);
-  tiering::HostArena arena_{host_, 8_MiB, log_};
-  WindowPipeline pipeline_{{.formats = {Precision::kBf16},
-                            .window_elements = kSmallestWindow,
-                            .gradients_on_nvme = true},
-                           {.store = &store_.store()},
-                           arena_,
-                           threads_,
-                           store_.counters()};
-};
-
-TEST_F(WindowPipelineOnSimulatedDisk, ReportsAReadThatFails) {
-  disk_->inject(aio::OpKind::kRead, aio::Fault::error(EIO));
-  EXPECT_THROW(run(), IoError);
-}
-
-TEST_F(WindowPipelineOnSimulatedDisk, ReportsAWriteThatFails) {
-  disk_->inject(aio::OpKind::kWrite, aio::Fault::error(EIO));
-  EXPECT_THROW(run(), IoError);
-}
-
-TEST_F(WindowPipelineOnSimulatedDisk, ReportsAFlippedBit) {
-  disk_->inject(aio::OpKind::kRead, aio::Fault::flipped_bit());
-  EXPECT_THROW(run(), CorruptData);
-}
-
-TEST_F(WindowPipelineOnSimulatedDisk, LetsGoOfEveryTransferWhenItFails) {
-  disk_->inject(aio::OpKind::kRead, aio::Fault::error(EIO));
-  EXPECT_THROW(run(), IoError);
-  EXPECT_NO_THROW(run());  // a transfer still held would make its bytes a UsageError
-}
-
-TEST_F(WindowPipelineOnSimulatedDisk, CountsTheTimeItStandsStillForTheDisk) {
-  const CounterReading before = store_.counters().read();
-  const Time begin = clock_.now();
-  run();
-  const CounterReading spent = store_.counters().read() - before;
-  const auto all = static_cast<std::uint64_t>((clock_.now() - begin) / std::chrono::nanoseconds(1));
-  EXPECT_GT(spent[Hop::kFetch].wait_ns, 0u);
-  EXPECT_GT(spent[Hop::kFlush].wait_ns, 0u);
-  EXPECT_EQ(spent[Hop::kFetch].wait_ns + spent[Hop::kFlush].wait_ns, all)
-      << "only the disk takes time here";
-}
-
-TEST_F(WindowPipelineTest, CountsTheTimeOfTheArithmetic) {
-  TestStore store({.backend = IoBackend::kThreads});
-  expect_bits_of_reference({.formats = {Precision::kBf16}, .window_elements = kSmallestWindow}, 1,
-                           {}, store, {Precision::kBf16, false, TestShards::adam_groups()});
-  EXPECT_GT(store.counters().read()[Hop::kStep].busy_ns, 0u);
-}
-
-TEST_F(WindowPipelineOnSimulatedDisk, SaysAtOnceThatOthersHoldEveryPlaceAndGoesOnWhenTheyHaveLeft) {
-  TestStore crowded(disk_, clock_, 2);
-  TestShards shards(Precision::kBf16, false);
-  const std::vector<ShardStates> placed = shards.place(everything(), &crowded);
-  WindowPipeline pipeline({.formats = {Precision::kBf16},
-                           .window_elements = kSmallestWindow,
-                           .gradients_on_nvme = true},
-                          {.store = &crowded.store()}, arena_, threads_, crowded.counters());
-  {
-    const std::span<std::byte> memory = arena_.take(2 * TestStore::kChunk, "prefetched shards");
-    const tiering::ByteRange range{0, TestStore::kChunk};
-    auto one =
-        fetch(crowded.store(), *placed[0].weight.extent, range, memory.first(TestStore::kChunk));
-    auto other =
-        fetch(crowded.store(), *placed[0].weight.extent, range, memory.last(TestStore::kChunk));
-    pipeline.begin(at_step(shards.groups()));
-    for (const ShardStates& shard : placed) ASSERT_TRUE(pipeline.offer(shard));
-    EXPECT_FALSE(pipeline.finish());
-  }
-  EXPECT_TRUE(pipeline.finish());
-}
-
-// ---- overlap ----------------------------------------------------------------------------------
-
-TEST_F(WindowPipelineOnSimulatedDisk, ReadsTheNextWindowsBeforeItWritesTheFirst) {
-  constexpr std::size_t kWindows = 3;
-  constexpr std::size_t kReadsPerWindow = 5;  // weight, master, m, v, gradient
-  disk_->start_trace();
-  run();
-  const std::vector<aio::DiskEvent> requests = disk_->trace();
-  const auto first_write = std::ranges::find(requests, aio::OpKind::kWrite, &aio::DiskEvent::kind);
-  EXPECT_GE(first_write - requests.begin(), std::ptrdiff_t{kWindows * kReadsPerWindow});
-  const auto reads = std::ranges::count(requests, aio::OpKind::kRead, &aio::DiskEvent::kind);
-  const auto writes = std::ranges::count(requests, aio::OpKind::kWrite, &aio::DiskEvent::kind);
-  EXPECT_EQ(4 * reads, 5 * writes) << "the gradient is not written";
-}
-
-TEST_F(WindowPipelineOnSimulatedDisk, MovesNothingWhereNothingIsUpdated) {
-  for (ShardStates& shard : placed_) shard.segments = {{0, shard.count, kNotUpdated}};
-  disk_->start_trace();
-  run_step(pipeline_, placed_, {});
-  EXPECT_TRUE(disk_->trace().empty());
-
-  // Of a shard of two windows, only the second.
-  ShardStates& two_windows = placed_[2];
-  ASSERT_EQ(two_windows.count, 2 * kSmallestWindow);
-  two_windows.segments = {{0, kSmallestWindow, kNotUpdated},
-                          {kSmallestWindow, two_windows.count, 0}};
-  run();
-  const std::vector<aio::DiskEvent> requests = disk_->trace();
-  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kRead, &aio::DiskEvent::kind), 5);
-  EXPECT_EQ(std::ranges::count(requests, aio::OpKind::kWrite, &aio::DiskEvent::kind), 4);
 }
 
 }  // namespace
