@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <mutex>
 
@@ -20,20 +21,25 @@ SumOfSquares accumulate_part(const KernelTable& kernels, const AccumulateSpan& p
   return sum;
 }
 
+AccumulateSpan span_of(Precision precision, bool target_fp32, bool first, std::size_t count,
+                       const Contributions& contributions, void* target) {
+  return {.precision = precision,
+          .target_fp32 = target_fp32,
+          .first = first,
+          .count = count,
+          .source = contributions.first,
+          .target = target,
+          .contributions = contributions.ranks,
+          .stride = contributions.stride};
+}
+
 }  // namespace
 
 SumOfSquares accumulate_gradient(ComputeThreads& threads, Precision precision, bool target_fp32,
                                  bool first, std::size_t count, const Contributions& contributions,
                                  void* target) {
   const KernelTable& kernels = threads.instructions().kernels();
-  const AccumulateSpan span{.precision = precision,
-                            .target_fp32 = target_fp32,
-                            .first = first,
-                            .count = count,
-                            .source = contributions.first,
-                            .target = target,
-                            .contributions = contributions.ranks,
-                            .stride = contributions.stride};
+  const AccumulateSpan span = span_of(precision, target_fp32, first, count, contributions, target);
   SumOfSquares total;
   std::mutex mutex;  // guards `total`, which parts join in any order
   threads.for_each_block(count, kElementsAtOnce, [&](Block block) {
@@ -42,6 +48,19 @@ SumOfSquares accumulate_gradient(ComputeThreads& threads, Precision precision, b
     const std::lock_guard lock(mutex);
     total.add(sum);
   });
+  return total;
+}
+
+SumOfSquares accumulate_gradient(InstructionSet instructions, Precision precision, bool target_fp32,
+                                 bool first, std::size_t count, const Contributions& contributions,
+                                 void* target) {
+  const KernelTable& kernels = instructions.kernels();
+  const AccumulateSpan span = span_of(precision, target_fp32, first, count, contributions, target);
+  SumOfSquares total;
+  for (std::size_t begin = 0; begin < count; begin += kElementsAtOnce) {
+    total.add(
+        accumulate_part(kernels, part_of(span, begin, std::min(kElementsAtOnce, count - begin))));
+  }
   return total;
 }
 

@@ -7,6 +7,7 @@
 #include "strata/base/error.h"
 #include "strata/optim_cpu/convert.h"
 #include "strata/tiering/movement.h"
+#include "zero3/add_straight.h"
 #include "zero3/device_tensor.h"
 #include "zero3/reduce.h"
 #include "zero3/reduction.h"
@@ -84,9 +85,13 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
                                      torch::autograd::variable_list& gradients,
                                      Precision precision) {
   finish(vector);
+  vector.gradient_squares = {};
+  if (places_.bucket.empty()) {
+    accumulate_straight(unit, vector, gradients, precision);
+    return;
+  }
   const auto ranks = static_cast<std::uint64_t>(places_.exchange.ranks().size());
   const std::uint64_t bucket_elements = places_.slots.slot_bytes() / sizeof(float);
-  vector.gradient_squares = {};
   for (std::uint64_t begin = 0; begin < vector.shard.count(); begin += bucket_elements) {
     const std::uint64_t count = std::min(bucket_elements, vector.shard.count() - begin);
     const tiering::DeviceSpan bucket =
@@ -94,7 +99,8 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
     const torch::Tensor packed = tensor_over(bucket, scalar_type(precision), places_.torch_device);
     places_.device.wait(tiering::StreamRole::kCompute, bucket_free_);
     for (std::uint64_t rank = 0; rank < ranks; ++rank) {
-      pack(unit, vector, gradients, rank * vector.map.shard_count() + begin,
+      const std::uint64_t first = rank * vector.map.shard_count() + begin;
+      pack(unit, stretches_of(unit, vector, gradients, first, first + count),
            packed.narrow(0, static_cast<std::int64_t>(rank * count),
                          static_cast<std::int64_t>(count)),
            counters_);
@@ -108,9 +114,38 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
     tiering::DeviceCopy drained = drain_bucket(bucket, slot.bytes().first(bucket.bytes()));
     pieces_.push_back({&vector, precision, unit.gradient_empty, begin, count, std::move(slot),
                        std::move(drained)});
-    if (!places_.device.properties().copies_are_asynchronous) add_oldest_piece();
   }
   release(unit, vector, gradients, vector.map.padded_count());
+}
+
+/// A home in memory is added to as a whole, one on nvme a slot at a time.
+void GradientCoordinator::accumulate_straight(const Unit& unit, FlatVector& vector,
+                                              torch::autograd::variable_list& gradients,
+                                              Precision precision) {
+  places_.device.record(tiering::StreamRole::kCompute).synchronize(tiering::kDevicePatience);
+  const std::uint64_t elements = vector.shard.count();
+  const std::uint64_t elements_at_once = vector.states.gradient.extent
+                                             ? places_.slots.slot_bytes() / gradient_bytes(vector)
+                                             : elements;
+  for (std::uint64_t begin = 0; begin < elements; begin += elements_at_once) {
+    const std::uint64_t count = std::min(elements_at_once, elements - begin);
+    std::vector<GradientStretch> stretches =
+        stretches_of(unit, vector, gradients, begin, begin + count);
+    at_home(vector, unit.gradient_empty, begin, count, [&](std::span<std::byte> home) {
+      const std::uint64_t bytes = count * weight_bytes(precision);
+      ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy, vector.states.name, bytes);
+      busy.reads(memory_range(home));
+      vector.gradient_squares.add(add_straight(stretches,
+                                               {.precision = precision,
+                                                .fp32 = vector.states.gradient_fp32,
+                                                .first = unit.gradient_empty,
+                                                .bytes = home},
+                                               threads_.instructions()));
+      counters_.add_moved(Hop::kDrain, bytes);
+    });
+    stretches.clear();
+    release(unit, vector, gradients, begin + count);
+  }
 }
 
 void GradientCoordinator::exchange(FlatVector& vector, Precision precision, bool is_first,
@@ -130,10 +165,9 @@ void GradientCoordinator::exchange(FlatVector& vector, Precision precision, bool
 
 /// Waits for the last additions to the vector, which may still be on their way.
 void GradientCoordinator::finish(const FlatVector& vector) {
-  const auto is_of_vector = [&](const Piece& piece) { return piece.vector == &vector; };
-  while (std::any_of(pieces_.begin(), pieces_.end(), is_of_vector)) add_oldest_piece();
-  if (!vector.states.gradient.extent) return;
-  while (!writing_.empty()) wait_for_oldest_write();
+  const auto is_of_vector = [&](const auto& part) { return part.vector == &vector; };
+  while (std::ranges::any_of(pieces_, is_of_vector)) add_oldest_piece();
+  while (std::ranges::any_of(writing_, is_of_vector)) wait_for_oldest_write();
 }
 
 tiering::DeviceCopy GradientCoordinator::drain_bucket(tiering::DeviceSpan bucket,
@@ -179,7 +213,7 @@ void GradientCoordinator::at_home(const FlatVector& vector, bool is_first, std::
   add(slot.bytes().first(range.bytes));
   tiering::Transfer leaving = start_transfer(
       &store, [&] { return tiering::flush(store, *home.extent, range, slot.bytes()); });
-  writing_.push_back({std::move(slot), std::move(leaving)});
+  writing_.push_back({&vector, std::move(slot), std::move(leaving)});
 }
 
 tiering::StagingSlot GradientCoordinator::slot_for_piece() {

@@ -26,6 +26,10 @@ namespace strata::zero3 {
 /// and each adds up all pieces for its own shard (reduction.h). They come here for the same
 /// units in the same order; a parameter has a gradient if it had one on any of them.
 ///
+/// Where the device's memory is host memory and there is one rank, there is no bucket: gradients
+/// are added to their home straight from where autograd left them (add_straight.h), in one pass
+/// that is a drain.
+///
 /// No gradient of a whole unit is ever copied: a bucket is a few MiB and stays in the cache.
 /// Contributions are added in the order in which backward makes them: in fp32 when several
 /// micro-batches are accumulated, else in the weight's format, as autograd itself adds. Sums of
@@ -37,7 +41,7 @@ class GradientCoordinator {
     tiering::Device& device;
     c10::Device torch_device;  ///< LibTorch's name for the same device
     /// Room for as many gradients of any vector's format (in fp32 where several micro-batches are
-    /// accumulated), for each rank, as a slot holds in fp32.
+    /// accumulated), for each rank, as a slot holds in fp32. Empty where they go straight home.
     tiering::DeviceSpan bucket;
     tiering::SlotPool& slots;
     tiering::ShardStore* store;
@@ -61,7 +65,9 @@ class GradientCoordinator {
   void settle();
 
  private:
+  /// A part of a vector's home on its way to the disk.
   struct Writing {
+    const FlatVector* vector;
     tiering::StagingSlot slot;
     tiering::Transfer transfer;
   };
@@ -82,6 +88,8 @@ class GradientCoordinator {
   void accumulate(Unit& unit, torch::autograd::variable_list gradients, bool are_sums);
   void accumulate(const Unit& unit, FlatVector& vector, torch::autograd::variable_list& gradients,
                   Precision precision);
+  void accumulate_straight(const Unit& unit, FlatVector& vector,
+                           torch::autograd::variable_list& gradients, Precision precision);
   void exchange(FlatVector& vector, Precision precision, bool is_first, std::uint64_t begin,
                 std::uint64_t count, tiering::DeviceSpan bucket);
   void finish(const FlatVector& vector);

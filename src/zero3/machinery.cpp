@@ -130,10 +130,13 @@ void Machinery::make_what_trains() {
   gradient_slots_ = std::make_unique<tiering::SlotPool>(tiers.host_arena(), plan_->gradient_slots,
                                                         plan_->slot_bytes);
   tiers.register_memory(gradient_slots_->memory(), "staging of gradients", /*by_disk=*/true);
+  tiering::DeviceSpan bucket;
+  if (plan_->bucket_bytes > 0) {
+    bucket = tiers.take_on_device(plan_->bucket_bytes, "gradient bucket");
+  }
   gradients_ = std::make_unique<GradientCoordinator>(
-      GradientCoordinator::Places{tiers.device(), parts_.torch_device,
-                                  tiers.take_on_device(plan_->bucket_bytes, "gradient bucket"),
-                                  *gradient_slots_, tiers.store(), *exchange_},
+      GradientCoordinator::Places{tiers.device(), parts_.torch_device, bucket, *gradient_slots_,
+                                  tiers.store(), *exchange_},
       parts_.threads, parts_.counters);
   optim_cpu::WindowPipeline::Options options{.formats = plan_->formats,
                                              .gradients_on_nvme = plan_->gradients_on_nvme,

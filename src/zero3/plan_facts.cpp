@@ -135,7 +135,8 @@ bool PlanFacts::states_elsewhere() const {
 }
 
 std::uint64_t PlanFacts::bucket_bytes() const {
-  if (!trainable()) return 0;
+  const bool go_straight_home = input_.device_memory_is_host && input_.world_size == 1;
+  if (!trainable() || go_straight_home) return 0;
   std::uint64_t widest = input_.accumulate_fp32 ? weight_bytes(Precision::kFp32) : 0;
   for (const StateFormat& format : formats_) {
     widest = std::max(widest, weight_bytes(format.precision));

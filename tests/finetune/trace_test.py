@@ -62,11 +62,11 @@ class Trace(unittest.TestCase):
             if span["args"]["kind"] == "transfer":
                 moved[span["cat"]] += span["args"]["bytes"]
         # Weights go straight to the device tier here, which is host memory: only what the step beside
-        # forward is early enough for is copied there.
-        self.assertEqual(set(kinds) | {"upload"}, HOPS | {"phase"})
+        # forward is early enough for is copied there. Gradients go straight from it to their home.
+        self.assertEqual(set(kinds) | {"upload"}, HOPS - {"reduce"} | {"phase"})
         self.assertIn("transfer", kinds["fetch"])
         self.assertIn("transfer", kinds["flush"])
-        for hop in ("gather", "compute", "reduce", "step"):
+        for hop in ("gather", "compute", "drain", "step"):
             self.assertIn("transformer.h.0", names[hop])
         self.assertIn("transformer.h.1 m", names["fetch"])
         lines = [json.loads(line) for line in

@@ -352,7 +352,7 @@ TEST(Engine, AMicroBatchThatFailsBeforeItsFirstGradientLeavesTheOthersAsTheyAre)
 
 TEST(Engine, TakesNothingFurtherAfterItsMemoryCouldNotBeTaken) {
   formats::DsConfig config = on_nvme();
-  config.strata.device_budget_bytes = 4096;
+  config.strata.device_budget_bytes = 2048;
   Engine engine(config);
   Sharded unit = engine.shard(linear(1), {.name = "unit"});
   EXPECT_THROW(engine.prepare(), BudgetError);

@@ -43,7 +43,7 @@ std::set<std::string> units_of(const TimelineRecord& record, Hop hop, SpanKind k
 TEST(EngineTimeline, NamesTheUnitsThatHopsWorkFor) {
   const TimelineRecord record = recorded_step();
   const std::set<std::string> units{"first", "second"};
-  for (const Hop hop : {Hop::kGather, Hop::kCompute, Hop::kReduce, Hop::kStep}) {
+  for (const Hop hop : {Hop::kGather, Hop::kCompute, Hop::kDrain, Hop::kStep}) {
     EXPECT_EQ(units_of(record, hop, SpanKind::kBusy), units) << name_of(hop);
   }
   for (const std::string state : {"weight", "m", "v"}) {

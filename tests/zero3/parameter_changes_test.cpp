@@ -456,7 +456,7 @@ TEST(Aliases, AReturnedParameterIsACopy) {
   for (const bool recompute : {true, false}) {
     formats::DsConfig config = on_nvme();
     config.strata.recompute = recompute;
-    config.strata.device_budget_bytes = 4096 + 32768 * 4;  // one unit and the bucket
+    config.strata.device_budget_bytes = small::room_for_one_linear(config);
     Engine engine(config);
     torch::nn::Linear module = linear(1), plain = linear(1);
     Sharded unit = engine.shard(module, {.name = "unit"});

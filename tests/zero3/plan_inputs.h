@@ -70,4 +70,10 @@ inline std::uint64_t bytes_of(const Plan& plan, const std::string& what) {
   return bytes;
 }
 
+/// Where the device's memory is host memory, gradients of one rank go straight home.
+inline std::uint64_t bucket_of_accelerator(PlanInput input) {
+  input.device_memory_is_host = false;
+  return make_plan(input).bucket_bytes;
+}
+
 }  // namespace strata::zero3

@@ -46,6 +46,8 @@ TEST(Plan, AUnitInUseIsWholeOnEveryRank) {
   PlanInput input = gpt2_like();
   const Plan alone = make_plan(input);
   EXPECT_EQ(alone.exchange_bytes, 0u);
+  EXPECT_EQ(alone.bucket_bytes, 0u);
+  const std::uint64_t bucket_of_one = bucket_of_accelerator(input);
   for (const int ranks : {2, 3, 4, 8}) {
     input.world_size = ranks;
     const Plan plan = make_plan(input);
@@ -53,7 +55,7 @@ TEST(Plan, AUnitInUseIsWholeOnEveryRank) {
     EXPECT_GE(plan.device_cache_bytes, alone.device_cache_bytes);
     EXPECT_LE(plan.device_cache_bytes,
               alone.device_cache_bytes + padding * static_cast<std::uint64_t>(ranks));
-    EXPECT_EQ(plan.bucket_bytes, alone.bucket_bytes * static_cast<std::uint64_t>(ranks));
+    EXPECT_EQ(plan.bucket_bytes, bucket_of_one * static_cast<std::uint64_t>(ranks));
     EXPECT_EQ(plan.exchange_bytes, plan.bucket_bytes);
     EXPECT_THAT(describe(plan, input), HasSubstr("each of " + std::to_string(ranks) + " ranks"));
   }

@@ -32,6 +32,18 @@ TEST(StepModel, WithRoomForAllUnitsEachIsFetchedOnceAStep) {
   }
 }
 
+TEST(StepModel, GradientsInHostMemoryGoStraightHome) {
+  Model model = model_of(12, 3 << 20, 64);
+  const double p = model.parameters();
+  const StepForecast elsewhere = model.forecast(fast_machine(), kSerial);
+  model.input.device_memory_is_host = true;
+  const StepForecast forecast = model.forecast(fast_machine(), kSerial);
+  EXPECT_EQ(forecast.at(StepLane::kDrain).amount, 0);
+  EXPECT_EQ(forecast.at(Hop::kReduce).bytes, 0);
+  EXPECT_DOUBLE_EQ(forecast.at(Hop::kDrain).bytes, 2 * p);
+  EXPECT_DOUBLE_EQ(forecast.at(StepLane::kUpdate).amount, elsewhere.at(StepLane::kUpdate).amount);
+}
+
 TEST(StepModel, WithRoomForOneUnitOnlyTurningPointsSpareAFetch) {
   constexpr double kUnits = 6;
   constexpr double kMicroBatches = 3;

@@ -64,24 +64,24 @@ StepForecast two_windows(double disk_overlap, double disk_in_flight = 0) {
 }
 
 TEST(StepModel, OneWindowIsReadWhileAnotherIsWritten) {
-  const double gradient = 8.0 * (1 << 20) / (4 * 26 * (1 << 19));  // it is brought home before
+  const double gradient = 4.0 * (1 << 20) / (4 * 26 * (1 << 19));  // it is brought home before
   EXPECT_NEAR(two_windows(/*disk_overlap=*/1).seconds - gradient, 3.25, 1e-6);
 }
 
 TEST(StepModel, ADiskWhoseDirectionsShareTheTimeGainsNothingByMixing) {
-  const double gradient = 8.0 * (1 << 20) / (4 * 26 * (1 << 19));
+  const double gradient = 4.0 * (1 << 20) / (4 * 26 * (1 << 19));
   EXPECT_NEAR(two_windows(/*disk_overlap=*/0).seconds - gradient, 4, 1e-6);
 }
 
 TEST(StepModel, ADiskThatIsSlowerSideBySideLosesByMixing) {
-  const double gradient = 8.0 * (1 << 20) / (4 * 26 * (1 << 19));
+  const double gradient = 4.0 * (1 << 20) / (4 * 26 * (1 << 19));
   // Three quarters of a second of each are moved at once, and take three seconds for two.
   EXPECT_NEAR(two_windows(/*disk_overlap=*/-1).seconds - gradient, 4 + 0.75, 1e-6);
 }
 
 TEST(StepModel, ADiskOverlapsOnlyWhatItsQueueHasInFlight) {
   constexpr double kWindow = 10.0 * (1 << 19);
-  const double gradient = 8.0 * (1 << 20) / (4 * 26 * (1 << 19));
+  const double gradient = 4.0 * (1 << 20) / (4 * 26 * (1 << 19));
   // The first window is written when the second has been read, and not before.
   EXPECT_NEAR(two_windows(/*disk_overlap=*/1, /*disk_in_flight=*/1).seconds - gradient, 4, 1e-6);
   // It is written beside the last half of the second's reading.

@@ -33,7 +33,6 @@ constexpr std::uint64_t kChunk = 1_MiB;
 // A window's weights, or a staging slot. Much larger blocks may be copied at another speed: 12 GB/s
 // in place of 7 on the development machine.
 constexpr std::uint64_t kCopyBytes = 4_MiB;
-constexpr std::uint64_t kPieceElements = std::uint64_t{1} << 20;  // of a staging slot of fp32
 // A part of what is available may be taken to measure with.
 constexpr std::uint64_t kMemoryPart = 2;
 
@@ -176,29 +175,26 @@ SourcedNumber update_speed(const formats::DsConfig& config, std::uint64_t bytes,
                       text_of("%d threads", threads.threads()));
 }
 
-/// As a step adds gradients to where they rest: piece by piece, each in a staging slot before.
+/// As a step adds gradients to where they rest, straight from where they were made.
 SourcedNumber add_speed(const formats::DsConfig& config, std::uint64_t bytes,
                         std::chrono::milliseconds time, const Check& check) {
   const bool sums = config.gradient_accumulation_steps > 1;
   const Precision precision = sums ? Precision::kFp32 : config.precision();
-  const std::uint64_t width = weight_bytes(precision);
-  const std::uint64_t piece = std::min(kPieceElements * width, bytes);
-  const HugePages slot(piece);
+  const std::size_t count = bytes / weight_bytes(precision);
+  const HugePages gradient(bytes);
   const HugePages home(bytes);
-  std::memset(slot.data(), 0, piece);
+  std::memset(gradient.data(), 0, bytes);
   std::memset(home.data(), 0, bytes);
   optim_cpu::ComputeThreads threads(static_cast<int>(config.strata.threads));
   const auto add_all = [&] {
-    for (std::uint64_t begin = 0; begin + piece <= bytes; begin += piece) {
-      (void)optim_cpu::accumulate_gradient(threads, precision, sums, /*first=*/true, piece / width,
-                                           slot.data(), home.data() + begin);
-    }
+    (void)optim_cpu::accumulate_gradient(threads, precision, sums, /*first=*/true, count,
+                                         gradient.data(), home.data());
   };
   add_all();
-  const auto moved = static_cast<double>(2 * (bytes - bytes % piece));
+  const auto moved = static_cast<double>(2 * count * weight_bytes(precision));
   return measured(moved / seconds_of(time, check, add_all),
-                  "gradients brought to " + format_bytes(bytes) + " in pieces of " +
-                      format_bytes(piece) + ", with the sums of their squares, " +
+                  "gradients brought home, " + format_bytes(bytes) +
+                      ", with the sums of their squares, " +
                       text_of("%d threads", threads.threads()));
 }
 
@@ -249,7 +245,7 @@ zero3::Machine machine_here(const MeasuredRun& run, const MeasureArithmetic& ari
   machine.host_memory = measured(static_cast<double>(memory.bytes), "available of " + memory.bound);
   if (!config.nvme_directories().empty()) measure_disks(config, effort.disk, check, log, machine);
   machine.update = update_speed(config, std::min(effort.update_bytes, usable), effort.time, check);
-  machine.add = add_speed(config, std::min(effort.copy_bytes, usable), effort.time, check);
+  machine.add = add_speed(config, std::min(effort.copy_bytes, usable / 2), effort.time, check);
   machine.copy = copy_speed(std::min(effort.copy_bytes, usable / 2), effort.time, check);
   machine.check = check_speed(std::min(effort.copy_bytes, usable), effort.time, check);
   machine.cores =

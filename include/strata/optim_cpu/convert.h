@@ -6,6 +6,7 @@
 
 #include "strata/base/number_format.h"
 #include "strata/optim_cpu/compute_threads.h"
+#include "strata/optim_cpu/instruction_set.h"
 #include "strata/optim_cpu/sum_of_squares.h"
 
 namespace strata::optim_cpu {
@@ -48,6 +49,12 @@ struct Contributions {
 /// the instruction set or the alignment. If a vector is cut into pieces or shards at multiples of
 /// kGradientBlockElements, its sum is the sum of theirs, to the bit (SumOfSquares).
 SumOfSquares accumulate_gradient(ComputeThreads& threads, Precision precision, bool target_fp32,
+                                 bool first, std::size_t count, const Contributions& contributions,
+                                 void* target);
+
+/// Does the same on the caller's thread, for callers that deal out the elements themselves: calls
+/// for targets apart from one another may be made at the same time.
+SumOfSquares accumulate_gradient(InstructionSet instructions, Precision precision, bool target_fp32,
                                  bool first, std::size_t count, const Contributions& contributions,
                                  void* target);
 

@@ -13,6 +13,7 @@ Gradients::Gradients(const Plan& plan, const PlanInput& input, const std::vector
       input_(input),
       shapes_(shapes),
       are_sums_(are_sums),
+      goes_straight_(plan.bucket_bytes == 0),
       jobs_(jobs),
       pieces_max_(std::max<std::size_t>(1, plan.gradient_slots / 2)) {
   for (const UnitShape& shape : shapes) {
@@ -31,7 +32,7 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
   finish(unit, index);
   const VectorShape& vector = shapes_[unit].vectors[index];
   const double width = width_of(vector);
-  const std::uint64_t part = jobs_.part_of(vector.shard_elements, plan_.slot_bytes / sizeof(float));
+  const std::uint64_t part = elements_at_once(unit, index);
   for (std::uint64_t begin = 0; begin < vector.shard_elements; begin += part) {
     Piece piece{.unit = unit,
                 .vector = index,
@@ -39,6 +40,12 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
                 .is_first = units_[unit].is_empty,
                 .drained = kNoJob};
     const double bytes = static_cast<double>(piece.elements) * width;
+    if (goes_straight_) {
+      jobs_.count(Hop::kDrain, bytes);
+      piece.drained = computed;
+      add_at_home(piece);
+      continue;
+    }
     jobs_.count(Hop::kReduce, bytes * input_.world_size);
     if (input_.world_size > 1) {
       piece.drained = jobs_.start(JobQueue::kExchange, Hop::kReduce, StepLane::kExchange,
@@ -49,19 +56,23 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
     }
     while (pieces_.size() >= pieces_max_) add_oldest_piece();
     make_slot_free();
-    // Packing is a copy too; on an accelerator one within its memory, which takes no lane.
-    JobId packed = computed;
-    if (jobs_.program_computes()) {
-      packed = jobs_.start(JobQueue::kGradientAdd, Hop::kReduce, StepLane::kUpdate, 2 * bytes,
-                           {computed, bucket_free_});
-      jobs_.wait_for(Hop::kReduce, packed);
-    }
-    piece.drained =
-        jobs_.start(JobQueue::kDrain, Hop::kDrain, StepLane::kDrain, bytes, {packed, bucket_free_});
+    // Packing is a copy within the accelerator's memory, which takes no lane.
+    piece.drained = jobs_.start(JobQueue::kDrain, Hop::kDrain, StepLane::kDrain, bytes,
+                                {computed, bucket_free_});
     bucket_free_ = piece.drained;
     pieces_.push_back(piece);
-    if (jobs_.program_computes()) add_oldest_piece();
   }
+}
+
+std::uint64_t Gradients::elements_at_once(UnitId unit, std::size_t index) const {
+  const VectorShape& vector = shapes_[unit].vectors[index];
+  if (!goes_straight_) {
+    return jobs_.part_of(vector.shard_elements, plan_.slot_bytes / sizeof(float));
+  }
+  if (!shapes_[unit].gradient_on_nvme) return vector.shard_elements;
+  return jobs_.part_of(
+      vector.shard_elements,
+      plan_.slot_bytes / state_bytes(vector.format, StateKind::kGradient, input_.accumulate_fp32));
 }
 
 double Gradients::width_of(const VectorShape& vector) const {
@@ -69,12 +80,11 @@ double Gradients::width_of(const VectorShape& vector) const {
 }
 
 void Gradients::finish(UnitId unit, std::size_t vector) {
-  const auto is_of_vector = [&](const Piece& piece) {
-    return piece.unit == unit && piece.vector == vector;
+  const auto is_of_vector = [&](const auto& part) {
+    return part.unit == unit && part.vector == vector;
   };
-  while (std::any_of(pieces_.begin(), pieces_.end(), is_of_vector)) add_oldest_piece();
-  if (!shapes_[unit].gradient_on_nvme) return;
-  while (!writing_.empty()) wait_for_oldest_write();
+  while (std::ranges::any_of(pieces_, is_of_vector)) add_oldest_piece();
+  while (std::ranges::any_of(writing_, is_of_vector)) wait_for_oldest_write();
 }
 
 void Gradients::add_oldest_piece() {
@@ -106,7 +116,7 @@ void Gradients::add_at_home(const Piece& piece) {
   if (!shape.gradient_on_nvme) return;
   const JobId added = home;
   home = jobs_.start(JobQueue::kGradientWrite, Hop::kFlush, StepLane::kDiskWrite, at_home, {added});
-  writing_.push_back(home);
+  writing_.push_back({piece.unit, piece.vector, home});
   check(Hop::kFlush, at_home, added);
 }
 
@@ -128,7 +138,7 @@ void Gradients::make_slot_free() {
 }
 
 void Gradients::wait_for_oldest_write() {
-  jobs_.wait_for(Hop::kFlush, writing_.front());
+  jobs_.wait_for(Hop::kFlush, writing_.front().written);
   writing_.pop_front();
 }
 

@@ -43,12 +43,19 @@ class Gradients {
     std::size_t vector;
     std::uint64_t elements;
     bool is_first;
-    JobId drained;
+    JobId drained;  ///< after this it can be added
+  };
+  /// A part of a home on its way to the disk.
+  struct Writing {
+    UnitId unit;
+    std::size_t vector;
+    JobId written;
   };
 
   void accumulate(UnitId unit, std::size_t vector, JobId computed);
   /// Bytes of an element that comes from backward.
   [[nodiscard]] double width_of(const VectorShape& vector) const;
+  [[nodiscard]] std::uint64_t elements_at_once(UnitId unit, std::size_t vector) const;
   void finish(UnitId unit, std::size_t vector);
   void add_oldest_piece();
   void add_at_home(const Piece& piece);
@@ -60,11 +67,12 @@ class Gradients {
   const PlanInput& input_;
   const std::vector<UnitShape>& shapes_;
   const bool are_sums_;
+  const bool goes_straight_;  ///< to the home, without a bucket
   StepJobs& jobs_;
   const std::size_t pieces_max_;
   std::vector<Unit> units_;
-  std::deque<Piece> pieces_;    ///< drained, to be added
-  std::deque<JobId> writing_;   ///< homes on their way to the disk
+  std::deque<Piece> pieces_;  ///< drained, to be added
+  std::deque<Writing> writing_;
   JobId bucket_free_ = kNoJob;  ///< after this the bucket can be packed again
 };
 

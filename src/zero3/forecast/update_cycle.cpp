@@ -95,7 +95,8 @@ class UpdateCycle {
   [[nodiscard]] UpdateSeconds update_of(const UnitShape& shape) const {
     const bool on_disk =
         input_.parameter_tier == Tier::kNvme && !shape.cached.has(StateKind::kWeight);
-    // There an update may give its weights to the region that waits for them.
+    // There an update may give its weights to the region that waits for them, and gradients are
+    // added to their home from where they are.
     const bool into_regions = input_.device_memory_is_host && input_.world_size == 1;
     const double others = 1 - 1.0 / input_.world_size;
     UpdateSeconds seconds;
@@ -115,7 +116,7 @@ class UpdateCycle {
         seconds.writing += over(gradient, speeds_.disk_write);
       }
       if (input_.world_size == 1) {
-        seconds.drain += over(weight, speeds_.drain);
+        if (!into_regions) seconds.drain += over(weight, speeds_.drain);
       } else {
         const auto all = static_cast<double>(vector.gathered_bytes);
         seconds.reduce += over(all * others, speeds_.exchange);
