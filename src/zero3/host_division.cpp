@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "strata/base/units.h"
 #include "strata/optim_cpu/window_pipeline.h"
 
 namespace strata::zero3 {
@@ -21,8 +22,13 @@ struct StagingLevel {
 };
 constexpr std::array<StagingLevel, 6> kLevels = {
     {{2, 1, 1}, {4, 2, 1}, {8, 3, 1}, {12, 6, 1}, {16, 12, 1}, {32, 16, 1}}};
-constexpr std::size_t kSlotsToReadStates = 2;  // one for weights, one for masters
-constexpr std::size_t kComfortableLevel = 2;   // disk and arithmetic overlap from here on
+constexpr std::size_t kGradientSlots = 4;  // of gradients on nvme, at least
+// The most of the room for gradients, and of the gradients without room, that more slots for them
+// take: the slots' bytes would be homes.
+constexpr std::uint64_t kGradientSlotsPart = 8;
+constexpr std::uint64_t kGradientSlotsMax = 1_GiB;  // as much as a kernel registers in one piece
+constexpr std::size_t kSlotsToReadStates = 2;       // one for weights, one for masters
+constexpr std::size_t kComfortableLevel = 2;        // disk and arithmetic overlap from here on
 
 std::size_t fetch_slots_max(const PlanFacts& facts, const PlanInput& input) {
   return std::max<std::uint64_t>(kLevels.front().fetch_slots,
@@ -42,7 +48,7 @@ Staging staging_of(const PlanFacts& facts, const PlanInput& input, std::size_t l
   } else if (facts.weights_elsewhere()) {
     staging.fetch_slots = kSlotsToReadStates;
   }
-  if (facts.trainable()) staging.gradient_slots = gradients_on_nvme ? 4 : 1;
+  if (facts.trainable()) staging.gradient_slots = gradients_on_nvme ? kGradientSlots : 1;
   staging.slots_total = (staging.fetch_slots + staging.gradient_slots) * facts.slot_bytes();
   staging.exchange_total = facts.exchange_staging_bytes();
   if (facts.states_elsewhere() || gradients_on_nvme) {
@@ -55,6 +61,22 @@ Staging staging_of(const PlanFacts& facts, const PlanInput& input, std::size_t l
                                                 .gradients_on_nvme = gradients_on_nvme});
   }
   return staging;
+}
+
+/// Gives gradients on nvme more slots, up to those that a whole unit's fill: then its way to the
+/// disk goes on while the next unit computes, which a slot does for every unit. In their place
+/// `room` bytes of host memory would be the home of some gradients, which spares a part of one
+/// unit's way there and back.
+void add_gradient_slots(const PlanFacts& facts, std::uint64_t room, Staging& staging) {
+  const std::uint64_t all = facts.gradient_bytes();
+  const std::uint64_t without_room = all - std::min(all, room);
+  const std::uint64_t affordable =
+      std::min({room / kGradientSlotsPart, without_room / kGradientSlotsPart, kGradientSlotsMax});
+  const std::size_t slots =
+      std::min<std::size_t>(facts.gradient_slots_wished(), affordable / facts.slot_bytes());
+  if (slots <= staging.gradient_slots) return;
+  staging.slots_total += (slots - staging.gradient_slots) * facts.slot_bytes();
+  staging.gradient_slots = slots;
 }
 
 /// Puts units' gradients into `room` bytes of host memory, the first units first.
@@ -88,8 +110,9 @@ std::optional<HostDivision> divide_host(const PlanFacts& facts, const PlanInput&
   }
   if (!input.nvme_available) return std::nullopt;
   for (std::size_t level = kComfortableLevel + 1; level-- > 0;) {
-    const Staging staging = staging_of(facts, input, level, true);
+    Staging staging = staging_of(facts, input, level, true);
     if (fits(staging, 0)) {
+      add_gradient_slots(facts, budget - homes - staging.bytes(), staging);
       return HostDivision{staging, place_gradients(facts, input, budget - homes - staging.bytes())};
     }
     // The least staging with all gradients in memory may still be smaller than with some on the

@@ -129,7 +129,6 @@ void Machinery::make_what_trains() {
   tiering::Tiers& tiers = parts_.tiers;
   gradient_slots_ = std::make_unique<tiering::SlotPool>(tiers.host_arena(), plan_->gradient_slots,
                                                         plan_->slot_bytes);
-  tiers.register_memory(gradient_slots_->memory(), "staging of gradients", /*by_disk=*/true);
   tiering::DeviceSpan bucket;
   if (plan_->bucket_bytes > 0) {
     bucket = tiers.take_on_device(plan_->bucket_bytes, "gradient bucket");
@@ -150,6 +149,8 @@ void Machinery::make_what_trains() {
       options, plan_->windows > 0 ? tiers.places() : tiering::HomePlaces{}, tiers.host_arena(),
       parts_.threads, parts_.counters);
   tiers.register_memory(pipeline_->memory(), "optimizer windows", /*by_disk=*/true);
+  // Behind the windows: where a limit refuses these, which may be many, those are registered.
+  tiers.register_memory(gradient_slots_->memory(), "staging of gradients", /*by_disk=*/true);
   step_thread_ = std::make_unique<StepThread>(*pipeline_, tiers.store(), parts_.units.all().size(),
                                               parts_.counters,
                                               plan_->overlaps_step ? &parts_.counters : nullptr);

@@ -134,14 +134,26 @@ bool PlanFacts::states_elsewhere() const {
          (input_.is_elsewhere(input_.optimizer_tier) && optimizer_bytes(input_.optimizer_tier) > 0);
 }
 
-std::uint64_t PlanFacts::bucket_bytes() const {
-  const bool go_straight_home = input_.device_memory_is_host && input_.world_size == 1;
-  if (!trainable() || go_straight_home) return 0;
+std::uint64_t PlanFacts::widest_gradient() const {
   std::uint64_t widest = input_.accumulate_fp32 ? weight_bytes(Precision::kFp32) : 0;
   for (const StateFormat& format : formats_) {
     widest = std::max(widest, weight_bytes(format.precision));
   }
-  return slot_bytes_ / sizeof(float) * widest * ranks();
+  return widest;
+}
+
+bool PlanFacts::gradients_go_straight_home() const {
+  return input_.device_memory_is_host && input_.world_size == 1;
+}
+
+std::uint64_t PlanFacts::bucket_bytes() const {
+  if (!trainable() || gradients_go_straight_home()) return 0;
+  return slot_bytes_ / sizeof(float) * widest_gradient() * ranks();
+}
+
+std::size_t PlanFacts::gradient_slots_wished() const {
+  const std::uint64_t width = gradients_go_straight_home() ? widest_gradient() : sizeof(float);
+  return ceil_div(largest_trainable_ * width, slot_bytes_);
 }
 
 std::uint64_t PlanFacts::exchange_bytes() const {

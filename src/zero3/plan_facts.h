@@ -56,10 +56,16 @@ class PlanFacts {
   [[nodiscard]] std::uint64_t exchange_staging_bytes() const;
   /// Elements of an optimizer's window: this multiple of the smallest.
   [[nodiscard]] std::uint64_t window_elements(std::uint64_t multiple) const;
+  /// Slots that the gradient of the largest vector fills on its way.
+  [[nodiscard]] std::size_t gradient_slots_wished() const;
   /// Slots that the weights fetched ahead of use fill.
   [[nodiscard]] std::size_t fetch_slots_wished() const;
 
  private:
+  /// Bytes of an element of the gradients in the widest format.
+  [[nodiscard]] std::uint64_t widest_gradient() const;
+  /// Whether no bucket lies between autograd's gradients and their home.
+  [[nodiscard]] bool gradients_go_straight_home() const;
   [[nodiscard]] std::uint64_t ranks() const;
   /// Elements of a rank's shard of a vector.
   [[nodiscard]] std::uint64_t shard(std::uint64_t count) const;

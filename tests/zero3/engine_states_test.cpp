@@ -160,6 +160,41 @@ TEST(EngineStates, GradientsThatRestOnNvmeAreShown) {
   EXPECT_TRUE(engine.step().updated);
 }
 
+TEST(EngineStates, AGradientThatTakesSeveralSlotsOnItsWayToNvmeIsThatOfLibTorch) {
+  constexpr std::int64_t kIn = 700, kOut = 4001;  // 11 MB, and slots are of 4 MiB
+  formats::DsConfig config = on_nvme();
+  config.gradient_accumulation_steps = 2;
+  zero3::PlanInput input_of_plan = zero3::plan_input_from(config);
+  zero3::UnitLayout layout;
+  layout.add("weight", {kOut, kIn}, true);
+  layout.add("bias", {kOut}, true);
+  input_of_plan.units.assign(2, layout);
+  config.strata.host_budget_bytes = zero3::smallest_budgets(input_of_plan).host;
+  Engine engine(config);
+  Sharded<torch::nn::Linear> first = engine.shard(linear(1, kIn, kOut), {.name = "first"});
+  Sharded<torch::nn::Linear> second = engine.shard(linear(2, kIn, kOut), {.name = "second"});
+  const torch::nn::Linear plain_first = linear(1, kIn, kOut), plain_second = linear(2, kIn, kOut);
+  for (std::uint64_t micro_batch = 0; micro_batch < 2; ++micro_batch) {
+    torch::manual_seed(micro_batch);
+    const Tensor x = torch::randn({4, kIn});
+    const auto loss = [&x](auto& one, auto& other) {
+      return (one(x).square() + other(x).sin()).mean();
+    };
+    engine.backward(loss(first, second));
+    torch::nn::Linear one = plain_first, other = plain_second;
+    (loss(one, other) / 2).backward();
+  }
+  ASSERT_TRUE(engine.plan().gradients_on_nvme);
+  const std::vector<Tensor> plain = {plain_first->weight, plain_first->bias, plain_second->weight,
+                                     plain_second->bias};
+  std::size_t seen = 0;
+  engine.visit_gradients([&](const std::string& name, const Tensor& gradient) {
+    EXPECT_TRUE(torch::equal(gradient, plain[seen++].grad())) << name;
+  });
+  EXPECT_EQ(seen, plain.size());
+  EXPECT_NEAR(engine.step().grad_norm, small::norm_of(plain), 1e-6 * small::norm_of(plain));
+}
+
 TEST(EngineStates, AStateDictThatDoesNotFitChangesNothing) {
   Engine engine(on_nvme());
   Sharded unit = engine.shard(linear(1), {.name = "unit"});

@@ -125,6 +125,29 @@ TEST(Plan, SpillsGradientsToNvmeOnlyWhenHostMemoryHasNoRoom) {
   EXPECT_EQ(plan.gradient_tier.back(), Tier::kNvme);
 }
 
+TEST(Plan, AUnitsGradientHasSlotsOnItsWayToNvmeWhereTheyTakeLittle) {
+  PlanInput input;
+  input.units.assign(20, unit_of(50'000'000));
+  input.format = Precision::kBf16;
+  input.budgets = {Budget::kUnlimited, 1_GiB, Budget::kUnlimited};
+  Plan plan = make_plan(input);
+  ASSERT_TRUE(plan.gradients_on_nvme);
+  EXPECT_EQ(plan.gradient_slots, ceil_div(50'000'000 * 2, plan.slot_bytes));
+  EXPECT_LE(plan.total.host, 1_GiB);
+
+  input.accumulate_fp32 = true;  // twice as large, and more of them have no room
+  plan = make_plan(input);
+  EXPECT_NEAR(static_cast<double>(plan.gradient_slots * plan.slot_bytes), 1_GiB / 8, 16_MiB);
+  input.budgets.host = smallest_budgets(input).host;
+  EXPECT_EQ(make_plan(input).gradient_slots, 4u);
+
+  input.accumulate_fp32 = false;
+  input.budgets.host = 1'950_MiB;  // little has no room
+  plan = make_plan(input);
+  ASSERT_TRUE(plan.gradients_on_nvme);
+  EXPECT_EQ(plan.gradient_slots, 4u);
+}
+
 TEST(Plan, KeepsDiskAndArithmeticOverlappedBeforeItKeepsGradients) {
   PlanInput input = gpt2_like();
   input.budgets.host = 200_MiB;
