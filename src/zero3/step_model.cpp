@@ -184,7 +184,8 @@ StepForecast forecast_step(const Plan& plan, const PlanInput& input, const StepW
   check_share(order.early_share, "what is updated under backward");
   StepForecast forecast = forecast_lanes(plan, input, work, speeds, order);
   forecast.cycle_seconds =
-      forecast::update_cycle(plan, input, forecast::unit_shapes(plan, input), work, speeds);
+      forecast::update_cycle(plan, input, forecast::unit_shapes(plan, input), work, speeds, order,
+                             forecast.at(StepLane::kUpdate).seconds);
   return forecast;
 }
 

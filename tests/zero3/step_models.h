@@ -15,6 +15,7 @@ namespace strata::zero3 {
 
 inline constexpr StepOrder kSerial{};
 inline constexpr StepOrder kUnderForward{.kind = StepOrder::Kind::kOverlapped};
+inline constexpr StepOrder kUnderBackward{.kind = StepOrder::Kind::kOverlapped, .early_share = 1};
 
 /// A plan and what it is for.
 struct Model {

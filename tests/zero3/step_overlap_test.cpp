@@ -80,10 +80,31 @@ Model balanced(std::size_t units, const RankSpeeds& speeds, double compute_per_d
 TEST(StepOverlap, OfEqualLanesAndUnitsOneUnitsUpdateIsNeverHidden) {
   const RankSpeeds speeds = fast_machine();
   for (const std::size_t units : {12, 48, 96}) {
-    const StepForecast forecast = balanced(units, speeds, 1).forecast(speeds, kUnderForward);
+    const StepForecast forecast = balanced(units, speeds, 1).forecast(speeds, kUnderBackward);
     const double lost = forecast.cycle_seconds / forecast.bound_seconds() - 1;
     EXPECT_GT(lost, 0.8 / static_cast<double>(units));
     EXPECT_LT(lost, 1.3 / static_cast<double>(units));
+  }
+}
+
+TEST(StepOverlap, WhereUpdatesWaitForAllGradientsBackwardHidesNoneOfThem) {
+  const RankSpeeds speeds = fast_machine();
+  for (const double compute_per_disk : {0.25, 1.0, 4.0}) {
+    const Model model = balanced(48, speeds, compute_per_disk);
+    const StepForecast clipped = model.forecast(speeds, kUnderForward);
+    const double computing = clipped.at(StepLane::kCompute).seconds;
+    const double windows = 10.0 * 16 * (1 << 19) / speeds.disk_read;  // read before backward ends
+    // Reads and writes overlap; states, and the weights that forward brings.
+    const double disk = std::max(12 * model.parameters() / speeds.disk_read - windows,
+                                 12 * model.parameters() / speeds.disk_write);
+    const double last_unit = computing / 4 / 48;
+    const double least =
+        std::max(0.75 * computing + last_unit + std::max(computing / 4 - last_unit, disk),
+                 computing + 12 * 20e6 / speeds.disk_write + 2 * 20e6 / speeds.disk_read);
+    EXPECT_NEAR(clipped.cycle_seconds, least, 1e-6) << compute_per_disk;
+    EXPECT_EQ(clipped.cycle_seconds, model.forecast(speeds, kSerial).cycle_seconds);
+    EXPECT_LE(model.forecast(speeds, kUnderBackward).cycle_seconds, clipped.cycle_seconds);
+    EXPECT_GE(model.forecast(speeds, kSerial).seconds, clipped.cycle_seconds);
   }
 }
 

@@ -195,8 +195,19 @@ struct StepForecast {
 ///     T >= C - c + max(c, lanes of U, update of u + way of u's weights back to the device)
 ///
 /// for every u. Lanes of U take what the bound above says of U's updates, and so does u's update,
-/// but for the states that windows have read before the gradients come. `cycle_seconds` is the
-/// largest of these. With n equal units and equal lanes it is about 1 + 1/n times the bound.
+/// but for the states that windows have read before the gradients come. With n equal units and
+/// equal lanes that is about 1 + 1/n times the bound.
+///
+/// Where no unit is updated before all gradients are known (a serial order, and one without early
+/// units: clipping needs the norm), let f be the computation of the uses before u's first in
+/// forward alone. From u's first use in forward to the end of backward the device computes C - f,
+/// and no update of U begins before that end:
+///
+///     T >= C - f + max(f, lanes of U)
+///
+/// and, where they share cores, C with the additions to gradients. With equal units of which all
+/// recompute that is backward, three quarters of C, and then forward or the disk's part of the
+/// update, whichever is longer. `cycle_seconds` is the largest of all these.
 ///
 /// Beside the next forward, an update that a region waits for gives it the weights from its
 /// windows, which are not read again. Whether the windows have come to it by then depends on times

@@ -12,7 +12,8 @@ using tiering::Tier;
 struct UpdateSeconds {
   double states = 0;     ///< reading them
   double gradients = 0;  ///< reading those that rest on the disk
-  double writing = 0;
+  double bringing = 0;   ///< writing them there
+  double writing = 0;    ///< the states
   double update = 0, drain = 0, reduce = 0;
   double weights = 0;  ///< reading them back
   double upload = 0, gather = 0;
@@ -20,6 +21,7 @@ struct UpdateSeconds {
   void add(const UpdateSeconds& other) {
     states += other.states;
     gradients += other.gradients;
+    bringing += other.bringing;
     writing += other.writing;
     update += other.update;
     drain += other.drain;
@@ -37,9 +39,10 @@ double flop_of(const UnitUse& use) { return use.forward + use.recompute + use.ba
 
 class UpdateCycle {
  public:
+  /// `updating`: seconds of a step in which gradients are added and states updated.
   UpdateCycle(const Plan& plan, const PlanInput& input, const std::vector<UnitShape>& shapes,
-              const StepWork& work, const RankSpeeds& speeds)
-      : input_(input), shapes_(shapes), work_(work), speeds_(speeds) {
+              const StepWork& work, const RankSpeeds& speeds, double updating)
+      : input_(input), shapes_(shapes), work_(work), speeds_(speeds), updating_(updating) {
     double widest = 0;
     for (const UnitShape& shape : shapes) {
       for (const VectorShape& vector : shape.vectors) {
@@ -50,13 +53,10 @@ class UpdateCycle {
         over(widest * static_cast<double>(plan.windows * plan.window_elements), speeds.disk_read);
   }
 
+  /// Each unit's update waits for its own gradient.
   [[nodiscard]] double longest() const {
-    const auto micro_batches = static_cast<double>(work_.micro_batches);
-    const double at_turn = work_.goes_unit_by_unit() ? micro_batches : 1;
-    double whole = 0;
-    for (const UnitUse& use : work_.uses) {
-      whole += over(micro_batches * flop_of(use), speeds_.compute);
-    }
+    const double at_turn = micro_batches_at_turn();
+    const double whole = computing();
     double longest = 0;
     double before = 0;  // computed by the uses before
     UpdateSeconds all;  // of all units up to here
@@ -74,7 +74,47 @@ class UpdateCycle {
     return longest;
   }
 
+  /// Every update waits for all gradients.
+  [[nodiscard]] double longest_behind_all() const {
+    const double at_turn = micro_batches_at_turn();
+    double whole = computing();
+    if (speeds_.shares_cores) whole += adding();
+    double longest = 0;
+    double before = 0;  // computed in forward by the uses before
+    UpdateSeconds all;  // of all units up to here
+    std::vector<bool> is_seen(shapes_.size());
+    for (const UnitUse& use : work_.uses) {
+      if (!is_seen[use.unit]) {
+        is_seen[use.unit] = true;
+        UpdateSeconds own = update_of(shapes_[use.unit]);
+        own.bringing = own.drain = own.reduce = 0;  // over when backward is, but for one unit's
+        all.add(own);
+        longest = std::max(longest, whole - before + side_by_side(all, before));
+      }
+      before += over(at_turn * use.forward, speeds_.compute);
+    }
+    return longest;
+  }
+
  private:
+  /// Micro-batches that a unit computes before the next unit does.
+  [[nodiscard]] double micro_batches_at_turn() const {
+    return work_.goes_unit_by_unit() ? static_cast<double>(work_.micro_batches) : 1;
+  }
+
+  [[nodiscard]] double computing() const {
+    double whole = 0;
+    for (const UnitUse& use : work_.uses) whole += over(flop_of(use), speeds_.compute);
+    return static_cast<double>(work_.micro_batches) * whole;
+  }
+
+  /// What is added before the updates begin.
+  [[nodiscard]] double adding() const {
+    double updates = 0;
+    for (const UnitShape& shape : shapes_) updates += update_of(shape).update;
+    return std::max(0.0, updating_ - updates);
+  }
+
   /// Of one unit: its states are at rest before its weights set out for the device.
   [[nodiscard]] double one_after_the_other(const UpdateSeconds& of, double before) const {
     UpdateSeconds update = of;
@@ -86,8 +126,8 @@ class UpdateCycle {
   [[nodiscard]] double side_by_side(const UpdateSeconds& of, double before) const {
     const double reading = std::max(0.0, of.states - ahead_) + of.gradients + of.weights;
     const double overlap = std::max(0.0, speeds_.disk_overlap);
-    const double disk =
-        std::max(reading, of.writing) + (1 - overlap) * std::min(reading, of.writing);
+    const double writing = of.writing + of.bringing;
+    const double disk = std::max(reading, writing) + (1 - overlap) * std::min(reading, writing);
     const double update = of.update + (speeds_.shares_cores ? before : 0);
     return std::max({before, disk, update, of.drain, of.upload, of.reduce + of.gather});
   }
@@ -113,7 +153,7 @@ class UpdateCycle {
       seconds.update += over(elements * 2 * states.in_all + gradient, speeds_.update);
       if (shape.gradient_on_nvme) {
         seconds.gradients += over(gradient, speeds_.disk_read);
-        seconds.writing += over(gradient, speeds_.disk_write);
+        seconds.bringing += over(gradient, speeds_.disk_write);
       }
       if (input_.world_size == 1) {
         if (!into_regions) seconds.drain += over(weight, speeds_.drain);
@@ -134,14 +174,18 @@ class UpdateCycle {
   const std::vector<UnitShape>& shapes_;
   const StepWork& work_;
   const RankSpeeds& speeds_;
+  const double updating_;
   double ahead_ = 0;  ///< of reading: the states that windows hold before their gradients come
 };
 
 }  // namespace
 
 double update_cycle(const Plan& plan, const PlanInput& input, const std::vector<UnitShape>& shapes,
-                    const StepWork& work, const RankSpeeds& speeds) {
-  return UpdateCycle(plan, input, shapes, work, speeds).longest();
+                    const StepWork& work, const RankSpeeds& speeds, const StepOrder& order,
+                    double updating) {
+  const UpdateCycle cycle(plan, input, shapes, work, speeds, updating);
+  if (order.early_share > 0 && order.kind == StepOrder::Kind::kOverlapped) return cycle.longest();
+  return std::max(cycle.longest(), cycle.longest_behind_all());
 }
 
 }  // namespace strata::zero3::forecast

@@ -12,9 +12,10 @@
 namespace strata::zero3::forecast {
 
 /// The longest of the cycles from a unit's use over its update to its next use, in seconds. All
-/// lanes that the step needs have speeds.
+/// lanes that the step needs have speeds. `updating`: seconds of its lane StepLane::kUpdate.
 [[nodiscard]] double update_cycle(const Plan& plan, const PlanInput& input,
                                   const std::vector<UnitShape>& shapes, const StepWork& work,
-                                  const RankSpeeds& speeds);
+                                  const RankSpeeds& speeds, const StepOrder& order,
+                                  double updating);
 
 }  // namespace strata::zero3::forecast
