@@ -30,11 +30,13 @@ std::uint64_t gradient_bytes(const FlatVector& vector) {
 
 }  // namespace
 
-// Pieces leave slots for the homes that they are added to: half of them at most are theirs.
+// Pieces leave slots for the homes that they are added to, where those come from the disk: half of
+// them at most are theirs.
 GradientCoordinator::GradientCoordinator(const Places& places, optim_cpu::ComputeThreads& threads,
                                          Counters& counters)
     : places_(places),
-      pieces_max_(std::max<std::size_t>(1, places.slots.count() / 2)),
+      leaving_max_(
+          std::max<std::size_t>(1, places.slots.count() / (places.store != nullptr ? 2 : 1))),
       threads_(threads),
       counters_(counters) {}
 
@@ -55,6 +57,7 @@ void GradientCoordinator::accumulate(Unit& unit, torch::autograd::variable_list 
     if (with_gradient[i]) unit.trainables()[i].has_gradient = true;
   }
   ++contributions_;
+  while (!pieces_.empty()) add_oldest_piece();  // while the device computes these
   for (FlatVector& vector : unit.vectors()) {
     if (!vector.trains()) continue;
     accumulate(unit, vector, gradients, are_sums ? Precision::kFp32 : vector.format.precision);
@@ -86,7 +89,7 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
                                      Precision precision) {
   finish(vector);
   vector.gradient_squares = {};
-  if (places_.bucket.empty()) {
+  if (places_.buckets.empty()) {
     accumulate_straight(unit, vector, gradients, precision);
     return;
   }
@@ -94,10 +97,9 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
   const std::uint64_t bucket_elements = places_.slots.slot_bytes() / sizeof(float);
   for (std::uint64_t begin = 0; begin < vector.shard.count(); begin += bucket_elements) {
     const std::uint64_t count = std::min(bucket_elements, vector.shard.count() - begin);
-    const tiering::DeviceSpan bucket =
-        places_.bucket.first(ranks * count * weight_bytes(precision));
+    while (pieces_.size() >= places_.bucket_count) add_oldest_piece();
+    const tiering::DeviceSpan bucket = next_bucket().first(ranks * count * weight_bytes(precision));
     const torch::Tensor packed = tensor_over(bucket, scalar_type(precision), places_.torch_device);
-    places_.device.wait(tiering::StreamRole::kCompute, bucket_free_);
     for (std::uint64_t rank = 0; rank < ranks; ++rank) {
       const std::uint64_t first = rank * vector.map.shard_count() + begin;
       pack(unit, stretches_of(unit, vector, gradients, first, first + count),
@@ -110,10 +112,14 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
       continue;
     }
     release(unit, vector, gradients, begin + count);
-    tiering::StagingSlot slot = slot_for_piece();
-    tiering::DeviceCopy drained = drain_bucket(bucket, slot.bytes().first(bucket.bytes()));
-    pieces_.push_back({&vector, precision, unit.gradient_empty, begin, count, std::move(slot),
-                       std::move(drained)});
+    pieces_.push_back({.vector = &vector,
+                       .precision = precision,
+                       .is_first = unit.gradient_empty,
+                       .begin = begin,
+                       .count = count,
+                       .bucket = bucket,
+                       .packed = places_.device.record(tiering::StreamRole::kCompute)});
+    drain_what_can();
   }
   release(unit, vector, gradients, vector.map.padded_count());
 }
@@ -170,27 +176,48 @@ void GradientCoordinator::finish(const FlatVector& vector) {
   while (std::ranges::any_of(writing_, is_of_vector)) wait_for_oldest_write();
 }
 
-tiering::DeviceCopy GradientCoordinator::drain_bucket(tiering::DeviceSpan bucket,
-                                                      std::span<std::byte> target) {
+/// A bucket is packed anew when the host has seen its piece leave.
+tiering::DeviceSpan GradientCoordinator::next_bucket() {
+  const std::uint64_t bytes = places_.buckets.bytes() / places_.bucket_count;
+  const std::size_t bucket = std::exchange(bucket_, (bucket_ + 1) % places_.bucket_count);
+  return places_.buckets.subspan(bucket * bytes, bytes);
+}
+
+/// Lets the first pieces leave the device, as many as have slots.
+void GradientCoordinator::drain_what_can() {
+  std::size_t leaving = 0;
+  for (Piece& piece : pieces_) {
+    if (leaving++ == leaving_max_) return;
+    if (piece.drained) continue;
+    std::optional<tiering::StagingSlot> slot = places_.slots.try_acquire();
+    if (!slot) return;
+    drain(piece, *std::move(slot));
+  }
+}
+
+void GradientCoordinator::drain(Piece& piece, tiering::StagingSlot slot) {
   tiering::Device& device = places_.device;
-  device.wait(tiering::StreamRole::kDrain, device.record(tiering::StreamRole::kCompute));
-  tiering::DeviceCopy drained = tiering::drain(device, bucket, target, counters_);
-  bucket_free_ = drained.event();
-  return drained;
+  device.wait(tiering::StreamRole::kDrain, piece.packed);
+  piece.drained.emplace(
+      tiering::drain(device, piece.bucket, slot.bytes().first(piece.bucket.bytes()), counters_));
+  piece.slot.emplace(std::move(slot));
 }
 
 void GradientCoordinator::add_oldest_piece() {
+  if (!pieces_.front().drained) drain(pieces_.front(), acquire_slot());
   Piece piece = std::move(pieces_.front());
   pieces_.pop_front();
   FlatVector& vector = *piece.vector;
-  wait_for(piece.drained, Hop::kDrain, counters_, vector.states.name);
+  wait_for(*piece.drained, Hop::kDrain, counters_, vector.states.name);
   at_home(vector, piece.is_first, piece.begin, piece.count, [&](std::span<std::byte> home) {
     ScopedTimer busy(counters_, Hop::kDrain, ScopedTimer::Kind::kBusy, vector.states.name);
     busy.reads(memory_range(home));
     vector.gradient_squares.add(optim_cpu::accumulate_gradient(
         threads_, piece.precision, vector.states.gradient_fp32, piece.is_first, piece.count,
-        piece.slot.bytes().data(), home.data()));
+        piece.slot->bytes().data(), home.data()));
   });
+  piece.slot.reset();
+  drain_what_can();
 }
 
 template <class Add>
@@ -204,7 +231,7 @@ void GradientCoordinator::at_home(const FlatVector& vector, bool is_first, std::
     return;
   }
   tiering::ShardStore& store = *places_.store;
-  tiering::StagingSlot slot = slot_for_home();
+  tiering::StagingSlot slot = acquire_slot();
   if (!is_first) {
     tiering::Transfer arriving = start_transfer(
         &store, [&] { return tiering::fetch(store, *home.extent, range, slot.bytes()); });
@@ -216,19 +243,7 @@ void GradientCoordinator::at_home(const FlatVector& vector, bool is_first, std::
   writing_.push_back({&vector, std::move(slot), std::move(leaving)});
 }
 
-tiering::StagingSlot GradientCoordinator::slot_for_piece() {
-  while (pieces_.size() >= pieces_max_) add_oldest_piece();
-  while (true) {
-    if (auto slot = places_.slots.try_acquire()) return std::move(*slot);
-    if (pieces_.empty()) {
-      wait_for_oldest_write();
-    } else {
-      add_oldest_piece();
-    }
-  }
-}
-
-tiering::StagingSlot GradientCoordinator::slot_for_home() {
+tiering::StagingSlot GradientCoordinator::acquire_slot() {
   while (true) {
     if (auto slot = places_.slots.try_acquire()) return std::move(*slot);
     wait_for_oldest_write();
@@ -240,6 +255,15 @@ void GradientCoordinator::wait_for_oldest_write() {
   Writing oldest = std::move(writing_.front());
   writing_.pop_front();
   wait_for(oldest.transfer, Hop::kFlush, counters_);
+}
+
+bool GradientCoordinator::are_behind() const {
+  return places_.device.properties().copies_are_asynchronous &&
+         places_.exchange.ranks().size() == 1;
+}
+
+void GradientCoordinator::bring_home(const Unit& unit) {
+  for (const FlatVector& vector : unit.vectors()) finish(vector);
 }
 
 void GradientCoordinator::settle() {

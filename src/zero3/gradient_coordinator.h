@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 
 #include "strata/base/counters.h"
@@ -18,9 +19,11 @@
 
 namespace strata::zero3 {
 
-/// Takes a unit's gradients from autograd to their home (hops 5 and 6), bucket by bucket: packed on
-/// the device, drained into a pinned slot, added to the home, their squares summed up on the way.
-/// The host adds a bucket when it needs that bucket's slot, or at the end: the device works on.
+/// Takes a unit's gradients from autograd to their home (hops 5 and 6), piece by piece: packed into
+/// a bucket on the device, drained into a pinned slot, added to the home, their squares summed up
+/// on the way. Where copies go on beside the host, a unit's pieces are drained and added when the
+/// next unit's gradients come, which is when the device has begun to compute them: all that buckets
+/// have room for leaves behind that computation (decision 0038).
 ///
 /// With several ranks a bucket has a piece of every rank's shard. The ranks exchange their pieces,
 /// and each adds up all pieces for its own shard (reduction.h). They come here for the same
@@ -41,8 +44,10 @@ class GradientCoordinator {
     tiering::Device& device;
     c10::Device torch_device;  ///< LibTorch's name for the same device
     /// Room for as many gradients of any vector's format (in fp32 where several micro-batches are
-    /// accumulated), for each rank, as a slot holds in fp32. Empty where they go straight home.
-    tiering::DeviceSpan bucket;
+    /// accumulated), for each rank, as a slot holds in fp32; so many times. Empty where gradients
+    /// go straight home.
+    tiering::DeviceSpan buckets;
+    std::size_t bucket_count;
     tiering::SlotPool& slots;
     tiering::ShardStore* store;
     DeviceExchange& exchange;
@@ -61,6 +66,10 @@ class GradientCoordinator {
   /// Number of units whose gradients it has begun to add so far.
   [[nodiscard]] std::uint64_t contributions() const noexcept { return contributions_; }
 
+  /// Whether a unit's gradients are on their way still when those of the next one come.
+  [[nodiscard]] bool are_behind() const;
+  /// Waits until the gradients of one unit are at home.
+  void bring_home(const Unit& unit);
   /// Waits until every gradient is at home.
   void settle();
 
@@ -72,14 +81,16 @@ class GradientCoordinator {
     tiering::Transfer transfer;
   };
 
-  /// Some elements of a vector's gradient on their way from the device.
+  /// Some elements of a vector's gradient, packed on the device or on their way from it.
   struct Piece {
     FlatVector* vector;
     Precision precision;  // of the gradients
     bool is_first;        // the home holds nothing of this step yet
     std::uint64_t begin, count;
-    tiering::StagingSlot slot;
-    tiering::DeviceCopy drained;
+    tiering::DeviceSpan bucket;
+    tiering::Event packed;
+    std::optional<tiering::StagingSlot> slot{};
+    std::optional<tiering::DeviceCopy> drained{};
   };
 
   /// Tells which of the parameters have a gradient, on this rank or another.
@@ -93,24 +104,24 @@ class GradientCoordinator {
   void exchange(FlatVector& vector, Precision precision, bool is_first, std::uint64_t begin,
                 std::uint64_t count, tiering::DeviceSpan bucket);
   void finish(const FlatVector& vector);
-  [[nodiscard]] tiering::DeviceCopy drain_bucket(tiering::DeviceSpan bucket,
-                                                 std::span<std::byte> target);
+  [[nodiscard]] tiering::DeviceSpan next_bucket();
+  void drain_what_can();
+  void drain(Piece& piece, tiering::StagingSlot slot);
   void add_oldest_piece();
   /// Calls add(the home's bytes for these elements of the shard); brings them and takes them back.
   template <class Add>
   void at_home(const FlatVector& vector, bool is_first, std::uint64_t begin, std::uint64_t count,
                const Add& add);
-  [[nodiscard]] tiering::StagingSlot slot_for_piece();
-  [[nodiscard]] tiering::StagingSlot slot_for_home();
+  [[nodiscard]] tiering::StagingSlot acquire_slot();
   void wait_for_oldest_write();
 
   Places places_;
-  std::size_t pieces_max_;
+  std::size_t leaving_max_;  // pieces
   optim_cpu::ComputeThreads& threads_;
   Counters& counters_;
   std::uint64_t contributions_ = 0;
-  tiering::Event bucket_free_;
-  std::deque<Piece> pieces_;  // oldest first
+  std::size_t bucket_ = 0;    // the next one
+  std::deque<Piece> pieces_;  // oldest first, each in a bucket of its own
   std::deque<Writing> writing_;
 };
 

@@ -29,6 +29,9 @@ constexpr std::uint64_t kGradientSlotsPart = 8;
 constexpr std::uint64_t kGradientSlotsMax = 1_GiB;  // as much as a kernel registers in one piece
 constexpr std::size_t kSlotsToReadStates = 2;       // one for weights, one for masters
 constexpr std::size_t kComfortableLevel = 2;        // disk and arithmetic overlap from here on
+// Beside an accelerator so many windows and slots gain more than the gradients would that have
+// their place: decision 0038.
+constexpr std::size_t kAcceleratorsLevel = 3;
 
 std::size_t fetch_slots_max(const PlanFacts& facts, const PlanInput& input) {
   return std::max<std::uint64_t>(kLevels.front().fetch_slots,
@@ -109,7 +112,8 @@ std::optional<HostDivision> divide_host(const PlanFacts& facts, const PlanInput&
       return HostDivision{staging, place_gradients(facts, input, all_gradients)};
   }
   if (!input.nvme_available) return std::nullopt;
-  for (std::size_t level = kComfortableLevel + 1; level-- > 0;) {
+  const std::size_t best = input.device_memory_is_host ? kComfortableLevel : kAcceleratorsLevel;
+  for (std::size_t level = best + 1; level-- > 0;) {
     Staging staging = staging_of(facts, input, level, true);
     if (fits(staging, 0)) {
       add_gradient_slots(facts, budget - homes - staging.bytes(), staging);

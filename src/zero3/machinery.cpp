@@ -7,6 +7,7 @@
 #include "strata/base/error.h"
 #include "strata/base/machine_memory.h"
 #include "strata/base/units.h"
+#include "zero3/plan_facts.h"
 
 namespace strata::zero3 {
 
@@ -129,13 +130,14 @@ void Machinery::make_what_trains() {
   tiering::Tiers& tiers = parts_.tiers;
   gradient_slots_ = std::make_unique<tiering::SlotPool>(tiers.host_arena(), plan_->gradient_slots,
                                                         plan_->slot_bytes);
-  tiering::DeviceSpan bucket;
+  tiering::DeviceSpan buckets;
   if (plan_->bucket_bytes > 0) {
-    bucket = tiers.take_on_device(plan_->bucket_bytes, "gradient bucket");
+    buckets = tiers.take_on_device(plan_->bucket_bytes, "gradient buckets");
   }
   gradients_ = std::make_unique<GradientCoordinator>(
-      GradientCoordinator::Places{tiers.device(), parts_.torch_device, bucket, *gradient_slots_,
-                                  tiers.store(), *exchange_},
+      GradientCoordinator::Places{tiers.device(), parts_.torch_device, buckets,
+                                  PlanFacts(parts_.units.plan_input()).buckets_in(*plan_),
+                                  *gradient_slots_, tiers.store(), *exchange_},
       parts_.threads, parts_.counters);
   optim_cpu::WindowPipeline::Options options{.formats = plan_->formats,
                                              .gradients_on_nvme = plan_->gradients_on_nvme,

@@ -156,6 +156,7 @@ void OptimizerStep::submit(Unit& unit) {
 }
 
 void OptimizerStep::update(double norm, double lr) {
+  behind_ = nullptr;
   StepThread& thread = *parts_.machinery.step_thread();
   if (!thread.is_open()) {
     double scale = unscale();
@@ -184,7 +185,14 @@ bool OptimizerStep::updates_early() const {
 
 void OptimizerStep::update_early(Unit& unit, double lr) {
   if (unit.gradient_empty) return;
-  parts_.machinery.gradients()->settle();
+  const bool is_behind = parts_.machinery.gradients()->are_behind();
+  if (Unit* const complete = is_behind ? std::exchange(behind_, &unit) : &unit) {
+    submit_early(*complete, lr);
+  }
+}
+
+void OptimizerStep::submit_early(Unit& unit, double lr) {
+  parts_.machinery.gradients()->bring_home(unit);
   if (!sum_over(parts_.ranks, unit.gradient_squares()).finite()) {
     throw DataError("step " + std::to_string(parts_.state.step + 1) + ": the gradient of unit '" +
                     unit.name() + "' is not finite");
@@ -194,6 +202,7 @@ void OptimizerStep::update_early(Unit& unit, double lr) {
 }
 
 void OptimizerStep::skip() {
+  behind_ = nullptr;
   if (!parts_.machinery.step_thread()->is_open()) return;
   give_up();
   throw DataError("step " + std::to_string(parts_.state.step + 1) +
@@ -201,6 +210,7 @@ void OptimizerStep::skip() {
 }
 
 void OptimizerStep::give_up() {
+  behind_ = nullptr;
   StepThread* const thread = parts_.machinery.step_thread();
   if (thread == nullptr || !thread->is_open()) return;
   thread->fail(std::make_exception_ptr(UsageError(

@@ -80,7 +80,9 @@ class OptimizerStep {
   /// beside other work.
   [[nodiscard]] bool updates_early() const;
   /// Begins to update one unit whose gradients of the step are complete, before those of others
-  /// are; it is not in use. Throws what `update` throws, DataError for a gradient that is not
+  /// are; it is not in use. Where gradients leave the device while the next unit computes
+  /// (GradientCoordinator::are_behind), it begins when those of the next one are complete, or with
+  /// `update`. Throws what `update` throws, DataError for a gradient that is not
   /// finite.
   void update_early(Unit& unit, double lr);
   /// Tells that a step failed. If units of it were updated, that is for good: no step is made any
@@ -92,11 +94,13 @@ class OptimizerStep {
  private:
   void begin(double lr, double scale);
   void submit(Unit& unit);
+  void submit_early(Unit& unit, double lr);
 
   Parts parts_;
   LrSchedule schedule_;
   std::optional<StepGroups> groups_;  // of the step that was begun
   std::vector<bool> is_submitted_;    // by unit
+  Unit* behind_ = nullptr;            // to be updated early, gradients on their way home
 };
 
 }  // namespace strata::zero3

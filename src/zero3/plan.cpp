@@ -37,12 +37,29 @@ std::uint64_t device_share(const PlanFacts& facts, const PlanInput& input) {
   return input.device_memory_is_host ? smallest_device(facts, input) : 0;
 }
 
+// Units that have room on the device before gradients of one more piece do: one computes, one
+// arrives, and one that has computed is still there when the next one's place is looked for.
+constexpr std::uint64_t kUnitsBesideGradients = 2;
+
+/// Pieces of gradients that have room on the device at a time. Where copies are done when they
+/// return, or ranks exchange each piece, more than one are of no use.
+std::size_t bucket_count(const PlanFacts& facts, const PlanInput& input) {
+  if (input.device_memory_is_host || input.world_size > 1 || !facts.trainable()) return 1;
+  const std::uint64_t units = input.units_stay() ? 0 : kUnitsBesideGradients;
+  const std::uint64_t taken =
+      facts.homes_in(Tier::kDevice) + std::min(units * facts.largest_region(), facts.all_regions());
+  const std::uint64_t room = input.budgets.device - std::min(input.budgets.device, taken);
+  return std::clamp<std::uint64_t>(room / facts.bucket_bytes(), 1,
+                                   std::max<std::size_t>(1, facts.gradient_pieces_max()));
+}
+
 /// `host_bytes` are what the host tier takes.
 std::uint64_t device_cache(const PlanFacts& facts, const PlanInput& input,
                            std::uint64_t host_bytes) {
   if (input.units_stay()) return 0;
-  const std::uint64_t fixed =
-      facts.homes_in(Tier::kDevice) + facts.bucket_bytes() + facts.exchange_bytes();
+  const std::uint64_t fixed = facts.homes_in(Tier::kDevice) +
+                              bucket_count(facts, input) * facts.bucket_bytes() +
+                              facts.exchange_bytes();
   const std::uint64_t live =
       round_up(input.live_elements_max * weight_bytes(input.format.precision), kPage);
   const std::uint64_t wished =
@@ -260,7 +277,7 @@ Plan make_plan(const PlanInput& input) {
       facts, input,
       facts.homes_in(Tier::kHost) + division->staging.bytes() + division->gradients.host_bytes);
   plan.persistent = persistent_units(facts, input, plan.device_cache_bytes);
-  plan.bucket_bytes = facts.bucket_bytes();
+  plan.bucket_bytes = bucket_count(facts, input) * facts.bucket_bytes();
   plan.exchange_bytes = facts.exchange_bytes() + facts.exchange_staging_bytes();
   itemize(plan, facts, input, division->gradients, division->staging);
   fill_host(plan, facts, input);

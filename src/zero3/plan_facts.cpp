@@ -156,6 +156,21 @@ std::size_t PlanFacts::gradient_slots_wished() const {
   return ceil_div(largest_trainable_ * width, slot_bytes_);
 }
 
+std::size_t PlanFacts::gradient_pieces_max() const {
+  const std::uint64_t elements = slot_bytes_ / sizeof(float);
+  std::uint64_t most = 0;
+  for (const UnitLayout& unit : input_.units) {
+    most = std::max(most, ceil_div(shard(unit.trainable_count), elements) +
+                              ceil_div(shard(unit.fp32_trainable_count), elements));
+  }
+  return most;
+}
+
+std::size_t PlanFacts::buckets_in(const Plan& plan) const {
+  const std::uint64_t one = bucket_bytes();
+  return one > 0 ? plan.bucket_bytes / one : 0;
+}
+
 std::uint64_t PlanFacts::exchange_bytes() const {
   return input_.world_size > 1 && input_.device_memory_is_host ? bucket_bytes() : 0;
 }

@@ -49,6 +49,10 @@ class PlanFacts {
   /// Packed gradients pass the device in pieces whose fp32 form fills a slot, one for each rank.
   /// Sums of micro-batches are in fp32.
   [[nodiscard]] std::uint64_t bucket_bytes() const;
+  /// Pieces of the gradients of one unit, the one that has most of them.
+  [[nodiscard]] std::size_t gradient_pieces_max() const;
+  /// The buckets that a plan has room for.
+  [[nodiscard]] std::size_t buckets_in(const Plan& plan) const;
   /// Bytes of a device of host memory that come from the ranks for a bucket that went to them.
   [[nodiscard]] std::uint64_t exchange_bytes() const;
   /// Bytes of host memory that all exchanges pass through where the device's memory is none: two

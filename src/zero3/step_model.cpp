@@ -20,7 +20,7 @@ constexpr int kStepsMeasured = 2;
 constexpr double kWorthwhile = 1e-3;
 // The share is looked for among quarters, then in halves of the distance to the next one.
 constexpr double kFirstDistance = 0.25;
-constexpr double kLastDistance = 1.0 / 16;
+constexpr double kLastDistance = 1.0 / 64;
 // Of more micro-batches than that those in the middle are alike.
 constexpr std::uint64_t kMicroBatchesMost = 4;
 constexpr std::uint64_t kMicroBatchesAlike = 2;

@@ -23,7 +23,7 @@ TEST(Plan, WhatIsKeptInFp32TakesTheBytesOfThat) {
     input.parameter_tier = Tier::kHost;
     input.optimizer_tier = Tier::kHost;
     const Plan before = make_plan(input);
-    const std::uint64_t bucket_before = bucket_of_accelerator(input);
+    const std::uint64_t bucket_before = gradient_bucket_bytes(input);
     constexpr std::uint64_t kCount = 8192;
     input.units[3].add("norm", {kCount}, true, /*keep_fp32=*/true);
     input.units[5].add("frozen_norm", {kCount}, false, /*keep_fp32=*/true);
@@ -32,7 +32,7 @@ TEST(Plan, WhatIsKeptInFp32TakesTheBytesOfThat) {
     EXPECT_EQ(plan.total.host - before.total.host,
               kCount * (2 * 4 + optimizer_bytes(fp32) + /*gradient*/ 4));
     EXPECT_EQ(plan.device_cache_bytes - before.device_cache_bytes, 2 * kCount * 4);
-    EXPECT_EQ(bucket_of_accelerator(input), 2 * bucket_before);  // pieces of fp32 gradients
+    EXPECT_EQ(gradient_bucket_bytes(input), 2 * bucket_before);  // pieces of fp32 gradients
     EXPECT_EQ(plan.formats, (std::vector{format, fp32}));
     EXPECT_THAT(describe(plan, input), HasSubstr("one that is kept in fp32: "));
 

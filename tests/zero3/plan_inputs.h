@@ -70,10 +70,11 @@ inline std::uint64_t bytes_of(const Plan& plan, const std::string& what) {
   return bytes;
 }
 
-/// Where the device's memory is host memory, gradients of one rank go straight home.
-inline std::uint64_t bucket_of_accelerator(PlanInput input) {
-  input.device_memory_is_host = false;
-  return make_plan(input).bucket_bytes;
+/// The room for one piece of gradients, which ranks that exchange have each once. (One rank has
+/// none where the device's memory is host memory, and on an accelerator as many as have room.)
+inline std::uint64_t gradient_bucket_bytes(PlanInput input) {
+  input.world_size = 2;
+  return make_plan(input).bucket_bytes / 2;
 }
 
 }  // namespace strata::zero3

@@ -47,7 +47,7 @@ TEST(Plan, AUnitInUseIsWholeOnEveryRank) {
   const Plan alone = make_plan(input);
   EXPECT_EQ(alone.exchange_bytes, 0u);
   EXPECT_EQ(alone.bucket_bytes, 0u);
-  const std::uint64_t bucket_of_one = bucket_of_accelerator(input);
+  const std::uint64_t bucket_of_one = gradient_bucket_bytes(input);
   for (const int ranks : {2, 3, 4, 8}) {
     input.world_size = ranks;
     const Plan plan = make_plan(input);

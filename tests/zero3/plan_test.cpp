@@ -51,9 +51,37 @@ TEST(Plan, WhatRestsOnADeviceThatIsNotHostMemoryPassesThroughStaging) {
   const Plan elsewhere = make_plan(input);
   EXPECT_GT(elsewhere.windows, 0u);
   EXPECT_EQ(elsewhere.fetch_slots, 2u);
-  EXPECT_EQ(elsewhere.total.device, in_host_memory.total.device + elsewhere.bucket_bytes);
+  EXPECT_EQ(elsewhere.total.device - elsewhere.bucket_bytes,
+            in_host_memory.total.device - in_host_memory.bucket_bytes);
   input.parameter_tier = input.optimizer_tier = Tier::kHost;
   EXPECT_EQ(make_plan(input).windows, 0u);
+}
+
+TEST(Plan, OnAnAcceleratorAUnitsGradientHasRoomWhereTwoUnitsHaveItBesideIt) {
+  PlanInput input = gpt2_like();
+  input.device_memory_is_host = false;
+  const Plan ample = make_plan(input);
+  std::uint64_t largest = 0;
+  for (const UnitLayout& unit : input.units) largest = std::max(largest, unit.trainable_count);
+  EXPECT_GE(ample.bucket_bytes, largest * 2);
+  EXPECT_LT(ample.bucket_bytes, largest * 2 + ample.slot_bytes / 2);
+
+  input.budgets.device = smallest_budgets(input).device;
+  const Plan least = make_plan(input);
+  EXPECT_EQ(least.bucket_bytes, least.slot_bytes / 2);
+  const std::uint64_t region = least.device_cache_bytes;
+
+  input.budgets.device += region + 3 * least.bucket_bytes;
+  const Plan some = make_plan(input);
+  EXPECT_EQ(some.bucket_bytes, 4 * least.bucket_bytes);
+  EXPECT_EQ(some.total.device, input.budgets.device);
+  EXPECT_GE(some.device_cache_bytes, 2 * region);
+
+  input.device_memory_is_host = true;
+  EXPECT_LE(make_plan(input).bucket_bytes, least.bucket_bytes);
+  input.device_memory_is_host = false;
+  input.world_size = 2;
+  EXPECT_EQ(make_plan(input).bucket_bytes, 2 * least.bucket_bytes);
 }
 
 TEST(Plan, ItemsAddUpToTheTotals) {

@@ -127,7 +127,8 @@ struct Plan {
   std::uint64_t device_cache_bytes = 0;  ///< unsharded units; at least the largest one
   /// Gradients packed at a time on the device (hop reduce): a piece for each rank. The fp32 form of
   /// a piece fills a slot; with several micro-batches a step, sums of which are in fp32, so does
-  /// the piece.
+  /// the piece. An accelerator of one rank has so many pieces as the largest unit's gradient fills,
+  /// as far as there is room beside two units: that gradient leaves while the next unit computes.
   std::uint64_t bucket_bytes = 0;
   /// The pieces that come from all ranks, on a device of host memory. Where its memory is none, all
   /// that ranks exchange passes through so many bytes of host memory. 0 with one rank.

@@ -218,7 +218,7 @@ struct StepForecast {
 /// ActivationStore.
 ///
 /// Not in it: the time to start a transfer, LibTorch's own allocations, and memory bandwidth that
-/// copies and arithmetic take from one another. Transfers of large units are simulated in up to 64
+/// copies and arithmetic take from one another. Transfers of large units are simulated in up to 256
 /// parts each; of more than 4 micro-batches, one after the other, the time of one in the middle is
 /// counted for the others.
 ///
@@ -229,8 +229,8 @@ struct StepForecast {
                                          const StepWork& work, const RankSpeeds& speeds,
                                          const StepOrder& order);
 
-/// The kOverlapped order whose step is the shortest, of a few shares from 0 to 1, sixteenths: the
-/// quarters, and what lies beside the best of them; a share that gains nothing is not taken.
+/// The kOverlapped order whose step is the shortest, of a few shares from 0 to 1, sixty-fourths:
+/// the quarters, and what lies beside the best of them; a share that gains nothing is not taken.
 /// Only 0 unless units may be updated `under_backward`.
 [[nodiscard]] StepOrder shortest_overlap(const Plan& plan, const PlanInput& input,
                                          const StepWork& work, const RankSpeeds& speeds,

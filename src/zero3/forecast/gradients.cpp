@@ -3,10 +3,12 @@
 #include <algorithm>
 
 #include "strata/base/error.h"
+#include "strata/base/units.h"
+#include "zero3/plan_facts.h"
 
 namespace strata::zero3::forecast {
 
-// As GradientCoordinator: half of the slots at most are for pieces.
+// As GradientCoordinator: half of the slots at most are for pieces, where homes need the others.
 Gradients::Gradients(const Plan& plan, const PlanInput& input, const std::vector<UnitShape>& shapes,
                      bool are_sums, StepJobs& jobs)
     : plan_(plan),
@@ -15,13 +17,16 @@ Gradients::Gradients(const Plan& plan, const PlanInput& input, const std::vector
       are_sums_(are_sums),
       goes_straight_(plan.bucket_bytes == 0),
       jobs_(jobs),
-      pieces_max_(std::max<std::size_t>(1, plan.gradient_slots / 2)) {
+      buckets_(PlanFacts(input).buckets_in(plan)),
+      leaving_max_(
+          std::max<std::size_t>(1, plan.gradient_slots / (plan.gradients_on_nvme ? 2 : 1))) {
   for (const UnitShape& shape : shapes) {
     units_.push_back({.homes = std::vector<JobId>(shape.vectors.size(), kNoJob)});
   }
 }
 
 void Gradients::accumulate(UnitId unit, JobId computed) {
+  while (!pieces_.empty()) add_oldest_piece();
   for (std::size_t i = 0; i < shapes_[unit].vectors.size(); ++i) {
     if (shapes_[unit].vectors[i].trains) accumulate(unit, i, computed);
   }
@@ -33,34 +38,34 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
   const VectorShape& vector = shapes_[unit].vectors[index];
   const double width = width_of(vector);
   const std::uint64_t part = elements_at_once(unit, index);
+  const std::uint64_t parts_max =
+      std::max<std::uint64_t>(1, ceil_div(buckets_ * (plan_.slot_bytes / sizeof(float)), part));
   for (std::uint64_t begin = 0; begin < vector.shard_elements; begin += part) {
+    const std::uint64_t elements = std::min(part, vector.shard_elements - begin);
     Piece piece{.unit = unit,
                 .vector = index,
-                .elements = std::min(part, vector.shard_elements - begin),
+                .elements = elements,
                 .is_first = units_[unit].is_empty,
-                .drained = kNoJob};
-    const double bytes = static_cast<double>(piece.elements) * width;
+                .bytes = static_cast<double>(elements) * width,
+                .packed = computed};
     if (goes_straight_) {
-      jobs_.count(Hop::kDrain, bytes);
+      jobs_.count(Hop::kDrain, piece.bytes);
       piece.drained = computed;
       add_at_home(piece);
       continue;
     }
-    jobs_.count(Hop::kReduce, bytes * input_.world_size);
+    // Packing is a copy within the accelerator's memory, which takes no lane.
+    jobs_.count(Hop::kReduce, piece.bytes * input_.world_size);
     if (input_.world_size > 1) {
       piece.drained = jobs_.start(JobQueue::kExchange, Hop::kReduce, StepLane::kExchange,
-                                  jobs_.from_others(bytes * input_.world_size), {computed});
+                                  jobs_.from_others(piece.bytes * input_.world_size), {computed});
       jobs_.wait_for(Hop::kReduce, piece.drained);
       add_at_home(piece);
       continue;
     }
-    while (pieces_.size() >= pieces_max_) add_oldest_piece();
-    make_slot_free();
-    // Packing is a copy within the accelerator's memory, which takes no lane.
-    piece.drained = jobs_.start(JobQueue::kDrain, Hop::kDrain, StepLane::kDrain, bytes,
-                                {computed, bucket_free_});
-    bucket_free_ = piece.drained;
+    while (pieces_.size() >= parts_max) add_oldest_piece();
     pieces_.push_back(piece);
+    drain_what_can();
   }
 }
 
@@ -73,6 +78,22 @@ std::uint64_t Gradients::elements_at_once(UnitId unit, std::size_t index) const 
   return jobs_.part_of(
       vector.shard_elements,
       plan_.slot_bytes / state_bytes(vector.format, StateKind::kGradient, input_.accumulate_fp32));
+}
+
+/// Lets the first pieces leave the device, as many as have slots.
+void Gradients::drain_what_can() {
+  std::size_t leaving = 0;
+  for (Piece& piece : pieces_) {
+    if (leaving == leaving_max_ || leaving + writing_.size() == plan_.gradient_slots) return;
+    ++leaving;
+    if (!piece.is_leaving) drain(piece);
+  }
+}
+
+void Gradients::drain(Piece& piece) {
+  piece.is_leaving = true;
+  piece.drained =
+      jobs_.start(JobQueue::kDrain, Hop::kDrain, StepLane::kDrain, piece.bytes, {piece.packed});
 }
 
 double Gradients::width_of(const VectorShape& vector) const {
@@ -88,10 +109,15 @@ void Gradients::finish(UnitId unit, std::size_t vector) {
 }
 
 void Gradients::add_oldest_piece() {
+  if (!pieces_.front().is_leaving) {
+    while (writing_.size() >= plan_.gradient_slots) wait_for_oldest_write();
+    drain(pieces_.front());
+  }
   const Piece piece = pieces_.front();
-  pieces_.pop_front();
   jobs_.wait_for(Hop::kDrain, piece.drained);
   add_at_home(piece);
+  pieces_.pop_front();
+  drain_what_can();
 }
 
 void Gradients::add_at_home(const Piece& piece) {
@@ -102,7 +128,7 @@ void Gradients::add_at_home(const Piece& piece) {
                                                                     input_.accumulate_fp32));
   const double arrived =
       elements * width_of(shape.vectors[piece.vector]) * static_cast<double>(input_.world_size);
-  if (shape.gradient_on_nvme) make_slot_free();
+  if (shape.gradient_on_nvme) make_slot_for_home();
   if (shape.gradient_on_nvme && !piece.is_first) {
     const JobId read = jobs_.start(JobQueue::kGradientRead, Hop::kFetch, StepLane::kDiskRead,
                                    at_home, {units_[piece.unit].homes[piece.vector]});
@@ -126,15 +152,11 @@ void Gradients::check(Hop hop, double bytes, JobId after) {
   jobs_.wait_for(hop, jobs_.check(hop, bytes, /*on_all_cores=*/false, {after}));
 }
 
-/// A piece and a home on its way to the disk have a slot each.
-void Gradients::make_slot_free() {
-  while (pieces_.size() + writing_.size() >= plan_.gradient_slots) {
-    if (!writing_.empty()) {
-      wait_for_oldest_write();
-    } else {
-      add_oldest_piece();
-    }
-  }
+/// A piece that leaves and a home on its way to the disk have a slot each.
+void Gradients::make_slot_for_home() {
+  const auto leaving =
+      static_cast<std::size_t>(std::ranges::count(pieces_, true, &Piece::is_leaving));
+  while (leaving + writing_.size() >= plan_.gradient_slots) wait_for_oldest_write();
 }
 
 void Gradients::wait_for_oldest_write() {
@@ -142,13 +164,8 @@ void Gradients::wait_for_oldest_write() {
   writing_.pop_front();
 }
 
-void Gradients::start_additions(UnitId unit) {
-  for (std::size_t i = 0; i < shapes_[unit].vectors.size(); ++i) {
-    const auto is_of_vector = [&](const Piece& piece) {
-      return piece.unit == unit && piece.vector == i;
-    };
-    while (std::any_of(pieces_.begin(), pieces_.end(), is_of_vector)) add_oldest_piece();
-  }
+void Gradients::bring_home(UnitId unit) {
+  for (std::size_t i = 0; i < shapes_[unit].vectors.size(); ++i) finish(unit, i);
 }
 
 void Gradients::settle() {

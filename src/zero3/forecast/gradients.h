@@ -23,8 +23,12 @@ class Gradients {
   void accumulate(UnitId unit, JobId computed);
   /// Waits for all additions.
   void settle();
-  /// Brings all additions to a unit on their way, without waiting for them.
-  void start_additions(UnitId unit);
+  /// Waits for all additions to a unit.
+  void bring_home(UnitId unit);
+  /// Whether gradients leave while the next unit computes.
+  [[nodiscard]] bool are_behind() const {
+    return !jobs_.program_computes() && input_.world_size == 1;
+  }
   /// The job after which a vector's gradient is whole, as far as additions have been started.
   [[nodiscard]] JobId whole(UnitId unit, std::size_t vector) const {
     return units_[unit].homes[vector];
@@ -43,7 +47,10 @@ class Gradients {
     std::size_t vector;
     std::uint64_t elements;
     bool is_first;
-    JobId drained;  ///< after this it can be added
+    double bytes;
+    JobId packed;
+    JobId drained = kNoJob;   ///< after this it can be added
+    bool is_leaving = false;  ///< it has a slot
   };
   /// A part of a home on its way to the disk.
   struct Writing {
@@ -57,10 +64,12 @@ class Gradients {
   [[nodiscard]] double width_of(const VectorShape& vector) const;
   [[nodiscard]] std::uint64_t elements_at_once(UnitId unit, std::size_t vector) const;
   void finish(UnitId unit, std::size_t vector);
+  void drain_what_can();
+  void drain(Piece& piece);
   void add_oldest_piece();
   void add_at_home(const Piece& piece);
   void check(Hop hop, double bytes, JobId after);
-  void make_slot_free();
+  void make_slot_for_home();
   void wait_for_oldest_write();
 
   const Plan& plan_;
@@ -69,11 +78,11 @@ class Gradients {
   const bool are_sums_;
   const bool goes_straight_;  ///< to the home, without a bucket
   StepJobs& jobs_;
-  const std::size_t pieces_max_;
+  const std::size_t buckets_;
+  const std::size_t leaving_max_;
   std::vector<Unit> units_;
-  std::deque<Piece> pieces_;  ///< drained, to be added
+  std::deque<Piece> pieces_;  ///< packed, to be drained and added
   std::deque<Writing> writing_;
-  JobId bucket_free_ = kNoJob;  ///< after this the bucket can be packed again
 };
 
 }  // namespace strata::zero3::forecast

@@ -1,6 +1,7 @@
 #include "zero3/forecast/step_program.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace strata::zero3::forecast {
 
@@ -10,7 +11,7 @@ namespace {
 // emptied at the ends of a pipeline to be small, few enough for a thousand units in a second.
 constexpr std::uint64_t kPartsOfStep = 24'000;
 constexpr std::uint64_t kPartsMin = 4;
-constexpr std::uint64_t kPartsMax = 64;
+constexpr std::uint64_t kPartsMax = 256;
 
 std::uint64_t parts_max_for(const StepWork& work) {
   const std::uint64_t passes =
@@ -68,6 +69,7 @@ void StepProgram::add_step() {
   }
   weights_.expect_step(work_.micro_batches == 1);
   gradients_.settle();
+  if (behind_) update(*std::exchange(behind_, std::nullopt));
   for (UnitId unit = 0; unit < shapes_.size(); ++unit) {
     if (gradients_.has_gradient(unit) && !is_early_[unit]) update(unit);
   }
@@ -151,8 +153,13 @@ double StepProgram::backward_flop(std::size_t use) const {
 void StepProgram::update_early(std::size_t use) {
   const auto unit = static_cast<UnitId>(work_.uses[use].unit);
   if (!is_early_[unit] || first_use_[unit] != use) return;
-  gradients_.start_additions(unit);
-  update(unit);
+  if (!gradients_.are_behind()) {
+    gradients_.bring_home(unit);
+    update(unit);
+  } else if (const std::optional<UnitId> before = std::exchange(behind_, unit)) {
+    gradients_.bring_home(*before);
+    update(*before);
+  }
 }
 
 void StepProgram::update(UnitId unit) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "zero3/forecast/activations.h"
@@ -54,7 +55,8 @@ class StepProgram {
   Activations activations_;
   Gradients gradients_;
   Windows windows_;
-  JobId updated_ = kNoJob;  ///< the end of the last update so far
+  std::optional<UnitId> behind_;  ///< an early unit whose gradients are on their way home
+  JobId updated_ = kNoJob;        ///< the end of the last update so far
 };
 
 }  // namespace strata::zero3::forecast

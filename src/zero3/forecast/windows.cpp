@@ -12,6 +12,8 @@ namespace {
 // pieces for the forecast alone.
 constexpr std::uint64_t kElementsInPlace = std::uint64_t{1} << 20;
 
+constexpr std::uint64_t kPlacesMin = 3;
+
 }  // namespace
 
 Windows::Windows(const Plan& plan, const PlanInput& input, StepJobs& jobs)
@@ -30,10 +32,17 @@ JobId Windows::update(const UnitShape& unit, const VectorShape& vector, JobId gr
       in_place || plan_.window_elements == 0 ? kElementsInPlace : plan_.window_elements;
   const std::uint64_t part = jobs_.part_of(vector.shard_elements, grid);
 
+  // As much is under way as windows hold, and with parts larger than that three: one that is read,
+  // one that is updated, one that is written.
+  const std::uint64_t under_way =
+      in_place ? places_.size()
+               : std::clamp<std::uint64_t>(plan_.windows * grid / part,
+                                           std::min<std::uint64_t>(kPlacesMin, places_.size()),
+                                           places_.size());
   JobId ended = kNoJob;
   for (std::uint64_t begin = 0; begin < vector.shard_elements; begin += part) {
     const auto elements = static_cast<double>(std::min(part, vector.shard_elements - begin));
-    const JobId place = places_.front();
+    const JobId place = places_[places_.size() - under_way];
     places_.pop_front();
     JobId fetched = kNoJob;
     JobId drained = kNoJob;
