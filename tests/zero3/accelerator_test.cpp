@@ -11,6 +11,7 @@
 #include "strata/base/error.h"
 #include "strata/zero3/sharded.h"
 #include "strata/zero3/tiled.h"
+#include "strata/zero3/unit_sequence.h"
 #include "zero3/small_engine.h"
 
 /// \file
@@ -145,6 +146,64 @@ INSTANTIATE_TEST_SUITE_P(Homes, EngineOnAccelerator, testing::ValuesIn(kHomes),
                                               : tested.param == OffloadDevice::kCpu ? "host"
                                                                                     : "nvme");
                          });
+
+// ---- gradients that leave while the next unit computes -----------------------------------------
+
+// The square of it fills a staging slot with gradients, and a part of another.
+constexpr std::int64_t kWide = 1100;
+
+/// Batches whose units are updated under backward, with least device memory or as much as is of
+/// use.
+formats::DsConfig wide_config(bool is_crowded) {
+  formats::DsConfig config = small::on_nvme(Precision::kBf16);
+  config.gradient_accumulation_steps = 2;
+  config.strata.step_under_backward = true;
+  if (!is_crowded) return config;
+  zero3::PlanInput input = zero3::plan_input_from(config);
+  input.device_memory_is_host = false;
+  zero3::UnitLayout layout;
+  layout.add("weight", {kWide, kWide}, true);
+  layout.add("bias", {kWide}, true);
+  input.units.assign(kLayers, layout);
+  config.strata.device_budget_bytes = zero3::smallest_budgets(input).device;
+  return config;
+}
+
+std::vector<torch::Tensor> train_wide(Engine& engine) {
+  UnitSequence model;
+  for (std::uint64_t i = 0; i < kLayers; ++i) {
+    auto layer = engine.shard(small::linear(i, kWide, kWide), {.name = std::to_string(i)});
+    model.add(std::move(layer), [i](torch::nn::LinearImpl& module, const UnitSequence::Tensors& x,
+                                    const UnitSequence::Tensors&) {
+      const torch::Tensor y = module.forward(x[0]);
+      return i + 1 < kLayers ? torch::gelu(y) : y.to(torch::kFloat32).square().mean();
+    });
+  }
+  for (std::uint64_t step = 0; step < 2; ++step) {
+    std::vector<UnitSequence::Tensors> batch;
+    for (std::uint64_t i = 0; i < 2; ++i) {
+      torch::manual_seed(2 * step + i);
+      batch.push_back({torch::randn({2, kWide}).to(torch::kBFloat16).to(engine.device())});
+    }
+    (void)engine.train_batch(model, batch);
+  }
+  return masters_of(engine);
+}
+
+TEST(GradientsOnAccelerator, OfSeveralPiecesHaveTheBitsOfHostMemoryInOneBucketOrMany) {
+  Engine on_host(wide_config(/*is_crowded=*/false));
+  const std::vector<torch::Tensor> expected = train_wide(on_host);
+  for (const bool is_crowded : {false, true}) {
+    SimulatedAccelerator accelerator(slow_streams(3));
+    {
+      Engine engine(wide_config(is_crowded), on(accelerator));
+      expect_same(train_wide(engine), expected);
+      const std::uint64_t gradient = kWide * (kWide + 1) * sizeof(float);
+      EXPECT_EQ(engine.plan().bucket_bytes > gradient, !is_crowded);
+    }
+    for (const support::Race& race : accelerator.races()) ADD_FAILURE() << race.text;
+  }
+}
 
 // ---- what modules do ---------------------------------------------------------------------------
 

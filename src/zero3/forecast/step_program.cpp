@@ -69,10 +69,10 @@ void StepProgram::add_step() {
   }
   weights_.expect_step(work_.micro_batches == 1);
   gradients_.settle();
-  if (behind_) update(*std::exchange(behind_, std::nullopt));
   for (UnitId unit = 0; unit < shapes_.size(); ++unit) {
-    if (gradients_.has_gradient(unit) && !is_early_[unit]) update(unit);
+    if (gradients_.has_gradient(unit) && (!is_early_[unit] || behind_ == unit)) update(unit);
   }
+  behind_.reset();
   gradients_.forget();
   if (order_.kind == StepOrder::Kind::kSerial) jobs_.wait_for(Hop::kFlush, updated_);
   weights_.begin_step();
