@@ -116,6 +116,16 @@ class Smoke(unittest.TestCase):
         self.assertEqual(config["strata"]["nvme"], ["nvme"])
         self.assertFalse(self.space.output.exists())
 
+    def test_print_config_says_what_of_a_model_is_cut_and_why(self) -> None:
+        for strata, why in (({}, None), ({"tile_bytes": "4KiB"}, "strata.tile_bytes"),
+                            ({"budget": {"device": "12KiB"}}, "the device budget has no room")):
+            self.space.write("ds.json", {**program.EVERYTHING_ON_NVME, "strata": strata})
+            result = self.finetune({"--print-config": True, "--nvme": None})
+            self.assertEqual("is cut into" in result.stderr, why is not None, result.stderr)
+            self.assertIn(why or "", result.stderr)
+            strict_json(result.stdout)
+            self.assertFalse(self.space.output.exists())
+
     def test_what_a_model_directory_has_comes_out_again(self) -> None:
         model = self.space.path / "model"
         self.finetune({"--output": model})

@@ -33,6 +33,7 @@
 #include "strata/zero3/engine.h"
 #include "strata/zero3/tensor_pool.h"
 #include "summary.h"
+#include "tile_lines.h"
 #include "trainer.h"
 #include "training_run.h"
 
@@ -138,11 +139,7 @@ void check_plan(const RunInput& run, const HostMemoryBound& memory,
   zero3::PlanInput input = zero3::plan_input_from(run.config, {}, {.host_memory = memory});
   const models::Gpt2Tiles tiles = models::tiles_of(run.model.config, run.config, input);
   input.units = models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles);
-  const bool is_asked_for = run.config.strata.tile_bytes.value_or(0) > 0;
-  for (const std::string& line : models::describe(tiles)) {
-    log.info(line + (is_asked_for ? " (strata.tile_bytes)"
-                                  : " (the device budget has no room for the whole)"));
-  }
+  for (const std::string& line : tile_lines(tiles, run.config)) log.info(line);
   const zero3::Plan plan = zero3::make_plan(input);
   log.info("plan:\n" + zero3::describe(plan, input));
   require_machine_memory(plan.total.device +
@@ -319,6 +316,11 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
     formats::DsConfig config = run_config(options);
     if (options.steps) config.set_total_steps(*options.steps);
     log_notes(config, log);
+    if (options.names_model()) {
+      const Interruption interruption;
+      const ModelSource model = open_model(options, interruption);
+      for (const std::string& line : tile_lines(model.config, config)) log.info(line);
+    }
     out << config.resolved_json();
     return;
   }

@@ -202,7 +202,8 @@ void add_run_options(CLI::App& command, FinetuneOptions& options) {
       ->group(kGroup);
   command
       .add_flag("--print-config", options.print_config,
-                "Print the config in effect as JSON and stop")
+                "Print the config in effect as JSON and stop; with a model, say what of it is cut "
+                "into tiles")
       ->group(kGroup);
 }
 
@@ -246,8 +247,7 @@ void require_complete(const FinetuneOptions& options) {
   std::string missing;
   append_missing(missing, options.config.has_value(), "--config");
   if (!options.print_config) {
-    append_missing(missing, options.model || options.model_config || options.preset,
-                   "--model (or --model-config, or --preset)");
+    append_missing(missing, options.names_model(), "--model (or --model-config, or --preset)");
     append_missing(missing, options.data.has_value(), "--data");
     append_missing(missing, options.output.has_value(), "--output");
   }

@@ -37,6 +37,8 @@ struct FinetuneOptions {
   double temperature = 0.8;           ///< temperature of their choice; 0: the most likely
   std::optional<TraceSteps> trace;    ///< steps to trace
   bool print_config = false;
+
+  [[nodiscard]] bool names_model() const { return model || model_config || preset; }
 };
 
 /// Adds the subcommand `finetune` to `app`; parsing fills `options`, which must live as long.

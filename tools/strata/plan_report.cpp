@@ -11,6 +11,7 @@
 #include "strata/base/units.h"
 #include "strata/models/gpt2_layout.h"
 #include "strata/tiering/budget.h"
+#include "tile_lines.h"
 
 namespace strata::tool {
 namespace {
@@ -183,6 +184,7 @@ Json json_of(const PlannedStep& step) {
   json["tokens_per_second"] = step.tokens_per_second;
   json["bound_seconds"] = step.forecast.bound_seconds();
   json["fraction_of_bound"] = step.forecast.fraction();
+  json["reachable_seconds"] = step.forecast.reachable_seconds();
   json["binds"] = name_of(step.forecast.binds());
   for (const zero3::BoundTerm& term : step.forecast.bound) {
     json["bound"][std::string(name_of(term.resource))] = term.seconds;
@@ -243,8 +245,8 @@ void write_answer(std::ostream& out, const PlanQuestion& question, const PlanAns
     out << "It does not fit" << (question.ranks() > 1 ? " on a rank:\n" : ":\n");
     for (const std::string& line : answer.missing) out << "  " << line << '\n';
   }
-  for (const std::string& line : models::describe(answer.tiles)) {
-    out << "  " << line << " (strata.tile_bytes)\n";
+  for (const std::string& line : tile_lines(answer.tiles, question.config)) {
+    out << "  " << line << '\n';
   }
   out << "  beside them LibTorch holds about " << format_bytes(answer.activation_bytes)
       << " of activations, logits and gradients (estimated)\n";
