@@ -97,17 +97,18 @@ def row(model: str, where: str, plan: Dict[str, Any]) -> str:
                  if small else "does not fit")
     if not answer["fits"]:
         lacks = "; ".join(line.split(" (")[0].replace("needs at least", "needs") for line in answer["missing"])
-        return f"| {model} | {where} | does not fit: {lacks} | | | | | | | | {eight_bit} |"
+        return f"| {model} | {where} | does not fit: {lacks} | | | | | | | | | {eight_bit} |"
     serial, overlapped = answer["serial"], answer["overlapped"]
     return (f"| {model} | {where} | {gib(answer['bytes']['host'])} | {gib(answer['bytes']['nvme'])} | "
             f"{seconds(serial['seconds'])} | {seconds(overlapped['seconds'])} | "
             f"{seconds(overlapped['bound_seconds'])} | {100 * overlapped['fraction_of_bound']:.0f} % | "
-            f"{overlapped['binds']} | {answer['tokens_that_hide_disks'] / 1e3:,.0f} | {eight_bit} |")
+            f"{overlapped['binds']} | "
+            f"{100 * overlapped['reachable_seconds'] / overlapped['seconds']:.0f} % | {answer['tokens_that_hide_disks'] / 1e3:,.0f} | {eight_bit} |")
 
 
-HEAD = ("| model | machine | host, GiB | nvme, GiB | serial, s | overlapped, s | bound, s | of it | binds "
+HEAD = ("| model | machine | host, GiB | nvme, GiB | serial, s | overlapped, s | bound, s | of it | binds | of what it can reach "
         "| hides the disks, thousand tokens | 8-bit moments, 24-bit masters: serial / overlapped, s |\n"
-        "|---|---|---|---|---|---|---|---|---|---|---|\n")
+        "|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 
 
 def table(planner: Planner, setups: List[Tuple[str, Dict[str, Any], int]]) -> str:
@@ -140,7 +141,8 @@ A step is one micro-batch of {SEQUENCES} sequences of {SEQUENCE} tokens on each 
 moments (12 bytes a parameter at rest), everything on NVMe, with recomputation and with clipping by the global norm; units
 kept on the device up to 2e10 parameters, fetched ahead up to 4e9. Bytes are those of a rank. "Serial" has the
 update after backward, "overlapped", which is what the engine does, under the next forward; the bound and its share are
-the overlapped step's.
+the overlapped step's. What it can reach is what no order of the same work can beat: with clipping no unit is updated
+before backward has ended, so that backward hides nothing of the update ([step_model.h](../../include/strata/zero3/step_model.h)).
 
 ## One GPU
 
@@ -150,9 +152,12 @@ the overlapped step's.
 {table(planner, many)}
 ## What an overlapped step on a GPU leaves
 
-Where its share of the bound is low, it is not the update that stands in the way but how the engine brings weights today:
-a unit is uploaded, and among ranks gathered, when it is entered and not before; ahead of that it is fetched only as far
-as the staging slots go; and gradients of ranks are exchanged and added while the program waits.
+On one GPU next to nothing of what it can reach: gradients leave, and the next unit comes, while a unit computes (decision
+[0038](../decisions/0038-an-accelerators-gradients-leave-behind-the-next-unit.md)). What lies between that and its bound is the
+price of clipping, and with several micro-batches `strata.step_under_backward` is there for runs without it.
+
+Among ranks it is the exchange: a unit is gathered when it is entered and not before, and gradients are exchanged and added
+while the program waits.
 
 ## What others have published
 
