@@ -129,6 +129,7 @@ struct Plan {
   /// a piece fills a slot; with several micro-batches a step, sums of which are in fp32, so does
   /// the piece. An accelerator of one rank has so many pieces as the largest unit's gradient fills,
   /// as far as there is room beside two units: that gradient leaves while the next unit computes.
+  /// 0 where gradients go straight home: one rank, and a device of host memory.
   std::uint64_t bucket_bytes = 0;
   /// The pieces that come from all ranks, on a device of host memory. Where its memory is none, all
   /// that ranks exchange passes through so many bytes of host memory. 0 with one rank.
