@@ -91,14 +91,15 @@ def page(options: argparse.Namespace, where: str, run: Training, speeds: List[Di
     ratios = [step.ratio for step in steady]
     command = (
         f"bench/six_billion.py --nvme DIR --steps {options.steps} --tokens {options.tokens} "
-        f"--host {options.host} --device {options.device}"
+        f"--host {options.host} --device {options.device}{' --under-backward' if options.under_backward else ''}"
     )
+    step = "steps under backward" if options.under_backward else "clipping at 1.0"
     return "\n".join(
         [
             "# 5.85 billion parameters in 8 GiB",
             "",
-            "28 layers, width 4096, vocabulary 50304, random weights; bf16, AdamW with 8-bit moments and 24-bit masters, clipping",
-            f"at 1.0, recomputation, {options.tokens} tokens a step; everything on NVMe, budgets of {options.host} (host) and "
+            "28 layers, width 4096, vocabulary 50304, random weights; bf16, AdamW with 8-bit moments and 24-bit masters,",
+            f"{step}, recomputation, {options.tokens} tokens a step; everything on NVMe, budgets of {options.host} (host) and "
             f"{options.device} (device).",
             "",
             f"**Steps take {min(ratios):.2f} to {max(ratios):.2f} times their bound (median {statistics.median(ratios):.2f}).** "
@@ -132,6 +133,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokens", type=int, default=128, help="of a step")
     parser.add_argument("--host", default="4608MiB", help="budget")
     parser.add_argument("--device", default="2GiB", help="budget")
+    parser.add_argument("--under-backward", action="store_true", help="update under backward, without clipping")
     parser.add_argument("--log", type=pathlib.Path, metavar="FILE", help="what the run printed")
     return parser
 
@@ -139,8 +141,10 @@ def parser() -> argparse.ArgumentParser:
 def measured_page(options: argparse.Namespace, programs: Programs, where: str) -> str:
     config = all_on_nvme(
         programs.nvme, budget={"host": options.host, "device": options.device},
-        states={"moments": "int8", "master": "24bit"},
+        states={"moments": "int8", "master": "24bit"}, step_under_backward=options.under_backward,
     )  # fmt: skip
+    if options.under_backward:
+        del config["gradient_clipping"]
     speeds: List[DiskSpeeds] = []
 
     def look_at_disk() -> None:
