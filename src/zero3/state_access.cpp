@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
+#include "zero3/flag_scope.h"
 
 namespace strata::zero3 {
 
@@ -45,21 +46,6 @@ void gather_parts(Ranks& ranks, const ShardMap& map, ElementRange range, std::sp
 struct StateAccess::Lease {
   std::vector<tiering::StagingSlot> slots;
   StagingBuffers buffers;
-};
-
-/// Marks a visitor at work.
-class StateAccess::UseScope {
- public:
-  explicit UseScope(StateAccess& access) : access_(access), before_(access.in_use_) {
-    access.in_use_ = true;
-  }
-  ~UseScope() { access_.in_use_ = before_; }
-  UseScope(const UseScope&) = delete;
-  UseScope& operator=(const UseScope&) = delete;
-
- private:
-  StateAccess& access_;
-  bool before_;
 };
 
 std::optional<StateAccess::Lease> StateAccess::lease(const StateFormat& format,
@@ -183,7 +169,7 @@ class StateAccess::Streams {
 };
 
 void StateAccess::read_masters(Unit& unit, const Visit& visit) {
-  const UseScope in_use(*this);
+  const FlagScope in_use(in_use_);
   Streams streams(*this, unit, Streams::Of::kMasters);
   for (std::size_t i = 0; i < unit.parameters().size(); ++i) {
     const ParameterLayout& parameter = unit.layout().parameters[i];
@@ -195,7 +181,7 @@ void StateAccess::read_masters(Unit& unit, const Visit& visit) {
 
 void StateAccess::edit_masters(Unit& unit, const std::vector<std::size_t>& parameters,
                                const Visit& edit) {
-  const UseScope in_use(*this);
+  const FlagScope in_use(in_use_);
   Streams streams(*this, unit, Streams::Of::kMasters);
   for (const std::size_t i : parameters) {
     const ParameterLayout& parameter = unit.layout().parameters[i];
@@ -222,7 +208,7 @@ torch::Tensor StateAccess::weights(Unit& unit, std::size_t parameter) {
 
 void StateAccess::read_gradients(Unit& unit, const Visit& visit) {
   if (unit.gradient_empty) return;
-  const UseScope in_use(*this);
+  const FlagScope in_use(in_use_);
   Streams streams(*this, unit, Streams::Of::kGradients);
   for (const TrainableParameter& parameter : unit.trainables()) {
     if (!parameter.has_gradient) continue;

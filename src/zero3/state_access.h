@@ -52,7 +52,6 @@ class StateAccess {
 
  private:
   struct Lease;
-  class UseScope;
   class Streams;
   /// Takes staging buffers; nullopt when the slots do not suffice.
   [[nodiscard]] std::optional<Lease> lease(const StateFormat& format,
@@ -64,7 +63,7 @@ class StateAccess {
   StatePassage passage_;
   Ranks& ranks_;
   std::array<tiering::SlotPool*, 2> pools_;
-  bool in_use_ = false;
+  bool in_use_ = false;  ///< a visitor is at work
 };
 
 }  // namespace strata::zero3

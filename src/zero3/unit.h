@@ -15,6 +15,7 @@
 #include "strata/tiering/state_home.h"
 #include "strata/zero3/unit_layout.h"
 #include "zero3/entry.h"
+#include "zero3/flag_scope.h"
 #include "zero3/shard_map.h"
 #include "zero3/unit_intake.h"
 
@@ -171,21 +172,9 @@ class Unit {
   void put_in_place(std::size_t parameter);
   /// Whether `tensor` shares memory with a parameter.
   [[nodiscard]] bool shares_memory(const torch::Tensor& tensor) const;
-  /// Scope in which autograd may hand out this unit's gradients. Outside of it a gradient that
-  /// reaches a parameter is an error: it would be lost.
-  class GradientScope {
-   public:
-    explicit GradientScope(Unit& unit) : flag_(*unit.taking_gradients_), before_(flag_) {
-      flag_ = true;
-    }
-    ~GradientScope() { flag_ = before_; }
-    GradientScope(const GradientScope&) = delete;
-    GradientScope& operator=(const GradientScope&) = delete;
-
-   private:
-    bool& flag_;
-    bool before_;
-  };
+  /// Begins a scope in which autograd may hand out this unit's gradients. Outside of one a gradient
+  /// that reaches a parameter is an error: it would be lost.
+  [[nodiscard]] FlagScope taking_gradients() { return FlagScope(*taking_gradients_); }
 
   // ---- what its entries have shown ----
   /// Counts an entry whose gradients are wanted. True if it is watched: the first, second, fourth,

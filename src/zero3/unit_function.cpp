@@ -261,7 +261,7 @@ class UnitFunction : public torch::autograd::Function<UnitFunction> {
     InnerGradients gradients{variable_list(unit.trainables().size()),
                              variable_list(wanted_inputs.size())};
     if (outputs.empty() || wanted.empty()) return gradients;
-    const Unit::GradientScope scope(unit);
+    const FlagScope taking_gradients = unit.taking_gradients();
     const auto running = unit.entrance().compute_timer().runs(work_of(unit));
     variable_list all = torch::autograd::grad(outputs, wanted, of_outputs,
                                               /*retain_graph=*/!state.recompute && keeps_graph(),
