@@ -107,7 +107,7 @@ TEST_F(MachineHere, AConfigWithoutDirectoriesHasNoDisk) {
 TEST_F(MachineHere, TheUpdateIsThatOfTheRunsFormats) {
   const zero3::Machine machine =
       measure(config("cpu", R"("strata": {"states": {"moments": "int8"}, "threads": 1}, )"));
-  EXPECT_THAT(machine.update.source, HasSubstr("int8 moments, 1 threads"));
+  EXPECT_THAT(machine.update.source, HasSubstr("int8 moments, 1 thread"));
 }
 
 TEST_F(MachineHere, RefusesStatesOnNvmeWithoutADirectoryAndDirectoriesThatCannotBeUsed) {

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "number_text.h"
+#include "plural.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
@@ -106,7 +107,7 @@ class Crew {
       }
     } catch (const std::system_error& error) {
       join();
-      throw IoError("start " + std::to_string(point.threads) + " threads: " + error.what(),
+      throw IoError("start " + tool::counted(point.threads, "thread") + ": " + error.what(),
                     error.code().value());
     }
   }

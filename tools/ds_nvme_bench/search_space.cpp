@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "plural.h"
 #include "strata/base/units.h"
 
 namespace strata::nvme_bench {
@@ -42,8 +43,8 @@ Point Setting::point(Workload workload) const {
 
 std::string describe(const Setting& setting) {
   return std::string(name_of(setting.engine)) + ", " + format_bytes(setting.block_bytes) +
-         ", depth " + std::to_string(setting.depth) + ", " + std::to_string(setting.threads) +
-         (setting.threads == 1 ? " thread" : " threads");
+         ", depth " + std::to_string(setting.depth) + ", " +
+         tool::counted(setting.threads, "thread");
 }
 
 SearchSpace SearchSpace::usual(std::vector<IoBackend> engines, std::uint32_t cores,

@@ -5,6 +5,7 @@
 
 #include "disk_time.h"
 #include "number_text.h"
+#include "plural.h"
 #include "report.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -24,10 +25,10 @@ void for_each_direction(const PointResult& result, const Row& row) {
 
 std::string headline(const Report& report) {
   const Point& point = report.result.point;
-  std::string line =
-      std::string(name_of(point.workload)) + ": blocks of " + format_bytes(point.block_bytes) +
-      ", depth " + std::to_string(point.depth) + ", " + std::to_string(point.threads) +
-      (point.threads == 1 ? " thread, " : " threads, ") + (point.direct ? "direct" : "buffered");
+  std::string line = std::string(name_of(point.workload)) + ": blocks of " +
+                     format_bytes(point.block_bytes) + ", depth " + std::to_string(point.depth) +
+                     ", " + tool::counted(point.threads, "thread") + ", " +
+                     (point.direct ? "direct" : "buffered");
   if (!point.huge_pages) line += ", small pages";
   if (point.verify) line += ", verified";
   return line + ", " + format_bytes(report.bytes) + ", " + fixed(report.result.seconds, 2) + " s";

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "median.h"
+#include "plural.h"
 #include "strata/base/clock.h"
 #include "strata/base/error.h"
 #include "strata/models/gpt2.h"
@@ -172,10 +173,12 @@ std::string shape_text(const ArithmeticTask& task, const Gpt2Config& config,
                        : std::to_string(some) + " (of " + std::to_string(all) + ")";
   };
   return "forward and backward in memory in " + std::string(name_of(task.precision)) + ", " +
-         of(blocks, task.model.n_layer) + " blocks of width " +
+         of(blocks, task.model.n_layer) + " " + plural(task.model.n_layer, "block") + " of width " +
          of(config.n_embd, task.model.n_embd) + " and the head, " +
-         of(micro_batch.sequences, task.micro_batch.sequences) + " sequences of " +
-         of(micro_batch.length, task.micro_batch.length) + " tokens" +
+         of(micro_batch.sequences, task.micro_batch.sequences) + " " +
+         plural(task.micro_batch.sequences, "sequence") + " of " +
+         of(micro_batch.length, task.micro_batch.length) + " " +
+         plural(task.micro_batch.length, "token") +
          (task.sums_gradients ? ", gradients added up in fp32" : "");
 }
 

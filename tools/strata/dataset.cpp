@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string>
 
+#include "plural.h"
 #include "strata/base/error.h"
 
 namespace strata::tool {
@@ -24,7 +25,7 @@ void require_a_sequence(const TokenRange& range, std::int64_t seq_len, const cha
   const auto needed = static_cast<std::uint64_t>(seq_len) + 1;
   if (range.count >= needed) return;
   throw DataError(range.file->path().string() + ": the " + what + " has " +
-                  std::to_string(range.count) + " tokens, and one sequence takes " +
+                  counted(range.count, "token") + ", and one sequence takes " +
                   std::to_string(needed) + " (--seq-len " + std::to_string(seq_len) +
                   " and the token after it); " + remedy);
 }

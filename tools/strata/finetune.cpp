@@ -16,6 +16,7 @@
 #include "interruption.h"
 #include "metrics.h"
 #include "model_source.h"
+#include "plural.h"
 #include "progress.h"
 #include "readable_text.h"
 #include "recompute_choice.h"
@@ -171,11 +172,10 @@ void log_run(const RunInput& run, Logger& log) {
            (run.data.validation()
                 ? ", " + with_separators(run.data.validation()->count) + " held out"
                 : ", none held out"));
-  log.info("run: " + std::to_string(run.steps) + " steps of " +
-           std::to_string(config.train_batch_size) + " sequences of " +
-           std::to_string(run.seq_len) + " tokens (micro-batch " +
-           std::to_string(config.train_micro_batch_size_per_gpu) + ", accumulation " +
-           std::to_string(config.gradient_accumulation_steps) + ")");
+  log.info("run: " + counted(run.steps, "step") + " of " +
+           counted(config.train_batch_size, "sequence") + " of " + counted(run.seq_len, "token") +
+           " (micro-batch " + std::to_string(config.train_micro_batch_size_per_gpu) +
+           ", accumulation " + std::to_string(config.gradient_accumulation_steps) + ")");
   log.info("no GPU is used: the device tier is host memory too, with a budget of its own");
   if (run.data.is_text() && run.model.directory) {
     log.warning(
@@ -189,8 +189,8 @@ void log_run(const RunInput& run, Logger& log) {
   }
   if (config.scheduler.type != formats::SchedulerType::kNone &&
       config.scheduler.warmup_num_steps >= run.steps) {
-    log.warning("the schedule warms up for " + std::to_string(config.scheduler.warmup_num_steps) +
-                " steps and the run has " + std::to_string(run.steps) +
+    log.warning("the schedule warms up for " + counted(config.scheduler.warmup_num_steps, "step") +
+                " and the run has " + std::to_string(run.steps) +
                 ": the learning rate does not reach its full height; lower "
                 "scheduler.params.warmup_num_steps or raise --steps");
   }
@@ -304,7 +304,7 @@ void run_training(const RunInput& run, const HostMemoryBound& memory,
   output.publish();
   print(out, summary);
   if (options.sample == 0) return;
-  log.info("generating " + std::to_string(options.sample) + " tokens");
+  log.info("generating " + counted(options.sample, "token"));
   write_sample(model, run, options, interruption, out);
 }
 

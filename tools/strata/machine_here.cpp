@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "hop7_states.h"
 #include "median.h"
+#include "plural.h"
 #include "run_config.h"
 #include "strata/aio/disk.h"
 #include "strata/aio/io_queue.h"
@@ -35,13 +36,6 @@ constexpr std::uint64_t kChunk = 1_MiB;
 constexpr std::uint64_t kCopyBytes = 4_MiB;
 // A part of what is available may be taken to measure with.
 constexpr std::uint64_t kMemoryPart = 2;
-
-template <class... Values>
-std::string text_of(const char* format, Values... values) {
-  std::array<char, 256> text{};
-  std::snprintf(text.data(), text.size(), format, values...);
-  return text.data();
-}
 
 std::string today() {
   const std::time_t now = std::time(nullptr);
@@ -119,7 +113,7 @@ void measure_disks(const formats::DsConfig& config, const aio::PathLoad& load, c
   const aio::PathSpeeds speeds = aio::measure_paths(queue, directories, beside, check);
 
   const double count = count_of(disks);
-  const std::string how = text_of("%zu at once of ", load.operations) +
+  const std::string how = std::to_string(load.operations) + " at once of " +
                           format_bytes(load.operation_bytes) + " by " + queue.description() +
                           " in a file of " + format_bytes(load.file_bytes) + " in " +
                           names_of(directories, disks);
@@ -128,10 +122,9 @@ void measure_disks(const formats::DsConfig& config, const aio::PathLoad& load, c
   machine.disk_write = measured(speeds.write / count, "writes, " + how);
   const std::string in_turns = "reads and writes in turns of " + format_bytes(load.turn_bytes);
   machine.disk_overlap = measured(speeds.overlap, in_turns + ", " + how);
-  machine.disk_beside_compute =
-      measured(speeds.beside_compute,
-               in_turns + text_of(" while %d threads compute, against ", beside.computing_threads) +
-                   "none, " + how);
+  machine.disk_beside_compute = measured(
+      speeds.beside_compute, in_turns + " with " + counted(beside.computing_threads, "thread") +
+                                 " computing, against none, " + how);
   machine.disk_bytes = measured(std::max(1.0, free_bytes_of(disks) / count),
                                 "free in " + names_of(directories, disks));
 }
@@ -172,7 +165,7 @@ SourcedNumber update_speed(const formats::DsConfig& config, std::uint64_t bytes,
                   "update of " + format_bytes(bytes) + " of " +
                       std::string(name_of(format.precision)) + " states with " +
                       std::string(name_of(format.moments)) + " moments, " +
-                      text_of("%d threads", threads.threads()));
+                      counted(threads.threads(), "thread"));
 }
 
 /// As a step adds gradients to where they rest, straight from where they were made.
@@ -194,8 +187,7 @@ SourcedNumber add_speed(const formats::DsConfig& config, std::uint64_t bytes,
   const auto moved = static_cast<double>(2 * count * weight_bytes(precision));
   return measured(moved / seconds_of(time, check, add_all),
                   "gradients brought home, " + format_bytes(bytes) +
-                      ", with the sums of their squares, " +
-                      text_of("%d threads", threads.threads()));
+                      ", with the sums of their squares, " + counted(threads.threads(), "thread"));
 }
 
 SourcedNumber copy_speed(std::uint64_t bytes, std::chrono::milliseconds time, const Check& check) {

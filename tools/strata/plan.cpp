@@ -8,6 +8,7 @@
 #include "output_file.h"
 #include "plan_report.h"
 #include "plan_study.h"
+#include "plural.h"
 #include "run_config.h"
 #include "strata/base/error.h"
 
@@ -40,8 +41,8 @@ std::int64_t sequence_length_of(const PlanOptions& options, std::int64_t context
   const std::int64_t length = options.seq_len.value_or(std::min(context, kDefaultSequenceMax));
   if (length > context) {
     throw ConfigError("--seq-len " + std::to_string(length) +
-                      " is more than the model's context of " + std::to_string(context) +
-                      " tokens; give at most that");
+                      " is more than the model's context of " + counted(context, "token") +
+                      "; give at most that");
   }
   return length;
 }

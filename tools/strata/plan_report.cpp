@@ -7,6 +7,7 @@
 #include <ostream>
 #include <string>
 
+#include "plural.h"
 #include "step_line.h"
 #include "strata/base/units.h"
 #include "strata/models/gpt2_layout.h"
@@ -129,16 +130,16 @@ void for_each_number(const zero3::Machine& machine, Visit visit) {
 void write_question(std::ostream& out, const PlanQuestion& question) {
   const models::Gpt2Config& shape = question.model.config;
   out << "model    " << question.model.name << ": "
-      << with_separators(models::parameter_count(shape)) << " parameters, " << shape.n_layer
-      << " blocks of width " << shape.n_embd << ", vocabulary " << shape.vocab_size << ", "
-      << name_of(question.config.precision()) << '\n';
+      << with_separators(models::parameter_count(shape)) << " parameters, " << shape.n_layer << " "
+      << plural(shape.n_layer, "block") << " of width " << shape.n_embd << ", vocabulary "
+      << shape.vocab_size << ", " << name_of(question.config.precision()) << '\n';
   if (!question.model.note.empty()) out << "note     " << question.model.note << '\n';
   out << "machine  " << question.machine.name;
   if (question.nodes > 1) out << ", " << question.nodes << " of them";
-  out << " (" << question.ranks() << (question.ranks() == 1 ? " rank)\n" : " ranks)\n");
+  out << " (" << counted(question.ranks(), "rank") << ")\n";
   out << "step     " << question.config.gradient_accumulation_steps << " x "
-      << question.config.train_micro_batch_size_per_gpu << " sequences of " << question.seq_len
-      << " tokens on each rank, "
+      << counted(question.config.train_micro_batch_size_per_gpu, "sequence") << " of "
+      << counted(question.seq_len, "token") << " on each rank, "
       << (question.config.strata.recompute.value_or(true) ? "with" : "without") << " recomputation"
       << (question.chose_recompute ? " (chosen: the shorter step)" : "") << "\n\n";
 }

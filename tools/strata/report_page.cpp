@@ -9,6 +9,7 @@
 
 #include "html_page.h"
 #include "overlap_picture.h"
+#include "plural.h"
 #include "report_numbers.h"
 #include "report_tables.h"
 #include "step_line.h"
@@ -178,8 +179,8 @@ void add_trace(HtmlPage& page, const TimelineRecord& trace) {
   if (trace.dropped > 0) {
     page.sections.emplace_back(
         "What the trace lacks",
-        "<p>" + with_separators(trace.dropped) +
-            " spans of the last traced steps, for which its memory had no room.</p>\n");
+        "<p>" + with_separators(trace.dropped) + " " + plural(trace.dropped, "span") +
+            " of the last traced steps, for which its memory had no room.</p>\n");
   }
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "plural.h"
 #include "report_numbers.h"
 #include "step_line.h"
 #include "svg_chart.h"
@@ -130,8 +131,8 @@ std::string step_table(const std::vector<RunStep>& steps, std::size_t count) {
   }
   const std::string summary =
       steps.size() == count
-          ? std::to_string(count) + " steps"
-          : std::to_string(steps.size()) + " of " + std::to_string(count) + " steps, evenly spread";
+          ? counted(count, "step")
+          : std::to_string(steps.size()) + " of " + counted(count, "step") + ", evenly spread";
   return "<details><summary>" + summary + "</summary>\n" + table.html("") + "</details>\n";
 }
 

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "plural.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
@@ -156,7 +157,7 @@ std::int64_t sequence_length(const FinetuneOptions& options, std::int64_t contex
   if (*options.seq_len > context) {
     throw ConfigError("--seq-len " + std::to_string(*options.seq_len) +
                       " is more than the model's context (n_positions) of " +
-                      std::to_string(context) + " tokens; give at most that");
+                      counted(context, "token") + "; give at most that");
   }
   return *options.seq_len;
 }
@@ -168,8 +169,8 @@ void check_micro_batch(const formats::DsConfig& config, std::int64_t seq_len,
   const Wide row_bytes = static_cast<Wide>(seq_len) * bytes_per_token;
   const auto rows_max = static_cast<std::int64_t>(memory_bytes / row_bytes);
   if (rows <= rows_max) return;
-  throw ConfigError(config.name + ": a micro-batch of " + std::to_string(rows) + " sequences of " +
-                    std::to_string(seq_len) + " tokens keeps more for backward than the " +
+  throw ConfigError(config.name + ": a micro-batch of " + counted(rows, "sequence") + " of " +
+                    counted(seq_len, "token") + " keeps more for backward than the " +
                     format_bytes(memory_bytes) +
                     " of memory in this machine; lower train_micro_batch_size_per_gpu to " +
                     std::to_string(std::max<std::int64_t>(rows_max, 1)) +

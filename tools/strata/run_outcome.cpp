@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <numeric>
 
+#include "plural.h"
 #include "strata/base/error.h"
 
 namespace strata::tool {
@@ -17,8 +18,8 @@ constexpr std::int64_t kSkippedFromTheFirstMax = 100;
 void RunOutcome::fail() const {
   char loss[32];
   std::snprintf(loss, sizeof loss, "%g", losses_.back());
-  throw Error("no step was applied: in all " + std::to_string(losses_.size()) +
-              " steps a gradient was not finite (the last loss was " + loss +
+  throw Error("no step was applied: in all " + counted(losses_.size(), "step") +
+              " a gradient was not finite (the last loss was " + loss +
               "), so nothing was trained and no model is written; look for weights that are not "
               "finite in the model that was given, and train in a format with more range (bf16 "
               "for fp16, or fp32)");
@@ -55,7 +56,7 @@ void RunOutcome::finish(Summary& summary) const {
 std::vector<std::string> RunOutcome::warnings() const {
   std::vector<std::string> warnings;
   const auto steps = static_cast<std::int64_t>(losses_.size());
-  const std::string of_steps = " of " + std::to_string(steps) + " steps";
+  const std::string of_steps = " of " + counted(steps, "step");
   if (2 * without_rate_ > steps) {
     warnings.push_back("the learning rate was 0 in " + std::to_string(without_rate_) + of_steps +
                        ", which changed nothing; set optimizer.params.lr, and let the schedule "

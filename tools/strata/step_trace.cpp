@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "plural.h"
 #include "strata/base/error.h"
 #include "strata/formats/chrome_trace.h"
 
@@ -47,8 +48,8 @@ void StepTrace::write() {
     return;
   }
   if (record.dropped > 0) {
-    log_.warning("the trace is full: " + std::to_string(record.dropped) +
-                 " of its spans were left out, from the first steps' end on; name fewer steps");
+    log_.warning("the trace is full: it lacks " + counted(record.dropped, "span") +
+                 ", from the first steps' end on; name fewer steps");
   }
 }
 

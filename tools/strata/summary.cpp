@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "plural.h"
 #include "progress.h"
 #include "step_line.h"
 #include "strata/base/units.h"
@@ -46,12 +47,13 @@ void print(std::ostream& out, const Summary& summary) {
   out << "\nSummary\n";
   row(out, "model", summary.model + ", " + with_separators(summary.parameters) + " parameters");
   row(out, "trained",
-      with_separators(static_cast<std::uint64_t>(summary.steps)) + " steps, " +
-          with_separators(training.tokens) + " tokens in " + format_duration(training.seconds));
+      with_separators(static_cast<std::uint64_t>(summary.steps)) + " " +
+          plural(summary.steps, "step") + ", " + with_separators(training.tokens) + " " +
+          plural(training.tokens, "token") + " in " + format_duration(training.seconds));
   if (summary.skipped_steps > 0) {
     row(out, "skipped",
         with_separators(static_cast<std::uint64_t>(summary.skipped_steps)) +
-            " of these steps, whose gradients were not finite: they changed nothing");
+            " of these steps changed nothing, as a gradient was not finite");
   }
   if (summary.eval_loss_before && summary.eval_loss_after) {
     row(out, "held-out loss",
