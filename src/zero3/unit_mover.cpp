@@ -1,7 +1,5 @@
 #include "zero3/unit_mover.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -234,14 +232,10 @@ void UnitMover::receive(Arrival& arrival) {
       make_room_for(arrival);
       continue;
     }
-    if (!arrival.pieces.front().slot) {
-      wait_in_place(arrival);
-      continue;
-    }
     Piece piece = std::move(arrival.pieces.front());
     arrival.pieces.pop_front();
     wait_for(piece);
-    upload(arrival, std::move(piece));
+    if (piece.slot) upload(arrival, std::move(piece));
   }
   places_.device.wait(StreamRole::kCompute, arrival.uploaded);
 }
@@ -353,34 +347,6 @@ void UnitMover::wait_for(Piece& piece) {
   tiering::Transfer transfer = *std::exchange(piece.transfer, std::nullopt);
   --under_way_;
   transfer.wait();
-}
-
-void UnitMover::wait_in_place(Arrival& arrival) {
-  std::vector<Piece> pieces;
-  std::uint64_t bytes = 0;
-  while (!arrival.pieces.empty() && !arrival.pieces.front().slot) {
-    bytes += arrival.pieces.front().range.bytes;
-    pieces.push_back(std::move(arrival.pieces.front()));
-    arrival.pieces.pop_front();
-  }
-  const ScopedTimer waiting(counters_, Hop::kFetch, ScopedTimer::Kind::kWait, arrival.unit->name(),
-                            bytes);
-  at::parallel_for(0, static_cast<std::int64_t>(pieces.size()), /*grain_size=*/1,
-                   [&](std::int64_t begin, std::int64_t end) {
-                     for (std::int64_t i = begin; i < end; ++i) {
-                       Piece& piece = pieces[static_cast<std::size_t>(i)];
-                       if (!piece.transfer) continue;
-                       try {
-                         piece.transfer->wait();
-                       } catch (...) {
-                         piece.failure = std::current_exception();
-                       }
-                     }
-                   });
-  for (const Piece& piece : pieces) under_way_ -= piece.transfer ? 1 : 0;
-  for (const Piece& piece : pieces) {
-    if (piece.failure) std::rethrow_exception(piece.failure);
-  }
 }
 
 void UnitMover::drop(UnitId unit) {

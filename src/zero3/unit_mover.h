@@ -128,9 +128,6 @@ class UnitMover {
   [[nodiscard]] std::optional<Piece> next_piece(Arrival& arrival) const;
   [[nodiscard]] std::optional<tiering::StagingSlot> acquire_slot();
   void wait_for(Piece& piece);
-  /// Waits for the pieces in front that go straight into the region. Their bytes are checked by
-  /// LibTorch's threads, which have nothing to compute meanwhile.
-  void wait_in_place(Arrival& arrival);
   void finish_oldest_upload();
   /// Goes on with the units whose pieces the queue had no room for.
   void start_waiting();

@@ -114,21 +114,6 @@ TEST(StepModel, AThreadChecksWhatComesFromTheDiskBeforeItIsUsed) {
   EXPECT_DOUBLE_EQ(checked.at(Hop::kFetch).bytes, 14 * kElements);
 }
 
-TEST(StepModel, WeightsThatComeStraightToTheirRegionAreCheckedByAllCores) {
-  constexpr double kElements = 1 << 19;
-  Model model = model_of(1, 1 << 19, 1);
-  RankSpeeds speeds = fast_machine();
-  speeds.check = 5e9;
-  const auto seconds = [&](bool straight, double cores) {
-    model.input.device_memory_is_host = straight;
-    speeds.cores = cores;
-    return model.forecast(speeds, kSerial).at(StepLane::kCheck).seconds;
-  };
-  EXPECT_NEAR(seconds(true, 0), (14 + 12) * kElements / 5e9, 1e-12);
-  EXPECT_NEAR(seconds(true, 4), (2.0 / 4 + 12 + 12) * kElements / 5e9, 1e-12);
-  EXPECT_EQ(seconds(false, 4), seconds(false, 0));
-}
-
 TEST(StepModel, AThreadTakesACoreFromWhatAllOfThemDo) {
   Model model = model_of(8, 1 << 20, 1000);
   model.input.device_memory_is_host = true;

@@ -106,7 +106,8 @@ std::uint64_t Activations::part_of(std::uint64_t bytes) const {
 /// that is done.
 JobId Activations::check(Hop hop, std::uint64_t bytes, JobId after) {
   if (!jobs_.checks()) return after;
-  return jobs_.check(hop, static_cast<double>(bytes), /*on_all_cores=*/false, {after});
+  return jobs_.start(JobQueue::kProgramCheck, hop, StepLane::kCheck, static_cast<double>(bytes),
+                     {after});
 }
 
 }  // namespace strata::zero3::forecast

@@ -149,7 +149,7 @@ void Gradients::add_at_home(const Piece& piece) {
 /// The program makes the checksum of what has come or is on its way.
 void Gradients::check(Hop hop, double bytes, JobId after) {
   if (!jobs_.checks()) return;
-  jobs_.wait_for(hop, jobs_.check(hop, bytes, /*on_all_cores=*/false, {after}));
+  jobs_.wait_for(hop, jobs_.start(JobQueue::kProgramCheck, hop, StepLane::kCheck, bytes, {after}));
 }
 
 /// A piece that leaves and a home on its way to the disk have a slot each.

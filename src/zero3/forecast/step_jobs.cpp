@@ -45,13 +45,6 @@ JobId StepJobs::add_gradient(Hop hop, double amount, std::initializer_list<JobId
   return start(JobQueue::kGradientAdd, hop, StepLane::kUpdate, speed, amount, after);
 }
 
-JobId StepJobs::check(Hop hop, double bytes, bool on_all_cores,
-                      std::initializer_list<JobId> after) {
-  const double threads = on_all_cores ? std::max(1.0, speeds_.cores) : 1;
-  return start(JobQueue::kProgramCheck, hop, StepLane::kCheck, speeds_.check * threads, bytes,
-               after);
-}
-
 JobId StepJobs::start(JobQueue queue, Hop hop, StepLane lane, double speed, double amount,
                       std::initializer_list<JobId> after) {
   if (amount > 0 && !(speed > 0 && std::isfinite(speed))) {

@@ -36,8 +36,6 @@ class StepJobs {
   JobId add_gradient(Hop hop, double amount, std::initializer_list<JobId> after);
   /// Whether checksums take time.
   [[nodiscard]] bool checks() const { return speeds_.check > 0; }
-  /// Starts to make the program's checksums of `bytes`: one thread does, or all cores.
-  JobId check(Hop hop, double bytes, bool on_all_cores, std::initializer_list<JobId> after);
   /// Lets the program wait for a job.
   void wait_for(Hop hop, JobId job);
   /// Counts bytes that a hop moves beside those of its jobs: an exchange counts what all ranks

@@ -167,9 +167,8 @@ void Weights::receive(UnitId unit, Arrival& arrival) {
     jobs_.wait_for(Hop::kFetch, pieces.fetched);
     units_[unit].readable = pieces.fetched;
     if (jobs_.checks()) {
-      // What goes straight to the region is checked by all threads that compute.
-      units_[unit].readable =
-          jobs_.check(Hop::kFetch, pieces.bytes, pieces.slots == 0, {pieces.fetched});
+      units_[unit].readable = jobs_.start(JobQueue::kProgramCheck, Hop::kFetch, StepLane::kCheck,
+                                          pieces.bytes, {pieces.fetched});
       jobs_.wait_for(Hop::kFetch, units_[unit].readable);
     }
     if (pieces.slots > 0) upload(unit, arrival, pieces);
