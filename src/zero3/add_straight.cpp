@@ -1,7 +1,5 @@
 #include "zero3/add_straight.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <array>
 #include <mutex>
@@ -17,8 +15,9 @@ using optim_cpu::SumOfSquares;
 
 namespace {
 
-/// Elements for which it is worth to wake a thread.
-constexpr std::uint64_t kElementsOfThread = 1 << 16;
+/// Elements that a thread adds at a time.
+constexpr std::uint64_t kBlockElements = 1 << 16;
+static_assert(kBlockElements % kGradientBlockElements == 0);
 /// Zeros that are added at a time; bytes for as many in every format.
 constexpr std::uint64_t kZeros = 16 * kGradientBlockElements;
 alignas(64) constexpr std::array<std::byte, kZeros * sizeof(float)> kZeroBytes{};
@@ -90,24 +89,17 @@ SumOfSquares add_part(const Addition& of, std::uint64_t begin, std::uint64_t end
 }  // namespace
 
 SumOfSquares add_straight(std::span<const GradientStretch> stretches, const GradientHome& home,
-                          optim_cpu::InstructionSet instructions) {
-  const Addition addition{stretches, home, instructions};
+                          optim_cpu::ComputeThreads& threads) {
+  const Addition addition{stretches, home, threads.instructions()};
   check(addition);
-  const std::uint64_t begin = addition.begin(), end = addition.end();
-  const auto element = [&](std::int64_t block) {
-    return std::min(end, begin + static_cast<std::uint64_t>(block) * kGradientBlockElements);
-  };
+  const std::uint64_t begin = addition.begin();
   SumOfSquares total;
   std::mutex mutex;  // guards `total`, which parts join in any order
-  // Runs on the threads that have just computed the gradients: they may still be awake, and others
-  // would have to share the cores with them.
-  at::parallel_for(0, static_cast<std::int64_t>(ceil_div(end - begin, kGradientBlockElements)),
-                   static_cast<std::int64_t>(kElementsOfThread / kGradientBlockElements),
-                   [&](std::int64_t first, std::int64_t last) {
-                     const SumOfSquares sum = add_part(addition, element(first), element(last));
-                     const std::lock_guard lock(mutex);
-                     total.add(sum);
-                   });
+  threads.for_each_block(addition.end() - begin, kBlockElements, [&](optim_cpu::Block block) {
+    const SumOfSquares sum = add_part(addition, begin + block.begin, begin + block.end);
+    const std::lock_guard lock(mutex);
+    total.add(sum);
+  });
   return total;
 }
 

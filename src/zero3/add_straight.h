@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "strata/optim_cpu/instruction_set.h"
+#include "strata/optim_cpu/compute_threads.h"
 #include "strata/optim_cpu/sum_of_squares.h"
 #include "zero3/reduce.h"
 #include "zero3/reduction.h"
@@ -16,10 +16,9 @@ namespace strata::zero3 {
 /// The first stretch begins with a multiple of kGradientBlockElements, and so does each with
 /// values; what the home holds between the end of such a one and the next multiple is zeros, unless
 /// it is the first contribution. Together they have as many elements as `home.bytes`, and
-/// `home.precision`. Returns the sum of the squares of what is in the home then. Works on the
-/// caller's thread and LibTorch's.
+/// `home.precision`. Returns the sum of the squares of what is in the home then.
 [[nodiscard]] optim_cpu::SumOfSquares add_straight(std::span<const GradientStretch> stretches,
                                                    const GradientHome& home,
-                                                   optim_cpu::InstructionSet instructions);
+                                                   optim_cpu::ComputeThreads& threads);
 
 }  // namespace strata::zero3

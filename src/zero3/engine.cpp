@@ -71,7 +71,7 @@ struct Engine::Impl {
         units({config, tiers, torch_device, ranks, threads, groups, log}, std::move(empty_plan)),
         machinery({units, tiers, torch_device, ranks, threads, counters, log}),
         editor(units, machinery),
-        entrance(machinery, editor, threads.instructions(), counters),
+        entrance(machinery, editor, threads, counters),
         optimizer({config, state, groups, units, machinery, ranks, log}),
         training({config, state, machinery, optimizer, entrance.anchor(), counters, log}) {
     for (const std::string& note : config.notes) log.warning(config.name + ": " + note);

@@ -35,10 +35,10 @@ class SpanEntries {
 /// gradients. Thread: the engine's.
 class Entrance {
  public:
-  /// `instructions`: of what adds gradients on the CPU.
-  Entrance(Machinery& machinery, StateEditor& editor, optim_cpu::InstructionSet instructions,
+  /// `threads` add gradients on the CPU.
+  Entrance(Machinery& machinery, StateEditor& editor, optim_cpu::ComputeThreads& threads,
            Counters& counters)
-      : machinery_(machinery), editor_(editor), sum_(instructions), compute_timer_(counters) {}
+      : machinery_(machinery), editor_(editor), sum_(threads), compute_timer_(counters) {}
 
   /// Calls `hook` whenever a unit is about to enter; an exception from it keeps the unit out.
   void before_each_unit(std::function<void()> hook) { hook_ = std::move(hook); }

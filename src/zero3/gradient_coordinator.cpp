@@ -146,7 +146,7 @@ void GradientCoordinator::accumulate_straight(const Unit& unit, FlatVector& vect
                                                 .fp32 = vector.states.gradient_fp32,
                                                 .first = unit.gradient_empty,
                                                 .bytes = home},
-                                               threads_.instructions()));
+                                               threads_));
       counters_.add_moved(Hop::kDrain, bytes);
     });
     stretches.clear();

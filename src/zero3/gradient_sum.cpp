@@ -1,7 +1,5 @@
 #include "zero3/gradient_sum.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -13,8 +11,8 @@ using torch::autograd::variable_list;
 
 namespace {
 
-/// Elements for which it is worth to wake a thread.
-constexpr std::int64_t kElementsOfThread = 1 << 16;
+/// Elements that a thread adds at a time.
+constexpr std::uint64_t kBlockElements = 1 << 16;
 
 std::uint64_t bytes_of(const variable_list& gradients) {
   std::uint64_t bytes = 0;
@@ -41,7 +39,7 @@ Precision precision_of(const torch::Tensor& tensor) {
 }
 
 /// One pass for all. LibTorch's own addition would first make an fp32 copy of each.
-void add_on_cpu(optim_cpu::InstructionSet instructions, torch::Tensor& sum,
+void add_on_cpu(optim_cpu::ComputeThreads& threads, torch::Tensor& sum,
                 const variable_list& gradients) {
   const bool is_first = !sum.defined();
   if (is_first) {
@@ -52,13 +50,10 @@ void add_on_cpu(optim_cpu::InstructionSet instructions, torch::Tensor& sum,
   for (const torch::Tensor& gradient : gradients) values.push_back(gradient.const_data_ptr());
   float* const target = sum.mutable_data_ptr<float>();
   const Precision precision = precision_of(gradients.front());
-  // Runs on the threads that have just computed the gradients: they may still be awake, and others
-  // would have to share the cores with them.
-  at::parallel_for(0, sum.numel(), kElementsOfThread, [&](std::int64_t begin, std::int64_t end) {
-    optim_cpu::add_in_order(instructions, precision, values, is_first,
-                            {static_cast<std::uint64_t>(begin), static_cast<std::uint64_t>(end)},
-                            target);
-  });
+  threads.for_each_block(
+      static_cast<std::uint64_t>(sum.numel()), kBlockElements, [&](optim_cpu::Block block) {
+        optim_cpu::add_in_order(threads.instructions(), precision, values, is_first, block, target);
+      });
 }
 
 void add_on_device(torch::Tensor& sum, const variable_list& gradients) {
@@ -95,7 +90,7 @@ void GradientSum::catch_up() {
     const variable_list gradients = gradients_of(waiting, i);
     if (gradients.empty()) continue;
     if (gradients.front().is_cpu()) {
-      add_on_cpu(instructions_, sums_[i], gradients);
+      add_on_cpu(threads_, sums_[i], gradients);
     } else {
       add_on_device(sums_[i], gradients);
     }

@@ -79,16 +79,8 @@ GradientHome home_over(Tensor& home, const Formats& formats) {
           .bytes = {static_cast<std::byte*>(home.mutable_data_ptr()), home.nbytes()}};
 }
 
-class AddStraight : public testing::Test {
- protected:
-  ~AddStraight() override { at::set_num_threads(threads_before_); }
-
- private:
-  int threads_before_ = at::get_num_threads();
-};
-
-TEST_F(AddStraight, HasTheBitsOfPackingDrainingAndAdding) {
-  optim_cpu::ComputeThreads compute_threads(1);
+TEST(AddStraight, HasTheBitsOfPackingDrainingAndAdding) {
+  optim_cpu::ComputeThreads one_thread(1);
   for (const Formats& formats : all_formats()) {
     const std::vector<GradientStretch> gradient = stretches(formats.precision);
     const std::uint64_t count = gradient.back().end - kBegin;
@@ -105,12 +97,12 @@ TEST_F(AddStraight, HasTheBitsOfPackingDrainingAndAdding) {
     }
     Tensor expected = home_before(gradient, home_format);
     const SumOfSquares squares = optim_cpu::accumulate_gradient(
-        compute_threads, formats.precision, formats.home_fp32, formats.first, count,
+        one_thread, formats.precision, formats.home_fp32, formats.first, count,
         packed.const_data_ptr(), expected.mutable_data_ptr());
-    for (const int threads : {1, 2, 3}) {
-      at::set_num_threads(threads);
+    for (const int thread_count : {1, 2, 3}) {
+      optim_cpu::ComputeThreads threads(thread_count);
       Tensor home = home_before(gradient, home_format);
-      EXPECT_EQ(add_straight(gradient, home_over(home, formats), {}), squares);
+      EXPECT_EQ(add_straight(gradient, home_over(home, formats), threads), squares);
       EXPECT_EQ(std::memcmp(home.const_data_ptr(), expected.const_data_ptr(), home.nbytes()), 0)
           << name_of(formats.precision) << (formats.home_fp32 ? " to fp32" : "")
           << (formats.first ? ", the first" : "");
@@ -118,13 +110,14 @@ TEST_F(AddStraight, HasTheBitsOfPackingDrainingAndAdding) {
   }
 }
 
-TEST_F(AddStraight, NoticesAValueThatIsNotFiniteInAParametersLastElement) {
+TEST(AddStraight, NoticesAValueThatIsNotFiniteInAParametersLastElement) {
   const Formats formats{Precision::kBf16, false, true};
+  optim_cpu::ComputeThreads threads;
   for (const std::size_t of : {0u, 2u, 6u}) {
     std::vector<GradientStretch> gradient = stretches(formats.precision);
     gradient[of].values[-1] = std::numeric_limits<float>::infinity();
     Tensor home = home_before(gradient, torch::kBFloat16);
-    EXPECT_FALSE(add_straight(gradient, home_over(home, formats), {}).finite()) << of;
+    EXPECT_FALSE(add_straight(gradient, home_over(home, formats), threads).finite()) << of;
   }
 }
 

@@ -46,12 +46,13 @@ void expect_equal(const variable_list& actual, const variable_list& expected) {
 }
 
 TEST(GradientSum, HasTheBitsOfOneAdditionAfterTheOtherHoweverManyWait) {
+  optim_cpu::ComputeThreads threads;
   for (const auto format : {torch::kBFloat16, torch::kFloat16, torch::kFloat32}) {
     const std::vector<variable_list> micro_batches = gradients_of_micro_batches(format);
     const variable_list expected = added_by_torch(micro_batches);
     const std::uint64_t bytes = 301 * 501 * torch::elementSize(format);
     for (const std::uint64_t waiting : {std::uint64_t{0}, 2 * bytes, 3 * bytes, 100 * bytes}) {
-      GradientSum sum({}, waiting);
+      GradientSum sum(threads, waiting);
       for (const variable_list& gradients : micro_batches) sum.add(gradients);
       expect_equal(sum.take(), expected);
     }
@@ -59,8 +60,9 @@ TEST(GradientSum, HasTheBitsOfOneAdditionAfterTheOtherHoweverManyWait) {
 }
 
 TEST(GradientSum, IsEmptyWhenItWasTakenOrDropped) {
+  optim_cpu::ComputeThreads threads;
   const std::vector<variable_list> micro_batches = gradients_of_micro_batches(torch::kBFloat16);
-  GradientSum sum;
+  GradientSum sum(threads);
   EXPECT_TRUE(sum.take().empty());
   sum.add(micro_batches[1]);
   sum.drop();
@@ -72,9 +74,10 @@ TEST(GradientSum, IsEmptyWhenItWasTakenOrDropped) {
 }
 
 TEST(GradientSum, LetsFewBytesWait) {
+  optim_cpu::ComputeThreads threads;
   const std::vector<variable_list> micro_batches = gradients_of_micro_batches(torch::kBFloat16);
   const std::uint64_t bytes = 301 * 501 * 2;
-  GradientSum sum({}, 3 * bytes);
+  GradientSum sum(threads, 3 * bytes);
   std::vector<std::size_t> waiting;
   for (const variable_list& gradients : micro_batches) {
     sum.add(gradients);
@@ -84,8 +87,9 @@ TEST(GradientSum, LetsFewBytesWait) {
 }
 
 TEST(GradientSum, LeavesWhatItWasGivenAsItWas) {
+  optim_cpu::ComputeThreads threads;
   const Tensor shared = torch::ones({200, 200}, torch::kFloat32);
-  GradientSum sum;
+  GradientSum sum(threads);
   for (int i = 0; i < 3; ++i) sum.add({shared, shared});
   const variable_list sums = sum.take();
   EXPECT_TRUE(torch::equal(shared, torch::ones({200, 200})));
