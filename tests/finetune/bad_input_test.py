@@ -162,7 +162,7 @@ class BadInput(unittest.TestCase):
         self.refused(FAILED, ["closed", "Permission denied"], {"--output": "closed/output"})
 
     def test_a_budget_too_small_names_the_smallest_that_works(self) -> None:
-        for budget in ("host=1MiB", "nvme=64KiB", "device=4KiB"):
+        for budget in ("host=1MiB", "nvme=64KiB", "device=1KiB"):
             with self.subTest(budget=budget):
                 tier = budget.split("=")[0]
                 self.refused(BUDGET, [tier, "smallest"], {"--budget": budget})
