@@ -32,13 +32,17 @@ struct DitherColumns {
 };
 inline constexpr DitherColumns kDitherColumn;
 
-/// The hash that a block's elements share: a 32-bit mixer that hash-prospector's search found
-/// ("lowbias32"; Wellons, 2018), made odd.
+/// A 32-bit mixer that hash-prospector's search found ("lowbias32"; Wellons, 2018).
+inline constexpr std::uint32_t kMixerFactors[] = {0x7FEB352D, 0x846CA68B};
+[[nodiscard]] constexpr std::uint32_t mixed_bits(std::uint32_t x) {
+  x = (x ^ (x >> 16)) * kMixerFactors[0];
+  x = (x ^ (x >> 15)) * kMixerFactors[1];
+  return x ^ (x >> 16);
+}
+
+/// The hash that a block's elements share, made odd.
 [[nodiscard]] constexpr std::uint32_t dither_block_hash(std::uint32_t key, std::uint64_t block) {
-  std::uint32_t x = key + static_cast<std::uint32_t>(block);
-  x = (x ^ (x >> 16)) * 0x7FEB352D;
-  x = (x ^ (x >> 15)) * 0x846CA68B;
-  return (x ^ (x >> 16)) | 1;
+  return mixed_bits(key + static_cast<std::uint32_t>(block)) | 1;
 }
 
 /// 32 random bits for an element: a product for its column, turned for its row. The index counts

@@ -19,10 +19,6 @@ struct NormalSpan {
   float* numbers;
 };
 
-/// One round of "lowbias32", a mixer of 32 bits that hash-prospector's search found (Wellons,
-/// 2018): shift, multiply, shift, multiply, shift.
-inline constexpr std::uint32_t kNormalFactors[] = {0x7FEB352D, 0x846CA68B};
-
 /// The square root of one half as bits: where a mantissa between that and the square root of two
 /// begins.
 inline constexpr std::int32_t kRootOfHalf = 0x3F3504F3;

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "hwy/highway.h"
+#include "optim_cpu/dither.h"
 #include "optim_cpu/normal_numbers.h"
 #include "optim_cpu/reference_kernels.h"
 
@@ -26,10 +27,11 @@ using NormalInts = hn::RebindToSigned<NormalTag>;
 using Floats = hn::Vec<NormalTag>;
 using Bits = hn::Vec<NormalBits>;
 
+/// mixed_bits, of vectors.
 HWY_INLINE Bits mixed(Bits x) {
   const NormalBits d;
-  x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(d, kNormalFactors[0]));
-  x = hn::Mul(hn::Xor(x, hn::ShiftRight<15>(x)), hn::Set(d, kNormalFactors[1]));
+  x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(d, kMixerFactors[0]));
+  x = hn::Mul(hn::Xor(x, hn::ShiftRight<15>(x)), hn::Set(d, kMixerFactors[1]));
   return hn::Xor(x, hn::ShiftRight<16>(x));
 }
 

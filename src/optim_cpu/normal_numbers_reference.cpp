@@ -2,18 +2,13 @@
 #include <cmath>
 #include <span>
 
+#include "optim_cpu/dither.h"
 #include "optim_cpu/normal_numbers.h"
 #include "optim_cpu/reference_kernels.h"
 
 namespace strata::optim_cpu {
 
 namespace {
-
-std::uint32_t mixed(std::uint32_t x) {
-  x = (x ^ (x >> 16)) * kNormalFactors[0];
-  x = (x ^ (x >> 15)) * kNormalFactors[1];
-  return x ^ (x >> 16);
-}
 
 float polynomial(std::span<const float> factors, float x) {
   float value = factors.front();
@@ -47,7 +42,7 @@ void reference::normal_numbers(const NormalSpan& span) {
   for (std::size_t i = 0; i < span.count; ++i) {
     const std::uint32_t place = span.first + static_cast<std::uint32_t>(i);
     span.numbers[i] =
-        normal_number(mixed(mixed(place ^ span.inner_key) ^ span.outer_key), span.scale);
+        normal_number(mixed_bits(mixed_bits(place ^ span.inner_key) ^ span.outer_key), span.scale);
   }
 }
 
