@@ -14,6 +14,13 @@ find_package(CLI11 REQUIRED)                                   # command lines
 
 if(STRATA_WITH_TORCH)
   include(StrataTorch)                                         # tensors, autograd, collectives
+  # LibTorch carries Gloo, which connects ranks that are processes, and its own header of it, but not
+  # Gloo's that this one includes. Only headers: nothing is linked. Without them ranks are threads.
+  find_path(STRATA_GLOO_HEADERS gloo/rendezvous/store.h)
+  set(STRATA_WITH_GLOO ${STRATA_GLOO_HEADERS})
+  if(NOT STRATA_WITH_GLOO)
+    message(WARNING "Gloo's headers (Debian: libgloo-dev) were not found: ranks cannot be processes")
+  endif()
 endif()
 if(STRATA_BUILD_TESTS)
   find_package(GTest REQUIRED)

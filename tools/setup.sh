@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly TORCH_VERSION=2.11.0
 readonly LIBRARIES=(liburing-dev libaio-dev libhwloc-dev libhwy-dev libtbb-dev libxxhash-dev zlib1g-dev
-                    nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev libbenchmark-dev)
+                    nlohmann-json3-dev libgloo-dev libcli11-dev libgtest-dev libgmock-dev libbenchmark-dev)
 readonly PROGRAMS=(g++ cmake ninja:ninja-build ccache pkg-config git python3)
 readonly TEST_PROGRAMS=(clang-format-14 clang-tidy-14 fio)
 

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -14,12 +13,15 @@
 #include <vector>
 
 #include "strata/base/error.h"
+#include "zero3/local_messenger.h"
 #include "zero3/ranks/one_rank.h"
 #include "zero3/ranks/threads.h"
+#include "zero3/ranks_contract.h"
 #include "zero3/thread_world.h"
 
 /// \file
-/// Promises that every implementation of Ranks keeps, and what `threads` does when a rank does not.
+/// What goes wrong between ranks that are threads. The worlds of this program for the contract: one
+/// rank, threads, and ranks over messages within this process.
 
 namespace strata::zero3 {
 namespace {
@@ -28,189 +30,48 @@ using namespace std::chrono_literals;
 using testing::AllOf;
 using testing::HasSubstr;
 
+}  // namespace
+
 // ---- the contract ------------------------------------------------------------------------------
 
-/// A world to run the contract in.
-struct World {
-  bool threads;
-  int size;
-  std::uint64_t seed = 0;  ///< seed of delays; 0: none
-};
+namespace {
 
-std::string name_of(const testing::TestParamInfo<World>& info) {
-  const World& world = info.param;
-  if (!world.threads) return "one_rank";
-  return "threads_" + std::to_string(world.size) + "_seed_" + std::to_string(world.seed);
+/// Throws what the first rank threw that threw something.
+void rethrow(const std::vector<std::exception_ptr>& thrown) {
+  for (const std::exception_ptr& each : thrown)
+    if (each) std::rethrow_exception(each);
 }
 
-class RanksContract : public ::testing::TestWithParam<World> {
- protected:
-  /// Runs `body` on every rank; none may throw.
-  void run(const std::function<void(Ranks&)>& body) {
-    const World& world = GetParam();
-    if (!world.threads) {
-      OneRank ranks;
-      return body(ranks);
-    }
-    const auto thrown = run_ranks(
-        {.size = world.size, .delay_max = world.seed == 0 ? 0us : 300us, .delay_seed = world.seed},
-        body);
-    for (const std::exception_ptr& each : thrown)
-      if (each) std::rethrow_exception(each);
-  }
-};
-
-/// The bytes of rank `from` for rank `to` in a round, different at every place.
-std::byte byte_of(int round, int from, int to, std::size_t place) {
-  return static_cast<std::byte>(round * 131 + from * 31 + to * 7 + static_cast<int>(place));
+ContractWorld threads(int size, std::uint64_t seed) {
+  return {"threads_" + std::to_string(size) + "_seed_" + std::to_string(seed),
+          [=](const std::function<void(Ranks&)>& body) {
+            rethrow(run_ranks(
+                {.size = size, .delay_max = seed == 0 ? 0us : 300us, .delay_seed = seed}, body));
+          }};
 }
 
-constexpr std::size_t kPiece = 100;
-
-std::vector<std::byte> pieces(const Ranks& ranks) {
-  return std::vector<std::byte>(kPiece * static_cast<std::size_t>(ranks.size()));
+ContractWorld messages(int size) {
+  return {
+      "messages_" + std::to_string(size), [=](const std::function<void(Ranks&)>& body) {
+        rethrow(run_message_ranks({.size = size}, [&](Ranks& ranks, LocalWorld&) { body(ranks); }));
+      }};
 }
 
-/// Places of rank `rank` in `buffer`.
-template <class Bytes>
-auto piece_of(Bytes& buffer, int rank) {
-  return std::span(buffer).subspan(kPiece * static_cast<std::size_t>(rank), kPiece);
+}  // namespace
+
+std::vector<ContractWorld> contract_worlds() {
+  std::vector<ContractWorld> worlds = {{"one_rank", [](const std::function<void(Ranks&)>& body) {
+                                          OneRank ranks;
+                                          body(ranks);
+                                        }}};
+  for (const auto& [size, seed] : std::vector<std::pair<int, std::uint64_t>>{
+           {1, 0}, {2, 0}, {2, 1}, {2, 2}, {3, 0}, {3, 3}, {4, 0}, {4, 4}, {4, 5}, {8, 0}, {8, 6}})
+    worlds.push_back(threads(size, seed));
+  for (const int size : {1, 2, 3, 4, 8}) worlds.push_back(messages(size));
+  return worlds;
 }
 
-std::vector<std::byte> with_own_shard(const Ranks& ranks, int round) {
-  std::vector<std::byte> buffer = pieces(ranks);
-  const auto own = piece_of(buffer, ranks.rank());
-  for (std::size_t i = 0; i < own.size(); ++i) own[i] = byte_of(round, ranks.rank(), 0, i);
-  return buffer;
-}
-
-bool has_all_shards(const Ranks& ranks, int round, const std::vector<std::byte>& buffer) {
-  for (int from = 0; from < ranks.size(); ++from) {
-    const auto shard = piece_of(buffer, from);
-    for (std::size_t i = 0; i < shard.size(); ++i)
-      if (shard[i] != byte_of(round, from, 0, i)) return false;
-  }
-  return true;
-}
-
-TEST_P(RanksContract, AllGatherGivesEveryRankTheShardsOfAll) {
-  run([](Ranks& ranks) {
-    for (int round = 0; round < 20; ++round) {
-      std::vector<std::byte> buffer = with_own_shard(ranks, round);
-      ranks.begin_all_gather(buffer).wait();
-      ASSERT_TRUE(has_all_shards(ranks, round, buffer)) << round;
-    }
-  });
-}
-
-TEST_P(RanksContract, AllToAllGivesEveryRankThePieceThatIsForIt) {
-  run([](Ranks& ranks) {
-    for (int round = 0; round < 20; ++round) {
-      std::vector<std::byte> send = pieces(ranks);
-      std::vector<std::byte> receive = pieces(ranks);
-      for (int to = 0; to < ranks.size(); ++to)
-        for (std::size_t i = 0; i < kPiece; ++i)
-          piece_of(send, to)[i] = byte_of(round, ranks.rank(), to, i);
-      ranks.begin_all_to_all(send, receive).wait();
-      for (int from = 0; from < ranks.size(); ++from)
-        for (std::size_t i = 0; i < kPiece; ++i)
-          ASSERT_EQ(piece_of(receive, from)[i], byte_of(round, from, ranks.rank(), i));
-    }
-  });
-}
-
-TEST_P(RanksContract, GatherValuesReturnsEveryRanksValueInRankOrder) {
-  run([](Ranks& ranks) {
-    for (int round = 0; round < 20; ++round) {
-      const std::vector<double> values = ranks.gather_values(round + 0.5 * ranks.rank());
-      ASSERT_EQ(values.size(), static_cast<std::size_t>(ranks.size()));
-      for (int rank = 0; rank < ranks.size(); ++rank)
-        ASSERT_EQ(values[static_cast<std::size_t>(rank)], round + 0.5 * rank);
-    }
-  });
-}
-
-TEST_P(RanksContract, NoRankPassesABarrierBeforeAllHaveCome) {
-  std::atomic<int> come = 0;
-  run([&](Ranks& ranks) {
-    for (int round = 1; round <= 20; ++round) {
-      ++come;
-      ranks.barrier();
-      ASSERT_GE(come, round * ranks.size());
-    }
-  });
-}
-
-TEST_P(RanksContract, CollectivesUnderWayTogetherMayBeWaitedForInAnyOrder) {
-  run([](Ranks& ranks) {
-    for (int round = 0; round < 10; ++round) {
-      std::vector<std::vector<std::byte>> buffers;
-      for (int i = 0; i < 4; ++i) buffers.push_back(with_own_shard(ranks, 4 * round + i));
-      std::vector<Collective> under_way;
-      for (auto& buffer : buffers) under_way.push_back(ranks.begin_all_gather(buffer));
-      const bool forwards = (round + ranks.rank()) % 2 == 0;
-      for (int i = 0; i < 4; ++i) {
-        const int which = forwards ? i : 3 - i;
-        under_way[static_cast<std::size_t>(which)].wait();
-        ASSERT_TRUE(
-            has_all_shards(ranks, 4 * round + which, buffers[static_cast<std::size_t>(which)]));
-      }
-    }
-  });
-}
-
-TEST_P(RanksContract, ACollectiveThatIsDoneNeedsNoWait) {
-  run([](Ranks& ranks) {
-    std::vector<std::byte> buffer = with_own_shard(ranks, 1);
-    Collective gathering = ranks.begin_all_gather(buffer);
-    while (!gathering.done()) std::this_thread::yield();
-    ASSERT_TRUE(has_all_shards(ranks, 1, buffer));
-    gathering.wait();
-    gathering.wait();
-  });
-}
-
-TEST_P(RanksContract, NothingIsDoneBeforeTheLastRankHasCome) {
-  std::latch first_has_looked(1);
-  run([&](Ranks& ranks) {
-    std::vector<std::byte> buffer = with_own_shard(ranks, 1);
-    if (ranks.size() > 1 && ranks.rank() == ranks.size() - 1) first_has_looked.wait();
-    Collective gathering = ranks.begin_all_gather(buffer);
-    if (ranks.rank() == 0) {
-      EXPECT_FALSE(ranks.size() > 1 && gathering.done());
-      first_has_looked.count_down();
-    }
-    gathering.wait();
-    ASSERT_TRUE(gathering.done());
-  });
-}
-
-TEST_P(RanksContract, NoBytesAtAllAreAllRight) {
-  run([](Ranks& ranks) {
-    ranks.begin_all_gather({}).wait();
-    ranks.begin_all_to_all({}, {}).wait();
-  });
-}
-
-TEST_P(RanksContract, RefusesWhatCannotBeSharedOutAndGoesOn) {
-  run([](Ranks& ranks) {
-    std::vector<std::byte> bytes(kPiece * static_cast<std::size_t>(ranks.size()) + 1);
-    std::vector<std::byte> fewer(kPiece * static_cast<std::size_t>(ranks.size()));
-    EXPECT_THROW((void)ranks.begin_all_to_all(bytes, fewer), UsageError);
-    if (ranks.size() > 1) {
-      EXPECT_THROW((void)ranks.begin_all_gather(bytes), UsageError);
-      EXPECT_THROW((void)ranks.begin_all_to_all(fewer, fewer), UsageError);
-    }
-    ranks.barrier();
-  });
-}
-
-INSTANTIATE_TEST_SUITE_P(Ranks, RanksContract,
-                         ::testing::Values(World{false, 1}, World{true, 1}, World{true, 2},
-                                           World{true, 2, 1}, World{true, 2, 2}, World{true, 3},
-                                           World{true, 3, 3}, World{true, 4}, World{true, 4, 4},
-                                           World{true, 4, 5}, World{true, 8}, World{true, 8, 6}),
-                         name_of);
+namespace {
 
 TEST(OneRank, MovesNothingWhereItReceivesWhatItSends) {
   OneRank ranks;
@@ -252,21 +113,6 @@ int failed_rank(const std::exception_ptr& thrown) {
   }
 }
 
-/// A few steps, with several collectives under way at a time.
-void train(Ranks& ranks) {
-  for (int step = 0; step < 3; ++step) {
-    std::vector<std::byte> first = with_own_shard(ranks, step);
-    std::vector<std::byte> second = with_own_shard(ranks, step);
-    std::vector<std::byte> received = pieces(ranks);
-    Collective one = ranks.begin_all_gather(first);
-    Collective two = ranks.begin_all_gather(second);
-    one.wait();
-    two.wait();
-    ranks.begin_all_to_all(first, received).wait();
-    (void)ranks.gather_values(step);
-  }
-}
-
 TEST(ThreadRanks, ARankThatDiesAnywhereIsNamedOnAllOthersAndNoneHangs) {
   for (const int size : {2, 3, 4})
     for (int dying = 0; dying < size; ++dying)
@@ -275,7 +121,7 @@ TEST(ThreadRanks, ARankThatDiesAnywhereIsNamedOnAllOthersAndNoneHangs) {
                                        .delay_max = nth % 2 == 0 ? 0us : 200us,
                                        .delay_seed = nth,
                                        .death = ThreadRanks::Death{dying, nth}},
-                                      train);
+                                      exchange_for_three_steps);
         for (const std::exception_ptr& each : thrown) {
           ASSERT_EQ(failed_rank(each), dying) << size << " ranks, collective " << nth;
           ASSERT_THAT(text_of(each), HasSubstr("rank " + std::to_string(dying) + " died"));
@@ -285,15 +131,16 @@ TEST(ThreadRanks, ARankThatDiesAnywhereIsNamedOnAllOthersAndNoneHangs) {
 
 TEST(ThreadRanks, ADeathAfterTheLastCollectiveChangesNothing) {
   const auto thrown =
-      run_ranks({.size = 2, .death = ThreadRanks::Death{.rank = 1, .collective = 13}}, train);
+      run_ranks({.size = 2, .death = ThreadRanks::Death{.rank = 1, .collective = 13}},
+                exchange_for_three_steps);
   for (const std::exception_ptr& each : thrown) EXPECT_EQ(text_of(each), "nothing");
 }
 
 TEST(ThreadRanks, AnErrorOfOneRankReachesAllOthers) {
   const auto thrown = run_ranks({.size = 3}, [](Ranks& ranks) {
-    train(ranks);
+    exchange_for_three_steps(ranks);
     if (ranks.rank() == 1) throw std::runtime_error("the disk is full");
-    train(ranks);
+    exchange_for_three_steps(ranks);
   });
   EXPECT_EQ(text_of(thrown[1]), "the disk is full");
   for (const int rank : {0, 2}) {

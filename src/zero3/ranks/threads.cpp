@@ -1,7 +1,6 @@
 #include "zero3/ranks/threads.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -12,24 +11,12 @@
 #include <vector>
 
 #include "strata/base/error.h"
+#include "zero3/ranks/failure.h"
 
 namespace strata::zero3 {
 namespace {
 
 constexpr int kPoison = 0xFF;
-
-/// The error that ended the run: thrown anew on each rank that meets it.
-struct Failure {
-  enum class Kind { kUsage, kRank, kDeadline } kind;
-  int rank;
-  std::string message;
-
-  [[noreturn]] void raise() const {
-    if (kind == Kind::kUsage) throw UsageError(message);
-    if (kind == Kind::kRank) throw RankFailure(message, rank);
-    throw DeadlineExceeded(message, ETIMEDOUT);
-  }
-};
 
 /// One collective, and the ranks that have come to it.
 struct Meeting {

@@ -1,0 +1,249 @@
+#include "zero3/ranks/message_ranks.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "strata/base/error.h"
+#include "zero3/local_messenger.h"
+#include "zero3/ranks/agreement.h"
+#include "zero3/ranks/host_share.h"
+#include "zero3/ranks/one_rank.h"
+#include "zero3/ranks_contract.h"
+
+/// \file
+/// What ranks over messages do when one of them does not go on; and what they compare.
+
+namespace strata::zero3 {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::AllOf;
+using testing::HasSubstr;
+
+using Clock = std::chrono::steady_clock;
+
+template <class Type>
+std::string text_of(const std::exception_ptr& thrown) {
+  if (!thrown) return "nothing";
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const Type& error) {
+    return error.what();
+  } catch (const std::exception& error) {
+    return std::string("another type: ") + error.what();
+  }
+}
+
+int failed_rank(const std::exception_ptr& thrown) {
+  try {
+    if (thrown) std::rethrow_exception(thrown);
+  } catch (const RankFailure& failure) {
+    return failure.rank();
+  } catch (const std::exception&) {
+    return -1;
+  }
+  return -1;
+}
+
+/// The end of a rank that a test cuts off: no word to the others.
+struct Cut {};
+
+TEST(MessageRanks, ARankThatDiesAnywhereIsNamedOnAllOthersWithThePlace) {
+  for (const int size : {2, 4})
+    for (const int dying : {0, size - 1})
+      for (const int step : {0, 1, 3}) {
+        const auto thrown = run_message_ranks({.size = size}, [&](Ranks& ranks, LocalWorld& world) {
+          for (int i = 0; i < step; ++i) (void)ranks.gather_values(i);
+          if (ranks.rank() == dying) {
+            world.cut(dying);
+            throw Cut();
+          }
+          exchange_for_three_steps(ranks);
+        });
+        for (int rank = 0; rank < size; ++rank) {
+          const std::exception_ptr& each = thrown[static_cast<std::size_t>(rank)];
+          if (rank == dying) continue;
+          EXPECT_EQ(failed_rank(each), dying) << text_of<RankFailure>(each);
+          EXPECT_THAT(text_of<RankFailure>(each),
+                      AllOf(HasSubstr("rank " + std::to_string(dying) + " died"),
+                            HasSubstr("collective " + std::to_string(step + 1) +
+                                      " (all_gather of " + std::to_string(size))));
+        }
+      }
+}
+
+TEST(MessageRanks, ARankThatDiesWithItsBytesUnderWayIsNamed) {
+  const auto thrown = run_message_ranks({.size = 3}, [](Ranks& ranks, LocalWorld& world) {
+    std::vector<std::byte> buffer = with_own_shard(ranks, 1);
+    Collective gathering = ranks.begin_all_gather(buffer);
+    if (ranks.rank() == 1) {
+      world.cut(1);
+      throw Cut();
+    }
+    gathering.wait();
+    for (int i = 0; i < 100; ++i) ranks.barrier();
+  });
+  for (const std::size_t rank : {0, 2}) EXPECT_EQ(failed_rank(thrown[rank]), 1);
+}
+
+TEST(MessageRanks, ARankThatThrowsLeavesAndIsNamed) {
+  const auto thrown = run_message_ranks({.size = 3}, [](Ranks& ranks, LocalWorld&) {
+    exchange_for_three_steps(ranks);
+    if (ranks.rank() == 1) throw std::runtime_error("the disk is full");
+    exchange_for_three_steps(ranks);
+  });
+  EXPECT_EQ(text_of<std::runtime_error>(thrown[1]), "the disk is full");
+  for (const std::size_t rank : {0, 2}) {
+    EXPECT_EQ(failed_rank(thrown[rank]), 1);
+    EXPECT_THAT(text_of<RankFailure>(thrown[rank]), HasSubstr("rank 1 left"));
+  }
+}
+
+TEST(MessageRanks, ARankThatIsStoppedIsLostWithinTheSilenceWhereverTheOthersAre) {
+  for (const bool others_wait : {true, false}) {
+    std::atomic<bool> over = false;
+    const auto begin = Clock::now();
+    const auto thrown =
+        run_message_ranks({.size = 3, .silence = 400ms}, [&](Ranks& ranks, LocalWorld& world) {
+          ranks.barrier();
+          if (ranks.rank() == 2) {
+            world.freeze(2);
+            while (!over) std::this_thread::sleep_for(1ms);
+            return;
+          }
+          if (!others_wait) std::this_thread::sleep_for(600ms);
+          try {
+            ranks.barrier();
+          } catch (...) {
+            over = true;
+            throw;
+          }
+        });
+    EXPECT_LT(Clock::now() - begin, 3s);
+    for (const std::size_t rank : {0, 1}) {
+      EXPECT_EQ(failed_rank(thrown[rank]), 2) << text_of<RankFailure>(thrown[rank]);
+      EXPECT_THAT(text_of<RankFailure>(thrown[rank]), HasSubstr("was not heard of for 0.3 s"));
+    }
+  }
+}
+
+TEST(MessageRanks, ARankThatComputesForLongerThanTheSilenceIsNotLost) {
+  const auto thrown =
+      run_message_ranks({.size = 2, .silence = 100ms}, [](Ranks& ranks, LocalWorld&) {
+        if (ranks.rank() == 1) std::this_thread::sleep_for(400ms);
+        ranks.barrier();
+      });
+  for (const std::exception_ptr& each : thrown) EXPECT_EQ(text_of<Error>(each), "nothing");
+}
+
+TEST(MessageRanks, ADeadlineNamesTheRanksThatHaveNotCome) {
+  std::atomic<int> over = 0;
+  const auto thrown =
+      run_message_ranks({.size = 4, .deadline = 100ms}, [&](Ranks& ranks, LocalWorld&) {
+        while (ranks.rank() % 2 == 1 && over < 2) std::this_thread::sleep_for(1ms);
+        try {
+          ranks.barrier();
+        } catch (...) {
+          ++over;
+          throw;
+        }
+      });
+  for (const std::exception_ptr& each : thrown)
+    EXPECT_THAT(text_of<DeadlineExceeded>(each),
+                AllOf(HasSubstr("100 ms"), HasSubstr("collective 1 (barrier)"),
+                      HasSubstr("ranks 1, 3 have not come")));
+}
+
+TEST(MessageRanks, DifferentCallsAreAnErrorThatNamesBothRanksAndBothCalls) {
+  for (const int odd_one : {0, 1, 2}) {
+    const auto thrown = run_message_ranks({.size = 3}, [&](Ranks& ranks, LocalWorld&) {
+      ranks.barrier();
+      std::vector<std::byte> buffer = pieces(ranks);
+      if (ranks.rank() == odd_one)
+        return ranks.begin_all_gather(std::span(buffer).first(60)).wait();
+      ranks.begin_all_gather(buffer).wait();
+    });
+    for (const std::exception_ptr& each : thrown) {
+      EXPECT_THAT(text_of<UsageError>(each),
+                  AllOf(HasSubstr("collective 2"), HasSubstr("all_gather of 3 x 20"),
+                        HasSubstr("all_gather of 3 x 100"),
+                        HasSubstr("rank " + std::to_string(odd_one) + " calls")));
+    }
+  }
+}
+
+TEST(MessageRanks, ACollectiveThatIsDroppedFailsTheOthersAndItsMemoryIsFree) {
+  const auto thrown = run_message_ranks({.size = 3}, [](Ranks& ranks, LocalWorld&) {
+    for (int round = 0; round < 1000; ++round) {
+      std::vector<std::byte> buffer = with_own_shard(ranks, round);
+      Collective gathering = ranks.begin_all_gather(buffer);
+      if (ranks.rank() != 2) gathering.wait();
+    }
+  });
+  for (const std::exception_ptr& each : thrown) {
+    EXPECT_EQ(failed_rank(each), 2);
+    EXPECT_THAT(text_of<RankFailure>(each), HasSubstr("rank 2 dropped collective"));
+  }
+}
+
+TEST(MessageRanks, ARankThatIsThroughDoesNotDisturbTheOthers) {
+  const auto thrown = run_message_ranks({.size = 4}, [](Ranks& ranks, LocalWorld&) {
+    ranks.barrier();
+    std::this_thread::sleep_for(20ms * ranks.rank());
+  });
+  for (const std::exception_ptr& each : thrown) EXPECT_EQ(text_of<Error>(each), "nothing");
+}
+
+// ---- what ranks compare ------------------------------------------------------------------------
+
+TEST(RanksAgree, WhereAllHaveTheSameFacts) {
+  const auto thrown = run_message_ranks({.size = 3}, [](Ranks& ranks, LocalWorld&) {
+    require_agreement(ranks, "the config", {{"lr", "0.1"}, {"bf16", "true"}});
+    require_agreement(ranks, "nothing at all", {});
+  });
+  for (const std::exception_ptr& each : thrown) EXPECT_EQ(text_of<Error>(each), "nothing");
+}
+
+TEST(RanksAgree, OrTheFirstDifferenceIsNamedOnAll) {
+  const auto thrown = run_message_ranks({.size = 3}, [](Ranks& ranks, LocalWorld&) {
+    Facts facts = {{"lr", "0.1"}, {"bf16", ranks.rank() == 2 ? "false, for once" : "true"}};
+    if (ranks.rank() == 2) facts.emplace_back("more", "1");
+    require_agreement(ranks, "the config", facts);
+  });
+  for (const std::exception_ptr& each : thrown)
+    EXPECT_THAT(text_of<ConfigError>(each),
+                HasSubstr("the config differs between ranks: bf16 is false, for once on rank 2 and "
+                          "true on rank 0"));
+}
+
+TEST(RanksAgree, OnAFactThatOneDoesNotHave) {
+  const auto thrown = run_message_ranks({.size = 2}, [](Ranks& ranks, LocalWorld&) {
+    Facts facts = {{"units", "3"}};
+    if (ranks.rank() == 0) facts.emplace_back("unit 3", "head");
+    require_agreement(ranks, "the model", facts);
+  });
+  for (const std::exception_ptr& each : thrown)
+    EXPECT_THAT(text_of<ConfigError>(each), HasSubstr("unit 3 is nothing on rank 1 and head on"));
+}
+
+TEST(HostShares, DivideTheCoresThatRanksShareAndLeaveOneAtLeast) {
+  const int cores = host_share(*std::make_unique<OneRank>()).threads;
+  for (const int size : {1, 2, 3}) {
+    const auto thrown = run_message_ranks({.size = size}, [&](Ranks& ranks, LocalWorld&) {
+      const HostShare share = host_share(ranks);
+      EXPECT_EQ(share.ranks, static_cast<std::uint64_t>(size));
+      EXPECT_EQ(share.threads, std::max(1, cores / size));
+    });
+    for (const std::exception_ptr& each : thrown) EXPECT_EQ(text_of<Error>(each), "nothing");
+  }
+}
+
+}  // namespace
+}  // namespace strata::zero3
