@@ -1,14 +1,17 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -27,7 +30,8 @@
 
 /// \file
 /// Worlds of processes: children of the test, which keeps the place where they meet, as torchrun
-/// does, at a port that the system chooses. The test itself must not have computed with threads.
+/// does, at a port that the system chooses. The test has no threads when it forks: another thread
+/// may hold a lock of the C library's, and no child ever gets it.
 
 namespace strata::zero3 {
 
@@ -122,8 +126,7 @@ inline std::vector<RankOutcome> run_processes_as(const std::vector<RankOfSize>& 
                                                  const std::function<void(Ranks&)>& body,
                                                  const JoinOptions& options = {}) {
   using process_world::Words;
-  const auto store = c10::make_intrusive<c10d::TCPStore>(
-      "127.0.0.1", c10d::TCPStoreOptions{.port = 0, .isServer = true, .waitWorkers = false});
+  const support::SharedValue<std::atomic<int>> port;
   const auto begin = process_world::Clock::now();
   std::vector<std::unique_ptr<support::SharedValue<Words>>> words;
   std::vector<pid_t> children;
@@ -133,17 +136,22 @@ inline std::vector<RankOutcome> run_processes_as(const std::vector<RankOfSize>& 
     children.push_back(::fork());
     if (children.back() < 0) throw std::runtime_error("fork failed");
     if (children.back() != 0) continue;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // no child outlives the test
+    while (*port == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     process_world::run_body({.rank = rank,
                              .size = size,
                              .local_rank = rank,
                              .local_size = size,
                              .address = "127.0.0.1",
-                             .port = store->getPort(),
+                             .port = static_cast<std::uint16_t>(*port),
                              .launcher_keeps_store = true},
                             options, body, **words.back());
     std::fflush(nullptr);
     ::_exit(0);
   }
+  const auto store = c10::make_intrusive<c10d::TCPStore>(
+      "127.0.0.1", c10d::TCPStoreOptions{.port = 0, .isServer = true, .waitWorkers = false});
+  *port = store->getPort();
   std::vector<RankOutcome> outcomes(ranks.size());
   process_world::wait_for_all(children, begin, outcomes);
   for (std::size_t i = 0; i < outcomes.size(); ++i) {

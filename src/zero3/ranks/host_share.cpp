@@ -6,6 +6,7 @@
 #include <fstream>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace strata::zero3 {
@@ -42,7 +43,9 @@ HostShare host_share(Ranks& ranks) {
     ++share.ranks;
     if (CPU_EQUAL(&seat.cores, &own.cores)) ++sharers;
   }
-  share.threads = std::max(1, CPU_COUNT(&own.cores) / sharers);
+  int cores = CPU_COUNT(&own.cores);
+  if (cores == 0) cores = static_cast<int>(std::thread::hardware_concurrency());  // too many
+  share.threads = std::max(1, cores / sharers);
   return share;
 }
 

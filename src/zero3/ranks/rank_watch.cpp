@@ -41,7 +41,7 @@ struct RankWatch::Letter {
 
 RankWatch::RankWatch(const Options& options, Messenger& messenger, Hearer hearer)
     : options_(options),
-      interval_(options.silence / 8),
+      interval_(std::max<Clock::duration>(options.silence / 8, 1ms)),
       messenger_(messenger),
       hearer_(std::move(hearer)),
       peers_(static_cast<std::size_t>(options.size)) {

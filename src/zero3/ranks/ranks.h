@@ -13,7 +13,7 @@
 
 /// \file
 /// The contract between the ranks of a run: their exchanges, and the errors when one of them does
-/// not come. `one_rank.h` and `threads.h` fulfil it.
+/// not come. `one_rank.h`, `threads.h` and `message_ranks.h` (processes) fulfil it.
 ///
 /// Order. All ranks make the same collectives in the same order, with the same kind and the same
 /// bytes; a collective is begun when this rank comes to it and ends when all have come and the
