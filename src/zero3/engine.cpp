@@ -6,11 +6,15 @@
 #include "strata/optim_cpu/compute_threads.h"
 #include "strata/tiering/tiers.h"
 #include "strata/zero3/queue_options.h"
+#include "strata/zero3/world.h"
 #include "zero3/entrance.h"
 #include "zero3/machinery.h"
 #include "zero3/optimizer_step.h"
 #include "zero3/parameter_groups.h"
+#include "zero3/ranks/agreement.h"
+#include "zero3/ranks/host_share.h"
 #include "zero3/ranks/one_rank.h"
+#include "zero3/ranks/run_facts.h"
 #include "zero3/state_editor.h"
 #include "zero3/training.h"
 #include "zero3/training_state.h"
@@ -37,18 +41,58 @@ tiering::Tiers::Options tiers_options(const formats::DsConfig& config, tiering::
           .device = device};
 }
 
-/// Ranks are threads of one process so far, and share its memory.
-HostMemoryBound host_memory(const EnginePlace& place, const zero3::Ranks& ranks) {
-  return (place.host_memory ? *place.host_memory : host_memory_bound())
-      .part_of(static_cast<std::uint64_t>(ranks.size()));
+/// This rank's part of its host's memory, or where another rank has less, that: so that all make
+/// the same plan.
+HostMemoryBound host_memory(const EnginePlace& place, zero3::Ranks& ranks, std::uint64_t on_host) {
+  struct Bytes {
+    std::uint64_t available, reserve;
+  };
+  HostMemoryBound bound =
+      (place.host_memory ? *place.host_memory : host_memory_bound()).part_of(on_host);
+  for (const Bytes& other : ranks.gather_values(Bytes{bound.available, bound.reserve})) {
+    if (other.available - other.reserve >= bound.bytes()) continue;
+    bound = {other.available, other.reserve, "the rank that has least"};
+  }
+  return bound;
 }
 
-zero3::PlanPlace plan_place(const EnginePlace& place, const zero3::Ranks& ranks) {
+zero3::PlanPlace plan_place(const EnginePlace& place, zero3::Ranks& ranks,
+                            const zero3::HostShare& share) {
   const tiering::Device* const device = place.device;
   const bool is_host = device == nullptr || device->properties().memory_is_host;
   return {.world_size = ranks.size(),
           .device_memory_is_host = is_host,
-          .host_memory = host_memory(place, ranks)};
+          .host_memory = host_memory(place, ranks, share.ranks)};
+}
+
+/// Threads of the optimizer: those that the config names, else this rank's share of the cores.
+int threads_of(const formats::DsConfig& config, const zero3::Ranks& ranks,
+               const zero3::HostShare& share) {
+  if (config.strata.threads > 0 || ranks.size() == 1)
+    return static_cast<int>(config.strata.threads);
+  return share.threads;
+}
+
+/// The config of a rank whose others have the same.
+formats::DsConfig agreed_config(formats::DsConfig config, zero3::Ranks& ranks) {
+  config.resolve_batch(ranks.size());
+  if (ranks.size() > 1) require_agreement(ranks, "the config", zero3::facts_of(config));
+  return config;
+}
+
+/// Tells of a launcher whose other ranks this engine does not know.
+void warn_of_other_ranks(Logger& log) {
+  try {
+    const World world = World::of_this_process();
+    if (world.size == 1) return;
+    log.warning(
+        "this process is rank " + std::to_string(world.rank) + " of " + std::to_string(world.size) +
+        " (" + world.source +
+        "), and its engine trains alone: join the others with strata::join and name them in "
+        "EnginePlace::ranks");
+  } catch (const ConfigError&) {
+    return;  // whatever those variables are for, it is not this
+  }
 }
 
 }  // namespace
@@ -60,11 +104,11 @@ struct Engine::Impl {
         log(given_log == nullptr ? *own_log : *given_log),
         own_ranks(place.ranks == nullptr ? std::make_unique<zero3::OneRank>() : nullptr),
         ranks(place.ranks == nullptr ? *own_ranks : *place.ranks),
-        config((given.resolve_batch(ranks.size()), std::move(given))),
-        threads(static_cast<int>(config.strata.threads),
-                optim_cpu::InstructionSet(config.strata.simd)),
+        config(agreed_config(std::move(given), ranks)),
+        share(zero3::host_share(ranks)),
+        threads(threads_of(config, ranks, share), optim_cpu::InstructionSet(config.strata.simd)),
         torch_device(place.torch_device),
-        empty_plan(zero3::plan_input_from(config, {}, plan_place(place, ranks))),
+        empty_plan(zero3::plan_input_from(config, {}, plan_place(place, ranks, share))),
         tiers(tiers_options(config, place.device), counters, log),
         groups(config),
         state(zero3::TrainingState::beginning(config)),
@@ -74,6 +118,7 @@ struct Engine::Impl {
         entrance(machinery, editor, threads, counters),
         optimizer({config, state, groups, units, machinery, ranks, log}),
         training({config, state, machinery, optimizer, entrance.anchor(), counters, log}) {
+    if (own_ranks) warn_of_other_ranks(log);
     for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
   }
 
@@ -82,6 +127,7 @@ struct Engine::Impl {
   std::unique_ptr<zero3::Ranks> own_ranks;  // made where none were handed in
   zero3::Ranks& ranks;
   formats::DsConfig config;
+  zero3::HostShare share;
   optim_cpu::ComputeThreads threads;  // used by hops 6 and 7
   Counters counters;
   c10::Device torch_device;

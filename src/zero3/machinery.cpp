@@ -8,6 +8,8 @@
 #include "strata/base/machine_memory.h"
 #include "strata/base/units.h"
 #include "zero3/plan_facts.h"
+#include "zero3/ranks/agreement.h"
+#include "zero3/ranks/run_facts.h"
 
 namespace strata::zero3 {
 
@@ -52,6 +54,9 @@ void Machinery::prepare() {
     throw UsageError(
         "the engine could not take its memory or disk space before, and has a part of it; make a "
         "new engine");
+  }
+  if (parts_.ranks.size() > 1) {
+    require_agreement(parts_.ranks, "the model", facts_of(parts_.units.plan_input().units));
   }
   parts_.units.release_staging();  // makes room for the plan's
   return_freed_memory();
