@@ -11,8 +11,6 @@ namespace strata::models {
 
 namespace {
 
-constexpr std::string_view kPrefix = "transformer.";
-constexpr std::string_view kHead = "lm_head.weight";
 constexpr std::array<std::string_view, 4> kWrappers = {
     "_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"};
 
@@ -30,12 +28,12 @@ std::string without_wrappers(std::string_view name) {
 }
 
 /// The prefix of "transformer.wte.weight" or "wte.weight", where all names begin with it.
-std::string common_prefix(const std::vector<std::string>& names) {
-  for (const std::string_view known : {"wte.weight", "wpe.weight"}) {
+std::string common_prefix(const std::vector<std::string>& names, const TensorNames& family) {
+  for (const std::string_view known : family.known) {
     for (const std::string& name : names) {
       if (!name.ends_with(known)) continue;
       std::string_view prefix = std::string_view(name).substr(0, name.size() - known.size());
-      if (prefix.ends_with(kPrefix)) prefix.remove_suffix(kPrefix.size());
+      if (prefix.ends_with(family.prefix)) prefix.remove_suffix(family.prefix.size());
       const bool is_whole = prefix.empty() || prefix.ends_with('.');
       const auto begins = [prefix](const std::string& other) { return other.starts_with(prefix); };
       if (is_whole && std::all_of(names.begin(), names.end(), begins)) return std::string(prefix);
@@ -46,14 +44,17 @@ std::string common_prefix(const std::vector<std::string>& names) {
 
 }  // namespace
 
-CheckpointNames::CheckpointNames(const formats::ModelDirectory& directory) {
+CheckpointNames::CheckpointNames(const formats::ModelDirectory& directory,
+                                 const TensorNames& family) {
   const std::vector<std::string> stored = directory.names();
   std::vector<std::string> bare;
   for (const std::string& name : stored) bare.push_back(without_wrappers(name));
-  const std::string prefix = common_prefix(bare);
+  const std::string prefix = common_prefix(bare, family);
   for (std::size_t i = 0; i < stored.size(); ++i) {
     std::string name = bare[i].substr(prefix.size());
-    if (name != kHead && !name.starts_with(kPrefix)) name = std::string(kPrefix) + name;
+    if (name != kHeadName && !name.starts_with(family.prefix)) {
+      name = std::string(family.prefix) + name;
+    }
     const auto [other, is_new] = names_.emplace(std::move(name), stored[i]);
     if (!is_new) {
       throw DataError(directory.path().string() + ": the tensors " + other->second + " and " +

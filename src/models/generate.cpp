@@ -6,19 +6,20 @@
 #include <limits>
 
 #include "strata/base/error.h"
+#include "strata/models/model_config.h"
 
 namespace strata::models {
 
 namespace {
 
-void check(const Gpt2Config& config, std::span<const std::int64_t> prompt,
+void check(const ModelConfig& config, std::span<const std::int64_t> prompt,
            const SamplingOptions& options) {
   if (prompt.empty()) throw UsageError("generate needs a prompt of at least one token");
   for (const std::int64_t token : prompt) {
-    if (token < 0 || token >= config.vocab_size) {
+    if (token < 0 || token >= config.vocab_size()) {
       throw UsageError("token " + std::to_string(token) +
                        " of the prompt is beyond the vocabulary of " +
-                       std::to_string(config.vocab_size));
+                       std::to_string(config.vocab_size()));
     }
   }
   if (options.count < 0 || !(options.temperature >= 0.0) || options.top_k < 0) {
@@ -41,7 +42,7 @@ std::int64_t sample(torch::Tensor logits, const SamplingOptions& options, torch:
 /// Switches dropout off while it lives.
 class EvalScope {
  public:
-  explicit EvalScope(Gpt2& model) : model_(model), was_training_(model.is_training()) {
+  explicit EvalScope(CausalLm& model) : model_(model), was_training_(model.is_training()) {
     model_.eval();
   }
   ~EvalScope() { model_.train(was_training_); }
@@ -49,20 +50,21 @@ class EvalScope {
   EvalScope& operator=(const EvalScope&) = delete;
 
  private:
-  Gpt2& model_;
+  CausalLm& model_;
   bool was_training_;
 };
 
 }  // namespace
 
-std::vector<std::int64_t> generate(Gpt2& model, std::span<const std::int64_t> prompt,
+std::vector<std::int64_t> generate(CausalLm& model, std::span<const std::int64_t> prompt,
                                    const SamplingOptions& options,
                                    const std::function<void(std::int64_t)>& on_token) {
-  check(model.config(), prompt, options);
+  const ModelConfig config = model.model_config();
+  check(config, prompt, options);
   torch::NoGradGuard no_grad;
   const EvalScope eval(model);
   torch::Generator draws = at::make_generator<at::CPUGeneratorImpl>(options.seed);
-  const auto context = static_cast<std::size_t>(model.config().n_positions);
+  const auto context = static_cast<std::size_t>(config.context());
 
   std::vector<std::int64_t> tokens(prompt.begin(), prompt.end());
   for (std::int64_t made = 0; made < options.count; ++made) {

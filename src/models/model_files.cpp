@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "strata/base/error.h"
-#include "strata/models/gpt2_checkpoint.h"
+#include "strata/models/checkpoint.h"
 
 namespace strata::models {
 

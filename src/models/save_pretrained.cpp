@@ -8,11 +8,12 @@
 #include <vector>
 
 #include "models/rounding.h"
-#include "models/unit_names.h"
+#include "models/tensor_names.h"
 #include "strata/base/error.h"
 #include "strata/formats/output_directory.h"
 #include "strata/formats/safetensors.h"
-#include "strata/models/gpt2_checkpoint.h"
+#include "strata/models/checkpoint.h"
+#include "strata/models/model_layout.h"
 
 namespace strata::models {
 
@@ -43,16 +44,18 @@ struct SavedFile {
 
 /// Splits the parameters, in the order of the units, into files of at most `file_bytes_max` (a
 /// larger parameter has a file of its own).
-std::vector<SavedFile> plan_files(const Gpt2& model, std::uint64_t file_bytes_max) {
+std::vector<SavedFile> plan_files(const CausalLm& model, std::uint64_t file_bytes_max) {
   const formats::DType dtype = saved_format(model.precision()).dtype;
+  const ModelConfig config = model.model_config();
+  const TensorNames family = tensor_names(config);
   std::vector<SavedFile> files(1);
-  for (const zero3::UnitLayout& unit : unit_layouts(model.config())) {
+  for (const zero3::UnitLayout& unit : unit_layouts(config)) {
     for (const zero3::ParameterLayout& parameter : unit.parameters) {
       const std::uint64_t bytes = parameter.count * weight_bytes(model.precision());
       if (!files.back().tensors.empty() && files.back().bytes + bytes > file_bytes_max) {
         files.emplace_back();
       }
-      files.back().tensors.push_back({.name = checkpoint_name(unit.full_name(parameter)),
+      files.back().tensors.push_back({.name = family.of_parameter(unit.full_name(parameter)),
                                       .dtype = dtype,
                                       .shape = parameter.shape});
       files.back().bytes += bytes;
@@ -128,14 +131,14 @@ std::string index_text(const std::vector<SavedFile>& files) {
 
 }  // namespace
 
-void write_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions& options) {
+void write_pretrained(CausalLm& model, const fs::path& directory, const SaveOptions& options) {
   const std::vector<SavedFile> files = plan_files(model, options.file_bytes_max);
   const std::string& original = options.original_config.empty() && options.source
                                     ? options.source->config_text()
                                     : options.original_config;
   formats::write_text(
       directory / "config.json",
-      model.config().to_json(saved_format(model.precision()).config_name, original));
+      model.model_config().to_json(saved_format(model.precision()).config_name, original));
   if (options.source) copy_model_files(*options.source, directory);
   FileSequenceWriter writer(directory, files);
   model.visit_parameter_rows([&](const std::string& name, const torch::Tensor& parameter) {
@@ -150,7 +153,7 @@ void write_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions&
     formats::write_text(directory / "model.safetensors.index.json", index_text(files));
 }
 
-void save_pretrained(Gpt2& model, const fs::path& directory, const SaveOptions& options) {
+void save_pretrained(CausalLm& model, const fs::path& directory, const SaveOptions& options) {
   formats::OutputDirectory out(directory);
   write_pretrained(model, out.path(), options);
   out.publish();

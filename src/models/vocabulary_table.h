@@ -7,38 +7,41 @@
 #include <string>
 #include <vector>
 
-#include "models/gpt2_modules.h"
 #include "models/model_part.h"
-#include "models/unit_names.h"
-#include "strata/models/gpt2_config.h"
+#include "models/vocabulary_modules.h"
 #include "strata/zero3/row_tiles.h"
 #include "strata/zero3/tiled.h"
 
 namespace strata::models {
 
-/// A table of GPT-2's vocabulary in tiles, each a unit: the embedding, the head, or both in one
+/// The name of a table of the vocabulary: of its tiles' unit in the whole, and of its module in it.
+struct TableName {
+  std::string unit;
+  std::string module;  ///< empty: the unit is the table
+};
+
+/// A table of the vocabulary in tiles, each a unit: the embedding, the head, or both in one
 /// where they are tied. What it computes is what the whole table computes (tiled.h,
 /// tiled_cross_entropy.h).
 class VocabularyTable {
  public:
-  /// `table`: "wte" or "lm_head". `home` is the Engine or, in memory, the Precision; `initialize`
-  /// is asked for the whole table.
+  /// `home` is the Engine or, in memory, the Precision; `initialize` is asked for the whole table.
   template <class Home>
-  VocabularyTable(const std::string& table, const Gpt2Config& config, const RowTiles& tiles,
+  VocabularyTable(const TableName& name, std::int64_t width, const RowTiles& tiles,
                   const torch::TensorOptions& options, Home& home,
                   const ParameterInitializer& initialize)
       : tiles_(tiles) {
     const TileInitializer initializer(tiles, initialize);
     for (std::int64_t tile = 0; tile < tiles.count(); ++tile) {
-      parts_.emplace_back(tile_name(tile, std::string(kOuterName)),
-                          VocabularyTile(table, tiles, tile, config.n_embd, options), home,
+      parts_.emplace_back(tile_name(tile, name.unit),
+                          VocabularyTile(name.module, tiles, tile, width, options), home,
                           initializer.of(tile));
     }
   }
 
-  /// The rows of tokens [B, T]: [B, T, n_embd].
+  /// The rows of tokens [B, T]: [B, T, width].
   [[nodiscard]] torch::Tensor lookup(const torch::Tensor& tokens);
-  /// Maps [..., n_embd] to logits [..., vocab_size].
+  /// Maps [..., width] to logits [..., vocab_size].
   [[nodiscard]] torch::Tensor logits(const torch::Tensor& x);
   /// The mean cross entropy (fp32 scalar) of logits(x) against targets [...].
   [[nodiscard]] torch::Tensor loss(const torch::Tensor& x, const torch::Tensor& targets);

@@ -36,9 +36,9 @@ class Arrows(unittest.TestCase):
         self.assertIn("cpu_adam to zero3", reason("src/cpu_adam/cpu_adam.cpp", "strata/zero3/plan.h"))
 
     def test_models_know_no_tiers(self):
-        self.assertIsNone(reason("src/models/gpt2.cpp", "strata/zero3/engine.h"))
-        self.assertIsNone(reason("src/models/gpt2.cpp", "strata/formats/model_config.h"))
-        self.assertIn("models to tiering", reason("src/models/gpt2.cpp", "strata/tiering/tier.h"))
+        self.assertIsNone(reason("src/models/gpt2/gpt2.cpp", "strata/zero3/engine.h"))
+        self.assertIsNone(reason("src/models/gpt2/gpt2.cpp", "strata/formats/model_config.h"))
+        self.assertIn("models to tiering", reason("src/models/gpt2/gpt2.cpp", "strata/tiering/tier.h"))
 
     def test_tools_and_examples_may_include_every_public_header(self):
         self.assertIsNone(reason("tools/strata/finetune.cpp", "strata/models/gpt2.h"))

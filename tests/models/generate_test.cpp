@@ -6,6 +6,7 @@
 
 #include "models/small_gpt2.h"
 #include "strata/base/error.h"
+#include "strata/models/gpt2.h"
 
 namespace strata::models {
 namespace {

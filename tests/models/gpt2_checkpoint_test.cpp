@@ -1,4 +1,5 @@
-#include "strata/models/gpt2_checkpoint.h"
+#include "strata/models/checkpoint.h"
+#include "strata/models/gpt2.h"
 
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -44,7 +45,7 @@ class Gpt2Checkpoint : public ::testing::Test {
 
   static Gpt2 load(const fs::path& path, Precision precision = Precision::kFp32) {
     const formats::ModelDirectory directory(path);
-    const Gpt2Config config = checkpoint_config(directory);
+    const auto config = checkpoint_config(directory).as<Gpt2Config>();
     return Gpt2(config, precision, checkpoint_initializer(config, directory));
   }
 

@@ -8,8 +8,9 @@
 #include <map>
 
 #include "models/small_gpt2.h"
+#include "strata/models/checkpoint.h"
 #include "strata/models/generate.h"
-#include "strata/models/gpt2_checkpoint.h"
+#include "strata/models/gpt2.h"
 #include "strata/zero3/engine.h"
 
 /// \file

@@ -10,7 +10,8 @@
 
 #include "models/small_gpt2.h"
 #include "strata/base/error.h"
-#include "strata/models/gpt2_checkpoint.h"
+#include "strata/models/checkpoint.h"
+#include "strata/models/gpt2.h"
 
 namespace {
 
@@ -30,7 +31,7 @@ void save(const char* directory, const std::string& head, const std::string& pre
 }
 
 models::Gpt2 load(const formats::ModelDirectory& directory) {
-  const models::Gpt2Config config = models::checkpoint_config(directory);
+  const auto config = models::checkpoint_config(directory).as<models::Gpt2Config>();
   return {config, Precision::kFp32, models::checkpoint_initializer(config, directory)};
 }
 

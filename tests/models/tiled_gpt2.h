@@ -13,7 +13,8 @@
 #include <vector>
 
 #include "models/small_gpt2.h"
-#include "strata/models/gpt2_checkpoint.h"
+#include "strata/models/checkpoint.h"
+#include "strata/models/gpt2.h"
 #include "strata/zero3/engine.h"
 
 /// \file
@@ -132,7 +133,8 @@ class TiledGpt2 : public ::testing::Test {
 
       const formats::ModelDirectory directory(whole);
       Engine reading(config);
-      Gpt2 read(checkpoint_config(directory), reading, checkpoint_initializer(config_, directory));
+      Gpt2 read(checkpoint_config(directory).as<Gpt2Config>(), reading,
+                checkpoint_initializer(config_, directory));
       expect_same_parameters(read, reference);
     }
   }

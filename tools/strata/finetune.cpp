@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -27,10 +28,10 @@
 #include "strata/base/number_format.h"
 #include "strata/base/units.h"
 #include "strata/formats/output_directory.h"
+#include "strata/models/causal_lm.h"
+#include "strata/models/checkpoint.h"
 #include "strata/models/generate.h"
-#include "strata/models/gpt2.h"
-#include "strata/models/gpt2_checkpoint.h"
-#include "strata/models/gpt2_layout.h"
+#include "strata/models/model_layout.h"
 #include "strata/zero3/engine.h"
 #include "strata/zero3/tensor_pool.h"
 #include "summary.h"
@@ -69,8 +70,8 @@ struct RunInput {
 
 /// Least bytes that a token keeps, with recomputation: the input of every block.
 std::uint64_t kept_bytes_per_token(const formats::DsConfig& config,
-                                   const models::Gpt2Config& model) {
-  return static_cast<std::uint64_t>(model.n_layer * model.n_embd) *
+                                   const models::ModelConfig& model) {
+  return static_cast<std::uint64_t>(model.layers() * model.width()) *
          weight_bytes(config.precision());
 }
 
@@ -96,10 +97,10 @@ RunInput open_input(const FinetuneOptions& options, const Interruption& interrup
   formats::DsConfig config = run_config(options);
   check_nvme_directories(config);
   ModelSource model = open_model(options, interruption);
-  const std::int64_t seq_len = sequence_length(options, model.config.n_positions);
+  const std::int64_t seq_len = sequence_length(options, model.config.context());
   check_micro_batch(config, seq_len, kept_bytes_per_token(config, model.config), memory_bytes());
-  Dataset data(options, model.config.vocab_size, seq_len, interruption);
-  require_prompt_of_the_data(options, data, model.config.vocab_size);
+  Dataset data(options, model.config.vocab_size(), seq_len, interruption);
+  require_prompt_of_the_data(options, data, model.config.vocab_size());
   const std::int64_t steps = step_count(options, config, data.train().count, seq_len);
   if (options.trace) require_traced_steps(*options.trace, steps);
   config.set_total_steps(steps);
@@ -138,7 +139,7 @@ void size_room_for_activations(RunInput& run) {
 void check_plan(const RunInput& run, const HostMemoryBound& memory,
                 const std::filesystem::path& output, Logger& log) {
   zero3::PlanInput input = zero3::plan_input_from(run.config, {}, {.host_memory = memory});
-  const models::Gpt2Tiles tiles = models::tiles_of(run.model.config, run.config, input);
+  const models::ModelTiles tiles = models::tiles_of(run.model.config, run.config, input);
   input.units = models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles);
   for (const std::string& line : tile_lines(tiles, run.config)) log.info(line);
   const zero3::Plan plan = zero3::make_plan(input);
@@ -246,7 +247,7 @@ std::vector<std::int64_t> prompt_of(const RunInput& run, const FinetuneOptions& 
   return prompt;
 }
 
-void write_sample(models::Gpt2& model, const RunInput& run, const FinetuneOptions& options,
+void write_sample(models::CausalLm& model, const RunInput& run, const FinetuneOptions& options,
                   const Interruption& interruption, std::ostream& out) {
   const std::vector<std::int64_t> prompt = prompt_of(run, options);
   const std::vector<std::int64_t> tokens = models::generate(
@@ -280,13 +281,14 @@ void run_training(const RunInput& run, const HostMemoryBound& memory,
     trace.sample_tiers(engine);
   });
   const Time start = kSystemClock.now();
-  models::Gpt2 model(run.model.config, engine, run.model.initializer);
+  const std::unique_ptr<models::CausalLm> model =
+      models::make_causal_lm(run.model.config, engine, run.model.initializer);
   log_placement(start, log);
   engine.prepare();  // takes its space on disk, which may be the output's disk
   output.require_space(model_bytes(run));
   return_freed_blocks_from(kReturnedInTraining);
 
-  Trainer trainer(engine, model, trainer_data(run, options), interruption, trace);
+  Trainer trainer(engine, *model, trainer_data(run, options), interruption, trace);
   const std::int64_t printed = run.config.steps_per_print;
   Progress progress(out, terminal, run.steps, printed > 0 ? printed : kDefaultStepsPerPrint);
   Summary summary{.model = run.model.name,
@@ -296,7 +298,7 @@ void run_training(const RunInput& run, const HostMemoryBound& memory,
       TrainingRun(run.steps, options, trainer, progress, metrics).train(summary);
   for (const std::string& warning : outcome.warnings()) log.warning(warning);
 
-  models::write_pretrained(model, output.path(),
+  models::write_pretrained(*model, output.path(),
                            {.original_config = run.model.config_text,
                             .before_each_piece = [&] { interruption.check(); }});
   summary.rss_peak_bytes = rss_peak_bytes();
@@ -305,7 +307,7 @@ void run_training(const RunInput& run, const HostMemoryBound& memory,
   print(out, summary);
   if (options.sample == 0) return;
   log.info("generating " + counted(options.sample, "token"));
-  write_sample(model, run, options, interruption, out);
+  write_sample(*model, run, options, interruption, out);
 }
 
 }  // namespace

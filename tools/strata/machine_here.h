@@ -10,8 +10,8 @@
 #include "strata/base/number_format.h"
 #include "strata/base/units.h"
 #include "strata/formats/ds_config.h"
-#include "strata/models/gpt2_config.h"
-#include "strata/models/gpt2_layout.h"
+#include "strata/models/micro_batch.h"
+#include "strata/models/model_config.h"
 #include "strata/zero3/machine.h"
 
 /// \file
@@ -22,7 +22,7 @@ namespace strata::tool {
 /// The run that a machine is measured for.
 struct MeasuredRun {
   const formats::DsConfig& config;  ///< its nvme directories are measured; its batch is resolved
-  const models::Gpt2Config& model;
+  const models::ModelConfig& model;
   models::MicroBatch micro_batch;
 };
 
@@ -31,7 +31,7 @@ using Check = std::function<void()>;
 
 /// Forward and backward, to be measured.
 struct ArithmeticTask {
-  models::Gpt2Config model;
+  models::ModelConfig model;
   models::MicroBatch micro_batch;
   Precision precision = Precision::kFp32;
   bool recompute = true;           ///< blocks run forward twice

@@ -5,15 +5,15 @@
 
 #include "model_config_file.h"
 #include "strata/base/error.h"
-#include "strata/models/gpt2.h"
-#include "strata/models/gpt2_checkpoint.h"
+#include "strata/models/causal_lm.h"
+#include "strata/models/checkpoint.h"
 #include "strata/zero3/ranged_initializer.h"
 
 namespace strata::tool {
 namespace {
 
 /// Random values that an interruption ends.
-ParameterInitializer random_values(const models::Gpt2Config& config, std::uint64_t seed,
+ParameterInitializer random_values(const models::ModelConfig& config, std::uint64_t seed,
                                    const Interruption& interruption) {
   const ParameterInitializer random = models::random_initializer(config, seed);
   const auto* const ranged = random.target<RangedInitializer>();
@@ -26,7 +26,7 @@ ParameterInitializer random_values(const models::Gpt2Config& config, std::uint64
       });
 }
 
-ModelSource random_model(std::string name, const models::Gpt2Config& config,
+ModelSource random_model(std::string name, const models::ModelConfig& config,
                          std::string config_text, std::uint64_t seed,
                          const Interruption& interruption) {
   config.validate(name);
@@ -40,15 +40,15 @@ ModelSource random_model(std::string name, const models::Gpt2Config& config,
 ModelSource saved_model(const std::filesystem::path& path, const Interruption& interruption) {
   const auto check = [&interruption] { interruption.check(); };
   auto directory = std::make_unique<formats::ModelDirectory>(path);
-  const models::Gpt2Config config = models::checkpoint_config(*directory, check);
+  const models::ModelConfig config = models::checkpoint_config(*directory, check);
   const auto written =
-      models::Gpt2Config::from_json(directory->config_text(), directory->config_path().string());
+      models::ModelConfig::from_json(directory->config_text(), directory->config_path().string());
   ParameterInitializer initializer = models::checkpoint_initializer(config, *directory, check);
   std::string config_text = directory->config_text();
   return {.name = path.string(),
           .config = config,
           .config_text = std::move(config_text),
-          .has_own_head = written.tie_word_embeddings && !config.tie_word_embeddings,
+          .has_own_head = written.ties_embeddings() && !config.ties_embeddings(),
           .directory = std::move(directory),
           .initializer = std::move(initializer)};
 }
@@ -63,7 +63,7 @@ ModelSource open_model(const FinetuneOptions& options, const Interruption& inter
   }
   const std::string where = options.model_config->string();
   std::string text = read_model_config(where);
-  const models::Gpt2Config config = models::Gpt2Config::from_json(text, where);
+  const models::ModelConfig config = models::ModelConfig::from_json(text, where);
   return random_model(where, config, std::move(text), options.seed, interruption);
 }
 

@@ -6,7 +6,7 @@
 #include "finetune_options.h"
 #include "interruption.h"
 #include "strata/formats/model_directory.h"
-#include "strata/models/gpt2_config.h"
+#include "strata/models/model_config.h"
 #include "strata/zero3/engine.h"
 
 namespace strata::tool {
@@ -15,7 +15,7 @@ namespace strata::tool {
 /// the model's size is in memory.
 struct ModelSource {
   std::string name;  ///< name for people: the preset's or the file's
-  models::Gpt2Config config;
+  models::ModelConfig config;
   std::string config_text;    ///< text of its config.json; empty for a preset
   bool has_own_head = false;  ///< even if config.json ties the head to the embedding
   std::unique_ptr<formats::ModelDirectory> directory;  ///< null for random weights

@@ -57,7 +57,7 @@ PlanQuestion question_of(const PlanOptions& options, const Measure& measure) {
   const bool has_disks = options.measures() ? !options.nvme.empty() : question.machine.disks() > 0;
   question.config = config_of(options, has_disks);
   question.config.resolve_batch(question.ranks());
-  question.seq_len = sequence_length_of(options, question.model.config.n_positions);
+  question.seq_len = sequence_length_of(options, question.model.config.context());
   if (options.measures()) question.machine = measure(question);
   return question;
 }

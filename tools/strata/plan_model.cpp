@@ -30,10 +30,10 @@ constexpr std::int64_t kDeepest = 128;
 PlannedModel model_of_directory(const std::filesystem::path& path) {
   const formats::ModelDirectory directory(path);
   PlannedModel model{.name = path.string(),
-                     .config = models::Gpt2Config::from_json(directory.config_text(),
-                                                             directory.config_path().string()),
+                     .config = models::ModelConfig::from_json(directory.config_text(),
+                                                              directory.config_path().string()),
                      .note = {}};
-  if (model.config.tie_word_embeddings && directory.find("lm_head.weight") != nullptr) {
+  if (model.config.ties_embeddings() && directory.find("lm_head.weight") != nullptr) {
     model.note =
         "the files hold lm_head.weight, which config.json ties to the embedding: if its values "
         "differ from the embedding's, finetune trains it as one of its own, and "
@@ -86,7 +86,7 @@ PlannedModel planned_model(const PlanOptions& options) {
   }
   const std::string where = options.model_config->string();
   return {.name = where,
-          .config = models::Gpt2Config::from_json(read_model_config(*options.model_config), where),
+          .config = models::ModelConfig::from_json(read_model_config(*options.model_config), where),
           .note = {}};
 }
 

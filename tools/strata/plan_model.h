@@ -3,14 +3,14 @@
 #include <string>
 
 #include "plan_options.h"
-#include "strata/models/gpt2_config.h"
+#include "strata/models/model_config.h"
 
 namespace strata::tool {
 
 /// The model that is planned for.
 struct PlannedModel {
   std::string name;
-  models::Gpt2Config config;
+  models::ModelConfig config;
   std::string note;  ///< what the person should know of it; may be empty
 };
 

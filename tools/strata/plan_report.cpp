@@ -10,7 +10,7 @@
 #include "plural.h"
 #include "step_line.h"
 #include "strata/base/units.h"
-#include "strata/models/gpt2_layout.h"
+#include "strata/models/model_layout.h"
 #include "strata/tiering/budget.h"
 #include "tile_lines.h"
 
@@ -128,11 +128,11 @@ void for_each_number(const zero3::Machine& machine, Visit visit) {
 }
 
 void write_question(std::ostream& out, const PlanQuestion& question) {
-  const models::Gpt2Config& shape = question.model.config;
+  const models::ModelConfig& shape = question.model.config;
   out << "model    " << question.model.name << ": "
-      << with_separators(models::parameter_count(shape)) << " parameters, " << shape.n_layer << " "
-      << plural(shape.n_layer, "block") << " of width " << shape.n_embd << ", vocabulary "
-      << shape.vocab_size << ", " << name_of(question.config.precision()) << '\n';
+      << with_separators(models::parameter_count(shape)) << " parameters, " << shape.layers() << " "
+      << plural(shape.layers(), "block") << " of width " << shape.width() << ", vocabulary "
+      << shape.vocab_size() << ", " << name_of(question.config.precision()) << '\n';
   if (!question.model.note.empty()) out << "note     " << question.model.note << '\n';
   out << "machine  " << question.machine.name;
   if (question.nodes > 1) out << ", " << question.nodes << " of them";
@@ -265,8 +265,8 @@ void write_answer_json(std::ostream& out, const PlanQuestion& question, const Pl
   json["model"] = {{"name", question.model.name},
                    {"note", question.model.note},
                    {"parameters", models::parameter_count(question.model.config)},
-                   {"blocks", question.model.config.n_layer},
-                   {"width", question.model.config.n_embd},
+                   {"blocks", question.model.config.layers()},
+                   {"width", question.model.config.width()},
                    {"precision", name_of(question.config.precision())}};
   json["machine"] = {{"name", question.machine.name}};
   for_each_number(question.machine, [&](const char* name, const zero3::SourcedNumber& of) {

@@ -5,7 +5,7 @@
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
-#include "strata/models/gpt2_layout.h"
+#include "strata/models/model_layout.h"
 #include "strata/tiering/budget.h"
 
 namespace strata::tool {
@@ -30,7 +30,7 @@ models::MicroBatch micro_batch_of(const PlanQuestion& question) {
   return {.sequences = question.config.train_micro_batch_size_per_gpu, .length = question.seq_len};
 }
 
-zero3::StepWork work_of(const PlanQuestion& question, const models::Gpt2Tiles& tiles) {
+zero3::StepWork work_of(const PlanQuestion& question, const models::ModelTiles& tiles) {
   return models::step_work(question.model.config, micro_batch_of(question),
                            static_cast<std::uint64_t>(question.config.gradient_accumulation_steps),
                            question.config.strata.recompute.value_or(true), tiles);
@@ -58,7 +58,7 @@ formats::DsConfig with_directories(formats::DsConfig config, const zero3::Machin
 
 /// What LibTorch holds beside the tiers: inputs of blocks that recompute may have room there.
 std::uint64_t activation_bytes(const PlanQuestion& question, const tiering::ActivationRoom& room,
-                               const models::Gpt2Tiles& tiles) {
+                               const models::ModelTiles& tiles) {
   const formats::DsConfig& config = question.config;
   const auto micro_batches = static_cast<std::uint64_t>(config.gradient_accumulation_steps);
   const std::uint64_t number = weight_bytes(config.precision());
@@ -176,7 +176,7 @@ PlanAnswer study(const PlanQuestion& question, const std::optional<zero3::StepOr
   zero3::PlanInput budgeted = without_units;
   budgeted.budgets = answer.input.budgets;
   answer.tiles = models::tiles_of(question.model.config, config, budgeted);
-  if (answer.tiles != models::Gpt2Tiles{}) lay_out(answer, question, config, without_units);
+  if (answer.tiles != models::ModelTiles{}) lay_out(answer, question, config, without_units);
   try {
     answer.plan = zero3::make_plan(answer.input);
   } catch (const BudgetError& error) {

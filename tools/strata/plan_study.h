@@ -7,7 +7,7 @@
 
 #include "plan_model.h"
 #include "strata/formats/ds_config.h"
-#include "strata/models/gpt2_layout.h"
+#include "strata/models/model_layout.h"
 #include "strata/zero3/machine.h"
 #include "strata/zero3/plan.h"
 #include "strata/zero3/step_model.h"
@@ -44,7 +44,7 @@ struct Endurance {
 
 /// The answer to one question. Bytes and seconds are of one rank.
 struct PlanAnswer {
-  models::Gpt2Tiles tiles;             ///< what is cut, as a run would cut it
+  models::ModelTiles tiles;            ///< what is cut, as a run would cut it
   zero3::PlanInput input;              ///< with the budgets that were planned for
   std::optional<zero3::Plan> plan;     ///< nullopt: it does not fit
   zero3::TierBytes smallest;           ///< the smallest budgets that would do

@@ -5,15 +5,16 @@
 
 #include "strata/base/number_format.h"
 #include "strata/base/units.h"
+#include "strata/models/model_layout.h"
 #include "strata/zero3/plan.h"
 
 namespace strata::tool {
 
-RecomputeChoice choose_recompute(const formats::DsConfig& config, const models::Gpt2Config& model,
+RecomputeChoice choose_recompute(const formats::DsConfig& config, const models::ModelConfig& model,
                                  const models::MicroBatch& micro_batch,
                                  const HostMemoryBound& memory) {
   zero3::PlanInput input = zero3::plan_input_from(config, {}, {.host_memory = memory});
-  const models::Gpt2Tiles tiles = models::tiles_of(model, config, input);
+  const models::ModelTiles tiles = models::tiles_of(model, config, input);
   input.units = models::unit_layouts(model, config.fp32_patterns(), tiles);
   const zero3::Plan plan = zero3::make_plan(input);
   const std::uint64_t taken = plan.total.host + plan.total.device;

@@ -4,8 +4,8 @@
 
 #include "strata/base/machine_memory.h"
 #include "strata/formats/ds_config.h"
-#include "strata/models/gpt2_config.h"
-#include "strata/models/gpt2_layout.h"
+#include "strata/models/micro_batch.h"
+#include "strata/models/model_config.h"
 
 namespace strata::tool {
 
@@ -19,7 +19,7 @@ struct RecomputeChoice {
 /// them beside its tiers: a quarter more than they are estimated at, of what `memory` has available
 /// and the plan leaves. Without an accelerator. Throws what make_plan throws.
 [[nodiscard]] RecomputeChoice choose_recompute(const formats::DsConfig& config,
-                                               const models::Gpt2Config& model,
+                                               const models::ModelConfig& model,
                                                const models::MicroBatch& micro_batch,
                                                const HostMemoryBound& memory);
 

@@ -4,7 +4,7 @@
 
 namespace strata::tool {
 
-std::vector<std::string> tile_lines(const models::Gpt2Tiles& tiles,
+std::vector<std::string> tile_lines(const models::ModelTiles& tiles,
                                     const formats::DsConfig& config) {
   const bool is_asked_for = config.strata.tile_bytes.value_or(0) > 0;
   std::vector<std::string> lines = models::describe(tiles);
@@ -15,7 +15,7 @@ std::vector<std::string> tile_lines(const models::Gpt2Tiles& tiles,
   return lines;
 }
 
-std::vector<std::string> tile_lines(const models::Gpt2Config& model,
+std::vector<std::string> tile_lines(const models::ModelConfig& model,
                                     const formats::DsConfig& config) {
   formats::DsConfig placed = config;
   if (placed.nvme_directories().empty())

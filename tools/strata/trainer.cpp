@@ -18,8 +18,8 @@ double seconds_since(Time start) {
 
 }  // namespace
 
-Trainer::Trainer(Engine& engine, models::Gpt2& model, Data data, const Interruption& interruption,
-                 StepTrace& trace)
+Trainer::Trainer(Engine& engine, models::CausalLm& model, Data data,
+                 const Interruption& interruption, StepTrace& trace)
     : engine_(engine),
       model_(model),
       sequence_(model.sequence()),

@@ -8,7 +8,7 @@
 #include "interruption.h"
 #include "step_record.h"
 #include "step_trace.h"
-#include "strata/models/gpt2.h"
+#include "strata/models/causal_lm.h"
 #include "strata/zero3/engine.h"
 
 namespace strata::tool {
@@ -24,7 +24,7 @@ class Trainer {
     std::uint64_t training_tokens = 0;  ///< tokens of one epoch
   };
 
-  Trainer(Engine& engine, models::Gpt2& model, Data data, const Interruption& interruption,
+  Trainer(Engine& engine, models::CausalLm& model, Data data, const Interruption& interruption,
           StepTrace& trace);
 
   /// Makes one optimizer step: as many micro-batches as the config accumulates.
@@ -48,7 +48,7 @@ class Trainer {
   [[nodiscard]] BatchReport train_on(const std::vector<Batch>& batches);
 
   Engine& engine_;
-  models::Gpt2& model_;
+  models::CausalLm& model_;
   UnitSequence sequence_;
   Data data_;
   const Interruption& interruption_;

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "strata/models/gpt2.h"
+#include "strata/models/causal_lm.h"
 
 namespace strata::models {
 
@@ -18,11 +18,11 @@ struct SamplingOptions {
 };
 
 /// Continues `prompt` (at least one token) and returns the new tokens. `on_token`, when given, sees
-/// each as it is made. Keeps no keys and values: every token is a forward over the last n_positions
-/// tokens. Dropout is off meanwhile. Throws UsageError for an empty prompt, a token beyond the
-/// vocabulary, or options out of range.
+/// each as it is made. Keeps no keys and values: every token is a forward over the last tokens
+/// that the context has room for. Dropout is off meanwhile. Throws UsageError for an empty prompt,
+/// a token beyond the vocabulary, or options out of range.
 [[nodiscard]] std::vector<std::int64_t> generate(
-    Gpt2& model, std::span<const std::int64_t> prompt, const SamplingOptions& options,
+    CausalLm& model, std::span<const std::int64_t> prompt, const SamplingOptions& options,
     const std::function<void(std::int64_t)>& on_token = {});
 
 }  // namespace strata::models

@@ -1,13 +1,13 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "strata/models/gpt2_config.h"
+#include "strata/models/micro_batch.h"
+#include "strata/models/model_tiles.h"
 #include "strata/zero3/plan.h"
-#include "strata/zero3/row_tiles.h"
 #include "strata/zero3/step_model.h"
 #include "strata/zero3/unit_layout.h"
 
@@ -20,25 +20,7 @@ struct DsConfig;
 
 namespace strata::models {
 
-/// How the linear layers of every block are cut, by their outputs.
-struct BlockTiles {
-  RowTiles c_attn, attn_proj, c_fc, mlp_proj;
-
-  /// Into tiles whose weights have at most so many elements, or are one output's.
-  BlockTiles(const Gpt2Config& config, std::uint64_t elements_max);
-  /// Tiles of one block.
-  [[nodiscard]] std::int64_t count() const {
-    return c_attn.count() + attn_proj.count() + c_fc.count() + mlp_proj.count();
-  }
-  bool operator==(const BlockTiles&) const = default;
-};
-
-/// What of a `Gpt2` is cut into tiles, each a unit; nullopt: that is whole.
-struct Gpt2Tiles {
-  std::optional<RowTiles> vocabulary = std::nullopt;
-  std::optional<BlockTiles> blocks = std::nullopt;
-  bool operator==(const Gpt2Tiles&) const = default;
-};
+using Gpt2Tiles = ModelTiles;
 
 /// The units that a `Gpt2` of this config has, in the order in which they are made: "transformer",
 /// then the blocks. With a vocabulary in tiles: those of the token embedding, "transformer" without
@@ -61,20 +43,8 @@ struct Gpt2Tiles {
 [[nodiscard]] Gpt2Tiles tiles_of(const Gpt2Config& config, const formats::DsConfig& engine,
                                  const zero3::PlanInput& input);
 
-/// A line for people about each part that is cut; none where nothing is.
-[[nodiscard]] std::vector<std::string> describe(const Gpt2Tiles& tiles);
-
 /// Number of parameters; a tied weight counts once.
 [[nodiscard]] std::uint64_t parameter_count(const Gpt2Config& config);
-
-/// One micro-batch of a rank.
-struct MicroBatch {
-  std::int64_t sequences = 1;
-  std::int64_t length = 1;  ///< tokens of a sequence
-  [[nodiscard]] double tokens() const {
-    return static_cast<double>(sequences) * static_cast<double>(length);
-  }
-};
 
 /// What a step of `micro_batches` computes, by unit, in FLOP: 2 for each matrix element and token
 /// in forward, and for attention, which is causal, 2 for each pair of tokens and each element of

@@ -4,8 +4,9 @@
 #include <array>
 #include <utility>
 
+#include "models/gpt2/gpt2_names.h"
 #include "models/loss_chunks.h"
-#include "models/unit_names.h"
+#include "models/unit_builder.h"
 #include "strata/formats/ds_config.h"
 #include "strata/formats/name_pattern.h"
 
@@ -24,39 +25,22 @@ constexpr std::uint64_t kTilesOfBudget = 4;
 constexpr const char* kEmbedding = "wte.weight";
 constexpr const char* kHead = "lm_head.weight";
 
-/// A unit whose parameters are added as its module registers them.
-class UnitBuilder {
- public:
-  UnitBuilder(std::string name, const std::vector<std::string>& fp32_patterns)
-      : fp32_patterns_(fp32_patterns) {
-    unit_.name = std::move(name);
-  }
+void add_norm(UnitBuilder& unit, const std::string& name, std::int64_t width) {
+  unit.add(name + ".weight", {width});
+  unit.add(name + ".bias", {width});
+}
 
-  void add(std::string name, std::vector<std::int64_t> shape) {
-    const bool fp32 = formats::matches_any_pattern(fp32_patterns_, unit_.full_name(name));
-    unit_.add(std::move(name), std::move(shape), /*trainable=*/true, fp32);
-  }
-  void add_norm(const std::string& name, std::int64_t width) {
-    add(name + ".weight", {width});
-    add(name + ".bias", {width});
-  }
-  void add_linear(const std::string& name, std::int64_t in, std::int64_t out) {
-    add(name + ".weight", {in, out});
-    add(name + ".bias", {out});
-  }
-  [[nodiscard]] zero3::UnitLayout take() { return std::move(unit_); }
-
- private:
-  const std::vector<std::string>& fp32_patterns_;
-  zero3::UnitLayout unit_;
-};
+void add_linear(UnitBuilder& unit, const std::string& name, std::int64_t in, std::int64_t out) {
+  unit.add(name + ".weight", {in, out});
+  unit.add(name + ".bias", {out});
+}
 
 zero3::UnitLayout outer_layout(const Gpt2Config& config,
                                const std::vector<std::string>& fp32_patterns, bool has_vocabulary) {
   UnitBuilder outer(std::string(kOuterName), fp32_patterns);
   if (has_vocabulary) outer.add(kEmbedding, {config.vocab_size, config.n_embd});
   outer.add("wpe.weight", {config.n_positions, config.n_embd});
-  outer.add_norm("ln_f", config.n_embd);
+  add_norm(outer, "ln_f", config.n_embd);
   if (has_vocabulary && !config.tie_word_embeddings) {
     outer.add(kHead, {config.vocab_size, config.n_embd});
   }
@@ -76,12 +60,12 @@ void add_tiles(std::vector<zero3::UnitLayout>& layouts, const char* table, const
 zero3::UnitLayout block_layout(const Gpt2Config& config, std::int64_t index,
                                const std::vector<std::string>& fp32_patterns) {
   UnitBuilder block(block_name(index), fp32_patterns);
-  block.add_norm("ln_1", config.n_embd);
-  block.add_linear("attn.c_attn", config.n_embd, 3 * config.n_embd);
-  block.add_linear("attn.c_proj", config.n_embd, config.n_embd);
-  block.add_norm("ln_2", config.n_embd);
-  block.add_linear("mlp.c_fc", config.n_embd, config.inner());
-  block.add_linear("mlp.c_proj", config.inner(), config.n_embd);
+  add_norm(block, "ln_1", config.n_embd);
+  add_linear(block, "attn.c_attn", config.n_embd, 3 * config.n_embd);
+  add_linear(block, "attn.c_proj", config.n_embd, config.n_embd);
+  add_norm(block, "ln_2", config.n_embd);
+  add_linear(block, "mlp.c_fc", config.n_embd, config.inner());
+  add_linear(block, "mlp.c_proj", config.inner(), config.n_embd);
   return block.take();
 }
 
@@ -104,8 +88,8 @@ void add_tiled_block(std::vector<zero3::UnitLayout>& layouts, const Gpt2Config& 
                      std::int64_t index, const std::vector<std::string>& fp32_patterns,
                      const BlockTiles& tiles) {
   UnitBuilder rest(block_name(index), fp32_patterns);
-  rest.add_norm("ln_1", config.n_embd);
-  rest.add_norm("ln_2", config.n_embd);
+  add_norm(rest, "ln_1", config.n_embd);
+  add_norm(rest, "ln_2", config.n_embd);
   layouts.push_back(rest.take());
   for (const CutLayer& layer : cut_layers(config, tiles)) {
     for (std::int64_t tile = 0; tile < layer.outputs.count(); ++tile) {
@@ -115,12 +99,6 @@ void add_tiled_block(std::vector<zero3::UnitLayout>& layouts, const Gpt2Config& 
       layouts.push_back(unit.take());
     }
   }
-}
-
-/// Bytes of a unit's parameters on the device.
-std::uint64_t device_bytes(const zero3::UnitLayout& unit, Precision precision) {
-  return unit.trainable_count * weight_bytes(precision) +
-         unit.fp32_trainable_count * weight_bytes(Precision::kFp32);
 }
 
 /// Sizes of tiles of a model in a config's format of computation.
@@ -217,25 +195,6 @@ Gpt2Tiles tiles_of(const Gpt2Config& config, const formats::DsConfig& engine,
   };
   const Gpt2Tiles larger = cut(std::max(sizes.outer_bytes(), part));
   return fits(larger) ? larger : cut(sizes.outer_bytes());
-}
-
-std::vector<std::string> describe(const Gpt2Tiles& tiles) {
-  std::vector<std::string> lines;
-  if (tiles.vocabulary) {
-    lines.push_back("the vocabulary of " + std::to_string(tiles.vocabulary->rows()) +
-                    " tokens is cut into " + std::to_string(tiles.vocabulary->count()) +
-                    " tiles of " + std::to_string(tiles.vocabulary->tile_rows()) +
-                    " rows, each a unit of its own");
-  }
-  if (tiles.blocks) {
-    const BlockTiles& of = *tiles.blocks;
-    const auto count = [](const RowTiles& layer) { return std::to_string(layer.count()); };
-    lines.push_back("the linear layers of each block are cut into " + std::to_string(of.count()) +
-                    " tiles, each a unit of its own: " + count(of.c_attn) + " and " +
-                    count(of.attn_proj) + " of attention, " + count(of.c_fc) + " and " +
-                    count(of.mlp_proj) + " of the MLP");
-  }
-  return lines;
 }
 
 std::uint64_t parameter_count(const Gpt2Config& config) {

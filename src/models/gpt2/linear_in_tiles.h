@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "models/gpt2_modules.h"
+#include "models/gpt2/gpt2_modules.h"
 #include "models/model_part.h"
 #include "strata/zero3/row_tiles.h"
 #include "strata/zero3/tiled.h"

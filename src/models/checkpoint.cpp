@@ -1,4 +1,4 @@
-#include "strata/models/gpt2_checkpoint.h"
+#include "strata/models/checkpoint.h"
 
 #include <algorithm>
 #include <array>
@@ -11,16 +11,15 @@
 #include <vector>
 
 #include "models/checkpoint_names.h"
-#include "models/unit_names.h"
+#include "models/tensor_names.h"
 #include "strata/base/error.h"
+#include "strata/models/model_layout.h"
 #include "strata/zero3/ranged_initializer.h"
 
 namespace strata::models {
 
 namespace {
 
-constexpr std::string_view kEmbedding = "transformer.wte.weight";
-constexpr std::string_view kHead = "lm_head.weight";
 constexpr std::uint64_t kPieceElements = 1u << 20;  // of what is compared
 constexpr std::uint64_t kBlockElements = 1u << 18;  // of what is read into a model
 
@@ -31,7 +30,8 @@ class ProblemList {
 
   void add(Kind kind, std::string problem) { problems_[kind].push_back(std::move(problem)); }
 
-  void throw_if_any(const formats::ModelDirectory& directory) const {
+  void throw_if_any(const formats::ModelDirectory& directory,
+                    std::string_view family_prefix) const {
     std::size_t count = 0;
     for (const auto& problems : problems_) count += problems.size();
     if (count == 0) return;
@@ -39,7 +39,7 @@ class ProblemList {
                           ": the tensors do not make the model of its config.json (" +
                           std::to_string(count) + " of them):";
     for (const auto kind : {kMissing, kUnfit, kUnexpected}) append(message, kind);
-    throw DataError(message + prefix_of_all(directory.names()));
+    throw DataError(message + prefix_of_all(directory.names(), family_prefix));
   }
 
  private:
@@ -59,33 +59,19 @@ class ProblemList {
   }
 
   /// A line about the components that all names begin with, which no parameter here does.
-  static std::string prefix_of_all(const std::vector<std::string>& names) {
+  static std::string prefix_of_all(const std::vector<std::string>& names,
+                                   std::string_view family_prefix) {
     if (names.size() < 2) return {};
     const std::string &first = names.front(), &last = names.back();  // sorted
     const auto end = std::mismatch(first.begin(), first.end(), last.begin(), last.end()).first;
     const std::string common(first.begin(), end);
     const std::string prefix = common.substr(0, common.rfind('.') + 1);
-    if (prefix.empty() || prefix.starts_with("transformer.")) return {};
+    if (prefix.empty() || prefix.starts_with(family_prefix)) return {};
     return "\n  all names in the files begin with \"" + prefix + "\"";
   }
 
   std::array<std::vector<std::string>, kKinds> problems_;
 };
-
-/// Causal masks, which old versions of transformers stored as buffers: the only tensors in files
-/// on which no number of the model depends.
-bool is_mask(std::string_view name, const formats::TensorInfo& tensor) {
-  constexpr std::string_view kBlock = "transformer.h.";
-  if (!name.starts_with(kBlock)) return false;
-  name.remove_prefix(kBlock.size());
-  const std::size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());
-  if (digits == 0) return false;
-  name.remove_prefix(digits);
-  const std::vector<std::int64_t>& shape = tensor.shape;
-  if (name == ".attn.masked_bias") return tensor.elements() == 1;
-  return name == ".attn.bias" && shape.size() >= 2 && shape.back() == shape[shape.size() - 2] &&
-         tensor.elements() == static_cast<std::uint64_t>(shape.back() * shape.back());
-}
 
 bool is_readable(formats::DType dtype) {
   return dtype == formats::DType::kF32 || dtype == formats::DType::kF16 ||
@@ -116,9 +102,9 @@ bool are_equal(const formats::ModelDirectory& directory, const std::string& a, c
 }
 
 /// Whether the files hold a head of its own: one that is not the token embedding.
-bool has_own_head(const formats::ModelDirectory& directory, const CheckpointNames& names,
-                  const BeforeEachPiece& before_each_piece) {
-  const std::string head = names.in_files(kHead), embedding = names.in_files(kEmbedding);
+bool has_own_head(const formats::ModelDirectory& directory, const TensorNames& family,
+                  const CheckpointNames& names, const BeforeEachPiece& before_each_piece) {
+  const std::string head = names.in_files(kHeadName), embedding = names.in_files(family.embedding);
   if (head.empty() || embedding.empty()) return false;
   const formats::TensorInfo &of_head = *directory.find(head),
                             &of_table = *directory.find(embedding);
@@ -129,28 +115,29 @@ bool has_own_head(const formats::ModelDirectory& directory, const CheckpointName
 
 /// The tensor that a parameter is read from. A tied head may be stored in place of the
 /// embedding.
-std::string source_of(const std::string& parameter, const Gpt2Config& config,
-                      const CheckpointNames& names) {
+std::string source_of(const std::string& parameter, const ModelConfig& config,
+                      const TensorNames& family, const CheckpointNames& names) {
   std::string source = names.in_files(parameter);
-  if (source.empty() && parameter == kEmbedding && config.tie_word_embeddings) {
-    source = names.in_files(kHead);
+  if (source.empty() && parameter == family.embedding && config.ties_embeddings()) {
+    source = names.in_files(kHeadName);
   }
   return source;
 }
 
 /// Maps the full name of every parameter to its name in the files.
-std::map<std::string, std::string> match(const Gpt2Config& config,
+std::map<std::string, std::string> match(const ModelConfig& config,
                                          const formats::ModelDirectory& directory,
                                          const BeforeEachPiece& before_each_piece) {
-  const CheckpointNames names(directory);
+  const TensorNames family = tensor_names(config);
+  const CheckpointNames names(directory, family);
   std::map<std::string, std::string> sources;
   std::set<std::string> used;
   ProblemList problems;
   for (const zero3::UnitLayout& unit : unit_layouts(config)) {
     for (const zero3::ParameterLayout& parameter : unit.parameters) {
       const std::string full_name = unit.full_name(parameter);
-      const std::string name = checkpoint_name(full_name);
-      const std::string source = source_of(name, config, names);
+      const std::string name = family.of_parameter(full_name);
+      const std::string source = source_of(name, config, family, names);
       if (source.empty()) {
         problems.add(ProblemList::kMissing, name + " " + shape_text(parameter.shape));
         continue;
@@ -166,37 +153,37 @@ std::map<std::string, std::string> match(const Gpt2Config& config,
     }
   }
   for (const auto& [name, stored] : names.all()) {
-    if (used.contains(stored) || is_mask(name, *directory.find(stored))) continue;
-    if (name != kHead || !config.tie_word_embeddings) {
+    if (used.contains(stored) || family.is_buffer(name, *directory.find(stored))) continue;
+    if (name != kHeadName || !config.ties_embeddings()) {
       problems.add(ProblemList::kUnexpected, stored);
-    } else if (has_own_head(directory, names, before_each_piece)) {
+    } else if (has_own_head(directory, family, names, before_each_piece)) {
       problems.add(ProblemList::kUnexpected,
                    stored + ", which differs from the embedding that the config ties it to");
     }
   }
-  problems.throw_if_any(directory);
+  problems.throw_if_any(directory, family.prefix);
   return sources;
 }
 
 }  // namespace
 
-Gpt2Config checkpoint_config(const formats::ModelDirectory& directory,
-                             const BeforeEachPiece& before_each_piece) {
+ModelConfig checkpoint_config(const formats::ModelDirectory& directory,
+                              const BeforeEachPiece& before_each_piece) {
   if (directory.find_file("adapter_config.json")) {
     throw DataError(directory.path().string() +
                     ": has an adapter_config.json, whose adapter changes the model and is not read "
                     "here; merge it into the weights (peft's merge_and_unload) or remove it");
   }
-  Gpt2Config config =
-      Gpt2Config::from_json(directory.config_text(), directory.config_path().string());
-  if (config.tie_word_embeddings &&
-      has_own_head(directory, CheckpointNames(directory), before_each_piece)) {
-    config.tie_word_embeddings = false;
-  }
-  return config;
+  const ModelConfig config =
+      ModelConfig::from_json(directory.config_text(), directory.config_path().string());
+  if (!config.ties_embeddings()) return config;
+  const TensorNames family = tensor_names(config);
+  const bool is_own =
+      has_own_head(directory, family, CheckpointNames(directory, family), before_each_piece);
+  return is_own ? config.with_own_head() : config;
 }
 
-ParameterInitializer checkpoint_initializer(const Gpt2Config& config,
+ParameterInitializer checkpoint_initializer(const ModelConfig& config,
                                             const formats::ModelDirectory& directory,
                                             const BeforeEachPiece& before_each_piece) {
   const auto read = [sources = match(config, directory, before_each_piece), &directory,

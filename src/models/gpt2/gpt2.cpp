@@ -1,26 +1,21 @@
 #include "strata/models/gpt2.h"
 
 #include <optional>
+#include <string_view>
 #include <utility>
 
-#include "models/gpt2_modules.h"
+#include "models/gpt2/gpt2_modules.h"
+#include "models/gpt2/gpt2_names.h"
+#include "models/gpt2/tiled_block.h"
+#include "models/model_inputs.h"
 #include "models/model_part.h"
-#include "models/tiled_block.h"
-#include "models/unit_names.h"
 #include "models/vocabulary_table.h"
 #include "strata/base/error.h"
+#include "strata/models/model_config.h"
 
 namespace strata::models {
 
 namespace {
-
-torch::TensorOptions on_meta() { return torch::TensorOptions(torch::kMeta).dtype(torch::kFloat32); }
-
-torch::TensorOptions in_memory(Precision precision) {
-  return precision == Precision::kFp32   ? torch::dtype(torch::kFloat32)
-         : precision == Precision::kBf16 ? torch::dtype(torch::kBFloat16)
-                                         : torch::dtype(torch::kFloat16);
-}
 
 const Gpt2Config& validated(const Gpt2Config& config) {
   config.validate();
@@ -29,37 +24,7 @@ const Gpt2Config& validated(const Gpt2Config& config) {
 
 using Tensors = UnitSequence::Tensors;
 
-std::string shape_of(const torch::Tensor& tensor) {
-  std::string text;
-  for (const std::int64_t extent : tensor.sizes()) {
-    text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  }
-  return "[" + text + "]";
-}
-
-void check_tokens(const torch::Tensor& tokens, std::int64_t n_positions) {
-  if (tokens.dim() != 2 || tokens.scalar_type() != torch::kInt64 || tokens.numel() == 0 ||
-      tokens.size(1) > n_positions) {
-    throw UsageError("tokens must be int64 [B, T] with T from 1 to n_positions (" +
-                     std::to_string(n_positions) + "), not " + std::string(tokens.dtype().name()) +
-                     " " + shape_of(tokens));
-  }
-}
-
-void check_targets(const torch::Tensor& targets, const torch::Tensor& tokens) {
-  if (targets.sizes() == tokens.sizes() && targets.scalar_type() == torch::kInt64) return;
-  throw UsageError("targets must be int64 of the shape of the tokens, " + shape_of(tokens) +
-                   ", not " + std::string(targets.dtype().name()) + " " + shape_of(targets));
-}
-
-void check_micro_batch(const Tensors& tokens_and_targets, std::int64_t n_positions) {
-  if (tokens_and_targets.size() != 2) {
-    throw UsageError("a micro-batch is {tokens, targets}, not " +
-                     std::to_string(tokens_and_targets.size()) + " tensors");
-  }
-  check_tokens(tokens_and_targets[0], n_positions);
-  check_targets(tokens_and_targets[1], tokens_and_targets[0]);
-}
+constexpr std::string_view kContext = "n_positions";
 
 }  // namespace
 
@@ -72,7 +37,8 @@ struct Gpt2::Impl {
         precision(compute),
         in_engine(sharded),
         table(tiles.vocabulary ? std::make_optional<VocabularyTable>(
-                                     "wte", config, *tiles.vocabulary, options, home, initialize)
+                                     TableName{std::string(kOuterName), "wte"}, config.n_embd,
+                                     *tiles.vocabulary, options, home, initialize)
                                : std::nullopt),
         outer(std::string(kOuterName),
               Gpt2Outer(config, table ? Vocabulary::kInTiles : Vocabulary::kWhole, options), home,
@@ -85,7 +51,8 @@ struct Gpt2::Impl {
       }
     }
     if (table && !config.tie_word_embeddings) {
-      own_head.emplace("lm_head", config, *tiles.vocabulary, options, home, initialize);
+      own_head.emplace(TableName{std::string(kOuterName), "lm_head"}, config.n_embd,
+                       *tiles.vocabulary, options, home, initialize);
     }
   }
 
@@ -101,7 +68,7 @@ struct Gpt2::Impl {
 
   /// The output of the blocks for the tokens: [B, T, n_embd].
   torch::Tensor hidden(const torch::Tensor& tokens) {
-    check_tokens(tokens, config.n_positions);
+    check_tokens(tokens, kContext, config.n_positions);
     torch::Tensor x = embedded(tokens);
     for (ModelPart<Gpt2Block>& block : blocks) {
       x = block.run([](Gpt2BlockImpl& m, const torch::Tensor& t) { return m.forward(t); },
@@ -127,7 +94,7 @@ struct Gpt2::Impl {
 
   void add_embeddings_to(UnitSequence& sequence) const {
     const auto check = [n_positions = config.n_positions](const Tensors& tokens_and_targets) {
-      check_micro_batch(tokens_and_targets, n_positions);
+      check_micro_batch(tokens_and_targets, kContext, n_positions);
     };
     if (!table) {
       const auto embed = [check](Gpt2OuterImpl& m, const Tensors& tokens_and_targets,
@@ -199,11 +166,11 @@ Gpt2::Gpt2(const Gpt2Config& config, Engine& engine, const ParameterInitializer&
     : impl_(
           std::make_unique<Impl>(config, engine.config().precision(), /*sharded=*/true,
                                  tiles_of(validated(config), engine.config(), engine.plan_input()),
-                                 on_meta(), engine, initialize)) {}
+                                 options_on_meta(), engine, initialize)) {}
 
 Gpt2::Gpt2(const Gpt2Config& config, Precision precision, const ParameterInitializer& initialize)
     : impl_(std::make_unique<Impl>(config, precision, /*sharded=*/false, Gpt2Tiles{},
-                                   in_memory(precision), precision, initialize)) {}
+                                   options_in_memory(precision), precision, initialize)) {}
 
 Gpt2::Gpt2(Gpt2&&) noexcept = default;
 Gpt2& Gpt2::operator=(Gpt2&&) noexcept = default;
@@ -274,6 +241,8 @@ std::vector<torch::Tensor> Gpt2::parameters() const {
   }
   return all;
 }
+
+ModelConfig Gpt2::model_config() const { return impl_->config; }
 
 const Gpt2Config& Gpt2::config() const { return impl_->config; }
 

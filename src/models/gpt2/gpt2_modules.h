@@ -3,11 +3,10 @@
 #include <torch/torch.h>
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
+#include "models/vocabulary_modules.h"
 #include "strata/models/gpt2_config.h"
-#include "strata/zero3/row_tiles.h"
 
 /// \file
 /// GPT-2's modules. Their tree gives the parameters the names that transformers gives them. They
@@ -37,18 +36,6 @@ class Conv1DImpl : public torch::nn::Module {
   torch::Tensor weight_, bias_;
 };
 TORCH_MODULE(Conv1D);
-
-/// A matrix [rows, width] without bias: an embedding's table or an output head.
-class TableImpl : public torch::nn::Module {
- public:
-  TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options);
-  torch::Tensor forward(const torch::Tensor& row_indices);
-  [[nodiscard]] const torch::Tensor& weight() const { return weight_; }
-
- private:
-  torch::Tensor weight_;
-};
-TORCH_MODULE(Table);
 
 /// What attention computes between its two linear layers: of queries, keys and values [B, T, 3
 /// width] side by side, [B, T, width]. No position looks at a later one.
@@ -155,25 +142,5 @@ class Gpt2OuterImpl : public torch::nn::Module {
   Table lm_head_{nullptr};  ///< empty: tied to wte_
 };
 TORCH_MODULE(Gpt2Outer);
-
-/// Some rows of a table of the vocabulary.
-class VocabularyTileImpl : public torch::nn::Module {
- public:
-  /// `table`: its name in the whole, "wte" or "lm_head".
-  VocabularyTileImpl(const std::string& table, const RowTiles& tiles, std::int64_t tile,
-                     std::int64_t width, const torch::TensorOptions& options);
-  /// The rows of the tokens that fall into the tile, counted from its first row.
-  torch::Tensor lookup(const torch::Tensor& tokens_here);
-  /// Maps [..., n_embd] to logits [..., rows].
-  torch::Tensor logits(const torch::Tensor& x);
-  /// tile_statistics of x [..., n_embd] and targets [...].
-  torch::Tensor statistics(const torch::Tensor& x, const torch::Tensor& targets);
-
- private:
-  RowTiles tiles_;
-  std::int64_t tile_;
-  Table table_;
-};
-TORCH_MODULE(VocabularyTile);
 
 }  // namespace strata::models

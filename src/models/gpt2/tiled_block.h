@@ -6,10 +6,10 @@
 #include <functional>
 #include <string>
 
-#include "models/gpt2_modules.h"
-#include "models/linear_in_tiles.h"
+#include "models/gpt2/gpt2_modules.h"
+#include "models/gpt2/gpt2_names.h"
+#include "models/gpt2/linear_in_tiles.h"
 #include "models/model_part.h"
-#include "models/unit_names.h"
 #include "strata/models/gpt2_config.h"
 #include "strata/models/gpt2_layout.h"
 

@@ -1,4 +1,4 @@
-#include "models/tiled_block.h"
+#include "models/gpt2/tiled_block.h"
 
 #include <cstddef>
 #include <utility>

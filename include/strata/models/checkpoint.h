@@ -6,7 +6,8 @@
 #include <string>
 
 #include "strata/formats/model_directory.h"
-#include "strata/models/gpt2.h"
+#include "strata/models/causal_lm.h"
+#include "strata/models/model_config.h"
 
 namespace strata::models {
 
@@ -17,22 +18,23 @@ using BeforeEachPiece = std::function<void()>;
 /// The config of the model that a Hugging Face directory holds: what its config.json says, with one
 /// exception. A head that the files hold beside an embedding with other numbers is a head of its
 /// own even where config.json ties it, as in transformers: no trained number is dropped.
-/// Throws ConfigError (see Gpt2Config::from_json), DataError for two tensors that are one parameter
-/// and for an adapter that is not merged into the weights, IoError.
-[[nodiscard]] Gpt2Config checkpoint_config(const formats::ModelDirectory& directory,
-                                           const BeforeEachPiece& before_each_piece = {});
+/// Throws ConfigError (see ModelConfig::from_json), DataError for two tensors that are one
+/// parameter and for an adapter that is not merged into the weights, IoError.
+[[nodiscard]] ModelConfig checkpoint_config(const formats::ModelDirectory& directory,
+                                            const BeforeEachPiece& before_each_piece = {});
 
 /// Reads parameters from a Hugging Face directory, straight from its files, on all cores (a
 /// RangedInitializer).
 ///
 /// Everything is checked here, before anything is built: DataError says which tensors are missing,
-/// unexpected or of another shape. Accepted: names with and without the "transformer." prefix, and
-/// with the parts that wrappers or a common prefix add to all of them ("_orig_mod.", "module."); a
-/// tied head that is stored beside, or in place of, the embedding. The only tensors skipped are the
-/// mask buffers of old files, on which no number of the model depends.
-/// `directory` must outlive the initializer. The initializer throws DataError and IoError.
+/// unexpected or of another shape. Accepted: names with and without the family's prefix
+/// ("transformer.", "model."), and with the parts that wrappers or a common prefix add to all of
+/// them ("_orig_mod.", "module."); a tied head that is stored beside, or in place of, the
+/// embedding. The only tensors skipped are buffers of old files (GPT-2's masks, the frequencies of
+/// rotary embeddings), which follow from the config. `directory` must outlive the initializer. The
+/// initializer throws DataError and IoError.
 [[nodiscard]] ParameterInitializer checkpoint_initializer(
-    const Gpt2Config& config, const formats::ModelDirectory& directory,
+    const ModelConfig& config, const formats::ModelDirectory& directory,
     const BeforeEachPiece& before_each_piece = {});
 
 /// Contents of a saved directory.
@@ -53,13 +55,13 @@ struct SaveOptions {
 /// time. Nothing appears under `directory` before everything is written. Throws IoError; DataError,
 /// naming the parameter, for a weight that is not finite; ConfigError when `directory` exists and
 /// is not empty.
-void save_pretrained(Gpt2& model, const std::filesystem::path& directory,
+void save_pretrained(CausalLm& model, const std::filesystem::path& directory,
                      const SaveOptions& options = {});
 
 /// Writes the same files into an existing directory, beside those that the caller puts there: for a
 /// caller that publishes it (see formats::OutputDirectory). Throws as save_pretrained; then files
 /// may be left.
-void write_pretrained(Gpt2& model, const std::filesystem::path& directory,
+void write_pretrained(CausalLm& model, const std::filesystem::path& directory,
                       const SaveOptions& options = {});
 
 /// Copies a model's files other than config and weights: tokenizer, generation config, chat

@@ -1,9 +1,10 @@
-#include <algorithm>
-#include <cmath>
-#include <span>
-#include <string_view>
+#include "models/random_values.h"
 
-#include "strata/models/gpt2.h"
+#include <algorithm>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
 #include "strata/optim_cpu/normal_numbers.h"
 #include "strata/zero3/ranged_initializer.h"
 
@@ -34,19 +35,18 @@ std::uint64_t sequence_of(std::uint64_t seed, std::string_view name) {
 
 }  // namespace
 
-ParameterInitializer random_initializer(const Gpt2Config& config, std::uint64_t seed) {
-  const double range = config.initializer_range;
-  const double residual_range = range / std::sqrt(2.0 * static_cast<double>(config.n_layer));
-  const auto fill = [=](const std::string& name, std::uint64_t begin, std::span<float> values) {
-    if (name.ends_with(".bias")) {
-      std::ranges::fill(values, 0.0f);
-    } else if (name.ends_with("ln_1.weight") || name.ends_with("ln_2.weight") ||
-               name.ends_with("ln_f.weight")) {
-      std::ranges::fill(values, 1.0f);
-    } else {
-      const bool into_residual = name.ends_with("c_proj.weight");
-      const auto deviation = static_cast<float>(into_residual ? residual_range : range);
-      optim_cpu::normal_numbers({}, sequence_of(seed, name), begin, deviation, values);
+ParameterInitializer random_values(
+    std::uint64_t seed, std::function<InitialValues(const std::string& name)> values_of) {
+  const auto fill = [seed, values_of = std::move(values_of)](
+                        const std::string& name, std::uint64_t begin, std::span<float> values) {
+    const InitialValues of = values_of(name);
+    switch (of.kind) {
+      case InitialValues::Kind::kZeros: std::ranges::fill(values, 0.0f); return;
+      case InitialValues::Kind::kOnes: std::ranges::fill(values, 1.0f); return;
+      case InitialValues::Kind::kNormal:
+        optim_cpu::normal_numbers({}, sequence_of(seed, name), begin,
+                                  static_cast<float>(of.deviation), values);
+        return;
     }
   };
   return RangedInitializer(kBlockElements, fill);

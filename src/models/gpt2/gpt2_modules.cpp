@@ -1,7 +1,6 @@
-#include "models/gpt2_modules.h"
+#include "models/gpt2/gpt2_modules.h"
 
 #include "models/linear_cross_entropy.h"
-#include "models/tiled_cross_entropy.h"
 
 namespace strata::models {
 
@@ -23,13 +22,6 @@ torch::Tensor Conv1DImpl::forward(const torch::Tensor& x) {
   std::vector<std::int64_t> shape = x.sizes().vec();
   shape.back() = weight_.size(1);
   return torch::addmm(bias_, x.reshape({-1, x.size(-1)}), weight_).view(shape);
-}
-
-TableImpl::TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options)
-    : weight_(register_parameter("weight", torch::empty({rows, width}, options))) {}
-
-torch::Tensor TableImpl::forward(const torch::Tensor& row_indices) {
-  return torch::embedding(weight_, row_indices);
 }
 
 torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads, double dropout) {
@@ -148,24 +140,5 @@ torch::Tensor Gpt2OuterImpl::loss(const torch::Tensor& x, const torch::Tensor& t
 }
 
 const torch::Tensor& Gpt2OuterImpl::head() const { return (lm_head_ ? lm_head_ : wte_)->weight(); }
-
-VocabularyTileImpl::VocabularyTileImpl(const std::string& table, const RowTiles& tiles,
-                                       std::int64_t tile, std::int64_t width,
-                                       const torch::TensorOptions& options)
-    : tiles_(tiles),
-      tile_(tile),
-      table_(register_module(table, Table(tiles.size(tile), width, options))) {}
-
-torch::Tensor VocabularyTileImpl::lookup(const torch::Tensor& tokens_here) {
-  return table_(tokens_here);
-}
-
-torch::Tensor VocabularyTileImpl::logits(const torch::Tensor& x) {
-  return torch::linear(x, table_->weight());
-}
-
-torch::Tensor VocabularyTileImpl::statistics(const torch::Tensor& x, const torch::Tensor& targets) {
-  return tile_statistics(x.flatten(0, -2), table_->weight(), targets.flatten(), tiles_, tile_);
-}
 
 }  // namespace strata::models

@@ -1,4 +1,4 @@
-#include "models/linear_in_tiles.h"
+#include "models/gpt2/linear_in_tiles.h"
 
 #include <utility>
 

@@ -1,0 +1,92 @@
+#include "strata/models/model_config.h"
+
+#include <algorithm>
+#include <string>
+
+#include "models/config_json.h"
+#include "strata/base/error.h"
+
+namespace strata::models {
+
+namespace {
+
+std::int64_t vocab_size_of(const Gpt2Config& config) { return config.vocab_size; }
+std::int64_t context_of(const Gpt2Config& config) { return config.n_positions; }
+std::int64_t width_of(const Gpt2Config& config) { return config.n_embd; }
+std::int64_t& layers_of(Gpt2Config& config) { return config.n_layer; }
+
+std::optional<Gpt2Config> narrower_of(Gpt2Config config) {
+  if (config.n_head == 1) return std::nullopt;
+  const std::int64_t heads = config.n_head / 2;
+  if (config.n_inner) config.n_inner = *config.n_inner * heads / config.n_head;
+  config.n_embd = config.head_dim() * heads;
+  config.n_head = heads;
+  return config;
+}
+
+}  // namespace
+
+ModelConfig ModelConfig::from_json(std::string_view text, std::string_view where) {
+  const formats::JsonValue model_type = parse_config(text, where).at("model_type");
+  const std::string& type = model_type.as_string();
+  if (type == "gpt2") return Gpt2Config::from_json(text, where);
+  std::string known;
+  for (const std::string_view name : model_types()) {
+    known.append(known.empty() ? "" : ", ").append(name);
+  }
+  model_type.fail("\"" + type + "\" is not supported; supported: " + known);
+}
+
+std::vector<std::string_view> ModelConfig::model_types() { return {"gpt2"}; }
+
+std::string ModelConfig::to_json(std::string_view dtype, std::string_view original) const {
+  return std::visit([&](const auto& config) { return config.to_json(dtype, original); }, family_);
+}
+
+void ModelConfig::validate(std::string_view where) const {
+  std::visit([&](const auto& config) { config.validate(where); }, family_);
+}
+
+std::int64_t ModelConfig::vocab_size() const {
+  return std::visit([](const auto& config) { return vocab_size_of(config); }, family_);
+}
+
+std::int64_t ModelConfig::context() const {
+  return std::visit([](const auto& config) { return context_of(config); }, family_);
+}
+
+std::int64_t ModelConfig::width() const {
+  return std::visit([](const auto& config) { return width_of(config); }, family_);
+}
+
+std::int64_t ModelConfig::layers() const {
+  return std::visit([](auto config) { return layers_of(config); }, family_);
+}
+
+bool ModelConfig::ties_embeddings() const {
+  return std::visit([](const auto& config) { return config.tie_word_embeddings; }, family_);
+}
+
+ModelConfig ModelConfig::with_own_head() const {
+  ModelConfig changed = *this;
+  std::visit([](auto& config) { config.tie_word_embeddings = false; }, changed.family_);
+  return changed;
+}
+
+ModelConfig ModelConfig::with_layers(std::int64_t count) const {
+  ModelConfig changed = *this;
+  std::visit([count](auto& config) { layers_of(config) = count; }, changed.family_);
+  return changed;
+}
+
+std::optional<ModelConfig> ModelConfig::narrower() const {
+  return std::visit(
+      [](const auto& config) -> std::optional<ModelConfig> { return narrower_of(config); },
+      family_);
+}
+
+void ModelConfig::fail_as() {
+  throw UsageError("a model's config was asked for as that of another family");
+}
+
+}  // namespace strata::models

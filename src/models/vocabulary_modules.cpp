@@ -1,0 +1,35 @@
+#include "models/vocabulary_modules.h"
+
+#include "models/tiled_cross_entropy.h"
+
+namespace strata::models {
+
+TableImpl::TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options)
+    : weight_(register_parameter("weight", torch::empty({rows, width}, options))) {}
+
+torch::Tensor TableImpl::forward(const torch::Tensor& row_indices) {
+  return torch::embedding(weight_, row_indices);
+}
+
+VocabularyTileImpl::VocabularyTileImpl(const std::string& module, const RowTiles& tiles,
+                                       std::int64_t tile, std::int64_t width,
+                                       const torch::TensorOptions& options)
+    : tiles_(tiles),
+      tile_(tile),
+      weight_(module.empty()
+                  ? register_parameter("weight", torch::empty({tiles.size(tile), width}, options))
+                  : register_module(module, Table(tiles.size(tile), width, options))->weight()) {}
+
+torch::Tensor VocabularyTileImpl::lookup(const torch::Tensor& tokens_here) {
+  return torch::embedding(weight_, tokens_here);
+}
+
+torch::Tensor VocabularyTileImpl::logits(const torch::Tensor& x) {
+  return torch::linear(x, weight_);
+}
+
+torch::Tensor VocabularyTileImpl::statistics(const torch::Tensor& x, const torch::Tensor& targets) {
+  return tile_statistics(x.flatten(0, -2), weight_, targets.flatten(), tiles_, tile_);
+}
+
+}  // namespace strata::models
