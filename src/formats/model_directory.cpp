@@ -99,6 +99,7 @@ ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
 
 void ModelDirectory::open_single_file() {
   files_.emplace_back(locate_file(path_, kSingleName));
+  file_names_.emplace_back(kSingleName);
   for (const TensorInfo& tensor : files_[0].tensors()) {
     tensors_.emplace(tensor.name, Place{0, &tensor});
   }
@@ -112,6 +113,7 @@ void ModelDirectory::open_indexed_files() {
       expected.front().value.fail("the file " + quote(name) + " does not exist");
     }
     const SafetensorsFile& file = files_.emplace_back(locate_file(path_, name));
+    file_names_.emplace_back(name);
     check_against_index(file, expected);
     for (const TensorInfo& tensor : file.tensors()) {
       tensors_.emplace(tensor.name, Place{files_.size() - 1, &tensor});
@@ -126,6 +128,16 @@ std::optional<fs::path> ModelDirectory::find_file(std::string_view name) const {
   } catch (const Error&) {  // not there, or a link that leaves
   }
   return std::nullopt;
+}
+
+std::vector<std::string> ModelDirectory::file_names() const { return file_names_; }
+
+std::string ModelDirectory::file_name_of(std::string_view name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) {
+    throw DataError(path_.string() + ": has no tensor " + quote(name));
+  }
+  return file_names_[found->second.file];
 }
 
 std::vector<std::string> ModelDirectory::names() const {

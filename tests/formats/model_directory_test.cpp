@@ -82,6 +82,11 @@ TEST_F(ModelDirectoryTest, ReadsTheFilesOfAnIndex) {
   EXPECT_EQ(value, 1.0f);
   model.read_f32("c", 0, {&value, 1});
   EXPECT_EQ(value, 0.0f);
+  EXPECT_THAT(model.file_names(),
+              ElementsAre("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"));
+  EXPECT_EQ(model.file_name_of("b"), "model-00001-of-00002.safetensors");
+  EXPECT_EQ(model.file_name_of("c"), "model-00002-of-00002.safetensors");
+  EXPECT_THROW((void)model.file_name_of("d"), DataError);
 }
 
 TEST_F(ModelDirectoryTest, WidensHalfFormatsExactlyInPiecesOfAnyPlace) {

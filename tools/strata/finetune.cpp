@@ -300,6 +300,7 @@ void run_training(const RunInput& run, const HostMemoryBound& memory,
 
   models::write_pretrained(*model, output.path(),
                            {.original_config = run.model.config_text,
+                            .files_of = run.model.directory.get(),
                             .before_each_piece = [&] { interruption.check(); }});
   summary.rss_peak_bytes = rss_peak_bytes();
   write_results(output.path() / "train_results.json", summary, log);

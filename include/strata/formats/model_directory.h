@@ -36,6 +36,11 @@ class ModelDirectory {
   /// no regular file of this name, or only a link that leaves the model (see above).
   [[nodiscard]] std::optional<std::filesystem::path> find_file(std::string_view name) const;
 
+  /// The names of the files with tensors, in order, and of the one that has the tensor `name`,
+  /// which is there: DataError otherwise.
+  [[nodiscard]] std::vector<std::string> file_names() const;
+  [[nodiscard]] std::string file_name_of(std::string_view name) const;
+
   /// Names of all tensors, sorted.
   [[nodiscard]] std::vector<std::string> names() const;
   /// The tensor `name`, or nullptr. Its `offset` counts in its own file.
@@ -58,6 +63,7 @@ class ModelDirectory {
   std::filesystem::path path_;
   std::string config_text_;
   std::vector<SafetensorsFile> files_;
+  std::vector<std::string> file_names_;  ///< of files_, whatever links lead to
   std::map<std::string, Place, std::less<>> tensors_;
 };
 
