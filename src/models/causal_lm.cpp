@@ -3,6 +3,7 @@
 #include <variant>
 
 #include "strata/models/gpt2.h"
+#include "strata/models/llama.h"
 #include "strata/models/model_config.h"
 
 namespace strata::models {
@@ -18,6 +19,9 @@ class Maker {
 
   std::unique_ptr<CausalLm> operator()(const Gpt2Config& config) const {
     return std::make_unique<Gpt2>(config, home_, initialize_);
+  }
+  std::unique_ptr<CausalLm> operator()(const LlamaConfig& config) const {
+    return std::make_unique<Llama>(config, home_, initialize_);
   }
 
  private:

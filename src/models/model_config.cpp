@@ -1,6 +1,7 @@
 #include "strata/models/model_config.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "models/config_json.h"
@@ -15,6 +16,11 @@ std::int64_t context_of(const Gpt2Config& config) { return config.n_positions; }
 std::int64_t width_of(const Gpt2Config& config) { return config.n_embd; }
 std::int64_t& layers_of(Gpt2Config& config) { return config.n_layer; }
 
+std::int64_t vocab_size_of(const LlamaConfig& config) { return config.vocab_size; }
+std::int64_t context_of(const LlamaConfig& config) { return config.max_position_embeddings; }
+std::int64_t width_of(const LlamaConfig& config) { return config.hidden_size; }
+std::int64_t& layers_of(LlamaConfig& config) { return config.num_hidden_layers; }
+
 std::optional<Gpt2Config> narrower_of(Gpt2Config config) {
   if (config.n_head == 1) return std::nullopt;
   const std::int64_t heads = config.n_head / 2;
@@ -24,12 +30,30 @@ std::optional<Gpt2Config> narrower_of(Gpt2Config config) {
   return config;
 }
 
+std::optional<LlamaConfig> narrower_of(LlamaConfig config) {
+  if (config.num_attention_heads == 1) return std::nullopt;
+  const std::int64_t all = config.num_attention_heads, heads = all / 2;
+  const auto part = [&](std::int64_t width) {
+    return std::max<std::int64_t>(1, width * heads / all);
+  };
+  config.head_dim = config.head_width();
+  config.hidden_size = part(config.hidden_size);
+  config.intermediate_size = part(config.intermediate_size);
+  config.num_key_value_heads = std::gcd(heads, part(config.num_key_value_heads));
+  config.num_attention_heads = heads;
+  return config;
+}
+
 }  // namespace
 
 ModelConfig ModelConfig::from_json(std::string_view text, std::string_view where) {
   const formats::JsonValue model_type = parse_config(text, where).at("model_type");
   const std::string& type = model_type.as_string();
   if (type == "gpt2") return Gpt2Config::from_json(text, where);
+  const std::vector<std::string_view> llamas = LlamaConfig::model_types();
+  if (std::find(llamas.begin(), llamas.end(), type) != llamas.end()) {
+    return LlamaConfig::from_json(text, where);
+  }
   std::string known;
   for (const std::string_view name : model_types()) {
     known.append(known.empty() ? "" : ", ").append(name);
@@ -37,7 +61,12 @@ ModelConfig ModelConfig::from_json(std::string_view text, std::string_view where
   model_type.fail("\"" + type + "\" is not supported; supported: " + known);
 }
 
-std::vector<std::string_view> ModelConfig::model_types() { return {"gpt2"}; }
+std::vector<std::string_view> ModelConfig::model_types() {
+  std::vector<std::string_view> types = {"gpt2"};
+  const std::vector<std::string_view> llamas = LlamaConfig::model_types();
+  types.insert(types.end(), llamas.begin(), llamas.end());
+  return types;
+}
 
 std::string ModelConfig::to_json(std::string_view dtype, std::string_view original) const {
   return std::visit([&](const auto& config) { return config.to_json(dtype, original); }, family_);

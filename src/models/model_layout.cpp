@@ -3,6 +3,7 @@
 #include <variant>
 
 #include "strata/models/gpt2_layout.h"
+#include "strata/models/llama_layout.h"
 
 namespace strata::models {
 
@@ -34,10 +35,11 @@ zero3::StepWork step_work(const ModelConfig& config, const MicroBatch& micro_bat
 
 std::uint64_t block_input_bytes(const ModelConfig& config, const MicroBatch& micro_batch,
                                 std::uint64_t micro_batches, std::uint64_t number_bytes) {
-  const double line = micro_batch.tokens() * static_cast<double>(config.width());
-  return static_cast<std::uint64_t>(line * static_cast<double>(config.layers()) *
-                                    static_cast<double>(micro_batches)) *
-         number_bytes;
+  return std::visit(
+      [&](const auto& family) {
+        return block_input_bytes(family, micro_batch, micro_batches, number_bytes);
+      },
+      config.family());
 }
 
 std::uint64_t estimated_activation_bytes(const ModelConfig& config, const MicroBatch& micro_batch,

@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "models/gpt2/gpt2_names.h"
+#include "models/llama/llama_names.h"
 
 namespace strata::models {
 
@@ -15,6 +16,14 @@ TensorNames names_of(const Gpt2Config& /*config*/) {
           .known = {"wte.weight", "wpe.weight"},
           .of_parameter = checkpoint_name,
           .is_buffer = is_causal_mask};
+}
+
+TensorNames names_of(const LlamaConfig& /*config*/) {
+  return {.prefix = "model.",
+          .embedding = "model.embed_tokens.weight",
+          .known = {"embed_tokens.weight", "norm.weight"},
+          .of_parameter = [](const std::string& full_name) { return full_name; },
+          .is_buffer = is_rope_buffer};
 }
 
 }  // namespace

@@ -17,7 +17,8 @@ namespace strata::models {
 class TableImpl : public torch::nn::Module {
  public:
   TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options);
-  torch::Tensor forward(const torch::Tensor& row_indices);
+  /// `padding_row` gets no gradient; -1: none is such.
+  torch::Tensor forward(const torch::Tensor& row_indices, std::int64_t padding_row = -1);
   [[nodiscard]] const torch::Tensor& weight() const { return weight_; }
 
  private:
@@ -28,9 +29,11 @@ TORCH_MODULE(Table);
 /// Some rows of a table of the vocabulary.
 class VocabularyTileImpl : public torch::nn::Module {
  public:
-  /// `module`: the table's name in the whole; empty: the tile has the weight itself.
+  /// `module`: the table's name in the whole; empty: the tile has the weight itself. A lookup of
+  /// `padding_row`, a row of the whole, gives no gradient; -1: none is such.
   VocabularyTileImpl(const std::string& module, const RowTiles& tiles, std::int64_t tile,
-                     std::int64_t width, const torch::TensorOptions& options);
+                     std::int64_t width, const torch::TensorOptions& options,
+                     std::int64_t padding_row = -1);
   /// The rows of the tokens that fall into the tile, counted from its first row.
   torch::Tensor lookup(const torch::Tensor& tokens_here);
   /// Maps [..., n_embd] to logits [..., rows].
@@ -41,6 +44,7 @@ class VocabularyTileImpl : public torch::nn::Module {
  private:
   RowTiles tiles_;
   std::int64_t tile_;
+  std::int64_t padding_row_;  ///< of the tile; -1: none
   torch::Tensor weight_;
 };
 TORCH_MODULE(VocabularyTile);

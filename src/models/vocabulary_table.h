@@ -26,16 +26,17 @@ struct TableName {
 class VocabularyTable {
  public:
   /// `home` is the Engine or, in memory, the Precision; `initialize` is asked for the whole table.
+  /// A lookup of `padding_row` gives no gradient; -1: none is such.
   template <class Home>
   VocabularyTable(const TableName& name, std::int64_t width, const RowTiles& tiles,
                   const torch::TensorOptions& options, Home& home,
-                  const ParameterInitializer& initialize)
+                  const ParameterInitializer& initialize, std::int64_t padding_row = -1)
       : tiles_(tiles) {
     const TileInitializer initializer(tiles, initialize);
     for (std::int64_t tile = 0; tile < tiles.count(); ++tile) {
       parts_.emplace_back(tile_name(tile, name.unit),
-                          VocabularyTile(name.module, tiles, tile, width, options), home,
-                          initializer.of(tile));
+                          VocabularyTile(name.module, tiles, tile, width, options, padding_row),
+                          home, initializer.of(tile));
     }
   }
 

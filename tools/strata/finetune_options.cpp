@@ -98,8 +98,8 @@ CLI::Validator fraction() {
 void add_model_options(CLI::App& command, FinetuneOptions& options) {
   constexpr const char* kGroup = "Model (exactly one)";
   auto* model = command.add_option("--model", options.model,
-                                   "Hugging Face directory: config.json (model_type gpt2) and "
-                                   "safetensors");
+                                   "Hugging Face directory: config.json (model_type gpt2, llama, "
+                                   "mistral, qwen2 or qwen3) and safetensors");
   auto* config = command.add_option("--model-config", options.model_config,
                                     "config.json of a shape to start from random weights");
   auto* preset = command.add_option("--preset", options.preset,

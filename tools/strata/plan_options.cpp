@@ -36,8 +36,10 @@ CLI::Validator path_name() {
 
 void add_model_options(CLI::App& command, PlanOptions& options) {
   constexpr const char* kGroup = "Model (exactly one)";
-  auto* model = command.add_option("--model", options.model, "Hugging Face directory (gpt2)");
-  auto* config = command.add_option("--model-config", options.model_config, "config.json (gpt2)");
+  auto* model = command.add_option("--model", options.model,
+                                   "Hugging Face directory (its types: docs/models.md)");
+  auto* config =
+      command.add_option("--model-config", options.model_config, "config.json of such a model");
   auto* preset = command.add_option("--preset", options.preset,
                                     "Name of a shape: gpt-lite, nanogpt-cpu, gpt2, gpt2-medium, "
                                     "gpt2-large, gpt2-xl");

@@ -156,8 +156,8 @@ std::int64_t sequence_length(const FinetuneOptions& options, std::int64_t contex
   if (!options.seq_len) return std::min(context, kDefaultSequenceMax);
   if (*options.seq_len > context) {
     throw ConfigError("--seq-len " + std::to_string(*options.seq_len) +
-                      " is more than the model's context (n_positions) of " +
-                      counted(context, "token") + "; give at most that");
+                      " is more than the model's context of " + counted(context, "token") +
+                      "; give at most that");
   }
   return *options.seq_len;
 }

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace strata::models {
+
+/// Rotary positions: by how much each pair of a head's elements turns from one token to the next,
+/// and what that is stretched by for longer contexts. The types are transformers' (modeling_rope_
+/// utils.py, 5.23).
+struct RopeConfig {
+  enum class Type {
+    kDefault,
+    kLinear,   ///< all frequencies are divided by the factor
+    kDynamic,  ///< for sequences beyond max_position_embeddings alone, which are refused here: so
+               ///< it computes what kDefault does
+    kLlama3,   ///< slow frequencies are divided, fast ones not, those between in part
+    kYarn,     ///< so too, by rotations in the original context; cosines and sines are scaled
+  };
+  Type type = Type::kDefault;
+  double theta = 10000.0;
+  double factor = 1.0;                                   ///< of all types but kDefault
+  std::int64_t original_context = 0;                     ///< tokens; of kLlama3 and kYarn
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;  ///< of kLlama3
+  // Of kYarn:
+  double beta_fast = 32.0, beta_slow = 1.0;
+  std::optional<double> attention_factor, mscale, mscale_all_dim;
+  bool truncate = true;  ///< the bounds of the part between are whole
+
+  bool operator==(const RopeConfig&) const = default;
+};
+
+/// The shape of a model of Llama's kind: what a Hugging Face config.json of `model_type` "llama",
+/// "mistral", "qwen2" or "qwen3" says, with the defaults that transformers has for that type. No
+/// LibTorch.
+struct LlamaConfig {
+  enum class Type { kLlama, kMistral, kQwen2, kQwen3 };
+
+  Type type = Type::kLlama;
+  std::int64_t vocab_size = 32000;
+  std::int64_t hidden_size = 4096;         ///< width
+  std::int64_t intermediate_size = 11008;  ///< width inside the MLP
+  std::int64_t num_hidden_layers = 32;     ///< blocks
+  std::int64_t num_attention_heads = 32;
+  std::int64_t num_key_value_heads = 32;        ///< divides num_attention_heads
+  std::optional<std::int64_t> head_dim;         ///< nullopt: hidden_size / num_attention_heads
+  std::int64_t max_position_embeddings = 2048;  ///< context: the longest sequence
+  double rms_norm_eps = 1e-6;
+  double initializer_range = 0.02;
+  double attention_dropout = 0.0;
+  bool tie_word_embeddings = false;  ///< the output head is the token embedding
+  /// A token whose row of the embedding gets no gradient where it is looked up ("pad_token_id").
+  std::optional<std::int64_t> padding_token;
+  RopeConfig rope;
+
+  bool qkv_bias = false;     ///< of the projections to queries, keys and values: Qwen2's
+  bool output_bias = false;  ///< of the projection of what attention gives
+  bool mlp_bias = false;
+  bool qk_norm = false;  ///< RMSNorm of every head's queries and keys, before rotation: Qwen3's
+  /// Tokens that a token of a layer that slides looks at, itself included.
+  std::optional<std::int64_t> sliding_window;
+  std::vector<bool> sliding_layers;  ///< which ones slide; empty: all do, where there is a window
+
+  /// Reads the text of a config.json; `where` (its path) begins every message. RoPE is read from
+  /// "rope_parameters" or from "rope_theta" and "rope_scaling". Keys that do not change what the
+  /// model computes are skipped, whatever they hold (`to_json` keeps them). Throws ConfigError,
+  /// naming the key, for text that is not JSON, another model_type, a wrong type, a value out of
+  /// range, two keys that disagree, a type of RoPE or a key of one that is not known, and a feature
+  /// of other models (experts, soft caps, multipliers, another activation, ...) that is asked for.
+  [[nodiscard]] static LlamaConfig from_json(std::string_view text, std::string_view where);
+  /// The values of "model_type" that from_json takes.
+  [[nodiscard]] static std::vector<std::string_view> model_types();
+
+  /// The text of a config.json that `AutoModelForCausalLM.from_pretrained` loads; see ModelConfig.
+  /// Throws ConfigError when `original` is the config of another model.
+  [[nodiscard]] std::string to_json(std::string_view dtype, std::string_view original = {}) const;
+
+  /// Throws ConfigError, naming the key, for sizes that make no model. Called by everything that
+  /// builds one.
+  void validate(std::string_view where = "the model's config") const;
+
+  [[nodiscard]] std::string_view model_type() const;
+  [[nodiscard]] std::int64_t head_width() const {
+    return head_dim.value_or(hidden_size / num_attention_heads);
+  }
+  /// Elements of all heads' queries, and of all heads' keys.
+  [[nodiscard]] std::int64_t query_width() const { return num_attention_heads * head_width(); }
+  [[nodiscard]] std::int64_t key_width() const { return num_key_value_heads * head_width(); }
+  /// The window of a block; nullopt: it looks at all tokens before.
+  [[nodiscard]] std::optional<std::int64_t> window_of(std::int64_t layer) const;
+
+  bool operator==(const LlamaConfig&) const = default;
+};
+
+}  // namespace strata::models

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "strata/models/llama_config.h"
+
+namespace strata::models {
+
+/// The angles of rotary positions, with transformers' arithmetic: fp32, in its order.
+class Rotary {
+ public:
+  /// `width`: elements of a head.
+  Rotary(const RopeConfig& config, std::int64_t width);
+
+  /// The cosines and the sines, [T, width], of T tokens, in the format and on the device of `like`.
+  [[nodiscard]] std::pair<torch::Tensor, torch::Tensor> of(std::int64_t tokens,
+                                                           const torch::Tensor& like) const;
+
+ private:
+  torch::Tensor frequencies_;  ///< [width / 2], angles from one token to the next
+  double scaling_ = 1.0;       ///< of cosines and sines
+};
+
+/// x [..., T, width], rotated: the first half of the elements against the second half.
+[[nodiscard]] torch::Tensor rotated(const torch::Tensor& x, const torch::Tensor& cosines,
+                                    const torch::Tensor& sines);
+
+}  // namespace strata::models

@@ -1,0 +1,240 @@
+#include "strata/models/llama_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "strata/base/error.h"
+#include "strata/models/llama_layout.h"
+#include "strata/models/model_config.h"
+#include "support/message_of.h"
+
+namespace strata::models {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using Type = LlamaConfig::Type;
+
+LlamaConfig read(const std::string& text) { return LlamaConfig::from_json(text, "config.json"); }
+
+std::string error_of(const std::string& text) {
+  return support::message_of<ConfigError>(
+      [&] { (void)ModelConfig::from_json(text, "dir/config.json"); });
+}
+
+/// A small model of a type with these keys too.
+std::string with(const std::string& type, const std::string& keys) {
+  return R"({"model_type": ")" + type + R"(", "vocab_size": 64, "hidden_size": 32,
+      "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+      "num_key_value_heads": 2, "max_position_embeddings": 128)" +
+         (keys.empty() ? "" : ", ") + keys + "}";
+}
+
+TEST(LlamaConfig, PublishedConfigsHaveThePublishedParameters) {
+  const std::vector<std::pair<std::string, std::uint64_t>> published = {
+      // Llama 3.2 1B
+      {R"({"model_type": "llama", "attention_bias": false, "hidden_act": "silu", "head_dim": 64,
+           "hidden_size": 2048, "intermediate_size": 8192, "max_position_embeddings": 131072,
+           "mlp_bias": false, "num_attention_heads": 32, "num_hidden_layers": 16,
+           "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+           "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                            "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+           "rope_theta": 500000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+           "vocab_size": 128256})",
+       1'235'814'400u},
+      // Mistral 7B v0.1
+      {R"({"model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336,
+           "max_position_embeddings": 32768, "num_attention_heads": 32, "num_hidden_layers": 32,
+           "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 10000.0,
+           "sliding_window": 4096, "tie_word_embeddings": false, "vocab_size": 32000})",
+       7'241'732'096u},
+      // Qwen2.5 0.5B
+      {R"({"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864,
+           "max_position_embeddings": 32768, "max_window_layers": 24, "num_attention_heads": 14,
+           "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
+           "rope_theta": 1000000.0, "sliding_window": 32768, "tie_word_embeddings": true,
+           "use_mrope": false, "use_sliding_window": false, "vocab_size": 151936})",
+       494'032'768u},
+      // Qwen3 0.6B
+      {R"({"model_type": "qwen3", "attention_bias": false, "head_dim": 128, "hidden_size": 1024,
+           "intermediate_size": 3072, "max_position_embeddings": 40960, "max_window_layers": 28,
+           "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8,
+           "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1000000,
+           "sliding_window": null, "tie_word_embeddings": true, "use_sliding_window": false,
+           "vocab_size": 151936})",
+       596'049'920u},
+  };
+  for (const auto& [text, parameters] : published) {
+    EXPECT_EQ(parameter_count(read(text)), parameters) << text;
+  }
+}
+
+TEST(LlamaConfig, AbsentKeysHaveTheDefaultsOfTheTypeInTransformers) {
+  const LlamaConfig llama = read(R"({"model_type": "llama"})");
+  EXPECT_EQ(llama, LlamaConfig{});
+  const LlamaConfig mistral = read(R"({"model_type": "mistral"})");
+  EXPECT_EQ(mistral.num_key_value_heads, 8);
+  EXPECT_EQ(mistral.sliding_window, 4096);
+  EXPECT_EQ(mistral.max_position_embeddings, 131072);
+  const LlamaConfig qwen2 = read(R"({"model_type": "qwen2"})");
+  EXPECT_TRUE(qwen2.qkv_bias && !qwen2.output_bias && !qwen2.qk_norm && !qwen2.sliding_window);
+  EXPECT_EQ(qwen2.vocab_size, 151936);
+  const LlamaConfig qwen3 = read(R"({"model_type": "qwen3"})");
+  EXPECT_TRUE(qwen3.qk_norm && !qwen3.qkv_bias);
+  EXPECT_EQ(qwen3.head_dim, 128);
+  EXPECT_EQ(read(with("llama", R"("pad_token_id": 3)")).padding_token, 3);
+  EXPECT_EQ(read(with("llama", R"("pad_token_id": -1)")).padding_token, 63);  // of 64
+  EXPECT_EQ(read(with("llama", R"("pad_token_id": null)")).padding_token, std::nullopt);
+  // Null is not absent.
+  EXPECT_EQ(read(with("mistral", R"("sliding_window": null)")).sliding_window, std::nullopt);
+  EXPECT_EQ(read(R"({"model_type": "mistral", "num_key_value_heads": null})").num_key_value_heads,
+            32);
+}
+
+TEST(LlamaConfig, ReadsRopeInBothSpellings) {
+  const LlamaConfig old = read(with("llama", R"("rope_theta": 500.0,
+      "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32})"));
+  const LlamaConfig now = read(with("llama", R"("rope_parameters": {"rope_type": "yarn",
+      "rope_theta": 500.0, "factor": 4.0, "original_max_position_embeddings": 32})"));
+  EXPECT_EQ(old, now);
+  EXPECT_EQ(now.rope.type, RopeConfig::Type::kYarn);
+  EXPECT_EQ(now.rope.theta, 500.0);
+  EXPECT_EQ(now.rope.original_context, 32);
+  const LlamaConfig both = read(with("llama", R"("rope_theta": 500.0,
+      "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+      "rope_parameters": {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0,
+                          "original_max_position_embeddings": 32})"));
+  EXPECT_EQ(both, now);
+  EXPECT_EQ(read(with("llama", R"("rope_theta": 500.0, "rope_scaling": null)")).rope.theta, 500.0);
+  EXPECT_EQ(read(with("llama", "")).rope.theta, 10000.0);
+}
+
+TEST(LlamaConfig, LayersSlideAsTheTypeHasIt) {
+  const auto windows = [](const std::string& type, const std::string& keys) {
+    const LlamaConfig config = read(with(type, keys));
+    std::vector<std::int64_t> all;
+    for (int layer = 0; layer < 3; ++layer) all.push_back(config.window_of(layer).value_or(0));
+    return all;
+  };
+  using Windows = std::vector<std::int64_t>;
+  EXPECT_EQ(windows("mistral", R"("sliding_window": 7)"), (Windows{7, 7, 7}));
+  EXPECT_EQ(windows("qwen2", R"("sliding_window": 7)"), (Windows{0, 0, 0}));
+  const std::string used = R"("sliding_window": 7, "use_sliding_window": true)";
+  EXPECT_EQ(windows("qwen2", used), (Windows{0, 0, 0}));  // of 28 layers and more
+  EXPECT_EQ(windows("qwen2", used + R"(, "max_window_layers": 2)"), (Windows{0, 0, 7}));
+  EXPECT_EQ(windows("qwen3", used + R"(, "max_window_layers": 0)"), (Windows{7, 7, 7}));
+  EXPECT_EQ(windows("qwen3", used + R"(, "max_window_layers": 0, "layer_types":
+      ["sliding_attention", "full_attention", "sliding_attention"])"),
+            (Windows{7, 0, 7}));
+  EXPECT_EQ(windows("llama", R"("layer_types": ["full_attention", "full_attention", "attention"])"),
+            (Windows{0, 0, 0}));
+}
+
+TEST(LlamaConfig, RefusesWhatItDoesNotComputeByName) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {with("llama", R"("hidden_act": "gelu")"), "hidden_act"},
+      {with("llama", R"("sliding_window": 7)"), "sliding_window"},
+      {with("llama", R"("partial_rotary_factor": 0.5)"), "partial_rotary_factor"},
+      {with("llama", R"("num_local_experts": 8)"), "num_local_experts"},
+      {with("llama", R"("embedding_multiplier": 12.0)"), "embedding_multiplier"},
+      {with("llama", R"("final_logit_softcapping": 30.0)"), "final_logit_softcapping"},
+      {with("llama", R"("no_rope_layers": [1, 1, 0])"), "no_rope_layers"},
+      {with("llama", R"("use_qk_norm": true)"), "use_qk_norm"},
+      {with("llama", R"("quantization_config": {"bits": 4})"), "quantization_config"},
+      {with("llama", R"("is_causal": false)"), "is_causal"},
+      {with("llama", R"("layer_types": ["full_attention"])"), "layer_types"},
+      {with("llama", R"("layer_types": ["full_attention", "linear_attention", "attention"])"),
+       "linear_attention"},
+      {with("mistral", R"("attention_bias": true)"), "attention_bias"},
+      {with("qwen2", R"("attention_bias": false)"), "attention_bias"},
+      {with("qwen3", R"("mlp_bias": true)"), "mlp_bias"},
+      {with("qwen3", R"("layer_types": ["sliding_attention", "attention", "attention"])"),
+       "sliding_window"},
+      {with("llama", R"("rope_scaling": {"type": "longrope", "factor": 2.0})"), "longrope"},
+      {with("llama", R"("rope_scaling": {"type": "linear"})"), "factor"},
+      {with("llama", R"("rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 3})"),
+       "beta_fast"},
+      {with("llama", R"("rope_scaling": {"type": "linear", "factor": 0.0})"), "factor"},
+      {with("llama", R"("rope_scaling": {"type": "linear", "rope_type": "dynamic", "factor": 2})"),
+       "rope_scaling.type"},
+      {with("llama", R"("rope_parameters": {"full_attention": {"rope_theta": 3.0}})"),
+       "full_attention"},
+      {with("llama", R"("rope_theta": 5.0, "rope_parameters": {"rope_theta": 6.0})"), "rope_theta"},
+      {with("llama", R"("rope_scaling": {"type": "linear", "factor": 2.0},
+                         "rope_parameters": {"rope_type": "linear", "factor": 3.0})"),
+       "rope_scaling"},
+      {with("llama", R"("head_dim": 7)"), "head_dim"},
+      {with("llama", R"("pad_token_id": 64)"), "pad_token_id"},
+      {with("llama", R"("rms_norm_eps": 0)"), "rms_norm_eps"},
+      {R"({"model_type": "llama", "num_key_value_heads": 5})", "num_key_value_heads"},
+      {R"({"model_type": "llama", "num_key_value_heads": 64})", "num_key_value_heads"},
+      {R"({"model_type": "llama", "num_attention_heads": 33})", "hidden_size"},
+      {R"({"model_type": "llama", "hidden_size": "4096"})", "hidden_size"},
+      {R"({"model_type": "llama", "num_hidden_layers": 99999999999})", "num_hidden_layers"},
+  };
+  for (const auto& [text, key] : cases) {
+    EXPECT_THAT(error_of(text), AllOf(HasSubstr("dir/config.json"), HasSubstr(key))) << text;
+  }
+}
+
+TEST(LlamaConfig, TakesKeysOfOtherModelsThatChangeNothing) {
+  EXPECT_EQ(read(with("llama", R"("partial_rotary_factor": 1.0, "num_experts": 0, "alibi": false,
+                          "final_logit_softcapping": null, "auto_map": {"AutoModel": "x.Y"},
+                          "eos_token_id": [1, 2], "use_cache": "no", "pretraining_tp": 2,
+                          "hidden_act": "swish")")),
+            read(with("llama", "")));
+}
+
+TEST(LlamaConfig, ATypeThatIsNotThereIsRefusedWithThoseThatAre) {
+  EXPECT_THAT(error_of(R"({"model_type": "gemma2"})"),
+              AllOf(HasSubstr("gemma2"), HasSubstr("gpt2, llama, mistral, qwen2, qwen3")));
+}
+
+TEST(LlamaConfig, IsReadAgainAsItWasWritten) {
+  for (const std::string& text :
+       {with("llama",
+             R"("pad_token_id": 5, "attention_bias": true, "mlp_bias": true, "head_dim": 6)"),
+        with("llama", R"("rope_scaling": {"type": "linear", "factor": 2.0}, "head_dim": 8)"),
+        with("mistral", R"("sliding_window": 7, "head_dim": 8, "tie_word_embeddings": true)"),
+        with("qwen2", R"("sliding_window": 7, "use_sliding_window": true, "head_dim": 8,
+                          "max_window_layers": 1)"),
+        with("qwen3", R"("attention_bias": true, "rope_theta": 5.0, "rope_scaling": {
+                          "rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0,
+                          "high_freq_factor": 4.0})")}) {
+    const ModelConfig config = read(text);
+    EXPECT_EQ(ModelConfig::from_json(config.to_json("float32"), "written"), config) << text;
+  }
+}
+
+TEST(LlamaConfig, KeepsTheConfigThatTheModelCameWith) {
+  const std::string original = R"({
+  "z_custom": [1, 2.5, "x"],
+  "hidden_size": 64,
+  "model_type": "llama",
+  "rope_parameters": {
+    "rope_theta": 77.0,
+    "rope_type": "default"
+  },
+  "tie_word_embeddings": true
+})";
+  const LlamaConfig config = read(original);
+  const std::string written = config.to_json("bfloat16", original);
+  for (const char* kept : {"z_custom", "2.5", "\"rope_theta\": 77.0", "\"hidden_size\": 64"}) {
+    EXPECT_THAT(written, HasSubstr(kept));
+  }
+  EXPECT_THAT(written, testing::Not(HasSubstr("rope_scaling")));
+  EXPECT_EQ(config.to_json("bfloat16", written), written);
+  LlamaConfig own_head = config;
+  own_head.tie_word_embeddings = false;
+  EXPECT_EQ(read(own_head.to_json("bfloat16", original)), own_head);
+  LlamaConfig other = config;
+  other.hidden_size = 128;
+  EXPECT_THROW((void)other.to_json("float32", original), ConfigError);
+}
+
+}  // namespace
+}  // namespace strata::models

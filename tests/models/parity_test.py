@@ -1,0 +1,268 @@
+"""Holds that models of every type compute, train and save what transformers' own classes do.
+
+Usage: parity_test.py PARITY_PROGRAM. Exits with 77 where transformers is missing.
+
+Every case is a random tiny model made by transformers, with norms and biases that are not those of
+an initialisation. PARITY_PROGRAM computes all of them once. In fp32, against transformers:
+logits, loss and every parameter's gradient, within 2e-5 of the largest number compared; and three
+steps of AdamW in an engine with everything on nvme against torch.optim.AdamW.
+"""
+
+import array
+import copy
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+try:
+    import safetensors.torch
+    import torch
+    import transformers
+except ImportError as error:
+    print(f"skipped: {error}; tools/setup.sh --test installs it")
+    sys.exit(77)
+
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+PROGRAM = sys.argv.pop(1)
+TOLERANCE = 2e-5  # of the largest number compared: roundings of fp32 in another order
+NOTHING = 1e-7  # what is left of a gradient that is zero: of queries that see one key alone
+STEPS, BATCH, LENGTH = 3, 2, 19
+
+SIZES = dict(vocab_size=43, hidden_size=24, intermediate_size=37, num_hidden_layers=2, num_attention_heads=6,
+             num_key_value_heads=2, max_position_embeddings=32, initializer_range=0.2,
+             bos_token_id=1, eos_token_id=2, pad_token_id=0)
+
+
+def rope(kind, **parameters):
+    return dict(rope_parameters={"rope_type": kind, "rope_theta": 100.0, **parameters})
+
+
+LLAMA3 = rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=16)
+YARN = rope("yarn", factor=4.0, original_max_position_embeddings=8)
+
+# name: (type, what differs from SIZES)
+CASES = {
+    "llama": ("llama", dict(pad_token_id=None)),
+    "llama_tied_with_all_biases": (
+        "llama", dict(tie_word_embeddings=True, attention_bias=True, mlp_bias=True)),
+    "llama_with_wide_heads_and_one_of_keys": (
+        "llama", dict(head_dim=10, num_key_value_heads=1, num_attention_heads=3, vocab_size=101)),
+    "llama_rope_linear": ("llama", rope("linear", factor=3.0)),
+    "llama_rope_dynamic": ("llama", rope("dynamic", factor=2.0)),
+    "llama_rope_llama3": ("llama", dict(LLAMA3, head_dim=16)),
+    "llama_rope_yarn": ("llama", dict(YARN, head_dim=16)),
+    "llama_rope_yarn_with_scales": (
+        "llama", dict(rope("yarn", factor=4.0, original_max_position_embeddings=8, beta_fast=4.0,
+                           beta_slow=0.5, mscale=0.7, mscale_all_dim=0.9, truncate=False), head_dim=16)),
+    "llama_rope_yarn_with_attention_factor": (
+        "llama", dict(rope("yarn", factor=2.0, original_max_position_embeddings=8,
+                           attention_factor=1.3), head_dim=16)),
+    "mistral": ("mistral", dict(sliding_window=None)),
+    "mistral_window": ("mistral", dict(sliding_window=5, head_dim=8, tie_word_embeddings=True)),
+    "mistral_window_of_one": ("mistral", dict(sliding_window=1)),
+    "mistral_window_one_short_of_the_sequence": ("mistral", dict(sliding_window=LENGTH - 1)),
+    "mistral_window_of_the_sequence": ("mistral", dict(sliding_window=LENGTH)),
+    "qwen2": ("qwen2", dict(tie_word_embeddings=True)),
+    "qwen2_window_from_a_layer_on": (
+        "qwen2", dict(num_hidden_layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=1)),
+    "qwen3": ("qwen3", dict(head_dim=12, num_attention_heads=4, tie_word_embeddings=True, pad_token_id=42)),
+    "qwen3_with_biases_and_layer_types": (
+        "qwen3", dict(YARN, head_dim=8, attention_bias=True, num_hidden_layers=3, use_sliding_window=True,
+                      sliding_window=4,
+                      layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
+    "llama_with_a_head_of_its_own_though_tied": ("llama", dict(tie_word_embeddings=True)),
+    "qwen2_saved_from_torch_compile": ("qwen2", {}),
+    "qwen3_saved_without_its_head": ("qwen3", dict(tie_word_embeddings=True, head_dim=8)),
+}
+# name: what is done to the names and tensors of the file
+REWRITES = {
+    "llama_with_a_head_of_its_own_though_tied": lambda tensors: {
+        **tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].flip(0).contiguous()},
+    "qwen2_saved_from_torch_compile": lambda tensors: {
+        f"_orig_mod.{name}": value for name, value in tensors.items()},
+    "qwen3_saved_without_its_head": lambda tensors: {
+        name.removeprefix("model."): value for name, value in tensors.items()},
+}
+OWN_HEAD = "llama_with_a_head_of_its_own_though_tied"
+SHARDED = "llama_with_wide_heads_and_one_of_keys"
+OLD_SPELLING = ("llama_rope_llama3", "qwen2", "mistral_window")
+
+
+def make_model(kind, changes, seed):
+    torch.manual_seed(seed)
+    config = transformers.AutoConfig.for_model(kind, **copy.deepcopy({**SIZES, **changes}))
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.normal_(1.0, 0.3)
+            elif name.endswith("bias"):
+                parameter.normal_(0.0, 0.3)
+    return model
+
+
+def in_old_spelling(config):
+    """What transformers 4 wrote."""
+    parameters = config.pop("rope_parameters")
+    config["rope_theta"] = parameters.pop("rope_theta")
+    kind = parameters.pop("rope_type")
+    config["rope_scaling"] = None if kind == "default" else {"type": kind, **parameters}
+    config["torch_dtype"] = config.pop("dtype")
+    return config
+
+
+class Case:
+    """A model of transformers, its inputs, and what our program makes of them."""
+
+    def __init__(self, root, name, seed):
+        kind, changes = CASES[name]
+        self.path = root / name
+        self.model = make_model(kind, changes, seed)
+        source = self.path / "model"
+        self.model.save_pretrained(source, max_shard_size="9KB" if name == SHARDED else "1GB")
+        (source / "tokenizer.json").write_text('{"made": "by hand"}')
+        (source / "chat_template.jinja").write_text("{{ messages }}")
+        config = json.loads((source / "config.json").read_text())
+        config["custom_key"] = {"deep": [1]}
+        if name in OLD_SPELLING:
+            config = in_old_spelling(config)
+        (source / "config.json").write_text(json.dumps(config, indent=2))
+        if name in REWRITES:
+            file = source / "model.safetensors"
+            safetensors.torch.save_file(
+                REWRITES[name](safetensors.torch.load_file(file)), file, metadata={"format": "pt"})
+        if name == OWN_HEAD:
+            self.model = self.loaded("model", dtype=torch.float32)
+        vocabulary = self.model.config.vocab_size
+        self.all = torch.randint(vocabulary, (STEPS, BATCH, LENGTH + 1))
+        numbers = array.array("q", self.all.flatten().tolist())
+        (self.path / "tokens.bin").write_bytes(struct.pack("<3q", STEPS, BATCH, LENGTH) + numbers.tobytes())
+
+    def tokens(self, step=0):
+        return self.all[step, :, :-1]
+
+    def read(self, name, shape=(-1,)):
+        data = bytearray((self.path / name).read_bytes())
+        return torch.frombuffer(data, dtype=torch.float32).view(shape)
+
+    def read_logits(self, name):
+        return self.read(name, (BATCH, LENGTH, self.model.config.vocab_size))
+
+    def loss(self, model, step=0):
+        logits = model(self.tokens(step), use_cache=False).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), self.all[step, :, 1:].flatten())
+
+    def loaded(self, directory, **options):
+        return transformers.AutoModelForCausalLM.from_pretrained(self.path / directory, **options)
+
+
+class Parity(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory()
+        root = pathlib.Path(cls.directory.name)
+        cls.cases = {name: Case(root, name, seed) for seed, name in enumerate(CASES)}
+        subprocess.run([PROGRAM, *(str(case.path) for case in cls.cases.values())], check=True, timeout=200)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.directory.cleanup()
+
+    def assert_close(self, ours, theirs, what, share=TOLERANCE):
+        self.assertEqual(ours.shape, theirs.shape, what)
+        allowed = share * theirs.abs().max().item() + NOTHING
+        self.assertLessEqual((ours - theirs).abs().max().item(), allowed, what)
+
+    def test_logits_loss_and_gradients_are_those_of_transformers(self):
+        for name, case in self.cases.items():
+            with self.subTest(name):
+                logits = case.model(case.tokens(), use_cache=False).logits.detach()
+                self.assertGreater(logits.std().item(), 0.1)
+                self.assert_close(case.read_logits("logits.bin"), logits, "logits")
+                loss = case.loss(case.model)
+                self.assert_close(case.read("loss.bin", ()), loss.detach(), "loss")
+                loss.backward()
+                ours = safetensors.torch.load_file(case.path / "gradients.safetensors")
+                theirs = {key: value.grad for key, value in case.model.named_parameters()}
+                self.assertEqual("lm_head.weight" in theirs,
+                                 name == OWN_HEAD or not case.model.config.tie_word_embeddings)
+                self.assertEqual(ours.keys(), theirs.keys())
+                for key, gradient in theirs.items():
+                    self.assert_close(ours[key], gradient, key)
+                case.model.zero_grad()
+
+    def test_bf16_is_as_near_to_fp32_as_that_of_transformers(self):
+        for name, case in self.cases.items():
+            if name in REWRITES:
+                continue
+            with self.subTest(name), torch.no_grad():
+                exact = case.model(case.tokens(), use_cache=False).logits
+                theirs = case.loaded("model", dtype=torch.bfloat16)(case.tokens(), use_cache=False).logits
+                error = (theirs.float() - exact).square().mean().sqrt().item()
+                ours = (case.read_logits("logits_bf16.bin") - exact).square().mean().sqrt().item()
+                self.assertLess(ours, 1.25 * error)
+
+    def test_steps_of_adamw_in_an_engine_are_those_of_torch_and_are_loaded_again(self):
+        for name, case in self.cases.items():
+            with self.subTest(name):
+                model = copy.deepcopy(case.model)
+                optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+                losses = []
+                for step in range(STEPS):
+                    optimizer.zero_grad()
+                    loss = case.loss(model, step)
+                    losses.append(loss.item())
+                    loss.backward()
+                    optimizer.step()
+                self.assert_close(case.read("losses.bin"), torch.tensor(losses), "losses", 1e-4)
+                trained, info = transformers.AutoModelForCausalLM.from_pretrained(
+                    case.path / "trained", output_loading_info=True)
+                self.assertFalse(info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"], info)
+                for (key, ours), theirs in zip(trained.named_parameters(), model.parameters()):
+                    if theirs.grad.abs().max() < NOTHING:
+                        continue  # of it Adam makes a step of any size up to the rate
+                    difference = (ours - theirs).abs()
+                    self.assertLess(difference.mean().item(), 1e-4, key)
+                    self.assertLess(difference.max().item(), 2.1 * STEPS * 1e-2, key)
+                with torch.no_grad():
+                    logits = trained(case.tokens(), use_cache=False).logits
+                self.assert_close(case.read_logits("trained_logits.bin"), logits, "logits of what was written")
+
+    def test_what_came_with_the_model_is_written_back(self):
+        for name, case in self.cases.items():
+            with self.subTest(name):
+                source, trained = case.path / "model", case.path / "trained"
+                config = json.loads((source / "config.json").read_text())
+                if name == OWN_HEAD:
+                    config["tie_word_embeddings"] = False
+                self.assertEqual(json.loads((trained / "config.json").read_text()), config)
+                for file in ("generation_config.json", "tokenizer.json", "chat_template.jinja"):
+                    self.assertEqual((trained / file).read_text(), (source / file).read_text())
+                if name not in REWRITES:
+                    self.assertEqual(self.layout_of(trained), self.layout_of(source))
+
+    @staticmethod
+    def layout_of(directory):
+        """The tensors of each file, with their shapes."""
+        return {file.name: {key: tuple(value.shape) for key, value in safetensors.torch.load_file(file).items()}
+                for file in directory.glob("*.safetensors")}
+
+    def test_shards_are_those_of_the_source(self):
+        trained = self.cases[SHARDED].path / "trained"
+        self.assertGreater(len(list(trained.glob("model-*-of-*.safetensors"))), 2)
+        index = json.loads((trained / "model.safetensors.index.json").read_text())
+        source = json.loads((self.cases[SHARDED].path / "model" / "model.safetensors.index.json").read_text())
+        self.assertEqual(index["weight_map"], source["weight_map"])
+        self.assertEqual(index["metadata"]["total_size"], source["metadata"]["total_size"])
+
+
+if __name__ == "__main__":
+    unittest.main()
