@@ -48,7 +48,7 @@ std::string describe(const Plan& plan, const PlanInput& input) {
     return input.host_memory &&
            (tier == Tier::kHost || (tier == Tier::kDevice && input.device_memory_is_host));
   };
-  for (const Tier tier : {Tier::kDevice, Tier::kHost, Tier::kNvme}) {
+  for (const Tier tier : tiering::kTiers) {
     const std::uint64_t budget = input.budgets.of(tier);
     out << "  " << name_of(tier) << std::string(8 - name_of(tier).size(), ' ')
         << format_bytes(plan.total.of(tier)) << "  in all, of "

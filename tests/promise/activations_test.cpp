@@ -50,8 +50,7 @@ class ActivationsAway : public testing::TestWithParam<std::tuple<Precision, Room
     for (int i = 0; i < kSteps; ++i) trained.losses.push_back((run.*step)());
     trained.parameters = run.parameters();
     trained.moved = run.engine().activations();
-    for (const tiering::Tier tier :
-         {tiering::Tier::kDevice, tiering::Tier::kHost, tiering::Tier::kNvme}) {
+    for (const tiering::Tier tier : tiering::kTiers) {
       EXPECT_EQ(run.engine().use(tier).peak, run.engine().plan().total.of(tier)) << name_of(tier);
     }
     return trained;

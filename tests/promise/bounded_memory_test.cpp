@@ -15,8 +15,6 @@ namespace {
 using formats::OffloadDevice;
 using tiering::Tier;
 
-constexpr Tier kTiers[] = {Tier::kDevice, Tier::kHost, Tier::kNvme};
-
 class BoundedMemory
     : public testing::TestWithParam<std::tuple<Training, OffloadDevice, OffloadDevice>> {
  protected:
@@ -33,7 +31,7 @@ TEST_P(BoundedMemory, PeakBytesOfEveryTierEqualThePlan) {
   ScratchDirectory scratch;
   EngineRun run(config(scratch), small_model());
   for (int step = 0; step < 3; ++step) run.step();
-  for (const Tier tier : kTiers) {
+  for (const Tier tier : tiering::kTiers) {
     EXPECT_EQ(run.engine().use(tier).peak, run.engine().plan().total.of(tier)) << name_of(tier);
     EXPECT_EQ(run.engine().use(tier).used, run.engine().plan().total.of(tier)) << name_of(tier);
   }
@@ -44,9 +42,9 @@ TEST_P(BoundedMemory, NothingIsTakenAfterTheFirstStep) {
   EngineRun run(config(scratch), small_model());
   run.step();
   std::uint64_t after_first[3];
-  for (int i = 0; i < 3; ++i) after_first[i] = run.engine().use(kTiers[i]).used;
+  for (int i = 0; i < 3; ++i) after_first[i] = run.engine().use(tiering::kTiers[i]).used;
   for (int step = 0; step < 3; ++step) run.step();
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(run.engine().use(kTiers[i]).peak, after_first[i]);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(run.engine().use(tiering::kTiers[i]).peak, after_first[i]);
 }
 
 TEST_P(BoundedMemory, TheSmallestBudgetsThatThePlanNamesWork) {
@@ -60,7 +58,7 @@ TEST_P(BoundedMemory, TheSmallestBudgetsThatThePlanNamesWork) {
   bounded.strata.nvme_budget_bytes = smallest.nvme;
   EngineRun run(bounded, small_model());
   for (int step = 0; step < 3; ++step) run.step();
-  for (const Tier tier : kTiers) {
+  for (const Tier tier : tiering::kTiers) {
     EXPECT_LE(run.engine().use(tier).peak, smallest.of(tier)) << name_of(tier);
   }
 }

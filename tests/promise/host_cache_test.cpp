@@ -108,7 +108,7 @@ TEST_P(HostCache, StaysWithinTheBudgetToTheByteOfThePlan) {
   keep(config, GetParam());
   EngineRun run(config, small_model());
   for (int step = 0; step < 2; ++step) run.step();
-  for (const Tier tier : {Tier::kDevice, Tier::kHost, Tier::kNvme}) {
+  for (const Tier tier : tiering::kTiers) {
     EXPECT_EQ(run.engine().use(tier).peak, run.engine().plan().total.of(tier)) << name_of(tier);
   }
   EXPECT_LE(run.engine().use(Tier::kHost).peak, *config.strata.host_budget_bytes);

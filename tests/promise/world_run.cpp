@@ -10,8 +10,7 @@ namespace strata::promise {
 namespace {
 
 void expect_bytes_of_plan(EngineRun& run, int rank) {
-  for (const tiering::Tier tier :
-       {tiering::Tier::kDevice, tiering::Tier::kHost, tiering::Tier::kNvme}) {
+  for (const tiering::Tier tier : tiering::kTiers) {
     EXPECT_EQ(run.engine().use(tier).peak, run.engine().plan().total.of(tier))
         << name_of(tier) << " of rank " << rank;
   }

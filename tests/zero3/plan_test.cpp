@@ -102,10 +102,9 @@ TEST(Plan, NeverExceedsABudgetAndNamesTheSmallestThatWorks) {
     for (int i = 0; i < units; ++i) {
       input.units.push_back(unit_of(1 + random() % 3'000'000, random() % 2 * (random() % 500'000)));
     }
-    constexpr Tier kTiers[] = {Tier::kDevice, Tier::kHost, Tier::kNvme};
     input.format = formats[random() % formats.size()];
-    input.parameter_tier = kTiers[random() % 3];
-    input.optimizer_tier = kTiers[random() % 3];
+    input.parameter_tier = tiering::kTiers[random() % 3];
+    input.optimizer_tier = tiering::kTiers[random() % 3];
     input.accumulate_fp32 = random() % 2 == 0;
     input.nvme_available = input.parameter_tier == Tier::kNvme ||
                            input.optimizer_tier == Tier::kNvme || random() % 2 == 0;
@@ -113,13 +112,13 @@ TEST(Plan, NeverExceedsABudgetAndNamesTheSmallestThatWorks) {
     const TierBytes smallest = smallest_budgets(input);
     input.budgets = smallest;
     const Plan least = make_plan(input);
-    for (const Tier tier : kTiers) EXPECT_LE(least.total.of(tier), smallest.of(tier));
+    for (const Tier tier : tiering::kTiers) EXPECT_LE(least.total.of(tier), smallest.of(tier));
 
     input.budgets.host += random() % 50'000'000;
     input.budgets.device += random() % 10'000'000;
     input.budgets.nvme = Budget::kUnlimited;
     const Plan plan = make_plan(input);
-    for (const Tier tier : kTiers) EXPECT_LE(plan.total.of(tier), input.budgets.of(tier));
+    for (const Tier tier : tiering::kTiers) EXPECT_LE(plan.total.of(tier), input.budgets.of(tier));
 
     for (const Tier tier : {Tier::kDevice, Tier::kHost}) {
       if (smallest.of(tier) == 0) continue;

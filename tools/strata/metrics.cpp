@@ -10,8 +10,7 @@ namespace strata::tool {
 namespace {
 
 void add_memory(nlohmann::ordered_json& line, const MemoryReading& memory) {
-  for (const tiering::Tier tier :
-       {tiering::Tier::kDevice, tiering::Tier::kHost, tiering::Tier::kNvme}) {
+  for (const tiering::Tier tier : tiering::kTiers) {
     const std::string name = std::string(name_of(tier)) + "_bytes";
     line[name] = memory.used.of(tier);
     line[name + "_peak"] = memory.peak.of(tier);

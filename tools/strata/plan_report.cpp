@@ -21,8 +21,6 @@ using Json = nlohmann::ordered_json;
 using tiering::Budget;
 using tiering::Tier;
 
-constexpr Tier kTiers[] = {Tier::kDevice, Tier::kHost, Tier::kNvme};
-
 template <class... Values>
 std::string text_of(const char* format, Values... values) {
   std::array<char, 256> text{};
@@ -170,7 +168,7 @@ void write_steps(std::ostream& out, const PlanQuestion& question, const PlanAnsw
 
 Json json_of(const zero3::TierBytes& bytes) {
   Json json;
-  for (const Tier tier : kTiers) {
+  for (const Tier tier : tiering::kTiers) {
     json[std::string(name_of(tier))] =
         bytes.of(tier) == Budget::kUnlimited ? Json() : Json(bytes.of(tier));
   }

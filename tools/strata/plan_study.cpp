@@ -20,7 +20,6 @@ constexpr double kSecondsPerDay = 86'400;
 constexpr double kHostReserve = 0.1;
 // What of one memory that is both tiers the device gets for units in use, if it can.
 constexpr std::uint64_t kDevicePart = 4;
-constexpr Tier kTiers[] = {Tier::kDevice, Tier::kHost, Tier::kNvme};
 
 std::uint64_t less(std::uint64_t bytes, std::uint64_t taken) {
   return bytes > taken ? bytes - taken : 0;
@@ -99,7 +98,7 @@ TierBytes budgets_of(const PlanQuestion& question, const zero3::PlanInput& input
 std::vector<std::string> missing_of(const TierBytes& smallest, const TierBytes& budgets,
                                     const BudgetError& error) {
   std::vector<std::string> missing;
-  for (const Tier tier : kTiers) {
+  for (const Tier tier : tiering::kTiers) {
     const std::uint64_t needed = smallest.of(tier), has = budgets.of(tier);
     if (needed <= has) continue;
     missing.push_back(std::string(name_of(tier)) + ": needs at least " + format_bytes(needed) +

@@ -83,8 +83,7 @@ Chart speed_chart(const std::vector<RunStep>& steps) {
 
 std::vector<Chart> tier_charts(const std::vector<RunStep>& steps) {
   std::vector<Chart> charts;
-  for (const tiering::Tier tier :
-       {tiering::Tier::kDevice, tiering::Tier::kHost, tiering::Tier::kNvme}) {
+  for (const tiering::Tier tier : tiering::kTiers) {
     const std::string name(name_of(tier));
     charts.push_back(chart(
         "Held in the " + name + " tier", "MiB",

@@ -47,8 +47,7 @@ RunStep step_from(const JsonValue& line) {
   step.learning_rate = number_of(line.at("learning_rate"));
   step.seconds = not_negative(line.at("step_seconds"));
   step.tokens_per_second = not_negative(line.at("tokens_per_second"));
-  for (const tiering::Tier tier :
-       {tiering::Tier::kDevice, tiering::Tier::kHost, tiering::Tier::kNvme}) {
+  for (const tiering::Tier tier : tiering::kTiers) {
     step.held.of(tier) = line.at(std::string(name_of(tier)) + "_bytes").as_uint64();
   }
   step.read_bytes = line.at("read_bytes").as_uint64();

@@ -18,8 +18,7 @@ std::string format(const char* pattern, Values... values) {
 
 std::string memory_text(const MemoryReading& memory) {
   std::string text;
-  for (const tiering::Tier tier :
-       {tiering::Tier::kDevice, tiering::Tier::kHost, tiering::Tier::kNvme}) {
+  for (const tiering::Tier tier : tiering::kTiers) {
     text += std::string(name_of(tier)) + ": " +
             bytes_of_budget(memory.used.of(tier), memory.budget.of(tier)) + "  ";
   }

@@ -33,8 +33,7 @@ void StepTrace::end(Engine& engine) {
 void StepTrace::sample_tiers(const Engine& engine) {
   if (!records_) return;
   const Time now = kSystemClock.now();
-  for (const tiering::Tier tier :
-       {tiering::Tier::kDevice, tiering::Tier::kHost, tiering::Tier::kNvme}) {
+  for (const tiering::Tier tier : tiering::kTiers) {
     timeline_.sample(std::string(name_of(tier)) + " bytes", engine.use(tier).used, now);
   }
 }

@@ -15,9 +15,6 @@
 namespace strata::tool {
 namespace {
 
-constexpr tiering::Tier kTiers[] = {tiering::Tier::kDevice, tiering::Tier::kHost,
-                                    tiering::Tier::kNvme};
-
 void row(std::ostream& out, const std::string& name, const std::string& value) {
   char padded[32];
   std::snprintf(padded, sizeof padded, "  %-16s", name.c_str());
@@ -66,7 +63,7 @@ void print(std::ostream& out, const Summary& summary) {
   row(out, "speed",
       with_separators(static_cast<std::uint64_t>(training.tokens_per_second() + 0.5)) +
           " tokens/s");
-  for (const tiering::Tier tier : kTiers) {
+  for (const tiering::Tier tier : tiering::kTiers) {
     row(out, "peak " + std::string(name_of(tier)),
         bytes_of_budget(summary.memory.peak.of(tier), summary.memory.budget.of(tier)));
   }
@@ -91,7 +88,7 @@ std::string to_json(const Summary& summary) {
   json["train_runtime"] = summary.training.seconds;
   json["train_tokens"] = summary.training.tokens;
   json["tokens_per_second"] = summary.training.tokens_per_second();
-  for (const tiering::Tier tier : kTiers) {
+  for (const tiering::Tier tier : tiering::kTiers) {
     const std::string name = std::string(name_of(tier)) + "_bytes";
     json[name + "_peak"] = summary.memory.peak.of(tier);
     const std::uint64_t budget = summary.memory.budget.of(tier);
