@@ -11,6 +11,11 @@
 
 namespace strata::models {
 
+/// Arithmetic of a unit's backward, for one of its forward.
+inline constexpr double kBackwardPerForward = 2;
+/// Tiles in a device budget, where other units are smaller: one in use, others that come and go.
+inline constexpr std::uint64_t kTilesOfBudget = 4;
+
 /// A unit whose parameters are added as its module registers them.
 class UnitBuilder {
  public:

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "formats/token_bytes.h"
 #include "strata/base/error.h"
 #include "strata/formats/token_data.h"
 #include "support/message_of.h"
@@ -21,13 +22,6 @@ using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <class Number>
-std::string bytes_of(const std::vector<Number>& numbers) {
-  std::string bytes(numbers.size() * sizeof(Number), '\0');
-  std::memcpy(bytes.data(), numbers.data(), bytes.size());
-  return bytes;
-}
 
 /// 5000 ids of a vocabulary of 50257, none of them special.
 template <class Number>
@@ -52,14 +46,6 @@ std::string npy_of(const std::string& type, const std::string& shape, const std:
                    char version = 1) {
   return npy("{'descr': '" + type + "', 'fortran_order': False, 'shape': " + shape + ", }", data,
              version);
-}
-
-std::string llmc_header(std::int32_t magic, std::int32_t version, std::int32_t tokens) {
-  std::vector<std::int32_t> header(256, 0);
-  header[0] = magic;
-  header[1] = version;
-  header[2] = tokens;
-  return bytes_of(header);
 }
 
 std::string utf16(const std::string& text, bool big) {

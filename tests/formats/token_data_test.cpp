@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "formats/token_bytes.h"
 #include "strata/base/error.h"
 #include "support/message_of.h"
 #include "support/temp_directory.h"
@@ -17,21 +18,6 @@ using support::TempDirectory;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <class Token>
-std::string bytes_of(const std::vector<Token>& tokens) {
-  std::string bytes(tokens.size() * sizeof(Token), '\0');
-  std::memcpy(bytes.data(), tokens.data(), bytes.size());
-  return bytes;
-}
-
-std::string llmc_header(std::int32_t magic, std::int32_t version, std::int32_t tokens) {
-  std::vector<std::int32_t> header(256, 0);
-  header[0] = magic;
-  header[1] = version;
-  header[2] = tokens;
-  return bytes_of(header);
-}
 
 std::vector<std::int64_t> read_all(const TokenData& data) {
   std::vector<std::int64_t> tokens(data.size());

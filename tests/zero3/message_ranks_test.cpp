@@ -41,17 +41,6 @@ std::string text_of(const std::exception_ptr& thrown) {
   }
 }
 
-int failed_rank(const std::exception_ptr& thrown) {
-  try {
-    if (thrown) std::rethrow_exception(thrown);
-  } catch (const RankFailure& failure) {
-    return failure.rank();
-  } catch (const std::exception&) {
-    return -1;
-  }
-  return -1;
-}
-
 /// The end of a rank that a test cuts off: no word to the others.
 struct Cut {};
 

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "strata/base/error.h"
 #include "zero3/ranks/ranks.h"
 
 /// \file
@@ -24,6 +26,18 @@ struct ContractWorld {
 
 /// The worlds of this program.
 [[nodiscard]] std::vector<ContractWorld> contract_worlds();
+
+/// The rank that a RankFailure names; -1 for any other error, and for none.
+[[nodiscard]] inline int failed_rank(const std::exception_ptr& thrown) {
+  try {
+    if (thrown) std::rethrow_exception(thrown);
+  } catch (const RankFailure& failure) {
+    return failure.rank();
+  } catch (const std::exception&) {
+    return -1;
+  }
+  return -1;
+}
 
 /// The bytes of rank `from` for rank `to` in a round, different at every place.
 inline std::byte byte_of(int round, int from, int to, std::size_t place) {

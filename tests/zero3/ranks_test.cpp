@@ -103,16 +103,6 @@ bool is_a(const std::exception_ptr& thrown) {
   }
 }
 
-int failed_rank(const std::exception_ptr& thrown) {
-  try {
-    std::rethrow_exception(thrown);
-  } catch (const RankFailure& failure) {
-    return failure.rank();
-  } catch (...) {
-    return -1;
-  }
-}
-
 TEST(ThreadRanks, ARankThatDiesAnywhereIsNamedOnAllOthersAndNoneHangs) {
   for (const int size : {2, 3, 4})
     for (int dying = 0; dying < size; ++dying)

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "number_text.h"
 #include "random_bytes.h"
 
 namespace strata::nvme_bench {
@@ -19,13 +20,6 @@ struct Stamp {
   std::uint64_t generation = 0;
   std::uint64_t checksum = 0;  // over the stamp with 0 here, and all that follows
 };
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  std::array<char, 160> text{};
-  std::snprintf(text.data(), text.size(), pattern, values...);
-  return text.data();
-}
 
 std::uint64_t checksum_of(Stamp stamp, std::span<const std::byte> block) {
   stamp.checksum = 0;

@@ -16,8 +16,6 @@ using std::chrono::steady_clock;
 // A change of the phase is heard within this time, even when the disk says nothing.
 constexpr std::chrono::milliseconds kAttention{50};
 
-constexpr std::chrono::milliseconds kTimeoutMin{1};
-
 // The finest grain at which disks and file systems look for equal contents.
 constexpr std::size_t kStampEvery = 4_KiB;
 

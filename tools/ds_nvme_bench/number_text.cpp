@@ -8,17 +8,6 @@
 #include "strata/base/units.h"
 
 namespace strata::nvme_bench {
-namespace {
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), pattern, values...);
-  return text.data();
-}
-
-}  // namespace
-
 std::string fio_bytes(std::uint64_t bytes) {
   if (bytes != 0 && bytes % 1_GiB == 0) return std::to_string(bytes / 1_GiB) + "g";
   if (bytes != 0 && bytes % 1_MiB == 0) return std::to_string(bytes / 1_MiB) + "m";

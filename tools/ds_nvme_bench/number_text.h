@@ -1,9 +1,19 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <cstdio>
 #include <string>
 
 namespace strata::nvme_bench {
+
+/// What printf makes of `pattern` and the values, at most 255 characters.
+template <class... Values>
+[[nodiscard]] std::string format(const char* pattern, Values... values) {
+  std::array<char, 256> text{};
+  std::snprintf(text.data(), text.size(), pattern, values...);
+  return text.data();
+}
 
 /// A block or a size as fio writes it, exact: "4k", "1m", "1536".
 [[nodiscard]] std::string fio_bytes(std::uint64_t bytes);

@@ -11,7 +11,6 @@ namespace strata::nvme_bench {
 namespace {
 
 constexpr double kSecondsMax = 1e7;  // four months
-constexpr std::chrono::milliseconds kTimeoutMin{1};
 
 }  // namespace
 

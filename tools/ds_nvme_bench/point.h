@@ -53,6 +53,7 @@ struct Point {
 
 /// The time-out of Strata's own queues.
 inline constexpr std::chrono::seconds kUsualTimeout{90};
+inline constexpr std::chrono::milliseconds kTimeoutMin{1};
 
 /// Limits of a measurement: it ends at the first of these.
 struct Limits {

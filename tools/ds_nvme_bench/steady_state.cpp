@@ -1,4 +1,5 @@
 #include "steady_state.h"
+#include "number_text.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -93,13 +94,6 @@ std::optional<Slowdown> find_slowdown(std::span<const Window> windows) {
     slowdown.bytes_before += bytes_of(window);
   }
   return slowdown;
-}
-
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-  char text[256];
-  std::snprintf(text, sizeof text, pattern, values...);
-  return text;
 }
 
 std::string verdict_of(const SteadyState& state) {

@@ -22,7 +22,6 @@ namespace {
 constexpr std::uint32_t kFillBlock = 1_MiB;
 constexpr std::uint32_t kFillDepth = 16;
 constexpr std::chrono::milliseconds kAttention{100};
-constexpr std::chrono::milliseconds kTimeoutMin{1};
 
 std::uint64_t random_seed() {
   std::random_device entropy;

@@ -14,13 +14,10 @@ namespace strata::models {
 
 namespace {
 
-constexpr double kBackwardPerForward = 2;
 // What tiles of queries, keys, values and of both ways back into the residual stream give, in
 // elements of the width; those of the MLP's first layer come on top.
 constexpr double kPiecesOfBlock = 5;
 constexpr double kKeptBytesOfBlock = 34;  // in 16 bits, for a token and an element of the width
-// Tiles in a device budget, where other units are smaller: one in use, others that come and go.
-constexpr std::uint64_t kTilesOfBudget = 4;
 
 constexpr const char* kEmbedding = "wte.weight";
 constexpr const char* kHead = "lm_head.weight";

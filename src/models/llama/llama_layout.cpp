@@ -14,10 +14,6 @@ namespace strata::models {
 
 namespace {
 
-constexpr double kBackwardPerForward = 2;
-// Tiles in a device budget, where other units are smaller: one in use, others that come and go.
-constexpr std::uint64_t kTilesOfBudget = 4;
-
 // What a block keeps of each token for its backward, in numbers: of the width, of all heads'
 // queries and of the width inside the MLP; and in fp32 of what goes into each norm.
 constexpr double kKeptOfWidth = 4;

@@ -25,8 +25,7 @@ c10::intrusive_ptr<c10d::Backend> connect_by_gloo(const c10::intrusive_ptr<c10d:
                                                   std::chrono::milliseconds) {
   throw ConfigError(
       "this Strata was built without Gloo's headers, so that its ranks cannot be processes; "
-      "install "
-      "them (Debian: libgloo-dev) and build it again");
+      "install them (Debian: libgloo-dev) and build it again");
 }
 
 #endif
