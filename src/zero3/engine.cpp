@@ -202,6 +202,14 @@ void Engine::follow_schedule(std::string_view group) {
   impl_->state.rates.erase(std::string(group));
 }
 
+// ---- what ranks have in common -----------------------------------------------------------------
+
+void Engine::sum_over_ranks(std::span<double> values) { impl_->ranks.sum(values); }
+void Engine::require_agreement(std::string_view what,
+                               const std::vector<std::pair<std::string, std::string>>& facts) {
+  zero3::require_agreement(impl_->ranks, what, facts);
+}
+
 // ---- looking at states -------------------------------------------------------------------------
 
 void Engine::visit_gradients(const ParameterVisitor& visit) {

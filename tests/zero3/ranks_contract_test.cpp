@@ -62,6 +62,21 @@ TEST_P(RanksContract, GatherValuesReturnsEveryRanksValueInRankOrder) {
   });
 }
 
+TEST_P(RanksContract, SumAddsEachValueInRankOrderToTheSameBitsOnAllRanks) {
+  run([](Ranks& ranks) {
+    const auto value_of = [](int rank, int round) { return round == 0 ? 1e17 : 0.1 + 3.0 * rank; };
+    std::vector<double> sums = {value_of(ranks.rank(), ranks.rank()), value_of(ranks.rank(), 1)};
+    ranks.sum(sums);
+    double first = 0, second = 0;
+    for (int rank = 0; rank < ranks.size(); ++rank) {
+      first += value_of(rank, rank);
+      second += value_of(rank, 1);
+    }
+    ASSERT_EQ(sums, (std::vector<double>{first, second}));
+    ranks.sum({});
+  });
+}
+
 TEST_P(RanksContract, NoRankPassesABarrierBeforeAllHaveCome) {
   const support::SharedValue<std::atomic<int>> come;
   run([&](Ranks& ranks) {

@@ -189,6 +189,18 @@ class Engine {
   /// Undoes set_lr: the rate is the schedule's again, or the group's own. Throws as lr.
   void follow_schedule(std::string_view group = {});
 
+  // ---- what ranks have in common -------------------------------------------------------------
+  // Collectives: all ranks call them alike. They throw RankFailure, as training does.
+
+  /// Adds each of `values` over the ranks, in rank order: all get the same bits. For what a program
+  /// reports of all of them, and for what it decides by numbers that differ between ranks (time).
+  void sum_over_ranks(std::span<double> values);
+  /// Throws ConfigError on all ranks unless they come with the same names and values, in the same
+  /// order: "`what` differs between ranks", with the first that does. An engine compares configs
+  /// and models by itself; this is for what the program knows, its data and its options.
+  void require_agreement(std::string_view what,
+                         const std::vector<std::pair<std::string, std::string>>& facts);
+
   // ---- looking at states ---------------------------------------------------------------------
   // They throw UsageError while a unit is in use and inside one another; IoError, CorruptData and
   // DeadlineExceeded from the disk. All ranks call them alike.

@@ -1,5 +1,6 @@
 #include "zero3/ranks/ranks.h"
 
+#include <algorithm>
 #include <functional>
 
 #include "strata/base/error.h"
@@ -51,6 +52,17 @@ Collective Ranks::begin_all_to_all(std::span<const std::byte> send, std::span<st
                      ": all_to_all receives into the memory that it sends; give it another");
   }
   return begin({.kind = CollectiveKind::kAllToAll, .send = send, .receive = receive});
+}
+
+void Ranks::sum(std::span<double> values) {
+  const std::size_t count = values.size();
+  std::vector<double> of_all(count * static_cast<std::size_t>(size()));
+  std::ranges::copy(values, of_all.begin() + static_cast<std::ptrdiff_t>(count) * rank());
+  begin_all_gather(std::as_writable_bytes(std::span(of_all))).wait();
+  for (std::size_t i = 0; i < count; ++i) {
+    values[i] = of_all[i];
+    for (std::size_t at = i + count; at < of_all.size(); at += count) values[i] += of_all[at];
+  }
 }
 
 void Ranks::barrier() {

@@ -109,6 +109,10 @@ class Ranks {
   template <class Value>
   [[nodiscard]] std::vector<Value> gather_values(const Value& value);
 
+  /// Adds each of `values` over the ranks, in rank order: all get the same bits. They are as many
+  /// on all ranks.
+  void sum(std::span<double> values);
+
   /// Returns when all ranks have come here.
   void barrier();
 
