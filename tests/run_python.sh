@@ -7,4 +7,7 @@
 
 python=$(dirname "$0")/../.deps/test-venv/bin/python3
 "$python" -c '' 2>/dev/null || python=python3
+# Modules that several tests share.
+PYTHONPATH=$(dirname "$0")/support
+export PYTHONPATH
 exec "$python" -B "$@"

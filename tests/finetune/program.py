@@ -62,8 +62,8 @@ class Workspace:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
         return file
 
-    def finetune(self, changes: dict[str, Any], **options: Any) -> subprocess.CompletedProcess:
-        """Runs `strata finetune` on the valid inputs; `changes` replaces options, None drops one."""
+    def command(self, changes: dict[str, Any]) -> list[str]:
+        """`strata finetune` on the valid inputs; `changes` replaces options, None drops one."""
         arguments = {
             "--model-config": "model.json",
             "--data": "text.txt",
@@ -79,8 +79,11 @@ class Workspace:
                 words.append(option)
             elif value is not None:
                 words += [option, str(value)]
+        return words
+
+    def finetune(self, changes: dict[str, Any], **options: Any) -> subprocess.CompletedProcess:
         return subprocess.run(
-            words, cwd=self.path, capture_output=True, text=True, timeout=240,
+            self.command(changes), cwd=self.path, capture_output=True, text=True, timeout=240,
             env=environment(), check=False, **options)
 
 

@@ -1,7 +1,12 @@
 #include "dataset.h"
 
+#include <xxhash.h>
+
+#include <algorithm>
 #include <cmath>
+#include <new>
 #include <string>
+#include <vector>
 
 #include "plural.h"
 #include "strata/base/error.h"
@@ -43,6 +48,22 @@ void require_same_tokens(const formats::TokenData& train, const formats::TokenDa
 }
 
 }  // namespace
+
+std::uint64_t checksum(const TokenRange& range, const Interruption& interruption) {
+  constexpr std::uint64_t kPieceTokens = 1 << 16;
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
+                                                                       &XXH3_freeState);
+  if (state == nullptr) throw std::bad_alloc();
+  XXH3_64bits_reset(state.get());
+  std::vector<std::int64_t> tokens;
+  for (std::uint64_t begin = 0; begin < range.count; begin += kPieceTokens) {
+    interruption.check();
+    tokens.resize(std::min(kPieceTokens, range.count - begin));
+    range.file->read(range.begin + begin, tokens);
+    XXH3_64bits_update(state.get(), tokens.data(), tokens.size() * sizeof(std::int64_t));
+  }
+  return XXH3_64bits_digest(state.get());
+}
 
 Dataset::Dataset(const FinetuneOptions& options, std::int64_t vocab_size, std::int64_t seq_len,
                  const Interruption& interruption)

@@ -17,6 +17,9 @@ struct TokenRange {
   std::uint64_t count = 0;
 };
 
+/// A checksum of all tokens of the range, whatever file and encoding they are in. Reads them once.
+[[nodiscard]] std::uint64_t checksum(const TokenRange& range, const Interruption& interruption);
+
 /// The data of a run: the training data and, when asked for, the part held out of it.
 class Dataset {
  public:

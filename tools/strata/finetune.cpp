@@ -9,6 +9,7 @@
 #include <optional>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "batch_sampler.h"
@@ -22,6 +23,7 @@
 #include "readable_text.h"
 #include "recompute_choice.h"
 #include "run_config.h"
+#include "run_ranks.h"
 #include "step_trace.h"
 #include "strata/base/clock.h"
 #include "strata/base/machine_memory.h"
@@ -93,12 +95,14 @@ void require_prompt_of_the_data(const FinetuneOptions& options, const Dataset& d
   }
 }
 
-RunInput open_input(const FinetuneOptions& options, const Interruption& interruption) {
-  formats::DsConfig config = run_config(options);
+RunInput open_input(const FinetuneOptions& options, const RunRanks& ranks,
+                    const Interruption& interruption) {
+  formats::DsConfig config = run_config(options, ranks.size());
   check_nvme_directories(config);
   ModelSource model = open_model(options, interruption);
   const std::int64_t seq_len = sequence_length(options, model.config.context());
-  check_micro_batch(config, seq_len, kept_bytes_per_token(config, model.config), memory_bytes());
+  check_micro_batch(config, seq_len, kept_bytes_per_token(config, model.config),
+                    memory_bytes() / static_cast<std::uint64_t>(ranks.on_this_host()));
   Dataset data(options, model.config.vocab_size(), seq_len, interruption);
   require_prompt_of_the_data(options, data, model.config.vocab_size());
   const std::int64_t steps = step_count(options, config, data.train().count, seq_len);
@@ -136,20 +140,22 @@ void size_room_for_activations(RunInput& run) {
 }
 
 // The engine makes the same plan again once it is built; here it costs nothing when it fails.
-void check_plan(const RunInput& run, const HostMemoryBound& memory,
+void check_plan(const RunInput& run, const RunRanks& ranks, const HostMemoryBound& memory,
                 const std::filesystem::path& output, Logger& log) {
-  zero3::PlanInput input = zero3::plan_input_from(run.config, {}, {.host_memory = memory});
+  zero3::PlanInput input =
+      zero3::plan_input_from(run.config, {}, {.world_size = ranks.size(), .host_memory = memory});
   const models::ModelTiles tiles = models::tiles_of(run.model.config, run.config, input);
   input.units = models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles);
   for (const std::string& line : tile_lines(tiles, run.config)) log.info(line);
   const zero3::Plan plan = zero3::make_plan(input);
   log.info("plan:\n" + zero3::describe(plan, input));
-  require_machine_memory(plan.total.device +
-                         plan.total.host);  // without a GPU both are host memory
+  const auto on_this_host = static_cast<std::uint64_t>(ranks.on_this_host());
+  require_machine_memory((plan.total.device + plan.total.host) *
+                         on_this_host);  // without a GPU both are host memory
   const std::vector<std::string> directories = run.config.nvme_directories();
-  require_disk_space({.nvme_bytes = plan.total.nvme,
+  require_disk_space({.nvme_bytes = plan.total.nvme * on_this_host,
                       .nvme_directories = {directories.begin(), directories.end()},
-                      .output_bytes = model_bytes(run),
+                      .output_bytes = ranks.is_first() ? model_bytes(run) : 0,
                       .output = output});
 }
 
@@ -157,7 +163,7 @@ void log_notes(const formats::DsConfig& config, Logger& log) {
   for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
 }
 
-void log_run(const RunInput& run, Logger& log) {
+void log_run(const RunInput& run, const RunRanks& ranks, Logger& log) {
   const formats::DsConfig& config = run.config;
   log.info("model " + run.model.name + ": " +
            with_separators(models::parameter_count(run.model.config)) + " parameters, " +
@@ -176,7 +182,8 @@ void log_run(const RunInput& run, Logger& log) {
   log.info("run: " + counted(run.steps, "step") + " of " +
            counted(config.train_batch_size, "sequence") + " of " + counted(run.seq_len, "token") +
            " (micro-batch " + std::to_string(config.train_micro_batch_size_per_gpu) +
-           ", accumulation " + std::to_string(config.gradient_accumulation_steps) + ")");
+           ", accumulation " + std::to_string(config.gradient_accumulation_steps) +
+           (ranks.size() > 1 ? ", " + std::to_string(ranks.size()) + " ranks)" : ")"));
   log.info("no GPU is used: the device tier is host memory too, with a budget of its own");
   if (run.data.is_text() && run.model.directory) {
     log.warning(
@@ -219,13 +226,16 @@ void log_placement(Time start, Logger& log) {
   log.info(text);
 }
 
-Trainer::Data trainer_data(const RunInput& run, const FinetuneOptions& options) {
+Trainer::Data trainer_data(const RunInput& run, const RunRanks& ranks,
+                           const FinetuneOptions& options) {
   const std::int64_t rows = run.config.train_micro_batch_size_per_gpu;
   Trainer::Data data{
       .training = BatchSampler::random(run.data.train(), rows, run.seq_len, options.seed),
       .evaluation = std::nullopt,
       .evaluation_batches = options.eval_batches,
-      .training_tokens = run.data.train().count};
+      .training_tokens = run.data.train().count,
+      .rank = ranks.rank(),
+      .ranks = ranks.size()};
   if (run.data.validation()) {
     data.evaluation =
         BatchSampler::even(*run.data.validation(), rows, run.seq_len, options.eval_batches);
@@ -260,52 +270,99 @@ void write_sample(models::CausalLm& model, const RunInput& run, const FinetuneOp
   out << "\nSample\n" << (run.data.is_text() ? readable_text(tokens) : id_list(tokens)) << '\n';
 }
 
-void run_training(const RunInput& run, const HostMemoryBound& memory,
+/// What ranks have in common beside the config and the model, which the engine compares.
+void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions& options,
+                      const Interruption& interruption) {
+  const auto tokens_of = [&](const TokenRange& range) {
+    return with_separators(range.count) + " tokens (checksum " +
+           std::to_string(checksum(range, interruption)) + ")";
+  };
+  engine.require_agreement(
+      "the run",
+      {{"the number of steps", std::to_string(run.steps)},
+       {"the length of a sequence", std::to_string(run.seq_len)},
+       {"--seed", std::to_string(options.seed)},
+       {"--max-minutes", options.max_minutes ? std::to_string(*options.max_minutes) : "none"},
+       {"--eval-every", std::to_string(options.eval_every)},
+       {"--eval-batches", std::to_string(options.eval_batches)},
+       {"--sample", std::to_string(options.sample)},
+       {"the data to train on", tokens_of(run.data.train())},
+       {"the data held out", run.data.validation() ? tokens_of(*run.data.validation()) : "none"}});
+}
+
+/// Writes the model into `output`. Ranks that write none (null) visit its weights all the same:
+/// each is made of what all ranks hold.
+void write_model(models::CausalLm& model, const RunInput& run,
+                 const formats::OutputDirectory* output, const Interruption& interruption) {
+  if (output == nullptr) {
+    model.visit_parameter_rows(
+        [&](const std::string&, const torch::Tensor&) { interruption.check(); });
+    return;
+  }
+  models::write_pretrained(model, output->path(),
+                           {.original_config = run.model.config_text,
+                            .files_of = run.model.directory.get(),
+                            .before_each_piece = [&] { interruption.check(); }});
+}
+
+/// The output as a run finds it: the config in effect, and what the model's directory has.
+std::unique_ptr<formats::OutputDirectory> begin_output(const RunInput& run,
+                                                       const FinetuneOptions& options) {
+  auto output = std::make_unique<formats::OutputDirectory>(*options.output);
+  formats::write_text(output->path() / "ds_config.json", run.config.resolved_json());
+  if (run.model.directory) models::copy_model_files(*run.model.directory, output->path());
+  return output;
+}
+
+void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBound& memory,
                   const FinetuneOptions& options, const Interruption& interruption,
                   std::ostream& out, bool terminal, Logger& log) {
-  formats::OutputDirectory output(*options.output);
-  formats::write_text(output.path() / "ds_config.json", run.config.resolved_json());
-  if (run.model.directory) models::copy_model_files(*run.model.directory, output.path());
-  MetricsFile metrics(output.path() / "metrics.jsonl", log);
-  log.info("metrics while it runs: " + (output.path() / "metrics.jsonl").string());
+  std::unique_ptr<formats::OutputDirectory> output;  // of the first rank
+  std::unique_ptr<MetricsFile> metrics;
+  if (ranks.is_first()) {
+    output = begin_output(run, options);
+    metrics = std::make_unique<MetricsFile>(output->path() / "metrics.jsonl", log);
+    log.info("metrics while it runs: " + (output->path() / "metrics.jsonl").string());
+  }
 
   const TensorPool pool;  // activations and gradients, from one step to the next
-  torch::manual_seed(options.seed);
+  torch::manual_seed(options.seed + static_cast<std::uint64_t>(ranks.rank()));
   return_freed_blocks_from(kReturnedWhileBuilding);
   formats::DsConfig config = run.config;
   config.notes.clear();  // log_run has shown them
-  StepTrace trace(options.trace ? &*options.trace : nullptr, output.path() / "trace.json.gz", log);
-  Engine engine(std::move(config), EnginePlace{.host_memory = memory}, &log);
+  StepTrace trace(output && options.trace ? &*options.trace : nullptr,
+                  output ? output->path() / "trace.json.gz" : std::filesystem::path(), log);
+  Engine engine(std::move(config), EnginePlace{.ranks = ranks.end(), .host_memory = memory}, &log);
   engine.before_each_unit([&] {
     interruption.check();
     trace.sample_tiers(engine);
   });
+  if (ranks.size() > 1) require_same_run(engine, run, options, interruption);
   const Time start = kSystemClock.now();
   const std::unique_ptr<models::CausalLm> model =
       models::make_causal_lm(run.model.config, engine, run.model.initializer);
   log_placement(start, log);
   engine.prepare();  // takes its space on disk, which may be the output's disk
-  output.require_space(model_bytes(run));
+  if (output) output->require_space(model_bytes(run));
   return_freed_blocks_from(kReturnedInTraining);
 
-  Trainer trainer(engine, *model, trainer_data(run, options), interruption, trace);
+  Trainer trainer(engine, *model, trainer_data(run, ranks, options), interruption, trace);
   const std::int64_t printed = run.config.steps_per_print;
   Progress progress(out, terminal, run.steps, printed > 0 ? printed : kDefaultStepsPerPrint);
   Summary summary{.model = run.model.name,
                   .parameters = models::parameter_count(run.model.config),
-                  .output = output.final_path().string()};
+                  .output = output ? output->final_path().string() : std::string()};
   const RunOutcome outcome =
-      TrainingRun(run.steps, options, trainer, progress, metrics).train(summary);
+      TrainingRun(run.steps, options, trainer, progress, metrics.get()).train(summary);
   for (const std::string& warning : outcome.warnings()) log.warning(warning);
 
-  models::write_pretrained(*model, output.path(),
-                           {.original_config = run.model.config_text,
-                            .files_of = run.model.directory.get(),
-                            .before_each_piece = [&] { interruption.check(); }});
-  summary.rss_peak_bytes = rss_peak_bytes();
-  write_results(output.path() / "train_results.json", summary, log);
-  output.publish();
-  print(out, summary);
+  write_model(*model, run, output.get(), interruption);
+  if (output) {
+    summary.rss_peak_bytes = rss_peak_bytes();
+    write_results(output->path() / "train_results.json", summary, log);
+    output->publish();
+    print(out, summary);
+  }
   if (options.sample == 0) return;
   log.info("generating " + counted(options.sample, "token"));
   write_sample(*model, run, options, interruption, out);
@@ -328,13 +385,24 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
     return;
   }
   const Interruption interruption;
-  RunInput run = open_input(options, interruption);
-  log_run(run, log);
-  const HostMemoryBound memory = host_memory_bound();
-  size_room_for_activations(run);
-  settle_recompute(run, memory, log);
-  check_plan(run, memory, *options.output, log);
-  run_training(run, memory, options, interruption, out, terminal, log);
+  const RunRanks ranks;
+  std::ostream nowhere(nullptr);
+  std::ostream& shown = ranks.is_first() ? out : nowhere;
+  if (!ranks.is_first()) log.set_level(LogLevel::kError);
+  try {
+    RunInput run = open_input(options, ranks, interruption);
+    log_run(run, ranks, log);
+    const HostMemoryBound memory = host_memory_bound();
+    const HostMemoryBound part = memory.part_of(static_cast<std::uint64_t>(ranks.on_this_host()));
+    size_room_for_activations(run);
+    settle_recompute(run, part, log);
+    check_plan(run, ranks, part, *options.output, log);
+    run_training(run, ranks, memory, options, interruption, shown, terminal && ranks.is_first(),
+                 log);
+  } catch (const RankFailure&) {
+    interruption.check();  // ranks that are interrupted leave one after the other
+    throw;
+  }
 }
 
 }  // namespace strata::tool

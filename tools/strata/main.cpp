@@ -13,6 +13,7 @@
 #include "process.h"
 #include "report.h"
 #include "report_options.h"
+#include "run_ranks.h"
 #include "strata/base/log.h"
 
 namespace {
@@ -62,10 +63,11 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const c10::Error& error) {  // LibTorch's, whose what() is mostly a stack trace
-    std::cerr << "strata: " << error.what_without_backtrace() << std::endl;
+    std::cerr << "strata: " << strata::tool::rank_prefix() << error.what_without_backtrace()
+              << std::endl;
     return static_cast<int>(ExitCode::kFailed);
   } catch (const std::exception& error) {
-    std::cerr << "strata: " << error.what() << std::endl;
+    std::cerr << "strata: " << strata::tool::rank_prefix() << error.what() << std::endl;
     return static_cast<int>(strata::tool::exit_code_of(error));
   }
 }

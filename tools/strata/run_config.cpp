@@ -15,7 +15,6 @@
 namespace strata::tool {
 namespace {
 
-constexpr int kRanks = 1;
 constexpr std::int64_t kDefaultSequenceMax = 1024;
 
 bool uses_nvme(const formats::ZeroConfig& zero) {
@@ -110,7 +109,7 @@ void apply_budget_option(std::string_view text, formats::StrataConfig& config) {
   }
 }
 
-formats::DsConfig run_config(const FinetuneOptions& options) {
+formats::DsConfig run_config(const FinetuneOptions& options, int ranks) {
   formats::DsConfig config = formats::DsConfig::from_file(*options.config);
   if (options.budget) apply_budget_option(*options.budget, config.strata);
   if (!options.nvme.empty()) {
@@ -119,7 +118,7 @@ formats::DsConfig run_config(const FinetuneOptions& options) {
       config.strata.nvme_directories.push_back(directory.string());
     }
   }
-  config.resolve_batch(kRanks);
+  config.resolve_batch(ranks);
   return config;
 }
 

@@ -13,8 +13,8 @@ namespace strata::tool {
 void apply_budget_option(std::string_view text, formats::StrataConfig& config);
 
 /// The config file with the command line over it (budgets, directories) and the batch worked out
-/// for one rank. Throws ConfigError; IoError when the file cannot be read.
-[[nodiscard]] formats::DsConfig run_config(const FinetuneOptions& options);
+/// for `ranks`. Throws ConfigError; IoError when the file cannot be read.
+[[nodiscard]] formats::DsConfig run_config(const FinetuneOptions& options, int ranks = 1);
 
 /// Throws ConfigError when something is to live on NVMe and no directory is named for it, or when
 /// a named one is none, cannot be written to, is missing and cannot be made, is named twice, or

@@ -1,5 +1,8 @@
 #include "trainer.h"
 
+#include <algorithm>
+#include <array>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -36,8 +39,22 @@ StepRecord Trainer::step() {
   const Time::duration time = kSystemClock.now() - start;
   record.interval = interval_of(engine_.counters() - before, time, record.interval.tokens,
                                 engine_.disk_busy() - disk_before);
+  if (data_.ranks > 1) add_other_ranks(record);
   trace_.after_step(record.step, engine_);
   return record;
+}
+
+void Trainer::add_other_ranks(StepRecord& record) {
+  Interval& interval = record.interval;
+  std::array<double, 4> sums = {record.loss, interval.seconds,
+                                static_cast<double>(interval.read_bytes),
+                                static_cast<double>(interval.written_bytes)};
+  engine_.sum_over_ranks(sums);
+  record.loss = sums[0] / data_.ranks;
+  interval.seconds = sums[1] / data_.ranks;
+  interval.read_bytes = static_cast<std::uint64_t>(sums[2]);
+  interval.written_bytes = static_cast<std::uint64_t>(sums[3]);
+  interval.tokens *= static_cast<std::uint64_t>(data_.ranks);
 }
 
 StepRecord Trainer::make_step() {
@@ -46,8 +63,8 @@ StepRecord Trainer::make_step() {
   std::vector<Batch> batches;
   std::uint64_t tokens = 0;
   for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
-    batches.push_back(
-        data_.training.batch(static_cast<std::uint64_t>(steps_ * micro_batches + micro)));
+    const std::int64_t of_all = (steps_ * micro_batches + micro) * data_.ranks + data_.rank;
+    batches.push_back(data_.training.batch(static_cast<std::uint64_t>(of_all)));
     tokens += batches.back().tokens.size();
   }
   interruption_.check();
@@ -96,10 +113,15 @@ std::optional<EvaluationRecord> Trainer::evaluate() {
   const torch::NoGradGuard no_gradients;
   model_.eval();
   double sum = 0;
-  for (std::int64_t i = 0; i < data_.evaluation_batches; ++i) {
+  for (std::int64_t first = 0; first < data_.evaluation_batches; first += data_.ranks) {
     interruption_.check();
-    sum += loss_of(data_.evaluation->batch(static_cast<std::uint64_t>(i))).item<double>();
+    // A rank without a batch of its own makes the last one too, since others wait for its weights.
+    const std::int64_t own = first + data_.rank, last = data_.evaluation_batches - 1;
+    const auto index = static_cast<std::uint64_t>(std::min(own, last));
+    const double loss = loss_of(data_.evaluation->batch(index)).item<double>();
+    if (own <= last) sum += loss;
   }
+  engine_.sum_over_ranks(std::span(&sum, 1));
   model_.train();
   return EvaluationRecord{.step = steps_,
                           .epoch = epoch(),
@@ -118,8 +140,7 @@ double Trainer::epoch() const {
 
 MemoryReading Trainer::memory() const {
   MemoryReading reading;
-  for (const tiering::Tier tier :
-       {tiering::Tier::kDevice, tiering::Tier::kHost, tiering::Tier::kNvme}) {
+  for (const tiering::Tier tier : tiering::kTiers) {
     const TierUse use = engine_.use(tier);
     reading.used.of(tier) = use.used;
     reading.peak.of(tier) = use.peak;

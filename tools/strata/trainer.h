@@ -14,6 +14,12 @@
 namespace strata::tool {
 
 /// Trains and evaluates, one step at a time, and measures the time and the bytes.
+///
+/// Ranks share out the micro-batches of a step and of an evaluation, one each in turn: however many
+/// they are, a step of as many sequences has the same ones. A record's losses, tokens, seconds, and
+/// bytes read and written are those of all ranks, its hops and tiers those of this one. All ranks
+/// make the same calls.
+///
 /// The engine, the model, the interruption and the trace must outlive it.
 class Trainer {
  public:
@@ -22,6 +28,7 @@ class Trainer {
     std::optional<BatchSampler> evaluation;
     std::int64_t evaluation_batches = 0;
     std::uint64_t training_tokens = 0;  ///< tokens of one epoch
+    int rank = 0, ranks = 1;            ///< which of all batches are this rank's
   };
 
   Trainer(Engine& engine, models::CausalLm& model, Data data, const Interruption& interruption,
@@ -43,6 +50,8 @@ class Trainer {
   torch::Tensor loss_of(const Batch& batch);
   /// A step, and its record; of the interval only the tokens.
   [[nodiscard]] StepRecord make_step();
+  /// Makes this rank's record that of all ranks.
+  void add_other_ranks(StepRecord& record);
   [[nodiscard]] BatchReport train_on(const Batch& batch);
   /// Runs all micro-batches through one unit before the next.
   [[nodiscard]] BatchReport train_on(const std::vector<Batch>& batches);

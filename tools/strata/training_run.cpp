@@ -12,7 +12,7 @@ RunOutcome TrainingRun::train(Summary& summary) {
   for (std::int64_t step = 1; step <= steps_ && !is_time_up(); ++step) {
     if (step > 1 && options_.eval_every > 0 && (step - 1) % options_.eval_every == 0) evaluate();
     const StepRecord record = trainer_.step();
-    metrics_.write(record);
+    if (metrics_ != nullptr) metrics_->write(record);
     progress_.step(record);
     seconds += record.interval.seconds;
     outcome.add(record);
@@ -26,7 +26,7 @@ RunOutcome TrainingRun::train(Summary& summary) {
 std::optional<double> TrainingRun::evaluate() {
   const std::optional<EvaluationRecord> record = trainer_.evaluate();
   if (!record) return std::nullopt;
-  metrics_.write(*record);
+  if (metrics_ != nullptr) metrics_->write(*record);
   progress_.evaluation(*record);
   return record->loss;
 }

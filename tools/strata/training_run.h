@@ -12,12 +12,12 @@
 
 namespace strata::tool {
 
-/// The run itself: steps and evaluations, shown and recorded as they come. All its arguments
-/// must outlive it.
+/// The run itself: steps and evaluations, shown as they come, and recorded where `metrics` is not
+/// null. All its arguments must outlive it.
 class TrainingRun {
  public:
   TrainingRun(std::int64_t steps, const FinetuneOptions& options, Trainer& trainer,
-              Progress& progress, MetricsFile& metrics)
+              Progress& progress, MetricsFile* metrics)
       : steps_(steps),
         options_(options),
         trainer_(trainer),
@@ -35,7 +35,7 @@ class TrainingRun {
   const FinetuneOptions& options_;
   Trainer& trainer_;
   Progress& progress_;
-  MetricsFile& metrics_;
+  MetricsFile* metrics_;
 };
 
 }  // namespace strata::tool
