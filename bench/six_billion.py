@@ -144,7 +144,7 @@ def measured_page(options: argparse.Namespace, programs: Programs, where: str) -
         states={"moments": "int8", "master": "24bit"}, step_under_backward=options.under_backward,
     )  # fmt: skip
     if options.under_backward:
-        del config["gradient_clipping"]
+        config["gradient_clipping"] = 0.0
     speeds: List[DiskSpeeds] = []
 
     def look_at_disk() -> None:
