@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 
 #include "models/config_json.h"
 #include "models/llama/rope_json.h"
@@ -246,6 +247,7 @@ LlamaConfig LlamaConfig::from_json(std::string_view text, std::string_view where
 
 std::vector<std::string_view> LlamaConfig::model_types() {
   std::vector<std::string_view> types;
+  types.reserve(std::size(kDefaults));
   for (const Defaults& defaults : kDefaults) types.push_back(defaults.model_type);
   return types;
 }

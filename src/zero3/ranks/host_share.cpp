@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -36,10 +37,11 @@ Seat own_seat() {
 HostShare host_share(Ranks& ranks) {
   const Seat own = own_seat();
   const std::vector<Seat> seats = ranks.gather_values(own);
-  HostShare share{.ranks = 0};
-  int sharers = 0;
-  for (const Seat& seat : seats) {
-    if (seat.host != own.host) continue;
+  HostShare share{.ranks = 1};
+  int sharers = 1;  // of this rank's cores, this one among them
+  for (std::size_t rank = 0; rank < seats.size(); ++rank) {
+    const Seat& seat = seats[rank];
+    if (rank == static_cast<std::size_t>(ranks.rank()) || seat.host != own.host) continue;
     ++share.ranks;
     if (CPU_EQUAL(&seat.cores, &own.cores)) ++sharers;
   }
