@@ -12,13 +12,11 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 import unittest
 from typing import Any
 
 import program
 
-PROGRAM = sys.argv.pop()
 FAILED, USAGE, BUDGET = 1, 2, 3
 
 
@@ -47,12 +45,7 @@ def wide_model(state_bytes: int) -> dict:
             "n_layer": state_bytes // (12 * width * width * 12) + 1}
 
 
-class BadInput(unittest.TestCase):
-    def setUp(self) -> None:
-        context = program.workspace(PROGRAM)
-        self.space = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-
+class BadInput(program.WorkspaceTest):
     def refused(self, code: int, words: list, changes: dict, **options: Any) -> None:
         """Runs with `changes` and expects exit `code`, every one of `words`, and no output."""
         before = {entry.name for entry in self.space.path.iterdir()}
@@ -111,7 +104,7 @@ class BadInput(unittest.TestCase):
                 self.refused(USAGE, words, changes)
 
     def test_no_subcommand(self) -> None:
-        result = subprocess.run([PROGRAM], capture_output=True, text=True, check=False)
+        result = subprocess.run([program.PROGRAM], capture_output=True, text=True, check=False)
         self.assertEqual(result.returncode, USAGE)
         self.assertIn("--help", result.stderr)
 

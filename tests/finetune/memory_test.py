@@ -5,12 +5,9 @@ Usage: memory_test.py PROGRAM
 
 import json
 import pathlib
-import sys
 import unittest
 
 import program
-
-PROGRAM = sys.argv.pop()
 
 BUDGET = "host=48MiB,device=24MiB"
 WIDTH = 256
@@ -21,11 +18,9 @@ def model_with(layers: int) -> dict:
     return {**program.TINY_MODEL, "n_embd": WIDTH, "n_layer": layers}
 
 
-class Memory(unittest.TestCase):
+class Memory(program.WorkspaceTest):
     def setUp(self) -> None:
-        context = program.workspace(PROGRAM)
-        self.space = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
+        super().setUp()
         config = {key: value for key, value in program.EVERYTHING_ON_NVME.items()
                   if key not in ("bf16", "strata")}
         config.update(train_batch_size=1, train_micro_batch_size_per_gpu=1)

@@ -8,12 +8,10 @@ import pathlib
 import re
 import struct
 import subprocess
-import sys
 import unittest
 
 import program
 
-PROGRAM = sys.argv.pop()
 SIZES = {
     "vocab_size": 256, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32,
@@ -40,17 +38,7 @@ def tensors_of(path: pathlib.Path) -> dict:
     return header
 
 
-class ModelTypes(unittest.TestCase):
-    def setUp(self) -> None:
-        context = program.workspace(PROGRAM)
-        self.space = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-
-    def finetune(self, changes):
-        result = self.space.finetune(changes)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return result
-
+class ModelTypes(program.WorkspaceTest):
     def make(self, kind: str) -> pathlib.Path:
         """A directory of this type with random weights, trained a little."""
         path = self.space.path / kind
@@ -66,7 +54,7 @@ class ModelTypes(unittest.TestCase):
     def plan(self, *arguments) -> dict:
         machine = pathlib.Path(__file__).parents[2] / "configs/machines/workstation_24gb.json"
         result = subprocess.run(
-            [PROGRAM, "plan", "--config", "ds.json", "--machine", machine, "--json", *map(str, arguments)],
+            [program.PROGRAM, "plan", "--config", "ds.json", "--machine", machine, "--json", *map(str, arguments)],
             cwd=self.space.path, capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual(result.returncode, 0, result.stderr)
         return json.loads(result.stdout)

@@ -5,8 +5,12 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
+import unittest
 from typing import Any, Iterator
+
+PROGRAM = sys.argv.pop()  # the last argument of each of these tests
 
 TINY_MODEL = {
     "model_type": "gpt2",
@@ -44,8 +48,7 @@ def environment() -> dict[str, str]:
 class Workspace:
     """A directory with a valid input of every kind, which tests replace by bad ones."""
 
-    def __init__(self, program: str, path: pathlib.Path) -> None:
-        self.program = program
+    def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         self.output = path / "output"
         (path / "nvme").mkdir()
@@ -73,7 +76,7 @@ class Workspace:
             "--nvme": "nvme",
             **changes,
         }
-        words = [self.program, "finetune"]
+        words = [PROGRAM, "finetune"]
         for option, value in arguments.items():
             if value is True:
                 words.append(option)
@@ -88,6 +91,20 @@ class Workspace:
 
 
 @contextlib.contextmanager
-def workspace(program: str) -> Iterator[Workspace]:
+def workspace() -> Iterator[Workspace]:
     with tempfile.TemporaryDirectory(prefix="strata_finetune_") as directory:
-        yield Workspace(program, pathlib.Path(directory))
+        yield Workspace(pathlib.Path(directory))
+
+
+class WorkspaceTest(unittest.TestCase):
+    """Tests that have a workspace each."""
+
+    def setUp(self) -> None:
+        context = workspace()
+        self.space = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+    def finetune(self, changes: dict[str, Any]) -> subprocess.CompletedProcess:
+        result = self.space.finetune(changes)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result

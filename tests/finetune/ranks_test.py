@@ -7,7 +7,6 @@ import json
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 import unittest
 from typing import Any
@@ -15,18 +14,12 @@ from typing import Any
 import launch
 import program
 
-PROGRAM = sys.argv.pop()
 SECONDS_MAX = 120
 IN_FP32 = {**program.EVERYTHING_ON_NVME, "bf16": {"enabled": False},
            "train_batch_size": 12, "train_micro_batch_size_per_gpu": 2}
 
 
-class Ranks(unittest.TestCase):
-    def setUp(self) -> None:
-        context = program.workspace(PROGRAM)
-        self.space = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-
+class Ranks(program.WorkspaceTest):
     def start(self, ranks: int, changes: dict[str, Any], of_rank: dict[int, dict[str, Any]] = {}):
         commands = [self.space.command({**changes, **of_rank.get(rank, {})}) for rank in range(ranks)]
         processes = launch.start_by_variables(commands, cwd=self.space.path, env={"OMP_NUM_THREADS": "1"})
@@ -59,7 +52,7 @@ class Ranks(unittest.TestCase):
         self.space.write("ds.json", IN_FP32)
         changes = {"--steps": 6, "--val-fraction": 0.3, "--eval-batches": 4, "--eval-every": 3}
         outputs = {ranks: self.space.path / f"ranks{ranks}" for ranks in (1, 2, 3)}
-        self.space.finetune({**changes, "--output": outputs[1]})
+        self.finetune({**changes, "--output": outputs[1]})
         for ranks in (2, 3):
             self.trained(ranks, {**changes, "--output": outputs[ranks]})
             for key, count in (("loss", 6), ("eval_loss", 3), ("grad_norm", 6)):
@@ -85,12 +78,12 @@ class Ranks(unittest.TestCase):
 
     def test_counts_what_all_ranks_do(self) -> None:
         self.space.write("ds.json", IN_FP32)
-        self.trained(2, {"--steps": 5})
+        self.trained(2, {"--steps": 12})
         one = self.space.path / "one"
-        self.space.finetune({"--steps": 5, "--output": one})
-        for key in ("read_bytes", "written_bytes"):
+        self.finetune({"--steps": 12, "--output": one})
+        for key in ("read_bytes", "written_bytes"):  # the last update may fall behind the last line
             of_one, of_two = (sum(self.metrics(output, key)) for output in (one, self.space.output))
-            self.assertGreater(of_two, 0.9 * of_one, key)
+            self.assertGreater(of_two, 0.8 * of_one, key)
         tokens = [rate * seconds for rate, seconds in zip(self.metrics(self.space.output, "tokens_per_second"),
                                                           self.metrics(self.space.output, "step_seconds"))]
         for count in tokens:

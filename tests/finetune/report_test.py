@@ -7,12 +7,9 @@ import html.parser
 import json
 import pathlib
 import subprocess
-import sys
 import unittest
 
 import program
-
-PROGRAM = sys.argv.pop()
 
 UNCLOSED = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -73,14 +70,9 @@ class Page(html.parser.HTMLParser):
         return rows
 
 
-class Report(unittest.TestCase):
-    def setUp(self) -> None:
-        context = program.workspace(PROGRAM)
-        self.space = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-
+class Report(program.WorkspaceTest):
     def report(self, *arguments) -> subprocess.CompletedProcess:
-        return subprocess.run([PROGRAM, "report", *map(str, arguments)], cwd=self.space.path,
+        return subprocess.run([program.PROGRAM, "report", *map(str, arguments)], cwd=self.space.path,
                               capture_output=True, text=True, check=False, timeout=60)
 
     def train(self, **changes) -> None:

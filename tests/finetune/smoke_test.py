@@ -7,13 +7,10 @@ import json
 import resource
 import signal
 import subprocess
-import sys
 import time
 import unittest
 
 import program
-
-PROGRAM = sys.argv.pop()
 
 
 def strict_json(text: str):
@@ -23,17 +20,7 @@ def strict_json(text: str):
     return json.loads(text, parse_constant=refuse)
 
 
-class Smoke(unittest.TestCase):
-    def setUp(self) -> None:
-        context = program.workspace(PROGRAM)
-        self.space = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-
-    def finetune(self, changes):
-        result = self.space.finetune(changes)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return result
-
+class Smoke(program.WorkspaceTest):
     def test_trains_reports_and_writes_a_model_that_trains_on(self) -> None:
         first = self.finetune({"--steps": 20, "--val-fraction": 0.2, "--eval-every": 10,
                                "--eval-batches": 4, "--sample": 12, "--budget": "host=256MiB"})
@@ -201,7 +188,7 @@ class Smoke(unittest.TestCase):
 
     def start(self, *options: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [PROGRAM, "finetune", "--model-config", "model.json", "--data", "text.txt", "--config",
+            [program.PROGRAM, "finetune", "--model-config", "model.json", "--data", "text.txt", "--config",
              "ds.json", "--output", "output", "--nvme", "nvme", *options],
             cwd=self.space.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=program.environment())

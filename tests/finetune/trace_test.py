@@ -7,27 +7,17 @@ import collections
 import gzip
 import json
 import resource
-import sys
 import unittest
 
 import program
 
-PROGRAM = sys.argv.pop()
-
 HOPS = {"fetch", "upload", "gather", "compute", "reduce", "drain", "step", "flush"}
 
 
-class Trace(unittest.TestCase):
-    def setUp(self) -> None:
-        context = program.workspace(PROGRAM)
-        self.space = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-
+class Trace(program.WorkspaceTest):
     def finetune(self, **changes):
         options = {f"--{key.replace('_', '-')}": value for key, value in changes.items()}
-        result = self.space.finetune(options)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return result
+        return super().finetune(options)
 
     def events(self) -> list:
         """The file's, by Python's own gzip and JSON."""
