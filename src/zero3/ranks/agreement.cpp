@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <span>
 
 #include "strata/base/error.h"
@@ -35,7 +34,8 @@ std::vector<std::string> gather_texts(Ranks& ranks, const std::string& own) {
   const std::vector<std::uint64_t> lengths = ranks.gather_values<std::uint64_t>(own.size());
   const std::size_t room = *std::max_element(lengths.begin(), lengths.end());
   std::vector<std::byte> all(room * lengths.size());
-  std::memcpy(all.data() + room * static_cast<std::size_t>(ranks.rank()), own.data(), own.size());
+  std::ranges::copy(std::as_bytes(std::span(own)),
+                    all.begin() + static_cast<std::ptrdiff_t>(room) * ranks.rank());
   ranks.begin_all_gather(all).wait();
   std::vector<std::string> texts;
   for (std::size_t rank = 0; rank < lengths.size(); ++rank) {
