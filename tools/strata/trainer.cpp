@@ -28,20 +28,23 @@ Trainer::Trainer(Engine& engine, models::CausalLm& model, Data data,
       sequence_(model.sequence()),
       data_(std::move(data)),
       interruption_(interruption),
-      trace_(trace) {}
+      trace_(trace),
+      last_(now()) {}
 
 StepRecord Trainer::step() {
-  const Time start = kSystemClock.now();
-  const CounterReading before = engine_.counters();
-  const Time::duration disk_before = engine_.disk_busy();
   trace_.before_step(steps_ + 1, engine_);  // which waits for the last step
   StepRecord record = make_step();
-  const Time::duration time = kSystemClock.now() - start;
-  record.interval = interval_of(engine_.counters() - before, time, record.interval.tokens,
-                                engine_.disk_busy() - disk_before);
+  const Moment end = now();
+  record.interval = interval_of(end.counters - last_.counters, end.time - last_.time,
+                                record.interval.tokens, end.disk_busy - last_.disk_busy);
+  last_ = end;
   if (data_.ranks > 1) add_other_ranks(record);
   trace_.after_step(record.step, engine_);
   return record;
+}
+
+Trainer::Moment Trainer::now() const {
+  return {kSystemClock.now(), engine_.counters(), engine_.disk_busy()};
 }
 
 void Trainer::add_other_ranks(StepRecord& record) {
@@ -123,6 +126,7 @@ std::optional<EvaluationRecord> Trainer::evaluate() {
   }
   engine_.sum_over_ranks(std::span(&sum, 1));
   model_.train();
+  last_ = now();
   return EvaluationRecord{.step = steps_,
                           .epoch = epoch(),
                           .loss = sum / static_cast<double>(data_.evaluation_batches),

@@ -45,6 +45,13 @@ class Trainer {
   [[nodiscard]] std::optional<EvaluationRecord> evaluate();
 
  private:
+  /// What an interval begins and ends with.
+  struct Moment {
+    Time time;
+    CounterReading counters;
+    Time::duration disk_busy;
+  };
+  [[nodiscard]] Moment now() const;
   [[nodiscard]] double epoch() const;
   [[nodiscard]] MemoryReading memory() const;
   torch::Tensor loss_of(const Batch& batch);
@@ -63,6 +70,9 @@ class Trainer {
   const Interruption& interruption_;
   StepTrace& trace_;
   std::int64_t steps_ = 0;
+  /// Where the next step's interval begins: at the end of the last one's, since an update goes on
+  /// between steps too; after an evaluation, which counts for none.
+  Moment last_;
 };
 
 }  // namespace strata::tool
