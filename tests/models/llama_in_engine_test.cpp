@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "models/everything_on_nvme.h"
 #include "models/small_llama.h"
 #include "strata/base/error.h"
 #include "strata/models/checkpoint.h"
@@ -46,21 +47,8 @@ class LlamaInEngine : public ::testing::TestWithParam<Case> {
   }
   ~LlamaInEngine() override { fs::remove_all(root_); }
 
-  /// Everything on nvme, recomputed, no clipping.
   [[nodiscard]] formats::DsConfig everything_on_nvme(std::int64_t accumulation = 1) const {
-    formats::DsConfig config;
-    config.name = "llama";
-    config.train_batch_size = 2 * accumulation;
-    config.train_micro_batch_size_per_gpu = 2;
-    config.gradient_accumulation_steps = accumulation;
-    config.gradient_clipping = 0.0;
-    config.bf16.enabled = GetParam().precision == Precision::kBf16;
-    config.optimizer = {.type = formats::OptimizerType::kSgd, .lr = 1.0};
-    config.zero.offload_param.device = formats::OffloadDevice::kNvme;
-    config.zero.offload_optimizer.device = formats::OffloadDevice::kNvme;
-    config.strata.nvme_directories = {root_.string()};
-    config.strata.chunk_bytes = 4096;
-    return config;
+    return models::everything_on_nvme("llama", root_, GetParam().precision, accumulation);
   }
   /// The vocabulary in four tiles, as large as a block is.
   [[nodiscard]] formats::DsConfig in_tiles(std::int64_t accumulation = 1) {

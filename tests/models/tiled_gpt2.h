@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "models/everything_on_nvme.h"
 #include "models/small_gpt2.h"
 #include "strata/models/checkpoint.h"
 #include "strata/models/gpt2.h"
@@ -63,22 +64,8 @@ class TiledGpt2 : public ::testing::Test {
   }
   ~TiledGpt2() override { std::filesystem::remove_all(root_); }
 
-  /// SGD at rate 1 without decay: a step takes the gradient from the master.
   [[nodiscard]] formats::DsConfig everything_on_nvme(std::int64_t accumulation) const {
-    formats::DsConfig config;
-    config.name = "tiled_gpt2";
-    config.train_batch_size = 2 * accumulation;
-    config.train_micro_batch_size_per_gpu = 2;
-    config.gradient_accumulation_steps = accumulation;
-    config.gradient_clipping = 0.0;
-    config.bf16.enabled = precision_ == Precision::kBf16;
-    config.fp16.enabled = precision_ == Precision::kFp16;
-    config.optimizer = {.type = formats::OptimizerType::kSgd, .lr = 1.0};
-    config.zero.offload_param.device = formats::OffloadDevice::kNvme;
-    config.zero.offload_optimizer.device = formats::OffloadDevice::kNvme;
-    config.strata.nvme_directories = {root_.string()};
-    config.strata.chunk_bytes = 4096;
-    return config;
+    return models::everything_on_nvme("tiled_gpt2", root_, precision_, accumulation);
   }
 
   [[nodiscard]] Gpt2 in_engine(Engine& engine) const {

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
 
 #include "models/gpt2/gpt2_names.h"
-#include "models/loss_chunks.h"
+#include "models/layout_estimates.h"
 #include "models/unit_builder.h"
 #include "strata/formats/ds_config.h"
-#include "strata/formats/name_pattern.h"
 
 namespace strata::models {
 
@@ -107,9 +105,8 @@ class TileSizes {
 
   /// Those of a vocabulary in tiles of at most so many bytes; nullopt: it is no larger.
   [[nodiscard]] std::optional<RowTiles> vocabulary(std::uint64_t bytes) const {
-    const RowTiles tiles(config_.vocab_size, config_.n_embd,
-                         elements(bytes, "transformer.wte.weight"));
-    return tiles.count() > 1 ? std::make_optional(tiles) : std::nullopt;
+    return table_tiles(config_.vocab_size, config_.n_embd,
+                       elements(bytes, "transformer.wte.weight"));
   }
   /// Those of blocks; nullopt: one is no larger, or there is none.
   [[nodiscard]] std::optional<BlockTiles> blocks(std::uint64_t bytes) const {
@@ -126,8 +123,7 @@ class TileSizes {
 
  private:
   [[nodiscard]] std::uint64_t elements(std::uint64_t bytes, const char* weight) const {
-    const bool fp32 = formats::matches_any_pattern(patterns_, weight);
-    return std::max<std::uint64_t>(1, bytes / weight_bytes(fp32 ? Precision::kFp32 : precision_));
+    return elements_within(bytes, weight, patterns_, precision_);
   }
 
   const Gpt2Config& config_;
@@ -172,16 +168,11 @@ Gpt2Tiles tiles_of(const Gpt2Config& config, const formats::DsConfig& engine,
   if (const std::uint64_t bytes = engine.strata.tile_bytes.value_or(0); bytes > 0) {
     return {.vocabulary = sizes.vocabulary(bytes), .blocks = sizes.blocks(bytes)};
   }
-  const std::uint64_t budget = input.budgets.device;
   const auto fits = [&](const Gpt2Tiles& tiles) {
-    zero3::PlanInput whole = input;
-    for (zero3::UnitLayout& unit : unit_layouts(config, patterns, tiles)) {
-      whole.units.push_back(std::move(unit));
-    }
-    return zero3::smallest_budgets(whole).device <= budget;
+    return device_has_room(input, unit_layouts(config, patterns, tiles));
   };
   if (input.units_stay() || fits({})) return {};
-  const std::uint64_t part = budget / kTilesOfBudget;
+  const std::uint64_t part = input.budgets.device / kTilesOfBudget;
   const std::uint64_t others = std::max(sizes.block_bytes(), sizes.outer_bytes());
   for (const std::uint64_t bytes : {std::max(others, part), others}) {
     const Gpt2Tiles tiles{.vocabulary = sizes.vocabulary(bytes)};
@@ -195,11 +186,7 @@ Gpt2Tiles tiles_of(const Gpt2Config& config, const formats::DsConfig& engine,
 }
 
 std::uint64_t parameter_count(const Gpt2Config& config) {
-  std::uint64_t count = 0;
-  for (const zero3::UnitLayout& unit : unit_layouts(config)) {
-    for (const zero3::ParameterLayout& parameter : unit.parameters) count += parameter.count;
-  }
-  return count;
+  return parameter_count(unit_layouts(config));
 }
 
 namespace {
@@ -307,18 +294,12 @@ std::uint64_t estimated_activation_bytes(const Gpt2Config& config, const MicroBa
   const double again = tiles.blocks ? block * all : block;
   const double of_blocks = tiles.blocks ? line * std::max(1.0, inner) * sizeof(float) : 0;
   const double blocks = (recompute ? inputs + again : block * layers * all) + of_blocks;
-  const auto loss = static_cast<double>(loss_bytes(
-      {.rows = static_cast<std::int64_t>(micro_batch.tokens()),
-       .vocab_size = tiles.vocabulary ? tiles.vocabulary->tile_rows() : config.vocab_size,
-       .width = config.n_embd,
-       .number_bytes = static_cast<std::int64_t>(number_bytes)}));
-  std::uint64_t largest = 0;
-  for (const zero3::UnitLayout& unit : unit_layouts(config, {}, tiles)) {
-    largest = std::max(largest, unit.trainable_count);
-  }
-  const std::uint64_t sums = micro_batches > 1 ? largest * sizeof(float) : 0;
+  const auto loss = static_cast<double>(
+      loss_bytes(micro_batch, config.vocab_size, config.n_embd, tiles.vocabulary, number_bytes));
+  const std::uint64_t gradients =
+      gradient_bytes(unit_layouts(config, {}, tiles), micro_batches, number_bytes);
   const double of_tiles = tiles.vocabulary ? line * (2 * number * all + sizeof(float)) : 0;
-  return static_cast<std::uint64_t>(blocks + loss + of_tiles) + largest * number_bytes + sums;
+  return static_cast<std::uint64_t>(blocks + loss + of_tiles) + gradients;
 }
 
 }  // namespace strata::models

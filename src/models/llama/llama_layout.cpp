@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <optional>
 
+#include "models/layout_estimates.h"
 #include "models/llama/llama_names.h"
-#include "models/loss_chunks.h"
 #include "models/unit_builder.h"
 #include "strata/base/error.h"
 #include "strata/formats/ds_config.h"
@@ -68,11 +68,8 @@ void add_table(std::vector<zero3::UnitLayout>& layouts, std::string_view name,
 std::optional<RowTiles> vocabulary_tiles(const LlamaConfig& config,
                                          const std::vector<std::string>& fp32_patterns,
                                          Precision precision, std::uint64_t bytes) {
-  const bool fp32 = formats::matches_any_pattern(fp32_patterns, "model.embed_tokens.weight");
-  const std::uint64_t number = weight_bytes(fp32 ? Precision::kFp32 : precision);
-  const RowTiles tiles(config.vocab_size, config.hidden_size,
-                       std::max<std::uint64_t>(1, bytes / number));
-  return tiles.count() > 1 ? std::make_optional(tiles) : std::nullopt;
+  return table_tiles(config.vocab_size, config.hidden_size,
+                     elements_within(bytes, "model.embed_tokens.weight", fp32_patterns, precision));
 }
 
 }  // namespace
@@ -113,25 +110,16 @@ ModelTiles tiles_of(const LlamaConfig& config, const formats::DsConfig& engine,
     }
     return cut(bytes);
   }
-  const std::uint64_t budget = input.budgets.device;
   const auto fits = [&](const ModelTiles& tiles) {
-    zero3::PlanInput whole = input;
-    for (zero3::UnitLayout& unit : unit_layouts(config, patterns, tiles)) {
-      whole.units.push_back(std::move(unit));
-    }
-    return zero3::smallest_budgets(whole).device <= budget;
+    return device_has_room(input, unit_layouts(config, patterns, tiles));
   };
   if (input.units_stay() || fits({})) return {};
-  const ModelTiles larger = cut(std::max(block, budget / kTilesOfBudget));
+  const ModelTiles larger = cut(std::max(block, input.budgets.device / kTilesOfBudget));
   return fits(larger) ? larger : cut(block);
 }
 
 std::uint64_t parameter_count(const LlamaConfig& config) {
-  std::uint64_t count = 0;
-  for (const zero3::UnitLayout& unit : unit_layouts(config)) {
-    for (const zero3::ParameterLayout& parameter : unit.parameters) count += parameter.count;
-  }
-  return count;
+  return parameter_count(unit_layouts(config));
 }
 
 zero3::StepWork step_work(const LlamaConfig& config, const MicroBatch& micro_batch,
@@ -203,21 +191,15 @@ std::uint64_t estimated_activation_bytes(const LlamaConfig& config, const MicroB
   const double blocks =
       recompute ? inputs + block : block * static_cast<double>(config.num_hidden_layers) * all;
   const auto loss = static_cast<double>(loss_bytes(
-      {.rows = static_cast<std::int64_t>(micro_batch.tokens()),
-       .vocab_size = tiles.vocabulary ? tiles.vocabulary->tile_rows() : config.vocab_size,
-       .width = config.hidden_size,
-       .number_bytes = static_cast<std::int64_t>(number_bytes)}));
-  std::uint64_t largest = 0;
-  for (const zero3::UnitLayout& unit : unit_layouts(config, {}, tiles)) {
-    largest = std::max(largest, unit.trainable_count);
-  }
-  const std::uint64_t sums = micro_batches > 1 ? largest * sizeof(float) : 0;
+      micro_batch, config.vocab_size, config.hidden_size, tiles.vocabulary, number_bytes));
+  const std::uint64_t gradients =
+      gradient_bytes(unit_layouts(config, {}, tiles), micro_batches, number_bytes);
   const double line = micro_batch.tokens() * width;
   // What goes into the head, of all micro-batches; of tiles also the rows of the tokens, and the
   // gradient of what they take in fp32.
   const double head =
       line * number * all + (tiles.vocabulary ? line * (number * all + sizeof(float)) : 0);
-  return static_cast<std::uint64_t>(blocks + loss + head) + largest * number_bytes + sums;
+  return static_cast<std::uint64_t>(blocks + loss + head) + gradients;
 }
 
 }  // namespace strata::models
