@@ -11,7 +11,6 @@ steps of AdamW in an engine with everything on nvme against torch.optim.AdamW.
 import array
 import copy
 import json
-import os
 import pathlib
 import struct
 import subprocess
@@ -19,16 +18,8 @@ import sys
 import tempfile
 import unittest
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-try:
-    import safetensors.torch
-    import torch
-    import transformers
-except ImportError as error:
-    print(f"skipped: {error}; tools/setup.sh --test installs it")
-    sys.exit(77)
+from hugging_face import safetensors, torch, transformers
 
-transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 PROGRAM = sys.argv.pop(1)
 TOLERANCE = 2e-5  # of the largest number compared: roundings of fp32 in another order
