@@ -13,6 +13,7 @@
 #include "models/checkpoint_names.h"
 #include "models/tensor_names.h"
 #include "strata/base/error.h"
+#include "strata/base/shape_text.h"
 #include "strata/models/model_layout.h"
 #include "strata/zero3/ranged_initializer.h"
 
@@ -76,14 +77,6 @@ class ProblemList {
 bool is_readable(formats::DType dtype) {
   return dtype == formats::DType::kF32 || dtype == formats::DType::kF16 ||
          dtype == formats::DType::kBF16;
-}
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::string text;
-  for (const std::int64_t extent : shape) {
-    text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  }
-  return "[" + text + "]";
 }
 
 /// Whether two tensors of one shape hold the same numbers, bit by bit as fp32.

@@ -3,17 +3,15 @@
 #include <string>
 
 #include "strata/base/error.h"
+#include "strata/base/shape_text.h"
 
 namespace strata::models {
 
 namespace {
 
 std::string shape_of(const torch::Tensor& tensor) {
-  std::string text;
-  for (const std::int64_t extent : tensor.sizes()) {
-    text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  }
-  return "[" + text + "]";
+  const c10::IntArrayRef sizes = tensor.sizes();
+  return shape_text({sizes.data(), sizes.size()});
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "strata/base/shape_text.h"
+
 namespace strata::zero3 {
 namespace {
 
@@ -20,12 +22,7 @@ std::string key_of(std::string pointer) {
 }
 
 std::string text_of(const ParameterLayout& parameter) {
-  std::string text = "[";
-  for (const std::int64_t size : parameter.shape) {
-    if (text.size() > 1) text += ", ";
-    text += std::to_string(size);
-  }
-  text += parameter.trainable ? "], trained" : "], frozen";
+  std::string text = shape_text(parameter.shape) + (parameter.trainable ? ", trained" : ", frozen");
   return parameter.fp32 ? text + ", in fp32" : text;
 }
 
