@@ -1,9 +1,9 @@
 #include "zero3/forecast/job_timeline.h"
 
 #include <algorithm>
+#include <bit>
 #include <deque>
 #include <limits>
-#include <optional>
 #include <string>
 
 #include "strata/base/error.h"
@@ -19,21 +19,34 @@ constexpr double kByte = 1;
 
 constexpr std::size_t index_of(JobQueue queue) { return static_cast<std::size_t>(queue); }
 
-constexpr std::array kDiskReads = {JobQueue::kFetch, JobQueue::kGradientRead, JobQueue::kWindowRead,
-                                   JobQueue::kActivationRead};
-constexpr std::array kOnDisk = {JobQueue::kFetch,          JobQueue::kGradientRead,
-                                JobQueue::kWindowRead,     JobQueue::kActivationRead,
-                                JobQueue::kGradientWrite,  JobQueue::kWindowWrite,
-                                JobQueue::kActivationWrite};
-constexpr std::array kUploads = {JobQueue::kUpload, JobQueue::kWindowUpload};
-constexpr std::array kDrains = {JobQueue::kDrain, JobQueue::kWindowDrain};
-constexpr std::array kUpdates = {JobQueue::kGradientAdd, JobQueue::kWindowUpdate};
-constexpr std::array kComputes = {JobQueue::kCompute};
-constexpr std::array kChecks = {JobQueue::kProgramCheck, JobQueue::kWindowCheck};
+/// A set of queues: a bit for each.
+using Queues = std::uint32_t;
+static_assert(kJobQueueCount <= 32);
 
-template <class Queues>
-bool has(const Queues& queues, JobQueue queue) {
-  return std::find(queues.begin(), queues.end(), queue) != queues.end();
+constexpr Queues set_of(std::initializer_list<JobQueue> queues) {
+  Queues set = 0;
+  for (const JobQueue queue : queues) set |= Queues{1} << index_of(queue);
+  return set;
+}
+
+constexpr Queues kDiskReads = set_of(
+    {JobQueue::kFetch, JobQueue::kGradientRead, JobQueue::kWindowRead, JobQueue::kActivationRead});
+constexpr Queues kDiskWrites =
+    set_of({JobQueue::kGradientWrite, JobQueue::kWindowWrite, JobQueue::kActivationWrite});
+constexpr Queues kOnDisk = kDiskReads | kDiskWrites;
+constexpr Queues kExchanges = set_of({JobQueue::kExchange});
+constexpr Queues kUploads = set_of({JobQueue::kUpload, JobQueue::kWindowUpload});
+constexpr Queues kDrains = set_of({JobQueue::kDrain, JobQueue::kWindowDrain});
+constexpr Queues kUpdates = set_of({JobQueue::kGradientAdd, JobQueue::kWindowUpdate});
+constexpr Queues kComputes = set_of({JobQueue::kCompute});
+constexpr Queues kChecks = set_of({JobQueue::kProgramCheck, JobQueue::kWindowCheck});
+
+constexpr bool has(Queues queues, std::size_t queue) { return (queues >> queue & 1) != 0; }
+
+/// Calls `f` with the index of each queue of `queues`, the lowest first.
+template <class Function>
+void for_each(Queues queues, Function f) {
+  for (; queues != 0; queues &= queues - 1) f(static_cast<std::size_t>(std::countr_zero(queues)));
 }
 
 }  // namespace
@@ -78,6 +91,7 @@ class TimelineRun {
     for (const JobTimeline::Wait& wait : timeline.waits_) {
       followers_[end[wait.before]++] = wait.after;
     }
+    for (std::size_t queue = 0; queue < kJobQueueCount; ++queue) look_at_head(queue);
   }
 
   std::vector<TimelineMark> run() {
@@ -99,65 +113,75 @@ class TimelineRun {
     std::vector<JobId> jobs;
     std::size_t next = 0;
     std::size_t asked = 0;  ///< of the disk: jobs that it has been asked for, from the first on
-    bool active = false;    ///< jobs[next] is under way
-    double left = 0;        ///< seconds of it, alone on its lane
+    double left = 0;        ///< of jobs[next] under way: seconds of it, alone on its lane
     double rate = 0;
   };
-
-  Line& line(JobQueue queue) { return lines_[index_of(queue)]; }
 
   void start_what_can() {
     for (bool progress = true; progress;) {
       progress = false;
       ask_the_disk();
-      for (Line& each : lines_) {
-        while (!each.active && each.next < each.jobs.size() &&
-               open_waits_[each.jobs[each.next]] == 0) {
+      for (std::size_t queue = 0; queue < kJobQueueCount; ++queue) {
+        while (has(ready_, queue)) {
           progress = true;
-          each.active = true;
-          each.left = jobs_[each.jobs[each.next]].seconds;
-          if (each.left <= 0) end(each);
+          start(queue);
         }
       }
     }
   }
 
+  void start(std::size_t queue) {
+    Line& line = lines_[queue];
+    active_ |= Queues{1} << queue;
+    ready_ &= ~(Queues{1} << queue);
+    line.left = jobs_[line.jobs[line.next]].seconds;
+    if (line.left <= 0) end(queue);
+  }
+
   /// Puts what is ready at the end of the disk's queue.
   void ask_the_disk() {
-    for (const JobQueue queue : kOnDisk) {
-      Line& each = line(queue);
-      while (each.asked < each.jobs.size() && open_waits_[each.jobs[each.asked]] == 0) {
-        asked_.push_back(each.jobs[each.asked++]);
+    for_each(kOnDisk, [&](std::size_t queue) {
+      Line& line = lines_[queue];
+      while (line.asked < line.jobs.size() && open_waits_[line.jobs[line.asked]] == 0) {
+        asked_.push_back(line.jobs[line.asked++]);
       }
-    }
+    });
   }
 
-  void end(Line& of) {
-    const JobId id = of.jobs[of.next++];
-    if (has(kOnDisk, jobs_[id].queue)) std::erase(asked_, id);
-    of.active = false;
+  void end(std::size_t queue) {
+    Line& line = lines_[queue];
+    const JobId id = line.jobs[line.next++];
+    if (line.asked >= line.next) {
+      asked_.erase(std::find(asked_.begin(), asked_.end(), id));
+    } else {
+      line.asked =
+          line.next;  // a job of no bytes was done before the disk was asked, or is not its
+    }
+    active_ &= ~(Queues{1} << queue);
     ++done_;
     if (jobs_[id].marks) marks_.push_back(now_);
+    look_at_head(queue);
     for (std::uint32_t i = followers_begin_[id]; i < followers_begin_[id + 1]; ++i) {
-      --open_waits_[followers_[i]];
+      if (--open_waits_[followers_[i]] == 0) look_at_head(index_of(jobs_[followers_[i]].queue));
     }
   }
 
-  template <class Queues>
-  int active_among(const Queues& queues) {
-    return static_cast<int>(
-        std::count_if(queues.begin(), queues.end(), [&](JobQueue q) { return line(q).active; }));
+  /// Says whether the next job of a line can start.
+  void look_at_head(std::size_t queue) {
+    const Line& line = lines_[queue];
+    const bool is_ready = !has(active_, queue) && line.next < line.jobs.size() &&
+                          open_waits_[line.jobs[line.next]] == 0;
+    if (is_ready) ready_ |= Queues{1} << queue;
   }
 
   /// Gives the active ones of `queues` equal parts of `rate`.
-  template <class Queues>
-  void share(const Queues& queues, double rate) {
-    const int active = active_among(queues);
-    for (const JobQueue queue : queues) line(queue).rate = active > 0 ? rate / active : 0;
+  void share(Queues queues, double rate) {
+    const Queues active = active_ & queues;
+    for_each(active, [&](std::size_t queue) { lines_[queue].rate = rate / std::popcount(active); });
   }
 
   void set_rates() {
-    line(JobQueue::kExchange).rate = 1;
+    share(kExchanges, 1);
     share_disk();
     share_cores();
   }
@@ -166,7 +190,7 @@ class TimelineRun {
   /// a second, each does what takes 1 / (2 - overlap) seconds alone, so that x and y seconds of
   /// work take max(x, y) + (1 - overlap) min(x, y).
   void share_disk() {
-    for (const JobQueue queue : kOnDisk) line(queue).rate = 0;
+    for_each(active_ & kOnDisk, [&](std::size_t queue) { lines_[queue].rate = 0; });
     Line* read = nullptr;
     Line* write = nullptr;
     double before = 0;    // bytes
@@ -176,20 +200,18 @@ class TimelineRun {
         too_many = before - speeds_.disk_in_flight;
         break;
       }
-      const JobQueue queue = jobs_[id].queue;
-      Line& its = line(queue);
+      const std::size_t queue = index_of(jobs_[id].queue);
+      Line& its = lines_[queue];
       const bool reads = has(kDiskReads, queue);
       Line*& first = reads ? read : write;
       if (first == nullptr) first = &its;
       if (read != nullptr && write != nullptr) break;
-      const bool is_under_way = its.active && its.jobs[its.next] == id;
+      const bool is_under_way = has(active_, queue) && its.jobs[its.next] == id;
       before += (is_under_way ? its.left : jobs_[id].seconds) *
                 (reads ? speeds_.disk_read : speeds_.disk_write);
     }
     double rate = read != nullptr && write != nullptr ? 1 / (2 - speeds_.disk_overlap) : 1;
-    if (speeds_.shares_cores && line(JobQueue::kCompute).active) {
-      rate *= speeds_.disk_beside_compute;
-    }
+    if (speeds_.shares_cores && (active_ & kComputes) != 0) rate *= speeds_.disk_beside_compute;
     double bytes_per_second = 0;
     if (read != nullptr) {
       read->rate = rate;
@@ -207,52 +229,56 @@ class TimelineRun {
   /// they are too many.
   void share_cores() {
     const double one = speeds_.cores > 0 ? 1 / speeds_.cores : 0;
-    const bool computes = active_among(kComputes) > 0;
-    const bool updates = active_among(kUpdates) > 0;
-    const int copies = speeds_.shares_cores ? static_cast<int>(active_among(kUploads) > 0) +
-                                                  static_cast<int>(active_among(kDrains) > 0)
+    const bool computes = (active_ & kComputes) != 0;
+    const bool updates = (active_ & kUpdates) != 0;
+    const int copies = speeds_.shares_cores ? static_cast<int>((active_ & kUploads) != 0) +
+                                                  static_cast<int>((active_ & kDrains) != 0)
                                             : 0;
     const double wanted = (speeds_.shares_cores && computes ? 1 : 0) + (updates ? 1 : 0) +
-                          one * (active_among(kChecks) + copies);
+                          one * (std::popcount(active_ & kChecks) + copies);
     const double rate = wanted > 1 ? 1 / wanted : 1;
     share(kComputes, speeds_.shares_cores ? rate : 1);
     share(kUpdates, rate);
-    for (const JobQueue queue : kChecks) line(queue).rate = rate;
+    for_each(active_ & kChecks, [&](std::size_t queue) { lines_[queue].rate = rate; });
     share(kUploads, copies > 0 ? rate : 1);
     share(kDrains, copies > 0 ? rate : 1);
   }
 
   double until_next_end() {
     double pause = until_more_in_flight_;
-    for (const Line& each : lines_) {
-      if (each.active && each.rate > 0) pause = std::min(pause, each.left / each.rate);
-    }
+    for_each(active_, [&](std::size_t queue) {
+      const Line& line = lines_[queue];
+      if (line.rate > 0) pause = std::min(pause, line.left / line.rate);
+    });
     return pause;
   }
 
   void pass(double pause) {
-    std::array<bool, kHopCount> busy{};
-    for (const Line& each : lines_) {
-      if (each.active) busy[static_cast<std::size_t>(jobs_[each.jobs[each.next]].hop)] = true;
-    }
-    const bool computes = line(JobQueue::kCompute).active;
+    std::uint32_t busy = 0;  // a bit for each hop
+    static_assert(kHopCount <= 32);
+    for_each(active_, [&](std::size_t queue) {
+      const Line& line = lines_[queue];
+      busy |= std::uint32_t{1} << static_cast<std::size_t>(jobs_[line.jobs[line.next]].hop);
+    });
+    const bool computes = (active_ & kComputes) != 0;
     now_.seconds += pause;
-    for (std::size_t hop = 0; hop < kHopCount; ++hop) {
-      if (!busy[hop]) continue;
+    for_each(busy, [&](std::size_t hop) {
       now_.busy[hop] += pause;
       if (computes) now_.hidden[hop] += pause;
-    }
-    for (Line& each : lines_) {
-      if (!each.active) continue;
-      const bool ends = each.left <= each.rate * pause * (1 + kTogether);
-      each.left -= each.rate * pause;
-      if (ends) end(each);
-    }
+    });
+    for_each(active_, [&](std::size_t queue) {
+      Line& line = lines_[queue];
+      const bool ends = line.left <= line.rate * pause * (1 + kTogether);
+      line.left -= line.rate * pause;
+      if (ends) end(queue);
+    });
   }
 
   const std::vector<JobTimeline::Job>& jobs_;
   const RankSpeeds& speeds_;
   std::array<Line, kJobQueueCount> lines_{};
+  Queues active_ = 0;                ///< their next job is under way
+  Queues ready_ = 0;                 ///< their next job can start
   double until_more_in_flight_ = 0;  ///< seconds
   std::deque<JobId> asked_;          ///< of the disk, in the order in which they were ready
   std::vector<std::uint32_t> open_waits_;
