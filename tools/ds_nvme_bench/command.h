@@ -1,12 +1,15 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <ostream>
 
 #include "interruption.h"
 #include "process.h"
 #include "strata/base/log.h"
+
+namespace CLI {
+class App;
+}
 
 namespace strata::nvme_bench {
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -12,6 +11,11 @@
 
 #include "point.h"
 #include "report.h"
+
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
 
 namespace strata::nvme_bench {
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -8,6 +7,10 @@
 #include <vector>
 
 #include "trace_steps.h"
+
+namespace CLI {
+class App;
+}
 
 namespace strata::tool {
 

@@ -1,5 +1,7 @@
 #include "plan_options.h"
 
+#include <CLI/CLI.hpp>
+
 #include "strata/base/error.h"
 
 namespace strata::tool {

@@ -1,5 +1,6 @@
 #include "report_options.h"
 
+#include <CLI/CLI.hpp>
 #include <string>
 
 namespace strata::tool {

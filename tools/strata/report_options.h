@@ -1,8 +1,11 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <optional>
+
+namespace CLI {
+class App;
+}
 
 namespace strata::tool {
 
