@@ -44,3 +44,16 @@ function(strata_use_torch_pch_if_linked target)
     endif()
   endforeach()
 endfunction()
+
+# strata_compile_together(target) compiles the sources of `target`, which has the shared header, four
+# at a time as one. g++ makes the templates that LibTorch's inline functions name anew in each
+# compilation, and that is half of its work: four together take less than half as long as one by one.
+# Names without linkage are shared within four, so tests, each of which has its `config` and its
+# kSteps, stay by themselves.
+function(strata_compile_together target)
+  get_target_property(has_pch ${target} PRECOMPILE_HEADERS_REUSE_FROM)
+  if(has_pch)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
+    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)  # it takes sources for headers
+  endif()
+endfunction()
