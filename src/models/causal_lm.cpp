@@ -10,35 +10,37 @@ namespace strata::models {
 
 namespace {
 
-/// `home` is the Engine or, in memory, the Precision.
-template <class Home>
-class Maker {
- public:
-  Maker(Home& home, const ParameterInitializer& initialize)
-      : home_(home), initialize_(initialize) {}
-
-  std::unique_ptr<CausalLm> operator()(const Gpt2Config& config) const {
-    return std::make_unique<Gpt2>(config, home_, initialize_);
-  }
-  std::unique_ptr<CausalLm> operator()(const LlamaConfig& config) const {
-    return std::make_unique<Llama>(config, home_, initialize_);
-  }
-
- private:
-  Home& home_;
-  const ParameterInitializer& initialize_;
+template <class Config>
+struct ModelOf;
+template <>
+struct ModelOf<Gpt2Config> {
+  using Type = Gpt2;
 };
+template <>
+struct ModelOf<LlamaConfig> {
+  using Type = Llama;
+};
+
+/// Makes the model of a config's family, of the further arguments of its constructors.
+template <class... Arguments>
+std::unique_ptr<CausalLm> make(const ModelConfig& config, Arguments&... arguments) {
+  return std::visit(
+      [&]<class Config>(const Config& family) -> std::unique_ptr<CausalLm> {
+        return std::make_unique<typename ModelOf<Config>::Type>(family, arguments...);
+      },
+      config.family());
+}
 
 }  // namespace
 
 std::unique_ptr<CausalLm> make_causal_lm(const ModelConfig& config, Engine& engine,
-                                         const ParameterInitializer& initialize) {
-  return std::visit(Maker<Engine>(engine, initialize), config.family());
+                                         const ParameterInitializer& initialize, ParameterUse use) {
+  return make(config, engine, initialize, use);
 }
 
 std::unique_ptr<CausalLm> make_causal_lm(const ModelConfig& config, Precision precision,
                                          const ParameterInitializer& initialize) {
-  return std::visit(Maker<Precision>(precision, initialize), config.family());
+  return make(config, precision, initialize);
 }
 
 ParameterInitializer random_initializer(const ModelConfig& config, std::uint64_t seed) {

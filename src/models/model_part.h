@@ -6,20 +6,37 @@
 
 #include "models/rounding.h"
 #include "strata/base/number_format.h"
+#include "strata/models/causal_lm.h"
 #include "strata/zero3/engine.h"
 
 namespace strata::models {
+
+/// The engine of a model, and what its parameters are for there.
+struct EngineHome {
+  Engine& engine;
+  ParameterUse use;
+
+  /// The module as it is made a unit.
+  template <class Module>
+  [[nodiscard]] Module prepared(Module module) const {
+    if (use == ParameterUse::kRead) {
+      for (torch::Tensor& parameter : module->parameters()) parameter.set_requires_grad(false);
+    }
+    return module;
+  }
+};
 
 /// A module that is a unit of an engine, or stands in memory on its own: entered the same way.
 template <class Module>
 class ModelPart {
  public:
   /// Makes it in an engine. `module` is on the meta device.
-  ModelPart(std::string name, Module module, Engine& engine, const ParameterInitializer& initialize)
+  ModelPart(std::string name, Module module, const EngineHome& home,
+            const ParameterInitializer& initialize)
       : name_(name),
         module_(module),
-        sharded_(engine.shard(std::move(module),
-                              {.name = std::move(name), .initializer = initialize})) {}
+        sharded_(home.engine.shard(home.prepared(std::move(module)),
+                                   {.name = std::move(name), .initializer = initialize})) {}
 
   /// Makes it in memory. `module` is on the CPU, in the compute format of `precision`.
   ModelPart(std::string name, Module module, Precision precision,

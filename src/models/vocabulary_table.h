@@ -25,11 +25,11 @@ struct TableName {
 /// tiled_cross_entropy.h).
 class VocabularyTable {
  public:
-  /// `home` is the Engine or, in memory, the Precision; `initialize` is asked for the whole table.
-  /// A lookup of `padding_row` gives no gradient; -1: none is such.
+  /// `home` is an EngineHome or, in memory, the Precision; `initialize` is asked for the whole
+  /// table. A lookup of `padding_row` gives no gradient; -1: none is such.
   template <class Home>
   VocabularyTable(const TableName& name, std::int64_t width, const RowTiles& tiles,
-                  const torch::TensorOptions& options, Home& home,
+                  const torch::TensorOptions& options, const Home& home,
                   const ParameterInitializer& initialize, std::int64_t padding_row = -1)
       : tiles_(tiles) {
     const TileInitializer initializer(tiles, initialize);

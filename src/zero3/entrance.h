@@ -58,9 +58,11 @@ class Entrance {
   /// undefined where there is none. Throws what GradientCoordinator::accumulate throws.
   void take_gradients(Unit& unit, torch::autograd::variable_list gradients);
 
-  /// The purpose of an entry without gradients: an evaluation's, or a training step's in a span.
+  /// The purpose of an entry without gradients: an evaluation's, or a training step's in a span;
+  /// where passes are expected, what the engine is there for.
   [[nodiscard]] View view_without_gradients() const noexcept {
-    return span_ == nullptr ? View::kEvaluating : View::kTraining;
+    const bool evaluates = span_ == nullptr && !machinery_.expects_passes();
+    return evaluates ? View::kEvaluating : View::kTraining;
   }
   /// Tells that a unit was entered without gradients.
   void note_entry(const UnitHandle& unit) {

@@ -68,7 +68,7 @@ void Machinery::prepare() {
   take_memory();
   prepared_ = true;
   if (!gradients_) {
-    parts_.log.warning("no parameter is trainable: backward and step will change nothing");
+    parts_.log.info("no parameter is trainable: backward and step will change nothing");
   }
 }
 

@@ -54,6 +54,11 @@ class Machinery {
   /// Room for activations between forward and backward; null where the config gives none.
   [[nodiscard]] Activations* activations() const noexcept { return activations_.get(); }
 
+  /// Tells that the program says when a pass without gradients is over, which it does where nothing
+  /// is trained and the order of units is to be known.
+  void expect_passes() noexcept { expects_passes_ = true; }
+  [[nodiscard]] bool expects_passes() const noexcept { return expects_passes_; }
+
   /// Waits until the last step is complete, if there was one. Throws what StepThread::wait throws.
   void finish_step();
   /// Throws UsageError while a unit is in use: `what` was called.
@@ -69,6 +74,7 @@ class Machinery {
   Parts parts_;
   std::optional<Plan> plan_;
   bool prepared_ = false;
+  bool expects_passes_ = false;
   std::unique_ptr<tiering::SlotPool> fetch_slots_, gradient_slots_;
   std::unique_ptr<DeviceExchange> exchange_;
   std::unique_ptr<GradientCoordinator> gradients_;

@@ -75,15 +75,19 @@ void Training::end_micro_batch(bool complete) {
 }
 
 void Training::expect_step() {
-  parts_.machinery.mover().expect_step(parts_.state.micro_steps + 1 >=
-                                       parts_.config.gradient_accumulation_steps);
+  // Where nothing is trained, no weights change between one pass and the next.
+  parts_.machinery.mover().expect_step(parts_.machinery.gradients() != nullptr &&
+                                       parts_.state.micro_steps + 1 >=
+                                           parts_.config.gradient_accumulation_steps);
 }
 
 void Training::skip_micro_batch() {
   parts_.machinery.prepare();
   check_room_for_micro_batch("skip_micro_batch()");
   ++parts_.state.micro_steps;
-  end_micro_batch(/*complete=*/false);
+  const bool trains = parts_.machinery.gradients() != nullptr;
+  if (!trains) parts_.machinery.expect_passes();
+  end_micro_batch(/*complete=*/!trains);
 }
 
 void Training::forget_failed_micro_batch(bool is_in_homes) {

@@ -55,6 +55,7 @@ void require_disk_space(const DiskNeed& need) {
     fail("the plan's nvme tier", names, need.nvme_bytes, nvme_free,
          "free some space, or name another directory, or several, with --nvme");
   }
+  if (need.output.empty()) return;
   const auto output = file_system_of(need.output);
   if (!output) return;
   const bool is_shared = free_on.contains(output->device);

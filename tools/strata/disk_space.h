@@ -11,8 +11,8 @@ struct DiskNeed {
   std::uint64_t nvme_bytes = 0;  ///< bytes of the plan
   /// Directories of the tier; bytes that one has no room for go to the others.
   std::vector<std::filesystem::path> nvme_directories = {};
-  std::uint64_t output_bytes = 0;  ///< bytes of the model
-  std::filesystem::path output = {};
+  std::uint64_t output_bytes = 0;     ///< bytes of the model
+  std::filesystem::path output = {};  ///< empty: none is written
 };
 
 /// Throws IoError (ENOSPC), naming the bytes needed, free and missing, unless the disks have room

@@ -1,11 +1,9 @@
 #include "finetune_options.h"
 
 #include <CLI/CLI.hpp>
-#include <charconv>
-#include <cmath>
 #include <string>
-#include <system_error>
 
+#include "option_checks.h"
 #include "strata/base/error.h"
 
 namespace strata::tool {
@@ -33,68 +31,6 @@ strata report OUTPUT makes a page of it.
 Exit codes: 0 done; 1 a failed read, write or step, or a malformed input file; 2 a command line or
 config that cannot be used; 3 a budget (the message names the smallest), or the memory of the
 machine or cgroup, too small; 130 interrupted.)";
-
-template <class Number>
-bool reads_as(const std::string& text, Number& value) {
-  const char* const end = text.data() + text.size();
-  const auto [after, code] = std::from_chars(text.data(), end, value);
-  return code == std::errc() && after == end;
-}
-
-// CLI11's own checks would print their bounds with all 309 digits, and its conversion turns values
-// beyond the type into the type's largest one.
-CLI::Validator whole_number() {
-  const auto check = [](const std::string& text) -> std::string {
-    std::int64_t value = 0;
-    if (reads_as(text, value) && value > 0) return {};
-    return "\"" + text + "\" is not a whole number from 1 to 2^63 - 1";
-  };
-  return CLI::Validator(check, "");
-}
-
-CLI::Validator seed_number() {
-  const auto check = [](const std::string& text) -> std::string {
-    std::uint64_t value = 0;
-    if (reads_as(text, value)) return {};
-    return "\"" + text + "\" is not a whole number from 0 to 2^64 - 1";
-  };
-  return CLI::Validator(check, "");
-}
-
-// An empty path is a shell variable that was not set.
-CLI::Validator path_name() {
-  const auto check = [](const std::string& text) -> std::string {
-    return text.empty() ? "the name is empty" : "";
-  };
-  return CLI::Validator(check, "");
-}
-
-CLI::Validator positive_number() {
-  const auto check = [](const std::string& text) -> std::string {
-    double value = 0;
-    if (CLI::detail::lexical_cast(text, value) && value > 0) return {};
-    return "\"" + text + "\" is not a number above 0";
-  };
-  return CLI::Validator(check, "");
-}
-
-CLI::Validator number_from_0() {
-  const auto check = [](const std::string& text) -> std::string {
-    double value = 0;
-    if (CLI::detail::lexical_cast(text, value) && value >= 0 && std::isfinite(value)) return {};
-    return "\"" + text + "\" is not a number of 0 or more";
-  };
-  return CLI::Validator(check, "");
-}
-
-CLI::Validator fraction() {
-  const auto check = [](const std::string& text) -> std::string {
-    double value = 0;
-    if (CLI::detail::lexical_cast(text, value) && value >= 0 && value <= 0.9) return {};
-    return "\"" + text + "\" is not a fraction from 0 to 0.9";
-  };
-  return CLI::Validator(check, "");
-}
 
 void add_model_options(CLI::App& command, FinetuneOptions& options) {
   constexpr const char* kGroup = "Model (exactly one)";

@@ -9,6 +9,8 @@
 #include "arithmetic_speed.h"
 #include "finetune.h"
 #include "finetune_options.h"
+#include "generate.h"
+#include "generate_options.h"
 #include "plan.h"
 #include "process.h"
 #include "report.h"
@@ -32,6 +34,8 @@ int run(int argc, char** argv) {
   });
   strata::tool::FinetuneOptions options;
   strata::tool::add_finetune_command(app, options);
+  strata::tool::GenerateOptions generate_options;
+  const CLI::App* const generate = strata::tool::add_generate_command(app, generate_options);
   strata::tool::ReportOptions report_options;
   const CLI::App* report = strata::tool::add_report_command(app, report_options);
   strata::tool::PlanOptions plan_options;
@@ -51,6 +55,10 @@ int run(int argc, char** argv) {
   if (plan->parsed()) {
     return static_cast<int>(strata::tool::plan(
         plan_options, {.arithmetic = strata::tool::measure_arithmetic}, std::cout, log));
+  }
+  if (generate->parsed()) {
+    strata::tool::generate(generate_options, std::cout, log);
+    return static_cast<int>(ExitCode::kDone);
   }
   strata::tool::finetune(options, std::cout, isatty(STDOUT_FILENO) == 1, log);
   return static_cast<int>(ExitCode::kDone);

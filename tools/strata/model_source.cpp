@@ -37,7 +37,10 @@ ModelSource random_model(std::string name, const models::ModelConfig& config,
           .initializer = random_values(config, seed, interruption)};
 }
 
-ModelSource saved_model(const std::filesystem::path& path, const Interruption& interruption) {
+}  // namespace
+
+ModelSource open_model_directory(const std::filesystem::path& path,
+                                 const Interruption& interruption) {
   const auto check = [&interruption] { interruption.check(); };
   auto directory = std::make_unique<formats::ModelDirectory>(path);
   const models::ModelConfig config = models::checkpoint_config(*directory, check);
@@ -53,10 +56,8 @@ ModelSource saved_model(const std::filesystem::path& path, const Interruption& i
           .initializer = std::move(initializer)};
 }
 
-}  // namespace
-
 ModelSource open_model(const FinetuneOptions& options, const Interruption& interruption) {
-  if (options.model) return saved_model(*options.model, interruption);
+  if (options.model) return open_model_directory(*options.model, interruption);
   if (options.preset) {
     return random_model(*options.preset, models::Gpt2Config::preset(*options.preset), "",
                         options.seed, interruption);

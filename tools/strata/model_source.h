@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -21,6 +22,10 @@ struct ModelSource {
   std::unique_ptr<formats::ModelDirectory> directory;  ///< null for random weights
   ParameterInitializer initializer;                    ///< must not outlive this object
 };
+
+/// Opens a Hugging Face directory, as open_model does.
+[[nodiscard]] ModelSource open_model_directory(const std::filesystem::path& path,
+                                               const Interruption& interruption);
 
 /// Opens --model, --model-config or --preset and checks all there is to check before building.
 /// `interruption` is looked at while weights are read, here and by the initializer.

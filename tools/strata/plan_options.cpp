@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "option_checks.h"
 #include "strata/base/error.h"
 
 namespace strata::tool {
@@ -27,14 +28,6 @@ gives every number with its source; configs/machines/ has examples to copy. With
 
 Exit codes: 0 it fits; 1 a file that cannot be read; 2 a command line or file that cannot be used; 3 it does
 not fit, and the answer says what is missing.)";
-
-// An empty path is a shell variable that was not set.
-CLI::Validator path_name() {
-  const auto check = [](const std::string& text) -> std::string {
-    return text.empty() ? "the name is empty" : "";
-  };
-  return CLI::Validator(check, "");
-}
 
 void add_model_options(CLI::App& command, PlanOptions& options) {
   constexpr const char* kGroup = "Model (exactly one)";

@@ -13,7 +13,14 @@
 
 namespace strata::models {
 
+class KeyValueCache;
 class ModelConfig;
+
+/// What the parameters of a model in an engine are for.
+enum class ParameterUse {
+  kTrained,
+  kRead,  ///< they are frozen: no gradients and no optimizer states have a place anywhere
+};
 
 /// A language model that predicts the next token, of any family, in an engine or in memory: the
 /// same modules, the same arithmetic.
@@ -52,6 +59,14 @@ class CausalLm {
   /// Logits [B, vocab_size] of the token after the last one.
   [[nodiscard]] virtual torch::Tensor next_token_logits(const torch::Tensor& tokens) = 0;
 
+  /// The same of sequences that go on where `cache` ends: of row r of tokens [rows, T] the first
+  /// counts[r], which the cache then holds too. A row that counts none has logits of no meaning.
+  /// All rows go through a unit before the next, some 4096 tokens at a time. Call it without
+  /// gradients. Throws UsageError as KeyValueCache::begin does.
+  [[nodiscard]] virtual torch::Tensor next_token_logits(const torch::Tensor& tokens,
+                                                        const std::vector<std::int64_t>& counts,
+                                                        KeyValueCache& cache) = 0;
+
   /// Dropout on (the state after construction) or off.
   virtual void train(bool on = true) = 0;
   void eval() { train(false); }
@@ -78,10 +93,11 @@ class CausalLm {
 };
 
 /// Builds the model of a config in `engine`, filling one parameter at a time: memory does not
-/// depend on the size of the model. Throws ConfigError for an invalid config, and what `initialize`
-/// throws.
+/// depend on the size of the model. `use`: kRead makes all its units frozen. Throws ConfigError for
+/// an invalid config, and what `initialize` throws.
 [[nodiscard]] std::unique_ptr<CausalLm> make_causal_lm(const ModelConfig& config, Engine& engine,
-                                                       const ParameterInitializer& initialize);
+                                                       const ParameterInitializer& initialize,
+                                                       ParameterUse use = ParameterUse::kTrained);
 
 /// Builds it in memory, as ordinary LibTorch parameters of the compute format of `precision`,
 /// rounded from fp32 as the engine rounds.

@@ -34,7 +34,8 @@ namespace strata::models {
 class Gpt2 final : public CausalLm {
  public:
   /// Builds the model in `engine`, as make_causal_lm.
-  Gpt2(const Gpt2Config& config, Engine& engine, const ParameterInitializer& initialize);
+  Gpt2(const Gpt2Config& config, Engine& engine, const ParameterInitializer& initialize,
+       ParameterUse use = ParameterUse::kTrained);
 
   /// Builds the model in memory, as make_causal_lm.
   Gpt2(const Gpt2Config& config, Precision precision, const ParameterInitializer& initialize);
@@ -48,6 +49,9 @@ class Gpt2 final : public CausalLm {
                                    const torch::Tensor& targets) override;
   [[nodiscard]] UnitSequence sequence() const override;
   [[nodiscard]] torch::Tensor next_token_logits(const torch::Tensor& tokens) override;
+  [[nodiscard]] torch::Tensor next_token_logits(const torch::Tensor& tokens,
+                                                const std::vector<std::int64_t>& counts,
+                                                KeyValueCache& cache) override;
   void train(bool on = true) override;
   [[nodiscard]] bool is_training() const override;
   void visit_parameters(const ParameterVisitor& visit) override;

@@ -30,7 +30,8 @@ namespace strata::models {
 class Llama final : public CausalLm {
  public:
   /// Builds the model in `engine`, as make_causal_lm.
-  Llama(const LlamaConfig& config, Engine& engine, const ParameterInitializer& initialize);
+  Llama(const LlamaConfig& config, Engine& engine, const ParameterInitializer& initialize,
+        ParameterUse use = ParameterUse::kTrained);
 
   /// Builds the model in memory, as make_causal_lm.
   Llama(const LlamaConfig& config, Precision precision, const ParameterInitializer& initialize);
@@ -44,6 +45,9 @@ class Llama final : public CausalLm {
                                    const torch::Tensor& targets) override;
   [[nodiscard]] UnitSequence sequence() const override;
   [[nodiscard]] torch::Tensor next_token_logits(const torch::Tensor& tokens) override;
+  [[nodiscard]] torch::Tensor next_token_logits(const torch::Tensor& tokens,
+                                                const std::vector<std::int64_t>& counts,
+                                                KeyValueCache& cache) override;
   void train(bool on = true) override;
   [[nodiscard]] bool is_training() const override;
   void visit_parameters(const ParameterVisitor& visit) override;

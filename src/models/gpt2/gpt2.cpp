@@ -7,6 +7,7 @@
 #include "models/gpt2/gpt2_modules.h"
 #include "models/gpt2/gpt2_names.h"
 #include "models/gpt2/tiled_block.h"
+#include "models/kept_rows.h"
 #include "models/model_inputs.h"
 #include "models/model_part.h"
 #include "models/vocabulary_table.h"
@@ -29,10 +30,11 @@ constexpr std::string_view kContext = "n_positions";
 }  // namespace
 
 struct Gpt2::Impl {
-  /// `home` is the Engine or, in memory, the Precision.
+  /// `home` is an EngineHome or, in memory, the Precision.
   template <class Home>
   Impl(const Gpt2Config& given, Precision compute, bool sharded, const Gpt2Tiles& tiles,
-       const torch::TensorOptions& options, Home& home, const ParameterInitializer& initialize)
+       const torch::TensorOptions& options, const Home& home,
+       const ParameterInitializer& initialize)
       : config(validated(given)),
         precision(compute),
         in_engine(sharded),
@@ -56,14 +58,16 @@ struct Gpt2::Impl {
     }
   }
 
-  /// The output of the embeddings: [B, T, n_embd].
-  torch::Tensor embedded(const torch::Tensor& tokens) {
+  /// The output of the embeddings: [B, T, n_embd]. `places`: see Gpt2OuterImpl::add_positions.
+  torch::Tensor embedded(const torch::Tensor& tokens, const torch::Tensor& places = {}) {
     if (!table) {
-      return outer.run([](Gpt2OuterImpl& m, const torch::Tensor& t) { return m.embed(t); },
-                       Recompute::kConfig, tokens);
+      return outer.run(
+          [places](Gpt2OuterImpl& m, const torch::Tensor& t) { return m.embed(t, places); },
+          Recompute::kConfig, tokens);
     }
-    return outer.run([](Gpt2OuterImpl& m, const torch::Tensor& r) { return m.add_positions(r); },
-                     Recompute::kConfig, table->lookup(tokens));
+    return outer.run(
+        [places](Gpt2OuterImpl& m, const torch::Tensor& r) { return m.add_positions(r, places); },
+        Recompute::kConfig, table->lookup(tokens));
   }
 
   /// The output of the blocks for the tokens: [B, T, n_embd].
@@ -78,10 +82,32 @@ struct Gpt2::Impl {
     return x;
   }
 
-  /// A whole forward: function(outer module, hidden(tokens)). Its end's backward comes at once.
+  /// The same of tokens that go on where the cache ends.
+  torch::Tensor hidden(const torch::Tensor& tokens, KeyValueCache& cache) {
+    // What a row does not count has the place behind the last one, which may be no position.
+    torch::Tensor x =
+        embedded(tokens, cache.places().clamp_max(config.n_positions - 1).to(tokens.device()));
+    std::int64_t layer = 0;
+    for (ModelPart<Gpt2Block>& block : blocks) {
+      x = block.run(
+          [&cache, layer](Gpt2BlockImpl& m, const torch::Tensor& t) {
+            return by_kept_rows(t, cache, layer,
+                                [&m](const torch::Tensor& rows, const KeyValueCache::Part& part) {
+                                  return m.forward(rows, &part);
+                                });
+          },
+          Recompute::kNever, x);
+      ++layer;
+    }
+    for (const TiledBlock& block : tiled_blocks) x = block.run(x, cache, layer++);
+    return x;
+  }
+
+  /// The end of a whole forward: function(outer module, hidden(tokens)). Its backward comes at
+  /// once.
   template <class Function>
-  torch::Tensor finish(const torch::Tensor& tokens, Function function) {
-    return outer.run(std::move(function), Recompute::kNever, hidden(tokens));
+  torch::Tensor finish(const torch::Tensor& of_blocks, Function function) {
+    return outer.run(std::move(function), Recompute::kNever, of_blocks);
   }
 
   /// What goes into a head in tiles.
@@ -91,6 +117,11 @@ struct Gpt2::Impl {
   }
   /// The head in tiles.
   VocabularyTable& head() { return own_head ? *own_head : *table; }
+
+  torch::Tensor logits(const torch::Tensor& of_blocks) {
+    if (table) return head().logits(normed(of_blocks));
+    return finish(of_blocks, [](Gpt2OuterImpl& m, const torch::Tensor& x) { return m.logits(x); });
+  }
 
   void add_embeddings_to(UnitSequence& sequence) const {
     const auto check = [n_positions = config.n_positions](const Tensors& tokens_and_targets) {
@@ -162,11 +193,12 @@ struct Gpt2::Impl {
   std::optional<VocabularyTable> own_head;   ///< an untied head, where it is in tiles
 };
 
-Gpt2::Gpt2(const Gpt2Config& config, Engine& engine, const ParameterInitializer& initialize)
+Gpt2::Gpt2(const Gpt2Config& config, Engine& engine, const ParameterInitializer& initialize,
+           ParameterUse use)
     : impl_(
           std::make_unique<Impl>(config, engine.config().precision(), /*sharded=*/true,
                                  tiles_of(validated(config), engine.config(), engine.plan_input()),
-                                 options_on_meta(), engine, initialize)) {}
+                                 options_on_meta(), EngineHome{engine, use}, initialize)) {}
 
 Gpt2::Gpt2(const Gpt2Config& config, Precision precision, const ParameterInitializer& initialize)
     : impl_(std::make_unique<Impl>(config, precision, /*sharded=*/false, Gpt2Tiles{},
@@ -177,17 +209,15 @@ Gpt2& Gpt2::operator=(Gpt2&&) noexcept = default;
 Gpt2::~Gpt2() = default;
 
 torch::Tensor Gpt2::forward(const torch::Tensor& tokens) {
-  if (impl_->table) return impl_->head().logits(impl_->normed(impl_->hidden(tokens)));
-  return impl_->finish(
-      tokens, [](Gpt2OuterImpl& outer, const torch::Tensor& x) { return outer.logits(x); });
+  return impl_->logits(impl_->hidden(tokens));
 }
 
 torch::Tensor Gpt2::loss(const torch::Tensor& tokens, const torch::Tensor& targets) {
   check_targets(targets, tokens);
   if (impl_->table) return impl_->head().loss(impl_->normed(impl_->hidden(tokens)), targets);
-  return impl_->finish(tokens, [targets](Gpt2OuterImpl& outer, const torch::Tensor& x) {
-    return outer.loss(x, targets);
-  });
+  return impl_->finish(
+      impl_->hidden(tokens),
+      [targets](Gpt2OuterImpl& outer, const torch::Tensor& x) { return outer.loss(x, targets); });
 }
 
 UnitSequence Gpt2::sequence() const {
@@ -202,12 +232,17 @@ UnitSequence Gpt2::sequence() const {
 }
 
 torch::Tensor Gpt2::next_token_logits(const torch::Tensor& tokens) {
-  if (impl_->table) {
-    return impl_->head().logits(impl_->normed(impl_->hidden(tokens).select(1, -1)));
-  }
-  return impl_->finish(tokens, [](Gpt2OuterImpl& outer, const torch::Tensor& x) {
-    return outer.logits(x.select(1, -1));
-  });
+  return impl_->logits(impl_->hidden(tokens).select(1, -1));
+}
+
+torch::Tensor Gpt2::next_token_logits(const torch::Tensor& tokens,
+                                      const std::vector<std::int64_t>& counts,
+                                      KeyValueCache& cache) {
+  check_tokens(tokens, kContext, impl_->config.n_positions);
+  cache.begin(tokens, counts);
+  const torch::Tensor x = last_of_rows(impl_->hidden(tokens, cache), cache);
+  cache.end();
+  return impl_->logits(x);
 }
 
 void Gpt2::train(bool on) {

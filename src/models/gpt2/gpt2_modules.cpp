@@ -24,15 +24,23 @@ torch::Tensor Conv1DImpl::forward(const torch::Tensor& x) {
   return torch::addmm(bias_, x.reshape({-1, x.size(-1)}), weight_).view(shape);
 }
 
-torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads, double dropout) {
+torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads, double dropout,
+                               const KeyValueCache::Part* kept) {
   const std::int64_t batch = qkv.size(0), length = qkv.size(1), width = qkv.size(2) / 3;
   const auto heads_first = [&](const torch::Tensor& part) {
     return part.view({batch, length, heads, width / heads}).transpose(1, 2);
   };
   const std::vector<torch::Tensor> parts = qkv.split(width, /*dim=*/2);
-  const torch::Tensor attended = at::scaled_dot_product_attention(
-      heads_first(parts[0]), heads_first(parts[1]), heads_first(parts[2]), /*attn_mask=*/{},
-      dropout, /*is_causal=*/true);
+  const torch::Tensor queries = heads_first(parts[0]), keys = heads_first(parts[1]),
+                      values = heads_first(parts[2]);
+  torch::Tensor attended;
+  if (kept != nullptr && !kept->is_first()) {
+    attended = attend_to_kept(*kept, queries, keys, values);
+  } else {
+    if (kept != nullptr) kept->extend(keys, values);
+    attended = at::scaled_dot_product_attention(queries, keys, values, /*attn_mask=*/{}, dropout,
+                                                /*is_causal=*/true);
+  }
   return attended.transpose(1, 2).reshape({batch, length, width});
 }
 
@@ -47,9 +55,9 @@ AttentionImpl::AttentionImpl(const Gpt2Config& config, const torch::TensorOption
       c_attn_(register_module("c_attn", Conv1D(config.n_embd, 3 * config.n_embd, options))),
       c_proj_(register_module("c_proj", Conv1D(config.n_embd, config.n_embd, options))) {}
 
-torch::Tensor AttentionImpl::forward(const torch::Tensor& x) {
+torch::Tensor AttentionImpl::forward(const torch::Tensor& x, const KeyValueCache::Part* kept) {
   const torch::Tensor attended =
-      causal_attention(c_attn_(x), n_head_, is_training() ? attn_pdrop_ : 0.0);
+      causal_attention(c_attn_(x), n_head_, is_training() ? attn_pdrop_ : 0.0, kept);
   return torch::dropout(c_proj_(attended), resid_pdrop_, is_training());
 }
 
@@ -70,8 +78,8 @@ Gpt2BlockImpl::Gpt2BlockImpl(const Gpt2Config& config, const torch::TensorOption
       ln_2_(register_module("ln_2", LayerNorm(config.n_embd, config.layer_norm_epsilon, options))),
       mlp_(register_module("mlp", Mlp(config, options))) {}
 
-torch::Tensor Gpt2BlockImpl::forward(torch::Tensor x) {
-  x = x + attn_(ln_1_(x));
+torch::Tensor Gpt2BlockImpl::forward(torch::Tensor x, const KeyValueCache::Part* kept) {
+  x = x + attn_(ln_1_(x), kept);
   return x + mlp_(ln_2_(x));
 }
 
@@ -94,8 +102,9 @@ std::vector<torch::Tensor> Gpt2BlockRestImpl::middle(const torch::Tensor& x,
   return {sum, ln_2_(sum)};
 }
 
-torch::Tensor Gpt2BlockRestImpl::attend(const torch::Tensor& qkv) const {
-  return causal_attention(qkv, n_head_, is_training() ? attn_pdrop_ : 0.0);
+torch::Tensor Gpt2BlockRestImpl::attend(const torch::Tensor& qkv,
+                                        const KeyValueCache::Part* kept) const {
+  return causal_attention(qkv, n_head_, is_training() ? attn_pdrop_ : 0.0, kept);
 }
 
 torch::Tensor Gpt2BlockRestImpl::activate(const torch::Tensor& hidden) const {
@@ -119,16 +128,18 @@ Gpt2OuterImpl::Gpt2OuterImpl(const Gpt2Config& config, Vocabulary vocabulary,
   }
 }
 
-torch::Tensor Gpt2OuterImpl::add_positions(const torch::Tensor& rows) {
+torch::Tensor Gpt2OuterImpl::add_positions(const torch::Tensor& rows, const torch::Tensor& places) {
   const torch::Tensor positions =
-      torch::arange(rows.size(1), rows.options().dtype(torch::kInt64).requires_grad(false));
+      places.defined()
+          ? places
+          : torch::arange(rows.size(1), rows.options().dtype(torch::kInt64).requires_grad(false));
   return torch::dropout(rows + wpe_(positions), embd_pdrop_, is_training());
 }
 
 torch::Tensor Gpt2OuterImpl::norm(const torch::Tensor& x) { return ln_f_(x); }
 
-torch::Tensor Gpt2OuterImpl::embed(const torch::Tensor& tokens) {
-  return add_positions(wte_(tokens));
+torch::Tensor Gpt2OuterImpl::embed(const torch::Tensor& tokens, const torch::Tensor& places) {
+  return add_positions(wte_(tokens), places);
 }
 
 torch::Tensor Gpt2OuterImpl::logits(const torch::Tensor& x) {

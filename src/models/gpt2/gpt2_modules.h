@@ -7,6 +7,7 @@
 
 #include "models/vocabulary_modules.h"
 #include "strata/models/gpt2_config.h"
+#include "strata/models/key_value_cache.h"
 
 /// \file
 /// GPT-2's modules. Their tree gives the parameters the names that transformers gives them. They
@@ -38,9 +39,11 @@ class Conv1DImpl : public torch::nn::Module {
 TORCH_MODULE(Conv1D);
 
 /// What attention computes between its two linear layers: of queries, keys and values [B, T, 3
-/// width] side by side, [B, T, width]. No position looks at a later one.
+/// width] side by side, [B, T, width]. No position looks at a later one. `kept`: tokens that go on
+/// from those that it keeps; null: sequences from their beginning.
 [[nodiscard]] torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads,
-                                             double dropout);
+                                             double dropout,
+                                             const KeyValueCache::Part* kept = nullptr);
 
 /// The function between the two linear layers of the MLP.
 [[nodiscard]] torch::Tensor activated(const torch::Tensor& x, Gpt2Config::Activation activation);
@@ -49,7 +52,7 @@ TORCH_MODULE(Conv1D);
 class AttentionImpl : public torch::nn::Module {
  public:
   AttentionImpl(const Gpt2Config& config, const torch::TensorOptions& options);
-  torch::Tensor forward(const torch::Tensor& x);
+  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr);
 
  private:
   std::int64_t n_head_;
@@ -74,7 +77,7 @@ TORCH_MODULE(Mlp);
 class Gpt2BlockImpl : public torch::nn::Module {
  public:
   Gpt2BlockImpl(const Gpt2Config& config, const torch::TensorOptions& options);
-  torch::Tensor forward(torch::Tensor x);
+  torch::Tensor forward(torch::Tensor x, const KeyValueCache::Part* kept = nullptr);
 
  private:
   LayerNorm ln_1_;
@@ -97,7 +100,8 @@ class Gpt2BlockRestImpl : public torch::nn::Module {
   /// Of x and what attention adds to it: their sum and what goes into the MLP.
   Tensors middle(const torch::Tensor& x, const torch::Tensor& attended);
   // Without:
-  [[nodiscard]] torch::Tensor attend(const torch::Tensor& qkv) const;
+  [[nodiscard]] torch::Tensor attend(const torch::Tensor& qkv,
+                                     const KeyValueCache::Part* kept = nullptr) const;
   [[nodiscard]] torch::Tensor activate(const torch::Tensor& hidden) const;
   /// x and what a linear layer back into the residual stream adds to it.
   [[nodiscard]] torch::Tensor add(const torch::Tensor& x, const torch::Tensor& projected) const;
@@ -120,14 +124,15 @@ class Gpt2OuterImpl : public torch::nn::Module {
  public:
   Gpt2OuterImpl(const Gpt2Config& config, Vocabulary vocabulary,
                 const torch::TensorOptions& options);
-  /// Adds positions to the rows [B, T, n_embd] of tokens.
-  torch::Tensor add_positions(const torch::Tensor& rows);
+  /// Adds positions to the rows [B, T, n_embd] of tokens: those at `places` [B, T], or counted from
+  /// the first token where they are undefined.
+  torch::Tensor add_positions(const torch::Tensor& rows, const torch::Tensor& places = {});
   /// The last norm.
   torch::Tensor norm(const torch::Tensor& x);
 
   // With the whole vocabulary:
   /// Maps tokens [B, T] to [B, T, n_embd].
-  torch::Tensor embed(const torch::Tensor& tokens);
+  torch::Tensor embed(const torch::Tensor& tokens, const torch::Tensor& places = {});
   /// Maps [..., n_embd] to logits [..., vocab_size].
   torch::Tensor logits(const torch::Tensor& x);
   /// The mean cross entropy (fp32 scalar) of logits(x) against targets [...], without holding them.

@@ -20,10 +20,10 @@ namespace strata::models {
 class LinearInTiles {
  public:
   /// `name`: of the whole layer, "transformer.h.3.mlp.c_fc". `outputs`: how they are cut. `home` is
-  /// the Engine or, in memory, the Precision; `initialize` is asked for the whole layer.
+  /// an EngineHome or, in memory, the Precision; `initialize` is asked for the whole layer.
   template <class Home>
   LinearInTiles(std::string name, std::int64_t in, const RowTiles& outputs,
-                const torch::TensorOptions& options, Home& home,
+                const torch::TensorOptions& options, const Home& home,
                 const ParameterInitializer& initialize)
       : name_(std::move(name)), outputs_(outputs) {
     const TileInitializer initializer(outputs, initialize, TileInitializer::Cut::kLast);

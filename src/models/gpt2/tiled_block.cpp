@@ -4,11 +4,18 @@
 #include <utility>
 #include <vector>
 
+#include "models/kept_rows.h"
+
 namespace strata::models {
 
 using Tensors = UnitSequence::Tensors;
 
 void TiledBlock::add_to(UnitSequence& sequence) const {
+  add_to(sequence,
+         [rest = rest_.shared_module()](const torch::Tensor& qkv) { return rest->attend(qkv); });
+}
+
+void TiledBlock::add_to(UnitSequence& sequence, const Attend& attend) const {
   const auto rest = rest_.shared_module();
   UnitSequence parts;
   // What backward wants is kept, for as long as the span's own backward lasts.
@@ -19,8 +26,8 @@ void TiledBlock::add_to(UnitSequence& sequence) const {
       },
       Recompute::kNever);
   c_attn_.add_to(parts);
-  parts.add_function([rest](const Tensors& x, const Tensors& /*micro_batch*/) {
-    return Tensors{x[0], rest->attend(LinearInTiles::output(x))};
+  parts.add_function([attend](const Tensors& x, const Tensors& /*micro_batch*/) {
+    return Tensors{x[0], attend(LinearInTiles::output(x))};
   });
   attn_proj_.add_to(parts);
   rest_.add_to(
@@ -43,6 +50,18 @@ void TiledBlock::add_to(UnitSequence& sequence) const {
 torch::Tensor TiledBlock::run(const torch::Tensor& x) const {
   UnitSequence alone;
   add_to(alone);
+  return alone.run({x}).front();
+}
+
+torch::Tensor TiledBlock::run(const torch::Tensor& x, KeyValueCache& cache,
+                              std::int64_t layer) const {
+  UnitSequence alone;
+  add_to(alone, [rest = rest_.shared_module(), &cache, layer](const torch::Tensor& qkv) {
+    return by_kept_rows(qkv, cache, layer,
+                        [&](const torch::Tensor& rows, const KeyValueCache::Part& part) {
+                          return rest->attend(rows, &part);
+                        });
+  });
   return alone.run({x}).front();
 }
 

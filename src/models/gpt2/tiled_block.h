@@ -21,10 +21,10 @@ namespace strata::models {
 /// which goes through the tiles forward once more.
 class TiledBlock {
  public:
-  /// `home` is the Engine or, in memory, the Precision.
+  /// `home` is an EngineHome or, in memory, the Precision.
   template <class Home>
   TiledBlock(std::int64_t index, const Gpt2Config& config, const BlockTiles& tiles,
-             const torch::TensorOptions& options, Home& home,
+             const torch::TensorOptions& options, const Home& home,
              const ParameterInitializer& initialize)
       : rest_(block_name(index), Gpt2BlockRest(config, options), home, initialize),
         c_attn_(block_name(index) + ".attn.c_attn", config.n_embd, tiles.c_attn, options, home,
@@ -40,6 +40,9 @@ class TiledBlock {
   void add_to(UnitSequence& sequence) const;
 
   [[nodiscard]] torch::Tensor run(const torch::Tensor& x) const;
+  /// Of tokens that go on where the cache ends, of which this block is `layer`.
+  [[nodiscard]] torch::Tensor run(const torch::Tensor& x, KeyValueCache& cache,
+                                  std::int64_t layer) const;
 
   void train(bool on) { rest_.module().train(on); }
 
@@ -49,6 +52,9 @@ class TiledBlock {
       const std::function<void(const std::string& name, const torch::Tensor& value)>& visit);
 
  private:
+  using Attend = std::function<torch::Tensor(const torch::Tensor& qkv)>;
+  void add_to(UnitSequence& sequence, const Attend& attend) const;
+
   ModelPart<Gpt2BlockRest> rest_;
   LinearInTiles c_attn_, attn_proj_, c_fc_, mlp_proj_;
 };

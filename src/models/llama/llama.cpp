@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "models/kept_rows.h"
 #include "models/linear_cross_entropy.h"
 #include "models/llama/llama_modules.h"
 #include "models/llama/llama_names.h"
@@ -37,7 +38,7 @@ class Vocabulary {
  public:
   template <class Home>
   Vocabulary(std::string_view unit, const LlamaConfig& config, const std::optional<RowTiles>& tiles,
-             const torch::TensorOptions& options, Home& home,
+             const torch::TensorOptions& options, const Home& home,
              const ParameterInitializer& initialize)
       : padding_row_(config.padding_token.value_or(-1)) {
     if (tiles) {
@@ -130,10 +131,11 @@ class Vocabulary {
 }  // namespace
 
 struct Llama::Impl {
-  /// `home` is the Engine or, in memory, the Precision. Units are made in the order of forward.
+  /// `home` is an EngineHome or, in memory, the Precision. Units are made in the order of forward.
   template <class Home>
   Impl(const LlamaConfig& given, Precision compute, bool sharded, const ModelTiles& tiles,
-       const torch::TensorOptions& options, Home& home, const ParameterInitializer& initialize)
+       const torch::TensorOptions& options, const Home& home,
+       const ParameterInitializer& initialize)
       : config(validated(given)),
         precision(compute),
         in_engine(sharded),
@@ -146,7 +148,8 @@ struct Llama::Impl {
   }
 
   template <class Home>
-  std::vector<ModelPart<LlamaBlock>> made_blocks(const torch::TensorOptions& options, Home& home,
+  std::vector<ModelPart<LlamaBlock>> made_blocks(const torch::TensorOptions& options,
+                                                 const Home& home,
                                                  const ParameterInitializer& initialize) const {
     std::vector<ModelPart<LlamaBlock>> made;
     for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
@@ -162,6 +165,24 @@ struct Llama::Impl {
     for (ModelPart<LlamaBlock>& block : blocks) {
       x = block.run([](LlamaBlockImpl& m, const Tensor& t) { return m.forward(t); },
                     Recompute::kConfig, x);
+    }
+    return x;
+  }
+
+  /// The same of tokens that go on where the cache ends.
+  Tensor hidden(const Tensor& tokens, KeyValueCache& cache) {
+    Tensor x = embedding.lookup(tokens);
+    std::int64_t layer = 0;
+    for (ModelPart<LlamaBlock>& block : blocks) {
+      x = block.run(
+          [&cache, layer](LlamaBlockImpl& m, const Tensor& t) {
+            return by_kept_rows(t, cache, layer,
+                                [&m](const Tensor& rows, const KeyValueCache::Part& part) {
+                                  return m.forward(rows, &part);
+                                });
+          },
+          Recompute::kNever, x);
+      ++layer;
     }
     return x;
   }
@@ -193,11 +214,12 @@ struct Llama::Impl {
   std::optional<Vocabulary> own_head;  ///< empty: the embedding is the head
 };
 
-Llama::Llama(const LlamaConfig& config, Engine& engine, const ParameterInitializer& initialize)
+Llama::Llama(const LlamaConfig& config, Engine& engine, const ParameterInitializer& initialize,
+             ParameterUse use)
     : impl_(
           std::make_unique<Impl>(config, engine.config().precision(), /*sharded=*/true,
                                  tiles_of(validated(config), engine.config(), engine.plan_input()),
-                                 options_on_meta(), engine, initialize)) {}
+                                 options_on_meta(), EngineHome{engine, use}, initialize)) {}
 
 Llama::Llama(const LlamaConfig& config, Precision precision, const ParameterInitializer& initialize)
     : impl_(std::make_unique<Impl>(config, precision, /*sharded=*/false, ModelTiles{},
@@ -246,6 +268,15 @@ UnitSequence Llama::sequence() const {
 
 Tensor Llama::next_token_logits(const Tensor& tokens) {
   return impl_->head().logits(impl_->normed(impl_->hidden(tokens).select(1, -1)));
+}
+
+Tensor Llama::next_token_logits(const Tensor& tokens, const std::vector<std::int64_t>& counts,
+                                KeyValueCache& cache) {
+  check_tokens(tokens, kContext, impl_->config.max_position_embeddings);
+  cache.begin(tokens, counts);
+  const Tensor x = last_of_rows(impl_->hidden(tokens, cache), cache);
+  cache.end();
+  return impl_->head().logits(impl_->normed(x));
 }
 
 void Llama::train(bool on) {

@@ -56,23 +56,38 @@ LlamaAttentionImpl::LlamaAttentionImpl(const LlamaConfig& config, std::int64_t l
   k_norm_ = register_module("k_norm", RmsNorm(head_width_, config.rms_norm_eps, options));
 }
 
-Tensor LlamaAttentionImpl::forward(const Tensor& x) {
+Tensor LlamaAttentionImpl::forward(const Tensor& x, const KeyValueCache::Part* kept) {
   const std::int64_t batch = x.size(0), length = x.size(1);
   const auto in_heads = [&](const Tensor& projected, std::int64_t heads, RmsNorm& norm) {
     const Tensor parts = projected.view({batch, length, heads, head_width_});
     return (norm ? norm(parts) : parts).transpose(1, 2);
   };
   RmsNorm none{nullptr};
-  const auto [cosines, sines] = rotary_.of(length, x);
+  const auto [cosines, sines] =
+      kept != nullptr ? rotary_.at(kept->places(), x) : rotary_.of(length, x);
   const Tensor queries = rotated(in_heads(q_proj_(x), heads_, q_norm_), cosines, sines);
   const Tensor keys = rotated(in_heads(k_proj_(x), key_heads_, k_norm_), cosines, sines);
   const Tensor values = in_heads(v_proj_(x), key_heads_, none);
-  const bool slides = window_ && *window_ < length;
-  const Tensor attended = at::scaled_dot_product_attention(
-      queries, shared_by(keys, heads_), shared_by(values, heads_),
-      slides ? std::make_optional(window_mask(length, *window_, x.device())) : std::nullopt,
-      is_training() ? dropout_ : 0.0, /*is_causal=*/!slides);
+  Tensor attended;
+  if (kept == nullptr) {
+    attended = attend(queries, keys, values);
+  } else if (kept->is_first()) {
+    kept->extend(keys, values);
+    attended = attend(queries, keys, values);
+  } else {
+    attended = attend_to_kept(*kept, queries, keys, values, window_.value_or(0));
+  }
   return o_proj_(attended.transpose(1, 2).reshape({batch, length, heads_ * head_width_}));
+}
+
+Tensor LlamaAttentionImpl::attend(const Tensor& queries, const Tensor& keys,
+                                  const Tensor& values) const {
+  const std::int64_t length = queries.size(2);
+  const bool slides = window_ && *window_ < length;
+  return at::scaled_dot_product_attention(
+      queries, shared_by(keys, heads_), shared_by(values, heads_),
+      slides ? std::make_optional(window_mask(length, *window_, queries.device())) : std::nullopt,
+      is_training() ? dropout_ : 0.0, /*is_causal=*/!slides);
 }
 
 LlamaMlpImpl::LlamaMlpImpl(const LlamaConfig& config, const torch::TensorOptions& options)
@@ -98,8 +113,8 @@ LlamaBlockImpl::LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
       post_attention_layernorm_(register_module(
           "post_attention_layernorm", RmsNorm(config.hidden_size, config.rms_norm_eps, options))) {}
 
-Tensor LlamaBlockImpl::forward(Tensor x) {
-  x = x + self_attn_(input_layernorm_(x));
+Tensor LlamaBlockImpl::forward(Tensor x, const KeyValueCache::Part* kept) {
+  x = x + self_attn_(input_layernorm_(x), kept);
   return x + mlp_(post_attention_layernorm_(x));
 }
 

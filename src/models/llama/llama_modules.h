@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "models/llama/rotary.h"
+#include "strata/models/key_value_cache.h"
 #include "strata/models/llama_config.h"
 
 /// \file
@@ -45,9 +46,14 @@ class LlamaAttentionImpl : public torch::nn::Module {
  public:
   LlamaAttentionImpl(const LlamaConfig& config, std::int64_t layer,
                      const torch::TensorOptions& options);
-  torch::Tensor forward(const torch::Tensor& x);
+  /// `kept`: tokens that go on from those that it keeps; null: sequences from their beginning.
+  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr);
 
  private:
+  /// Of queries [B, heads, T, width], and keys and values of fewer heads.
+  torch::Tensor attend(const torch::Tensor& queries, const torch::Tensor& keys,
+                       const torch::Tensor& values) const;
+
   std::int64_t heads_, key_heads_, head_width_;
   std::optional<std::int64_t> window_;
   double dropout_;
@@ -73,7 +79,7 @@ class LlamaBlockImpl : public torch::nn::Module {
  public:
   LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
                  const torch::TensorOptions& options);
-  torch::Tensor forward(torch::Tensor x);
+  torch::Tensor forward(torch::Tensor x, const KeyValueCache::Part* kept = nullptr);
 
  private:
   LlamaAttention self_attn_;

@@ -92,6 +92,16 @@ std::pair<Tensor, Tensor> Rotary::of(std::int64_t tokens, const Tensor& like) co
   const torch::NoGradGuard no_grad;
   const Tensor positions =
       torch::arange(tokens, torch::dtype(torch::kFloat32).device(like.device())).unsqueeze(1);
+  return of_positions(positions, like);
+}
+
+std::pair<Tensor, Tensor> Rotary::at(const Tensor& places, const Tensor& like) const {
+  const torch::NoGradGuard no_grad;
+  const Tensor positions = places.to(like.device(), torch::kFloat32);
+  return of_positions(positions.unsqueeze(1).unsqueeze(-1), like);
+}
+
+std::pair<Tensor, Tensor> Rotary::of_positions(const Tensor& positions, const Tensor& like) const {
   const Tensor half = positions * frequencies_.to(like.device());
   const Tensor angles = torch::cat({half, half}, -1);
   return {(angles.cos() * scaling_).to(like.scalar_type()),

@@ -18,8 +18,15 @@ class Rotary {
   /// The cosines and the sines, [T, width], of T tokens, in the format and on the device of `like`.
   [[nodiscard]] std::pair<torch::Tensor, torch::Tensor> of(std::int64_t tokens,
                                                            const torch::Tensor& like) const;
+  /// Those of tokens at places [B, T]: [B, 1, T, width].
+  [[nodiscard]] std::pair<torch::Tensor, torch::Tensor> at(const torch::Tensor& places,
+                                                           const torch::Tensor& like) const;
 
  private:
+  /// Of positions [..., T, 1] in fp32.
+  [[nodiscard]] std::pair<torch::Tensor, torch::Tensor> of_positions(
+      const torch::Tensor& positions, const torch::Tensor& like) const;
+
   torch::Tensor frequencies_;  ///< [width / 2], angles from one token to the next
   double scaling_ = 1.0;       ///< of cosines and sines
 };
