@@ -1,6 +1,5 @@
 #include "strata/formats/output_directory.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,19 +11,12 @@
 
 #include "strata/base/error.h"
 #include "strata/base/units.h"
+#include "strata/formats/writable_file.h"
 
 namespace strata::formats {
 namespace {
 
 namespace fs = std::filesystem;
-
-void sync(const fs::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-  if (descriptor < 0) throw system_error("open", path.string(), errno);
-  const int code = ::fsync(descriptor) == 0 ? 0 : errno;
-  ::close(descriptor);
-  if (code != 0) throw system_error("sync", path.string(), code);
-}
 
 /// Makes the contents durable first, then the directory that names them.
 void sync_tree(const fs::path& directory) {
@@ -33,10 +25,10 @@ void sync_tree(const fs::path& directory) {
     if (entry.is_directory()) {
       sync_tree(entry.path());
     } else {
-      sync(entry.path());
+      sync_path(entry.path());
     }
   }
-  sync(directory);
+  sync_path(directory);
 }
 
 void check_free(const fs::path& path) {
@@ -110,7 +102,7 @@ void OutputDirectory::publish() {
         "publish", final_path_.string(), errno,
         "the complete output is " + partial_path_.string() + ", move it to where it belongs");
   }
-  sync(final_path_.parent_path());
+  sync_path(final_path_.parent_path());
 }
 
 void write_text(const fs::path& path, std::string_view text) {

@@ -1,8 +1,3 @@
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <array>
-#include <cerrno>
 #include <set>
 #include <utility>
 
@@ -10,49 +5,9 @@
 #include "formats/safetensors_header.h"
 #include "strata/base/error.h"
 #include "strata/formats/safetensors.h"
+#include "strata/formats/writable_file.h"
 
 namespace strata::formats {
-
-/// A file being written from its first byte on.
-class SafetensorsWriter::File {
- public:
-  explicit File(std::filesystem::path path)
-      : path_(std::move(path)),
-        descriptor_(
-            ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666)) {
-    if (descriptor_ < 0) throw system_error("create", path_.string(), errno);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  ~File() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
-  void write(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t count = ::write(descriptor_, bytes.data(), bytes.size());
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) {
-        throw system_error("write", path_.string(), errno,
-                           std::to_string(bytes.size()) + " bytes were still to be written");
-      }
-      bytes = bytes.subspan(static_cast<std::size_t>(count));
-    }
-  }
-
-  void sync_and_close() {
-    if (::fsync(descriptor_) != 0) throw system_error("sync", path_.string(), errno);
-    if (::close(std::exchange(descriptor_, -1)) != 0) {
-      throw system_error("close", path_.string(), errno);
-    }
-  }
-
- private:
-  std::filesystem::path path_;
-  int descriptor_;
-};
 
 namespace {
 
@@ -78,30 +33,39 @@ std::uint64_t lay_out(std::vector<TensorInfo>& tensors) {
   return end;
 }
 
-std::array<std::byte, kLengthBytes> little_endian(std::uint64_t value) {
-  std::array<std::byte, kLengthBytes> bytes{};
-  for (std::size_t i = 0; i < kLengthBytes; ++i) bytes[i] = std::byte(value >> (8 * i) & 0xff);
+std::string little_endian(std::uint64_t value) {
+  std::string bytes;
+  for (std::size_t i = 0; i < kLengthBytes; ++i) {
+    bytes += static_cast<char>(static_cast<unsigned char>(value >> (8 * i) & 0xff));
+  }
   return bytes;
 }
 
 }  // namespace
 
+SafetensorsLayout lay_out_safetensors(std::vector<TensorInfo> tensors,
+                                      const SafetensorsMetadata& metadata,
+                                      const std::string& name) {
+  SafetensorsLayout layout{.head = {}, .tensors = std::move(tensors)};
+  const std::uint64_t data_bytes = lay_out(layout.tensors);
+  const std::string header = format_safetensors_header(layout.tensors, metadata);
+  if (header.size() > kHeaderBytesMax) {
+    throw UsageError(name + ": the header would be " + std::to_string(header.size()) +
+                     " bytes, more than the format's 100 MB");
+  }
+  layout.head = little_endian(header.size()) + header;
+  layout.bytes = layout.head.size() + data_bytes;
+  for (TensorInfo& tensor : layout.tensors) tensor.offset += layout.head.size();
+  return layout;
+}
+
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      std::vector<TensorInfo> tensors,
                                      const SafetensorsMetadata& metadata)
-    : tensors_(std::move(tensors)) {
-  const std::uint64_t data_bytes = lay_out(tensors_);
-  const std::string header = format_safetensors_header(tensors_, metadata);
-  if (header.size() > kHeaderBytesMax) {
-    throw UsageError(path.string() + ": the header would be " + std::to_string(header.size()) +
-                     " bytes, more than the format's 100 MB");
-  }
-  file_ = std::make_unique<File>(path);
-  file_->write(little_endian(header.size()));
-  file_->write(std::as_bytes(std::span(header)));
-  position_ = kLengthBytes + header.size();
-  end_ = position_ + data_bytes;
-  for (TensorInfo& tensor : tensors_) tensor.offset += position_;
+    : layout_(lay_out_safetensors(std::move(tensors), metadata, path.string())),
+      file_(std::make_unique<WritableFile>(WritableFile::create(path))) {
+  file_->write(0, std::as_bytes(std::span(layout_.head)));
+  position_ = layout_.head.size();
 }
 
 SafetensorsWriter::SafetensorsWriter(SafetensorsWriter&&) noexcept = default;
@@ -109,24 +73,24 @@ SafetensorsWriter& SafetensorsWriter::operator=(SafetensorsWriter&&) noexcept = 
 SafetensorsWriter::~SafetensorsWriter() = default;
 
 void SafetensorsWriter::append(std::span<const std::byte> bytes) {
-  if (bytes.size() > end_ - position_) {
+  if (bytes.size() > layout_.bytes - position_) {
     throw UsageError(file_->path().string() + ": " + std::to_string(bytes.size()) +
-                     " bytes appended, only " + std::to_string(end_ - position_) +
+                     " bytes appended, only " + std::to_string(layout_.bytes - position_) +
                      " of the declared tensors are left");
   }
-  file_->write(bytes);
+  file_->write(position_, bytes);
   position_ += bytes.size();
 }
 
 void SafetensorsWriter::finish() {
-  if (position_ != end_) {
+  if (position_ != layout_.bytes) {
     std::string_view name;
-    for (const TensorInfo& tensor : tensors_) {
+    for (const TensorInfo& tensor : layout_.tensors) {
       if (tensor.offset <= position_ && position_ < tensor.offset + tensor.bytes) {
         name = tensor.name;
       }
     }
-    throw UsageError(file_->path().string() + ": " + std::to_string(end_ - position_) +
+    throw UsageError(file_->path().string() + ": " + std::to_string(layout_.bytes - position_) +
                      " bytes are missing, from tensor " + quote(name) + " on");
   }
   file_->sync_and_close();

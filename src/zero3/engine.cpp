@@ -7,6 +7,7 @@
 #include "strata/tiering/tiers.h"
 #include "strata/zero3/queue_options.h"
 #include "strata/zero3/world.h"
+#include "zero3/checkpoint/checkpoints.h"
 #include "zero3/entrance.h"
 #include "zero3/machinery.h"
 #include "zero3/optimizer_step.h"
@@ -117,7 +118,9 @@ struct Engine::Impl {
         editor(units, machinery),
         entrance(machinery, editor, threads, counters),
         optimizer({config, state, groups, units, machinery, ranks, log}),
-        training({config, state, machinery, optimizer, entrance.anchor(), counters, log}) {
+        training({config, state, machinery, optimizer, entrance.anchor(), counters, log}),
+        checkpoints(
+            {config, state, groups, units, machinery, editor, training, ranks, torch_device, log}) {
     if (own_ranks) warn_of_other_ranks(log);
     for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
   }
@@ -141,6 +144,7 @@ struct Engine::Impl {
   zero3::Entrance entrance;
   zero3::OptimizerStep optimizer;
   zero3::Training training;
+  zero3::Checkpoints checkpoints;
 };
 
 Engine Engine::from_config(const std::filesystem::path& ds_config, Logger* log) {
@@ -218,6 +222,17 @@ void Engine::visit_gradients(const ParameterVisitor& visit) {
 std::vector<UnitNorm> Engine::gradient_norms() const { return impl_->optimizer.gradient_norms(); }
 void Engine::visit_masters(const ParameterVisitor& visit) { impl_->editor.visit_masters(visit); }
 void Engine::edit_masters(const ParameterInitializer& edit) { impl_->editor.edit_masters(edit); }
+
+// ---- checkpoints -------------------------------------------------------------------------------
+
+CheckpointInfo Engine::save_checkpoint(const std::filesystem::path& directory, std::string_view tag,
+                                       const CheckpointOptions& options) {
+  return impl_->checkpoints.save(directory, tag, options);
+}
+CheckpointInfo Engine::load_checkpoint(const std::filesystem::path& directory, std::string_view tag,
+                                       const std::function<void()>& before_each_piece) {
+  return impl_->checkpoints.load(directory, tag, before_each_piece);
+}
 
 c10::Device Engine::device() const { return impl_->torch_device; }
 const formats::DsConfig& Engine::config() const { return impl_->config; }

@@ -46,6 +46,7 @@ Plan plan_for_machine(PlanInput input, Logger& log) {
 }  // namespace
 
 void Machinery::prepare() {
+  if (spoiled_) throw UsageError(*spoiled_);
   if (prepared_) return;
   if (parts_.units.all().empty()) {
     throw UsageError("the engine has no units: give modules to shard() first");

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "strata/base/counters.h"
 #include "strata/base/log.h"
@@ -38,7 +39,8 @@ class Machinery {
   };
   explicit Machinery(const Parts& parts) : parts_(parts) {}
 
-  /// Makes the plan and takes all memory, the first time. Throws what Engine::prepare throws.
+  /// Makes the plan and takes all memory, the first time. Throws what Engine::prepare throws, and
+  /// UsageError once the states are spoiled.
   void prepare();
 
   /// The plan; null before prepare(), and when that failed to make one.
@@ -61,6 +63,9 @@ class Machinery {
 
   /// Waits until the last step is complete, if there was one. Throws what StepThread::wait throws.
   void finish_step();
+  /// Tells that the states of units are of no use any more: from now on `prepare` throws UsageError
+  /// with `why`, and with it all that uses a unit.
+  void spoil(std::string why) { spoiled_ = std::move(why); }
   /// Throws UsageError while a unit is in use: `what` was called.
   void refuse_in_use(const std::string& what) const;
 
@@ -75,6 +80,7 @@ class Machinery {
   std::optional<Plan> plan_;
   bool prepared_ = false;
   bool expects_passes_ = false;
+  std::optional<std::string> spoiled_;  // why its states are of no use
   std::unique_ptr<tiering::SlotPool> fetch_slots_, gradient_slots_;
   std::unique_ptr<DeviceExchange> exchange_;
   std::unique_ptr<GradientCoordinator> gradients_;

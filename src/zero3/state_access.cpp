@@ -40,6 +40,12 @@ void gather_parts(Ranks& ranks, const ShardMap& map, ElementRange range, std::sp
   }
 }
 
+[[noreturn]] void throw_without_buffers() {
+  throw UsageError(
+      "states cannot be read or written here: the staging buffers are in use (by a visitor of "
+      "states around this one); do one after the other");
+}
+
 }  // namespace
 
 /// Buffers for one stream.
@@ -137,11 +143,7 @@ class StateAccess::Streams {
       close();
       lease = access_.lease(format, home, master);
     }
-    if (!lease) {
-      throw UsageError(
-          "states cannot be read or written here: the staging buffers are in use (by a visitor of "
-          "states around this one); do one after the other");
-    }
+    if (!lease) throw_without_buffers();
     if (!home.device.empty()) access_.order_behind_computation();
     MasterStream stream(format, vector.shard.count(), home, master, access_.passage_,
                         lease->buffers);
@@ -205,6 +207,53 @@ torch::Tensor StateAccess::weights(Unit& unit, std::size_t parameter) {
   streams.read(parameter, numbers_of(values));
   return values;
 }
+
+// ---- bytes as they rest ------------------------------------------------------------------------
+
+/// Staging slots for the bytes of one home.
+class StateAccess::Buffers {
+ public:
+  explicit Buffers(std::vector<tiering::StagingSlot> slots) : slots_(std::move(slots)) {
+    for (const tiering::StagingSlot& slot : slots_) spans_.push_back(slot.bytes());
+  }
+  [[nodiscard]] std::span<const std::span<std::byte>> spans() const { return spans_; }
+
+ private:
+  std::vector<tiering::StagingSlot> slots_;
+  std::vector<std::span<std::byte>> spans_;
+};
+
+StateAccess::Buffers StateAccess::buffers_for(const tiering::StateHome& home) const {
+  constexpr std::size_t kAtOnce = 4;
+  std::vector<tiering::StagingSlot> slots;
+  if (!home.is_elsewhere()) return Buffers({});
+  for (tiering::SlotPool* const pool : pools_) {
+    while (pool != nullptr && slots.size() < kAtOnce) {
+      std::optional<tiering::StagingSlot> slot = pool->try_acquire();
+      if (!slot) break;
+      slots.push_back(*std::move(slot));
+    }
+  }
+  if (slots.empty()) throw_without_buffers();
+  if (!home.device.empty()) order_behind_computation();
+  return Buffers(std::move(slots));
+}
+
+void StateAccess::read_bytes(const tiering::StateHome& home, std::uint64_t bytes,
+                             const BytesVisit& visit) {
+  const FlagScope in_use(in_use_);
+  const Buffers buffers = buffers_for(home);
+  read_home(home, bytes, passage_, buffers.spans(), visit);
+}
+
+void StateAccess::write_bytes(const tiering::StateHome& home, std::uint64_t bytes,
+                              const BytesFill& fill) {
+  const FlagScope in_use(in_use_);
+  const Buffers buffers = buffers_for(home);
+  write_home(home, bytes, passage_, buffers.spans(), fill);
+}
+
+// ---- gradients ---------------------------------------------------------------------------------
 
 void StateAccess::read_gradients(Unit& unit, const Visit& visit) {
   if (unit.gradient_empty) return;

@@ -10,6 +10,7 @@
 
 #include "strata/tiering/shard_store.h"
 #include "strata/tiering/slot_pool.h"
+#include "zero3/home_bytes.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/state_stream.h"
 #include "zero3/unit.h"
@@ -47,11 +48,17 @@ class StateAccess {
   /// The values of a parameter's compute weights at rest.
   [[nodiscard]] torch::Tensor weights(Unit& unit, std::size_t parameter);
 
+  /// Show, or give new, all bytes of a state of this rank's shard as they rest. Throw what
+  /// read_home and write_home throw.
+  void read_bytes(const tiering::StateHome& home, std::uint64_t bytes, const BytesVisit& visit);
+  void write_bytes(const tiering::StateHome& home, std::uint64_t bytes, const BytesFill& fill);
+
   /// Shows the gradients of the parameters that have one, as they are at their home.
   void read_gradients(Unit& unit, const Visit& visit);
 
  private:
   struct Lease;
+  class Buffers;
   class Streams;
   /// Takes staging buffers; nullopt when the slots do not suffice.
   [[nodiscard]] std::optional<Lease> lease(const StateFormat& format,
@@ -59,6 +66,7 @@ class StateAccess {
                                            const tiering::StateHome& master);
 
   void order_behind_computation() const;
+  [[nodiscard]] Buffers buffers_for(const tiering::StateHome& home) const;
 
   StatePassage passage_;
   Ranks& ranks_;

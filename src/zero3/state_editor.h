@@ -44,6 +44,10 @@ class StateEditor {
   [[nodiscard]] static torch::Tensor checked(const Unit& unit, std::size_t parameter,
                                              const torch::Tensor& values);
 
+  /// The access to states at rest, for what moves them as they are: no unit is in use, no step goes
+  /// on, the staging slots are free. `what` asks for it. Throws UsageError while that cannot be.
+  [[nodiscard]] StateAccess& at_rest(const std::string& what);
+
   // ---- for entries ----
   /// Throws UsageError inside a visitor of states: `what` needs the buffers that it looks at.
   void refuse_inside_visitor(const std::string& what) const;
@@ -52,8 +56,6 @@ class StateEditor {
   void take_over_changes(Unit& unit);
 
  private:
-  /// The states of units at rest. `what` asks for them.
-  [[nodiscard]] StateAccess& at_rest(const std::string& what);
   void release_staging();
   void take_back_changes(Unit& unit);
 

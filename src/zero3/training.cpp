@@ -109,6 +109,11 @@ void Training::zero_grad() {
   drop_step();
 }
 
+void Training::resume(const TrainingState& state) {
+  parts_.state = state;
+  expect_step();
+}
+
 void Training::drop_step() {
   if (parts_.machinery.gradients() != nullptr) parts_.machinery.gradients()->settle();
   parts_.optimizer.forget_gradients();

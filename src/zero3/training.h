@@ -39,6 +39,8 @@ class Training {
   StepReport step(bool now);
   void skip_micro_batch();
   void zero_grad();
+  /// Goes on at the place of `state`; gradients of its step are in their homes.
+  void resume(const TrainingState& state);
 
  private:
   void check_loss(const torch::Tensor& loss) const;

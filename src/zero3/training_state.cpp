@@ -2,9 +2,9 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "strata/base/error.h"
-#include "strata/formats/json.h"
 
 namespace strata::zero3 {
 
@@ -53,7 +53,10 @@ std::string to_json(const TrainingState& state) {
 }
 
 TrainingState resumed(TrainingState fresh, std::string_view text, const std::string& name) {
-  const JsonValue root = JsonValue::parse(text, name, formats::JsonRole::kData);
+  return resumed(std::move(fresh), JsonValue::parse(text, name, formats::JsonRole::kData));
+}
+
+TrainingState resumed(TrainingState fresh, const JsonValue& root) {
   fresh.step = count_at(root, "step", 0);
   fresh.micro_steps = count_at(root, "micro_steps", 0);
   fresh.rates.clear();

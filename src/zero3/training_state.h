@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "strata/formats/ds_config.h"
+#include "strata/formats/json.h"
 #include "strata/zero3/loss_scaler.h"
 #include "zero3/parameter_groups.h"
 
@@ -33,5 +34,7 @@ struct TrainingState {
 /// DataError for a text that is not to_json's or has a number out of range.
 [[nodiscard]] TrainingState resumed(TrainingState fresh, std::string_view text,
                                     const std::string& name);
+/// The same, of a part of a larger text.
+[[nodiscard]] TrainingState resumed(TrainingState fresh, const formats::JsonValue& root);
 
 }  // namespace strata::zero3

@@ -135,14 +135,16 @@ EngineRun::EngineRun(const formats::DsConfig& config, const models::Gpt2Config& 
 double EngineRun::step() {
   const std::int64_t accumulation = engine_.config().gradient_accumulation_steps;
   double sum = 0.0;
-  for (std::int64_t micro = 0; micro < accumulation; ++micro) {
-    const Batch batch = next_batch();
-    const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
-    sum += loss.item<double>();
-    engine_.backward(loss);
-    report_ = engine_.step();
-  }
+  for (std::int64_t micro = 0; micro < accumulation; ++micro) sum += micro_step();
   return sum / static_cast<double>(accumulation);
+}
+
+double EngineRun::micro_step() {
+  const Batch batch = next_batch();
+  const torch::Tensor loss = model_.loss(batch.tokens, batch.targets);
+  engine_.backward(loss);
+  report_ = engine_.step();
+  return loss.item<double>();
 }
 
 double EngineRun::step_by_batch() {

@@ -91,6 +91,10 @@ class EngineRun {
 
   /// One optimizer step; returns its mean loss.
   double step();
+  /// One micro-batch; returns its loss.
+  double micro_step();
+  /// Goes on with this batch, each rank with its own.
+  void go_on_at(std::int64_t batch) { batches_ = batch; }
   /// The same batches by Engine::train_batch.
   double step_by_batch();
 

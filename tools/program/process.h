@@ -15,7 +15,7 @@ enum class ExitCode : int {
   kFailed = 1,        ///< a failed read, write or step; a malformed input file
   kUsage = 2,         ///< a command line or config that cannot be used
   kBudget = 3,        ///< a budget that is too small
-  kInterrupted = 130  ///< SIGINT or SIGTERM, as shells report it
+  kInterrupted = 130  ///< SIGINT, SIGTERM or SIGHUP, as shells report it
 };
 
 /// The exit code that `error` stands for.

@@ -22,7 +22,9 @@
 #include "progress.h"
 #include "readable_text.h"
 #include "recompute_choice.h"
+#include "run_checkpoints.h"
 #include "run_config.h"
+#include "run_facts.h"
 #include "run_ranks.h"
 #include "step_trace.h"
 #include "strata/base/clock.h"
@@ -286,6 +288,9 @@ void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions
        {"--eval-every", std::to_string(options.eval_every)},
        {"--eval-batches", std::to_string(options.eval_batches)},
        {"--sample", std::to_string(options.sample)},
+       {"--save-every", options.save_every ? std::to_string(*options.save_every) : "none"},
+       {"--save-minutes", options.save_minutes ? std::to_string(*options.save_minutes) : "none"},
+       {"--resume", options.resume ? "given" : "not given"},
        {"the data to train on", tokens_of(run.data.train())},
        {"the data held out", run.data.validation() ? tokens_of(*run.data.validation()) : "none"}});
 }
@@ -314,15 +319,60 @@ std::unique_ptr<formats::OutputDirectory> begin_output(const RunInput& run,
   return output;
 }
 
+/// What has to be the same for a run to go on with the same numbers.
+RunFacts facts_of_run(const RunInput& run, const FinetuneOptions& options,
+                      const Interruption& interruption) {
+  RunFacts facts = facts_of(run.config);
+  const auto tokens_of = [&](const TokenRange& range) {
+    return with_separators(range.count) + " tokens (checksum " +
+           std::to_string(checksum(range, interruption)) + ")";
+  };
+  facts["the model"] = run.model.config_text.empty() ? run.model.name : run.model.config_text;
+  facts["the head"] = run.model.has_own_head ? "of its own" : "as config.json says";
+  facts["the length of a sequence"] = std::to_string(run.seq_len);
+  facts["--seed"] = std::to_string(options.seed);
+  facts["the data to train on"] = tokens_of(run.data.train());
+  return facts;
+}
+
+std::unique_ptr<RunCheckpoints> open_checkpoints(const RunInput& run, const RunRanks& ranks,
+                                                 const FinetuneOptions& options,
+                                                 const Interruption& interruption, Logger& log) {
+  if (!options.uses_checkpoints()) return nullptr;
+  auto checkpoints = std::make_unique<RunCheckpoints>(
+      options, facts_of_run(run, options, interruption), interruption, log);
+  if (ranks.is_first()) checkpoints->make_directory();
+  return checkpoints;
+}
+
+/// The lines of the run so far beside its model; they stay where they are, too.
+void copy_metrics(const std::filesystem::path& metrics, const formats::OutputDirectory& output,
+                  Logger& log) {
+  const std::filesystem::path target = output.path() / "metrics.jsonl";
+  std::error_code code;
+  std::filesystem::copy_file(metrics, target, code);
+  if (!code) return;
+  std::error_code ignored;  // a piece of it may stay
+  std::filesystem::remove(target, ignored);
+  log.warning(
+      system_error("copy " + metrics.string() + " to", target.string(), code.value()).what() +
+      std::string("; the model is published without it"));
+}
+
 void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBound& memory,
-                  const FinetuneOptions& options, const Interruption& interruption,
-                  std::ostream& out, bool terminal, Logger& log) {
+                  const FinetuneOptions& options, Interruption& interruption, std::ostream& out,
+                  bool terminal, Logger& log) {
+  const std::unique_ptr<RunCheckpoints> checkpoints =
+      open_checkpoints(run, ranks, options, interruption, log);
+  const RunPlace place = checkpoints ? checkpoints->place() : RunPlace{};
   std::unique_ptr<formats::OutputDirectory> output;  // of the first rank
   std::unique_ptr<MetricsFile> metrics;
   if (ranks.is_first()) {
     output = begin_output(run, options);
-    metrics = std::make_unique<MetricsFile>(output->path() / "metrics.jsonl", log);
-    log.info("metrics while it runs: " + (output->path() / "metrics.jsonl").string());
+    const std::filesystem::path path =
+        checkpoints ? checkpoints->metrics_path() : output->path() / "metrics.jsonl";
+    metrics = std::make_unique<MetricsFile>(path, log, place.metrics_bytes);
+    log.info("metrics while it runs: " + path.string());
   }
 
   const TensorPool pool;  // activations and gradients, from one step to the next
@@ -333,8 +383,13 @@ void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBo
   StepTrace trace(output && options.trace ? &*options.trace : nullptr,
                   output ? output->path() / "trace.json.gz" : std::filesystem::path(), log);
   Engine engine(std::move(config), EnginePlace{.ranks = ranks.end(), .host_memory = memory}, &log);
-  engine.before_each_unit([&] {
+  engine.before_each_unit([&, is_told = false]() mutable {
     interruption.check();
+    if (!is_told && interruption.noted() != nullptr) {
+      is_told = true;
+      log.info(std::string(interruption.noted()) +
+               ": this step is finished and saved; a second signal ends the run at once");
+    }
     trace.sample_tiers(engine);
   });
   if (ranks.size() > 1) require_same_run(engine, run, options, interruption);
@@ -344,22 +399,27 @@ void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBo
   log_placement(start, log);
   engine.prepare();  // takes its space on disk, which may be the output's disk
   if (output) output->require_space(model_bytes(run));
+  if (checkpoints) checkpoints->load(engine);
   return_freed_blocks_from(kReturnedInTraining);
 
   Trainer trainer(engine, *model, trainer_data(run, ranks, options), interruption, trace);
+  trainer.go_on_behind(place.steps);
   const std::int64_t printed = run.config.steps_per_print;
-  Progress progress(out, terminal, run.steps, printed > 0 ? printed : kDefaultStepsPerPrint);
+  Progress progress(out, terminal, run.steps, printed > 0 ? printed : kDefaultStepsPerPrint,
+                    place.steps);
   Summary summary{.model = run.model.name,
                   .parameters = models::parameter_count(run.model.config),
                   .output = output ? output->final_path().string() : std::string()};
-  const RunOutcome outcome =
-      TrainingRun(run.steps, options, trainer, progress, metrics.get()).train(summary);
+  const RunOutcome outcome = TrainingRun({run.steps, options, engine, trainer, interruption,
+                                          progress, metrics.get(), checkpoints.get(), log})
+                                 .train(place, summary);
   for (const std::string& warning : outcome.warnings()) log.warning(warning);
 
   write_model(*model, run, output.get(), interruption);
   if (output) {
     summary.rss_peak_bytes = rss_peak_bytes();
     write_results(output->path() / "train_results.json", summary, log);
+    if (checkpoints) copy_metrics(checkpoints->metrics_path(), *output, log);
     output->publish();
     print(out, summary);
   }
@@ -384,7 +444,7 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
     out << config.resolved_json();
     return;
   }
-  const Interruption interruption;
+  Interruption interruption;
   const RunRanks ranks;
   std::ostream nowhere(nullptr);
   std::ostream& shown = ranks.is_first() ? out : nowhere;

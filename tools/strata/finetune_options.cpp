@@ -28,9 +28,14 @@ OUTPUT is made at the end, by one rename: a Hugging Face directory with, beside 
 metrics.jsonl (a line per step and evaluation), train_results.json and ds_config.json (in effect).
 strata report OUTPUT makes a page of it.
 
+A run that can be stopped and goes on bit for bit: add --save-every 500 --resume to its command and
+give that command again whenever it has ended before OUTPUT is there. SIGINT, SIGTERM and SIGHUP let
+it finish its step and save; a second one ends it at once. Budgets, places of states, I/O and --steps
+may change in between; what would change the numbers is refused.
+
 Exit codes: 0 done; 1 a failed read, write or step, or a malformed input file; 2 a command line or
 config that cannot be used; 3 a budget (the message names the smallest), or the memory of the
-machine or cgroup, too small; 130 interrupted.)";
+machine or cgroup, too small; 130 ended by a signal, whether a checkpoint was saved or not.)";
 
 void add_model_options(CLI::App& command, FinetuneOptions& options) {
   constexpr const char* kGroup = "Model (exactly one)";
@@ -164,6 +169,32 @@ void add_tier_options(CLI::App& command, FinetuneOptions& options) {
       ->group(kGroup);
 }
 
+void add_checkpoint_options(CLI::App& command, FinetuneOptions& options) {
+  constexpr const char* kGroup = "Checkpoints";
+  auto* every = command.add_option("--save-every", options.save_every,
+                                   "Save a checkpoint every N steps, to go on from");
+  auto* minutes = command.add_option("--save-minutes", options.save_minutes,
+                                     "Save one after the step in which M minutes have passed");
+  every->type_name("N")->check(whole_number())->group(kGroup)->excludes(minutes);
+  minutes->type_name("M")->check(positive_number())->group(kGroup);
+  command.add_option("--keep", options.keep, "Checkpoints that stay, the newest ones")
+      ->type_name("K")
+      ->check(whole_number())
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option("--checkpoints", options.checkpoints,
+                  "Directory of the run's checkpoints and, while it runs, its metrics.jsonl "
+                  "[OUTPUT.checkpoints]")
+      ->type_name("DIR")
+      ->check(path_name())
+      ->group(kGroup);
+  command
+      .add_flag("--resume", options.resume,
+                "Go on from the newest checkpoint; where there is none, begin afresh")
+      ->group(kGroup);
+}
+
 void append_missing(std::string& missing, bool given, const char* option) {
   if (!given) missing += missing.empty() ? option : std::string(", ") + option;
 }
@@ -177,7 +208,16 @@ CLI::App* add_finetune_command(CLI::App& app, FinetuneOptions& options) {
   add_data_options(*command, options);
   add_run_options(*command, options);
   add_tier_options(*command, options);
+  add_checkpoint_options(*command, options);
   return command;
+}
+
+std::filesystem::path FinetuneOptions::checkpoint_directory() const {
+  if (checkpoints) return *checkpoints;
+  std::filesystem::path path = output->lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // "runs/gpt2/"
+  path += ".checkpoints";
+  return path;
 }
 
 void require_complete(const FinetuneOptions& options) {
@@ -193,6 +233,10 @@ void require_complete(const FinetuneOptions& options) {
   }
   if (options.eval_every > 0 && !options.val_data && options.val_fraction == 0) {
     throw ConfigError("--eval-every has nothing to evaluate on; give --val-data or --val-fraction");
+  }
+  if (options.checkpoints && !options.uses_checkpoints()) {
+    throw ConfigError(
+        "--checkpoints has nothing to hold; give --save-every or --save-minutes, or --resume");
   }
   if (options.prompt && options.sample == 0) {
     throw ConfigError("--prompt has nothing to begin; say with --sample how many tokens follow it");

@@ -41,6 +41,19 @@ struct FinetuneOptions {
   std::optional<TraceSteps> trace;    ///< steps to trace
   bool print_config = false;
 
+  // Checkpoints of the run.
+  std::optional<std::int64_t> save_every;            ///< optimizer steps
+  std::optional<double> save_minutes;                ///< time of training
+  std::int64_t keep = 2;                             ///< as many stay
+  std::optional<std::filesystem::path> checkpoints;  ///< where; else OUTPUT.checkpoints
+  bool resume = false;                               ///< go on from the newest one, if there is
+
+  [[nodiscard]] bool saves() const { return save_every || save_minutes; }
+  /// Whether it has a directory of checkpoints.
+  [[nodiscard]] bool uses_checkpoints() const { return saves() || resume; }
+  /// That directory. Needs `output` or `checkpoints`.
+  [[nodiscard]] std::filesystem::path checkpoint_directory() const;
+
   [[nodiscard]] bool names_model() const { return model || model_config || preset; }
 };
 

@@ -11,6 +11,8 @@
 #include "finetune_options.h"
 #include "generate.h"
 #include "generate_options.h"
+#include "inspect.h"
+#include "interruption.h"
 #include "plan.h"
 #include "process.h"
 #include "report.h"
@@ -40,6 +42,8 @@ int run(int argc, char** argv) {
   const CLI::App* report = strata::tool::add_report_command(app, report_options);
   strata::tool::PlanOptions plan_options;
   const CLI::App* const plan = strata::tool::add_plan_command(app, plan_options);
+  strata::tool::InspectOptions inspect_options;
+  const CLI::App* const inspect = strata::tool::add_inspect_command(app, inspect_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -49,6 +53,10 @@ int run(int argc, char** argv) {
   (void)std::signal(SIGPIPE, SIG_IGN);  // the reader of the lines may go; the run goes on
   if (report->parsed()) {
     strata::tool::report(report_options, std::cout);
+    return static_cast<int>(ExitCode::kDone);
+  }
+  if (inspect->parsed()) {
+    strata::tool::inspect(inspect_options, std::cout, strata::tool::Interruption());
     return static_cast<int>(ExitCode::kDone);
   }
   strata::Logger log(std::cerr);

@@ -1,10 +1,12 @@
 #include "metrics.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "strata/base/error.h"
+#include "strata/formats/writable_file.h"
 
 namespace strata::tool {
 namespace {
@@ -28,10 +30,22 @@ void add_hops(nlohmann::ordered_json& line, const Interval& interval) {
 
 }  // namespace
 
-MetricsFile::MetricsFile(const std::filesystem::path& path, Logger& log) : path_(path), log_(log) {
+MetricsFile::MetricsFile(const std::filesystem::path& path, Logger& log, std::uint64_t bytes)
+    : path_(path), log_(log) {
+  std::error_code code;
+  const std::uint64_t there = bytes > 0 ? std::filesystem::file_size(path, code) : 0;
+  whole_bytes_ = code ? 0 : std::min(bytes, there);
+  if (whole_bytes_ < bytes) {
+    log.warning(path.string() + ": of the " + std::to_string(bytes) +
+                " bytes of the steps before, " + std::to_string(whole_bytes_) +
+                " are there; the metrics lack the rest");
+  }
   errno = 0;
-  out_.open(path, std::ios::binary);
+  out_.open(path, std::ios::binary | (whole_bytes_ > 0 ? std::ios::app : std::ios::trunc));
   if (!out_) throw system_error("cannot create", path.string(), errno);
+  if (whole_bytes_ == 0) return;
+  std::filesystem::resize_file(path, whole_bytes_, code);
+  if (code) throw system_error("cut", path.string(), code.value());
 }
 
 void MetricsFile::write(const StepRecord& record) {
@@ -62,6 +76,11 @@ void MetricsFile::write(const EvaluationRecord& record) {
   line["eval_loss"] = record.loss;
   line["eval_runtime"] = record.seconds;
   write_line(line.dump());
+}
+
+std::uint64_t MetricsFile::sync() {
+  formats::sync_path(path_);
+  return whole_bytes_;
 }
 
 void MetricsFile::write_line(const std::string& line) {

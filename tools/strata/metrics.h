@@ -25,11 +25,17 @@ namespace strata::tool {
 /// warning and the lines from there on, never the run: the file then ends with the last whole line.
 class MetricsFile {
  public:
-  /// Makes the file. Throws IoError when that fails. `log` must outlive it.
-  MetricsFile(const std::filesystem::path& path, Logger& log);
+  /// Makes the file, or goes on behind the first `bytes` bytes of one that is there: whole lines of
+  /// a run that goes on; what stands behind them comes again. A file that lacks some of them costs
+  /// a warning. Throws IoError when that fails. `log` must outlive it.
+  MetricsFile(const std::filesystem::path& path, Logger& log, std::uint64_t bytes = 0);
 
   void write(const StepRecord& record);
   void write(const EvaluationRecord& record);
+
+  /// Makes the lines so far durable and returns their bytes: where a run that goes on from here
+  /// goes on. Throws IoError.
+  std::uint64_t sync();
 
  private:
   void write_line(const std::string& line);

@@ -16,8 +16,12 @@ constexpr const char* kEraseLine = "\r\x1b[K";
 }  // namespace
 
 Progress::Progress(std::ostream& out, bool terminal, std::int64_t steps,
-                   std::int64_t steps_per_print)
-    : out_(out), terminal_(terminal), steps_(steps), steps_per_print_(steps_per_print) {}
+                   std::int64_t steps_per_print, std::int64_t steps_before)
+    : out_(out),
+      terminal_(terminal),
+      steps_(steps),
+      steps_per_print_(steps_per_print),
+      steps_before_(steps_before) {}
 
 Progress::~Progress() {
   if (bar_stands_) out_ << kEraseLine << std::flush;
@@ -26,7 +30,8 @@ Progress::~Progress() {
 void Progress::step(const StepRecord& record) {
   since_last_line_ += record.interval;
   since_start_ += record.interval;
-  if (record.step == 1 || record.step == steps_ || record.step % steps_per_print_ == 0) {
+  if (record.step == steps_before_ + 1 || record.step == steps_ ||
+      record.step % steps_per_print_ == 0) {
     print_line(step_line(record, steps_, since_last_line_));
     since_last_line_ = {};
   }
@@ -43,7 +48,7 @@ void Progress::print_line(const std::string& line) {
 
 void Progress::draw_bar(const StepRecord& record) {
   const double done = static_cast<double>(record.step) / static_cast<double>(steps_);
-  const double left = since_start_.seconds / static_cast<double>(record.step) *
+  const double left = since_start_.seconds / static_cast<double>(record.step - steps_before_) *
                       static_cast<double>(steps_ - record.step);
   char numbers[96];
   std::snprintf(numbers, sizeof numbers, "] %3.0f%%  step %lld/%lld  loss %.4f  ", 100 * done,

@@ -12,7 +12,9 @@ namespace strata::tool {
 /// always) and every evaluation. On a terminal a bar below them is redrawn in place at every step.
 class Progress {
  public:
-  Progress(std::ostream& out, bool terminal, std::int64_t steps, std::int64_t steps_per_print);
+  /// `steps_before` of all steps are of an earlier process.
+  Progress(std::ostream& out, bool terminal, std::int64_t steps, std::int64_t steps_per_print,
+           std::int64_t steps_before = 0);
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
@@ -30,6 +32,7 @@ class Progress {
   bool terminal_;
   std::int64_t steps_;
   std::int64_t steps_per_print_;
+  std::int64_t steps_before_;
   bool bar_stands_ = false;
   Interval since_last_line_;
   Interval since_start_;

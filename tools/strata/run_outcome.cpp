@@ -1,7 +1,10 @@
 #include "run_outcome.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
+#include <limits>
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "plural.h"
@@ -73,6 +76,55 @@ std::vector<std::string> RunOutcome::warnings() const {
                        "trained");
   }
   return warnings;
+}
+
+std::string to_json(const RunOutcome& outcome) {
+  const Interval& training = outcome.training_;
+  const nlohmann::ordered_json root = {{"losses", outcome.losses_},
+                                       {"skipped", outcome.skipped_},
+                                       {"without_rate", outcome.without_rate_},
+                                       {"has_gradient", outcome.has_gradient_},
+                                       {"seconds", training.seconds},
+                                       {"tokens", training.tokens},
+                                       {"read_bytes", training.read_bytes},
+                                       {"written_bytes", training.written_bytes},
+                                       {"disk_wait_seconds", training.disk_wait_seconds},
+                                       {"disk_busy_seconds", training.disk_busy_seconds},
+                                       {"busy_seconds", training.busy_seconds},
+                                       {"wait_seconds", training.wait_seconds},
+                                       {"hop_bytes", training.hop_bytes}};
+  return root.dump();
+}
+
+RunOutcome outcome_of(const formats::JsonValue& root) {
+  const auto of_hops = [&](const char* key, auto& values, const auto& read) {
+    const std::vector<formats::JsonValue> elements = root.at(key).elements();
+    if (elements.size() != values.size()) root.at(key).fail("has not as many values as hops");
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = read(elements[i]);
+  };
+  const auto number = [](const formats::JsonValue& value) { return value.as_double(); };
+  RunOutcome outcome;
+  for (const formats::JsonValue& loss : root.at("losses").elements()) {
+    outcome.losses_.push_back(loss.is(formats::JsonType::kNull)
+                                  ? std::numeric_limits<double>::quiet_NaN()
+                                  : loss.as_double());
+  }
+  if (outcome.losses_.empty()) root.at("losses").fail("is empty");
+  outcome.skipped_ = root.at("skipped").as_int64();
+  outcome.without_rate_ = root.at("without_rate").as_int64();
+  outcome.has_gradient_ = root.at("has_gradient").as_bool();
+  Interval& training = outcome.training_;
+  training.seconds = root.at("seconds").as_double();
+  training.tokens = root.at("tokens").as_uint64();
+  training.read_bytes = root.at("read_bytes").as_uint64();
+  training.written_bytes = root.at("written_bytes").as_uint64();
+  training.disk_wait_seconds = root.at("disk_wait_seconds").as_double();
+  training.disk_busy_seconds = root.at("disk_busy_seconds").as_double();
+  of_hops("busy_seconds", training.busy_seconds, number);
+  of_hops("wait_seconds", training.wait_seconds, number);
+  of_hops("hop_bytes", training.hop_bytes,
+          [](const formats::JsonValue& value) { return value.as_uint64(); });
+  return outcome;
 }
 
 }  // namespace strata::tool

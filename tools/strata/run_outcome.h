@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "step_record.h"
+#include "strata/formats/json.h"
 #include "summary.h"
 
 namespace strata::tool {
@@ -24,6 +25,12 @@ class RunOutcome {
   /// more than half of it, gradients of 0 all along.
   [[nodiscard]] std::vector<std::string> warnings() const;
 
+  /// Seconds of all steps so far.
+  [[nodiscard]] double seconds() const { return training_.seconds; }
+
+  friend std::string to_json(const RunOutcome& outcome);
+  friend RunOutcome outcome_of(const formats::JsonValue& root);
+
  private:
   [[noreturn]] void fail() const;
 
@@ -34,5 +41,11 @@ class RunOutcome {
   Interval training_;
   MemoryReading memory_;
 };
+
+/// An outcome so far as a JSON object, and back: for a run that goes on. A loss that is not finite
+/// comes back as NaN, and the bytes that tiers held are those of the steps to come. Throws
+/// DataError.
+[[nodiscard]] std::string to_json(const RunOutcome& outcome);
+[[nodiscard]] RunOutcome outcome_of(const formats::JsonValue& root);
 
 }  // namespace strata::tool

@@ -56,6 +56,7 @@ struct StepRecord {
   double grad_norm = 0;  ///< norm before clipping
   double loss_scale = 1;
   bool overflow = false;  ///< nothing was updated
+  bool is_last = false;   ///< a signal has come, to this rank or another, that ends the run
   Interval interval;
   MemoryReading memory;
 };

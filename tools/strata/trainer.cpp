@@ -38,6 +38,7 @@ StepRecord Trainer::step() {
   record.interval = interval_of(end.counters - last_.counters, end.time - last_.time,
                                 record.interval.tokens, end.disk_busy - last_.disk_busy);
   last_ = end;
+  record.is_last = interruption_.noted() != nullptr;
   if (data_.ranks > 1) add_other_ranks(record);
   trace_.after_step(record.step, engine_);
   return record;
@@ -49,14 +50,15 @@ Trainer::Moment Trainer::now() const {
 
 void Trainer::add_other_ranks(StepRecord& record) {
   Interval& interval = record.interval;
-  std::array<double, 4> sums = {record.loss, interval.seconds,
-                                static_cast<double>(interval.read_bytes),
-                                static_cast<double>(interval.written_bytes)};
+  std::array<double, 5> sums = {
+      record.loss, interval.seconds, static_cast<double>(interval.read_bytes),
+      static_cast<double>(interval.written_bytes), record.is_last ? 1.0 : 0.0};
   engine_.sum_over_ranks(sums);
   record.loss = sums[0] / data_.ranks;
   interval.seconds = sums[1] / data_.ranks;
   interval.read_bytes = static_cast<std::uint64_t>(sums[2]);
   interval.written_bytes = static_cast<std::uint64_t>(sums[3]);
+  record.is_last = sums[4] > 0;
   interval.tokens *= static_cast<std::uint64_t>(data_.ranks);
 }
 

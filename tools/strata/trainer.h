@@ -34,6 +34,9 @@ class Trainer {
   Trainer(Engine& engine, models::CausalLm& model, Data data, const Interruption& interruption,
           StepTrace& trace);
 
+  /// Goes on behind so many steps.
+  void go_on_behind(std::int64_t steps) { steps_ = steps; }
+
   /// Makes one optimizer step: as many micro-batches as the config accumulates.
   /// Throws what the engine throws, and Interrupted.
   StepRecord step();

@@ -34,6 +34,20 @@ struct TensorInfo {
 using SafetensorsMetadata = std::map<std::string, std::string, std::less<>>;
 
 class RegularFile;
+class WritableFile;
+
+/// A file before a byte of it is written: who knows this can write any part of it.
+struct SafetensorsLayout {
+  std::string head = {};                 ///< first bytes of the file: length and header
+  std::vector<TensorInfo> tensors = {};  ///< in the order given, side by side behind the head
+  std::uint64_t bytes = 0;               ///< bytes of the whole file
+};
+
+/// Puts tensors side by side; their `offset` and `bytes` are worked out here. `name` begins
+/// messages. Throws UsageError for duplicate names, bad shapes, and a header beyond the format's.
+[[nodiscard]] SafetensorsLayout lay_out_safetensors(std::vector<TensorInfo> tensors,
+                                                    const SafetensorsMetadata& metadata,
+                                                    const std::string& name);
 
 /// An open safetensors file. Nothing of it is trusted: a file is either wholly consistent (bounded
 /// header, known dtypes, unique names, tensors side by side from 0 to the end of the file, sizes
@@ -94,14 +108,12 @@ class SafetensorsWriter {
   void finish();
 
   /// The tensors with their places in the file.
-  [[nodiscard]] const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  [[nodiscard]] const std::vector<TensorInfo>& tensors() const { return layout_.tensors; }
 
  private:
-  class File;
-  std::unique_ptr<File> file_;
-  std::vector<TensorInfo> tensors_;
+  SafetensorsLayout layout_;
+  std::unique_ptr<WritableFile> file_;
   std::uint64_t position_ = 0;
-  std::uint64_t end_ = 0;
 };
 
 }  // namespace strata::formats

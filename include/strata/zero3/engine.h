@@ -19,6 +19,7 @@
 #include "strata/formats/ds_config.h"
 #include "strata/tiering/activation_room.h"
 #include "strata/tiering/device.h"
+#include "strata/zero3/checkpoint.h"
 #include "strata/zero3/parameter_group.h"
 #include "strata/zero3/plan.h"
 #include "strata/zero3/sharded.h"
@@ -217,6 +218,49 @@ class Engine {
   /// stay. Throws what Sharded::with_unsharded throws; the parameters before the failing one are
   /// changed then.
   void edit_masters(const ParameterInitializer& edit);
+
+  // ---- checkpoints ---------------------------------------------------------------------------
+  // Collectives, into and from one directory that all ranks see; checkpoint.h has the format. Both
+  // prepare the engine if nothing has, and stream piece by piece through staging buffers: no state
+  // of a unit is in memory as a whole that was not. They throw UsageError while a unit is in use
+  // and inside a visitor of states, IoError, CorruptData and DeadlineExceeded from the nvme tier.
+  // What fails on one rank throws on all, naming it.
+
+  /// Writes everything that a run goes on from: states of all parameters in their own formats,
+  /// gradients between the micro-batches of a step, the place in the training and in schedules,
+  /// the loss scale, states of random generators (LibTorch's of the CPU and of the device, and the
+  /// units' own) and units' buffers. Modules that are not units, and what the program draws from
+  /// other generators, are the program's own to save; `options.program` has room for that.
+  ///
+  /// `tag` names the checkpoint; empty: "step_00000120". One of that name is replaced. Waits for
+  /// the last step; changes nothing in the engine, also when it fails: a full disk (IoError with
+  /// ENOSPC, found before anything is written where the file system tells) costs this checkpoint
+  /// and leaves `latest` as it was. ConfigError for a tag that cannot be a name, UsageError for
+  /// program values that are not UTF-8 or buffers of a type that safetensors does not have. What
+  /// cannot be removed of older checkpoints is a warning.
+  CheckpointInfo save_checkpoint(const std::filesystem::path& directory, std::string_view tag = {},
+                                 const CheckpointOptions& options = {});
+
+  /// Reads what save_checkpoint wrote into an engine that has the same units, made in the same
+  /// order; empty `tag`: the one that `latest` names. Gradients of a step under way are dropped.
+  ///
+  /// Goes on bit for bit as if nothing had stopped, at the same world size, and given the program's
+  /// own part (data, modules that are not units). Tiers, budgets, directories, the I/O backend,
+  /// threads and schedule of hops may be others. At another world size all states are the same bit
+  /// for bit, cut anew; ranks beyond those that saved have the first one's buffers, and their
+  /// random generators stay as they are. Learning rates, betas and other hyperparameters are this
+  /// engine's config's; rates that set_lr had set are the checkpoint's.
+  ///
+  /// Everything is checked before anything is changed, sizes, checksums of all bytes, names, shapes
+  /// and formats. Throws, with the engine as it was: IoError when there is no checkpoint or it
+  /// cannot be read; DataError, naming file and reason, for one that is damaged, truncated or half
+  /// there, or is of another model (units, names, shapes, what is frozen), another optimizer,
+  /// another format of states, or in the middle of a longer accumulation. Files that fail or change
+  /// after they were checked, and an nvme tier that does, leave half of the states: then the engine
+  /// throws UsageError from everything that uses a unit; make a new one. `before_each_piece` is
+  /// called now and then, may be empty, and may throw to end it, with the same effects.
+  CheckpointInfo load_checkpoint(const std::filesystem::path& directory, std::string_view tag = {},
+                                 const std::function<void()>& before_each_piece = {});
 
   /// The device where parameters are while they are used, and where batches belong.
   [[nodiscard]] c10::Device device() const;
