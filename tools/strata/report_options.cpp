@@ -1,7 +1,8 @@
 #include "report_options.h"
 
 #include <CLI/CLI.hpp>
-#include <string>
+
+#include "option_checks.h"
 
 namespace strata::tool {
 namespace {
@@ -14,14 +15,6 @@ constexpr const char* kFooter = R"(RUN is the directory that strata finetune --o
 metrics.jsonl is read and, when it was traced (finetune --trace), its trace.json.gz.
 
 Exit codes: 0 done; 1 a failed read or write, or damaged metrics; 2 a directory without a run.)";
-
-// An empty path is a shell variable that was not set.
-CLI::Validator path_name() {
-  const auto check = [](const std::string& text) -> std::string {
-    return text.empty() ? "the name is empty" : "";
-  };
-  return CLI::Validator(check, "");
-}
 
 }  // namespace
 
