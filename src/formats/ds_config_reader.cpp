@@ -1,6 +1,7 @@
 #include "formats/ds_config_reader.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 #include <vector>
@@ -149,9 +150,12 @@ void DsConfigReader::read_stage() {
   if (zero.sub_group_elements == 0) zero.sub_group_elements = ZeroConfig{}.sub_group_elements;
   if (zero.stage == ZeroConfig{}.stage) return;
   const std::string stage = std::to_string(zero.stage);
-  config_.notes.push_back(
-      "zero_optimization.stage " + stage +
-      ": on one rank it trains the same numbers as stage 3, which is what runs");
+  constexpr std::array<std::string_view, 3> kShared = {
+      "nothing", "the optimizer's states, and gradients too, as in stage 2",
+      "the optimizer's states and gradients"};
+  config_.notes.push_back("zero_optimization.stage " + stage + ": several ranks share " +
+                          std::string(kShared[static_cast<std::size_t>(zero.stage)]) +
+                          "; it trains the same numbers as stage 3");
   if (zero.offload_param.device == OffloadDevice::kNone) return;
   zero.offload_param = {};
   config_.notes.push_back("zero_optimization.offload_param is not used in stage " + stage +

@@ -18,7 +18,8 @@ DeviceExchange::DeviceExchange(const Places& places, Counters& counters)
               Half{places.staging.subspan(places.staging.size() / 2)}} {}
 
 void DeviceExchange::gather(std::span<const DeviceSpan> vectors) {
-  if (places_.ranks.size() == 1) return;
+  if (places_.ranks.size() == 1 || vectors.empty()) return;
+  for (const DeviceSpan vector : vectors) received_.weights += from_others(vector.bytes());
   if (is_in_place()) {
     gather_in_place(vectors);
     return;
@@ -62,6 +63,7 @@ void DeviceExchange::gather_through_host(DeviceSpan vector) {
 
 Reduction DeviceExchange::begin_reduction(DeviceSpan bucket) {
   tiering::Device& device = places_.device;
+  received_.gradients += from_others(bucket.bytes());
   if (is_in_place()) {
     return {places_.ranks, *device.host_view(bucket),
             *device.host_view(places_.received.first(bucket.bytes()))};
@@ -71,6 +73,24 @@ Reduction DeviceExchange::begin_reduction(DeviceSpan bucket) {
   device.wait(StreamRole::kDrain, device.record(StreamRole::kCompute));
   tiering::drain(device, bucket, packed, counters_).wait();
   return {places_.ranks, packed, received};
+}
+
+std::span<const std::byte> DeviceExchange::gather_sums(std::span<const std::byte> own) {
+  const auto ranks = static_cast<std::uint64_t>(places_.ranks.size());
+  const std::uint64_t bytes = ranks * own.size();
+  const std::span<std::byte> of_all = is_in_place()
+                                          ? *places_.device.host_view(places_.received.first(bytes))
+                                          : free_memory(halves_[1]).first(bytes);
+  std::ranges::copy(
+      own, of_all.subspan(static_cast<std::uint64_t>(places_.ranks.rank()) * own.size()).begin());
+  received_.gradients += from_others(bytes);
+  places_.ranks.begin_all_gather(of_all).wait();
+  return of_all;
+}
+
+std::uint64_t DeviceExchange::from_others(std::uint64_t of_all) const {
+  const auto ranks = static_cast<std::uint64_t>(places_.ranks.size());
+  return of_all / ranks * (ranks - 1);
 }
 
 std::span<std::byte> DeviceExchange::free_memory(Half& half) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -23,6 +24,11 @@ namespace strata::zero3 {
 /// Thread: that of Ranks.
 class DeviceExchange {
  public:
+  /// Bytes that came from other ranks; as many went to them.
+  struct Received {
+    std::uint64_t weights = 0, gradients = 0;
+  };
+
   struct Places {
     tiering::Device& device;
     Ranks& ranks;
@@ -36,6 +42,7 @@ class DeviceExchange {
   DeviceExchange(const Places& places, Counters& counters);
 
   [[nodiscard]] Ranks& ranks() const noexcept { return places_.ranks; }
+  [[nodiscard]] const Received& received() const noexcept { return received_; }
 
   /// Fills the vectors with the shards of the other ranks: each has size() equal shards in rank
   /// order, of which this rank's has been put on the device's stream of uploads. What is put on the
@@ -48,6 +55,11 @@ class DeviceExchange {
   /// host memory, else when the reduction has finished. One at a time. Throws what `gather` throws.
   [[nodiscard]] Reduction begin_reduction(tiering::DeviceSpan bucket);
 
+  /// Lets every rank have the sums of all: `own` is this rank's piece of what was reduced last, at
+  /// most as long as a piece of it in fp32. Returns size() pieces in rank order, valid until the
+  /// next call of any kind. Throws what Ranks and Collective::wait throw.
+  [[nodiscard]] std::span<const std::byte> gather_sums(std::span<const std::byte> own);
+
  private:
   struct Half {
     std::span<std::byte> memory;
@@ -59,11 +71,14 @@ class DeviceExchange {
   void gather_through_host(tiering::DeviceSpan vector);
   /// The half's memory, when nothing is uploaded from it any more.
   [[nodiscard]] static std::span<std::byte> free_memory(Half& half);
+  /// The bytes of `of_all` ranks that are not this one's.
+  [[nodiscard]] std::uint64_t from_others(std::uint64_t of_all) const;
 
   Places places_;
   Counters& counters_;
   std::array<Half, 2> halves_;
   std::size_t next_half_ = 0;
+  Received received_;
 };
 
 }  // namespace strata::zero3

@@ -95,8 +95,9 @@ void GradientCoordinator::accumulate(const Unit& unit, FlatVector& vector,
   }
   const auto ranks = static_cast<std::uint64_t>(places_.exchange.ranks().size());
   const std::uint64_t bucket_elements = places_.slots.slot_bytes() / sizeof(float);
-  for (std::uint64_t begin = 0; begin < vector.shard.count(); begin += bucket_elements) {
-    const std::uint64_t count = std::min(bucket_elements, vector.shard.count() - begin);
+  const std::uint64_t elements = vector.map.shard_count();
+  for (std::uint64_t begin = 0; begin < elements; begin += bucket_elements) {
+    const std::uint64_t count = std::min(bucket_elements, elements - begin);
     while (pieces_.size() >= places_.bucket_count) add_oldest_piece();
     const tiering::DeviceSpan bucket = next_bucket().first(ranks * count * weight_bytes(precision));
     const torch::Tensor packed = tensor_over(bucket, scalar_type(precision), places_.torch_device);
@@ -158,7 +159,9 @@ void GradientCoordinator::exchange(FlatVector& vector, Precision precision, bool
                                    std::uint64_t begin, std::uint64_t count,
                                    tiering::DeviceSpan bucket) {
   Reduction reduction = places_.exchange.begin_reduction(bucket);
-  at_home(vector, is_first, begin, count, [&](std::span<std::byte> home) {
+  const std::uint64_t own = vector.map.shard(places_.exchange.ranks().rank()).begin;
+  const std::uint64_t place = own - vector.shard.begin + begin;  // in the home
+  at_home(vector, is_first, place, count, [&](std::span<std::byte> home) {
     const ScopedTimer waiting(counters_, Hop::kReduce, ScopedTimer::Kind::kWait,
                               vector.states.name);
     vector.gradient_squares.add(reduction.finish({.precision = precision,
@@ -167,6 +170,24 @@ void GradientCoordinator::exchange(FlatVector& vector, Precision precision, bool
                                                   .bytes = home},
                                                  threads_));
   });
+  if (vector.is_whole()) share_sums(vector, begin, count);
+}
+
+void GradientCoordinator::share_sums(const FlatVector& vector, std::uint64_t begin,
+                                     std::uint64_t count) {
+  const ScopedTimer waiting(counters_, Hop::kReduce, ScopedTimer::Kind::kWait, vector.states.name);
+  const std::span<std::byte> home = vector.states.gradient.memory;
+  const std::uint64_t width = gradient_bytes(vector), bytes = count * width;
+  const int own = places_.exchange.ranks().rank();
+  const auto piece_of = [&](int rank) {
+    return home.subspan((vector.map.shard(rank).begin + begin) * width, bytes);
+  };
+  const std::span<const std::byte> of_all = places_.exchange.gather_sums(piece_of(own));
+  for (int rank = 0; rank < places_.exchange.ranks().size(); ++rank) {
+    if (rank == own) continue;
+    std::ranges::copy(of_all.subspan(static_cast<std::uint64_t>(rank) * bytes, bytes),
+                      piece_of(rank).begin());
+  }
 }
 
 /// Waits for the last additions to the vector, which may still be on their way.

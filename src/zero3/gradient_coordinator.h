@@ -26,8 +26,9 @@ namespace strata::zero3 {
 /// have room for leaves behind that computation (decision 0038).
 ///
 /// With several ranks a bucket has a piece of every rank's shard. The ranks exchange their pieces,
-/// and each adds up all pieces for its own shard (reduction.h). They come here for the same
-/// units in the same order; a parameter has a gradient if it had one on any of them.
+/// and each adds up all pieces for its own shard (reduction.h). Where every rank keeps all
+/// gradients (stage 0), it then gets the others' sums: the bits are the same. Ranks come here for
+/// the same units in the same order; a parameter has a gradient if it had one on any of them.
 ///
 /// Where the device's memory is host memory and there is one rank, there is no bucket: gradients
 /// are added to their home straight from where autograd left them (add_straight.h), in one pass
@@ -103,6 +104,9 @@ class GradientCoordinator {
                            torch::autograd::variable_list& gradients, Precision precision);
   void exchange(FlatVector& vector, Precision precision, bool is_first, std::uint64_t begin,
                 std::uint64_t count, tiering::DeviceSpan bucket);
+  /// Brings the sums of all ranks, elements [begin, begin + count) of each one's shard, to a home
+  /// that has all of them.
+  void share_sums(const FlatVector& vector, std::uint64_t begin, std::uint64_t count);
   void finish(const FlatVector& vector);
   [[nodiscard]] tiering::DeviceSpan next_bucket();
   void drain_what_can();

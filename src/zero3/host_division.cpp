@@ -106,12 +106,12 @@ std::optional<HostDivision> divide_host(const PlanFacts& facts, const PlanInput&
   // Keeps every gradient in memory, with the deepest staging that fits, unless that is less than
   // comfortable and the disk could take gradients instead.
   for (std::size_t level = kLevels.size(); level-- > 0;) {
-    if (level < kComfortableLevel && input.nvme_available) break;
+    if (level < kComfortableLevel && input.gradients_may_spill()) break;
     const Staging staging = staging_of(facts, input, level, false);
     if (fits(staging, all_gradients))
       return HostDivision{staging, place_gradients(facts, input, all_gradients)};
   }
-  if (!input.nvme_available) return std::nullopt;
+  if (!input.gradients_may_spill()) return std::nullopt;
   const std::size_t best = input.device_memory_is_host ? kComfortableLevel : kAcceleratorsLevel;
   for (std::size_t level = best + 1; level-- > 0;) {
     Staging staging = staging_of(facts, input, level, true);
@@ -133,7 +133,7 @@ std::uint64_t smallest_host(const PlanFacts& facts, const PlanInput& input) {
   const std::uint64_t homes = facts.homes_in(Tier::kHost);
   const std::uint64_t in_memory =
       staging_of(facts, input, 0, false).bytes() + facts.gradient_bytes();
-  if (!input.nvme_available) return homes + in_memory;
+  if (!input.gradients_may_spill()) return homes + in_memory;
   return homes + std::min(in_memory, staging_of(facts, input, 0, true).bytes());
 }
 

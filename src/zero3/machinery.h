@@ -53,6 +53,7 @@ class Machinery {
   /// Parts for training; null where nothing is trainable.
   [[nodiscard]] GradientCoordinator* gradients() const noexcept { return gradients_.get(); }
   [[nodiscard]] StepThread* step_thread() const noexcept { return step_thread_.get(); }
+  [[nodiscard]] const DeviceExchange& exchange() const noexcept { return *exchange_; }
   /// Room for activations between forward and backward; null where the config gives none.
   [[nodiscard]] Activations* activations() const noexcept { return activations_.get(); }
 

@@ -21,10 +21,17 @@ using tiering::Tier;
 
 namespace {
 
-std::uint64_t smallest_device(const PlanFacts& facts, const PlanInput& input) {
-  return facts.homes_in(Tier::kDevice) + (input.units_stay() ? 0 : facts.largest_region()) +
-         facts.bucket_bytes() + facts.exchange_bytes();
+/// Room for units in use, at least.
+std::uint64_t least_regions(const PlanFacts& facts, const PlanInput& input) {
+  if (input.units_stay()) return 0;
+  return input.weights_stay() ? facts.all_regions() : facts.largest_region();
 }
+
+std::uint64_t smallest_device(const PlanFacts& facts, const PlanInput& input) {
+  return facts.homes_in(Tier::kDevice) + least_regions(facts, input) + facts.bucket_bytes() +
+         facts.exchange_bytes();
+}
+
 /// Bytes of a tier with this budget, where `others` of the memory that both tiers share are taken.
 std::uint64_t room_of(std::uint64_t budget, const PlanInput& input, std::uint64_t others) {
   if (!input.host_memory) return budget;
@@ -57,6 +64,7 @@ std::size_t bucket_count(const PlanFacts& facts, const PlanInput& input) {
 std::uint64_t device_cache(const PlanFacts& facts, const PlanInput& input,
                            std::uint64_t host_bytes) {
   if (input.units_stay()) return 0;
+  if (input.weights_stay()) return facts.all_regions();
   const std::uint64_t fixed = facts.homes_in(Tier::kDevice) +
                               bucket_count(facts, input) * facts.bucket_bytes() +
                               facts.exchange_bytes();
@@ -74,7 +82,8 @@ std::uint64_t device_cache(const PlanFacts& facts, const PlanInput& input,
 /// Chooses the units that stay on the device, beside which the largest one always has room.
 std::vector<bool> persistent_units(const PlanFacts& facts, const PlanInput& input,
                                    std::uint64_t device_cache_bytes) {
-  std::vector<bool> persistent(input.units.size());
+  std::vector<bool> persistent(input.units.size(), input.weights_stay());
+  if (input.weights_stay()) return persistent;
   std::uint64_t room = device_cache_bytes - std::min(device_cache_bytes, facts.largest_region());
   std::uint64_t left = input.persistence_model_max;
   for (std::size_t i = 0; i < persistent.size(); ++i) {
@@ -158,6 +167,10 @@ std::string enough_for(std::uint64_t bytes) {
 
 /// What could make the device budget do, where units take turns on the device.
 std::string way_out(const PlanFacts& facts, const PlanInput& input) {
+  if (input.weights_stay() || (input.units_stay() && input.world_size > 1)) {
+    return "; in stage " + std::to_string(input.stage) +
+           " every rank keeps all weights on its device: stage 3 shares them too";
+  }
   if (input.units_stay() || facts.largest_unit() == nullptr) return {};
   return "; the largest unit, '" + facts.largest_unit()->name + "', takes " +
          enough_for(facts.largest_region()) +
@@ -238,7 +251,11 @@ bool PlanInput::is_elsewhere(Tier tier) const noexcept {
 }
 
 bool PlanInput::units_stay() const noexcept {
-  return parameter_tier == Tier::kDevice && world_size == 1;
+  return parameter_tier == Tier::kDevice && states_are_whole();
+}
+
+bool PlanInput::weights_stay() const noexcept {
+  return stage < 3 && world_size > 1 && !units_stay();
 }
 
 std::uint64_t TierBytes::of(Tier tier) const {

@@ -193,7 +193,8 @@ std::uint64_t PlanFacts::window_elements(std::uint64_t multiple) const {
 }
 
 std::size_t PlanFacts::fetch_slots_wished() const {
-  const std::uint64_t elements = ceil_div(input_.prefetch_elements, ranks());
+  const std::uint64_t shards = input_.states_are_whole() ? 1 : ranks();
+  const std::uint64_t elements = ceil_div(input_.prefetch_elements, shards);
   const std::uint64_t bytes = elements * weight_bytes(input_.format.precision);
   return std::max<std::size_t>(2, ceil_div(bytes, slot_bytes_));
 }
@@ -201,7 +202,8 @@ std::size_t PlanFacts::fetch_slots_wished() const {
 std::uint64_t PlanFacts::ranks() const { return static_cast<std::uint64_t>(input_.world_size); }
 
 std::uint64_t PlanFacts::shard(std::uint64_t count) const {
-  return ShardMap(count, input_.world_size).shard_count();
+  const ShardMap map(count, input_.world_size);
+  return input_.states_are_whole() ? map.padded_count() : map.shard_count();
 }
 
 std::uint64_t PlanFacts::gathered(std::uint64_t count) const {

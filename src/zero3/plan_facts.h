@@ -71,7 +71,7 @@ class PlanFacts {
   /// Whether no bucket lies between autograd's gradients and their home.
   [[nodiscard]] bool gradients_go_straight_home() const;
   [[nodiscard]] std::uint64_t ranks() const;
-  /// Elements of a rank's shard of a vector.
+  /// Elements of a vector that a rank keeps: its shard, or all.
   [[nodiscard]] std::uint64_t shard(std::uint64_t count) const;
   /// Elements of the shards of all ranks.
   [[nodiscard]] std::uint64_t gathered(std::uint64_t count) const;

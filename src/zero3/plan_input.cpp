@@ -24,6 +24,13 @@ Tier tier_of(formats::OffloadDevice device) {
   return Tier::kDevice;
 }
 
+/// Where weights rest. Below stage 3 they are not offloaded; what ranks share of them goes with
+/// the rest of the masters.
+Tier weights_home(const formats::DsConfig& config, const PlanInput& input) {
+  if (input.stage == 3) return tier_of(config.zero.offload_param.device);
+  return input.states_are_whole() ? Tier::kDevice : input.optimizer_tier;
+}
+
 constexpr std::uint64_t kUnbounded = UINT64_MAX;
 
 std::uint64_t product(std::uint64_t a, std::uint64_t b) {
@@ -61,8 +68,9 @@ PlanInput plan_input_from(const formats::DsConfig& config, std::vector<UnitLayou
   input.world_size = place.world_size;
   input.device_memory_is_host = place.device_memory_is_host;
   input.format = config.state_format();
-  input.parameter_tier = tier_of(config.zero.offload_param.device);
+  input.stage = static_cast<int>(config.zero.stage);
   input.optimizer_tier = tier_of(config.zero.offload_optimizer.device);
+  input.parameter_tier = weights_home(config, input);
   input.accumulate_fp32 = config.gradient_accumulation_steps > 1;
   input.budgets = {.device = config.strata.device_budget_bytes.value_or(Budget::kUnlimited),
                    .host = config.strata.host_budget_bytes.value_or(Budget::kUnlimited),

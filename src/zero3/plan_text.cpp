@@ -28,12 +28,20 @@ std::string parameter_at_rest(const StateFormat& format) {
   }
   return std::to_string(total) + " bytes (" + parts + ")";
 }
+/// What a rank has, in words.
+std::string share_of(const PlanInput& input) {
+  if (input.states_are_whole()) return "with all states (stage 0)";
+  if (!input.weights_stay()) return "with a shard of every state";
+  return "with a shard of every state, and all weights on its device (stage " +
+         std::to_string(input.stage) + ")";
+}
+
 }  // namespace
 
 std::string describe(const Plan& plan, const PlanInput& input) {
   std::ostringstream out;
   if (input.world_size > 1) {
-    out << "  each of " << input.world_size << " ranks, with a shard of every state:\n";
+    out << "  each of " << input.world_size << " ranks, " << share_of(input) << ":\n";
   }
   const char* of = "a trainable parameter at rest: ";
   for (const StateFormat& format : plan.formats) {

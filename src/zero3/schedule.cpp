@@ -25,7 +25,7 @@ ScheduleOptions schedule_options(const Plan& plan, const PlanInput& input) {
           .home = is_shard_on_device ? Tier::kHost : input.parameter_tier,
           .device_bytes = plan.device_cache_bytes,
           // A shard among others does not begin where the disk can write to.
-          .fetches_into_regions = input.device_memory_is_host && input.world_size == 1,
+          .fetches_into_regions = input.device_memory_is_host && input.states_are_whole(),
           .staging_slots = static_cast<std::uint32_t>(plan.fetch_slots),
           .prefetch_elements = input.prefetch_elements,
           .step_hands_over = plan.overlaps_step,

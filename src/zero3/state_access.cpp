@@ -20,7 +20,7 @@ std::span<float> numbers_of(torch::Tensor& values) {
 /// Fills `values`, elements `range` of a vector, with the other ranks' elements; this rank's are
 /// there.
 void gather_parts(Ranks& ranks, const ShardMap& map, ElementRange range, std::span<float> values) {
-  if (ranks.size() == 1 || values.empty()) return;
+  if (values.empty()) return;
   const std::vector<ShardPart> parts = map.parts_of(range);
   std::uint64_t longest = 0;
   for (const ShardPart& part : parts) longest = std::max(longest, part.count);
@@ -114,6 +114,7 @@ class StateAccess::Streams {
         stream.read_weights(own.begin - vector.shard.begin, part);
       }
     }
+    if (vector.is_whole()) return;
     gather_parts(access_.ranks_, vector.map, {layout.offset, layout.offset + layout.count}, values);
   }
 

@@ -232,7 +232,15 @@ StepReport Training::step(bool now) {
   parts_.optimizer.forget_gradients();
   state.scaler.update(report.overflow);
   parts_.machinery.mover().begin_step();
+  report_exchange(report);
   return report;
+}
+
+void Training::report_exchange(StepReport& report) {
+  const DeviceExchange::Received& received = parts_.machinery.exchange().received();
+  report.gathered_bytes = received.weights - reported_.weights;
+  report.reduced_bytes = received.gradients - reported_.gradients;
+  reported_ = received;
 }
 
 }  // namespace strata::zero3

@@ -61,8 +61,11 @@ class Training {
   /// Tells the schedule whether a step follows the micro-batch that comes.
   void expect_step();
   void note_other_backward();
+  /// Adds to a report the bytes that came from other ranks since the last one.
+  void report_exchange(StepReport& report);
 
   Parts parts_;
+  DeviceExchange::Received reported_;
   bool told_of_other_backward_ = false;
 };
 

@@ -83,7 +83,8 @@ Unit::Unit(const UnitDoors& doors, UnitId id, std::string name, UnitIntake intak
     vector.count = counts[i];
     vector.bytes = vector.bytes_of(vector.count);
     vector.map = ShardMap(vector.count, place.world_size);
-    vector.shard = vector.map.shard(place.rank);
+    vector.shard =
+        place.keeps_all ? ElementRange{0, vector.map.padded_count()} : vector.map.shard(place.rank);
     vector.region_offset = region_bytes_;
     region_bytes_ += round_up(vector.gathered_bytes(), kPage);
   }

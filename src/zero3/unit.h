@@ -29,7 +29,7 @@ struct FlatVector {
   std::uint64_t count = 0;          ///< elements, padding included; often 0
   std::uint64_t bytes = 0;          ///< bytes in the weight's format
   ShardMap map{0, 1};               ///< elements that each rank keeps
-  ElementRange shard;               ///< this rank's elements: those in its homes
+  ElementRange shard;               ///< this rank's elements, those in its homes: all in stage 0
   std::uint64_t region_offset = 0;  ///< bytes, within the unit's device region
   c10::Storage storage;
 
@@ -44,6 +44,8 @@ struct FlatVector {
     return elements * weight_bytes(format.precision);
   }
   [[nodiscard]] std::uint64_t shard_bytes() const { return bytes_of(shard.count()); }
+  /// Whether this rank's homes have the whole vector, as with one rank.
+  [[nodiscard]] bool is_whole() const noexcept { return shard.count() == map.padded_count(); }
   /// The shards of all ranks.
   [[nodiscard]] std::uint64_t gathered_bytes() const { return bytes_of(map.padded_count()); }
   /// The elements of a parameter that this rank keeps; may be none.
@@ -63,6 +65,7 @@ struct UnitPlace {
   c10::Device device;  ///< its parameters are there then
   int rank = 0;
   int world_size = 1;
+  bool keeps_all = false;  ///< its homes have the whole vectors, not this rank's shard
 };
 
 /// A parameter with optimizer states. Empty ones have none.

@@ -210,13 +210,13 @@ void UnitMover::upload_from_home(const Unit& unit, tiering::DeviceSpan region) {
   places_.device.wait(StreamRole::kCompute, uploaded);
 }
 
-/// Gathers the shards. With one rank the shard is the whole unit, and nothing is copied.
+/// Gathers the shards. What a rank keeps whole is there.
 void UnitMover::gather(const Unit& unit, tiering::DeviceSpan region) {
   std::vector<tiering::DeviceSpan> vectors;
   for (const FlatVector& vector : unit.vectors()) {
     if (vector.count == 0) continue;
     counters_.add_moved(Hop::kGather, vector.gathered_bytes());
-    if (region.empty()) continue;  // used where it rests
+    if (region.empty() || vector.is_whole()) continue;
     vectors.push_back(region.subspan(vector.region_offset, vector.gathered_bytes()));
   }
   const ScopedTimer waiting(counters_, Hop::kGather, ScopedTimer::Kind::kWait, unit.name());

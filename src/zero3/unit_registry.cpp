@@ -73,10 +73,13 @@ UnitHandle UnitRegistry::add(torch::nn::Module& module, ShardOptions options,
   UnitIntake intake = take_in(name, module, taken_, parts_.torch_device);
   TakenMemory memory = intake.memory;
   const std::vector<std::string> fp32_patterns = parts_.config.fp32_patterns();
-  auto unit = std::make_shared<Unit>(
-      doors, static_cast<UnitId>(units_.size()), name, std::move(intake),
-      UnitPlace{parts_.torch_device, parts_.ranks.rank(), parts_.ranks.size()},
-      rules_of(parts_.config, options), fp32_patterns);
+  auto unit =
+      std::make_shared<Unit>(doors, static_cast<UnitId>(units_.size()), name, std::move(intake),
+                             UnitPlace{.device = parts_.torch_device,
+                                       .rank = parts_.ranks.rank(),
+                                       .world_size = parts_.ranks.size(),
+                                       .keeps_all = plan_input_.states_are_whole()},
+                             rules_of(parts_.config, options), fp32_patterns);
   if (!options.initializer) check_initial_values(*unit);  // before anything is taken for it
   require_room_for(*unit);
   if (!placement_) {

@@ -62,6 +62,26 @@ class Ranks(program.WorkspaceTest):
                     self.assertLess(abs(one - many), 1e-4 * one, f"{key} on {ranks} ranks")
         self.assertNotEqual(self.metrics(outputs[1], "loss")[0], self.metrics(outputs[1], "loss")[1])
 
+    def test_every_stage_trains_the_same_numbers_and_says_what_ranks_exchange(self) -> None:
+        losses, bytes_of = {}, {}
+        for stage in range(4):
+            config = {**IN_FP32, "zero_optimization": {**IN_FP32["zero_optimization"], "stage": stage}}
+            self.space.write("ds.json", config)
+            output = self.space.path / f"stage{stage}"
+            ends = self.trained(2, {"--steps": 4, "--output": output})
+            self.assertIn("from other ranks", ends[0][1])
+            losses[stage] = self.metrics(output, "loss")
+            bytes_of[stage] = [self.metrics(output, key)[-1] for key in ("gathered_bytes", "reduced_bytes")]
+        for stage in range(3):
+            self.assertEqual(losses[stage], losses[3], f"stage {stage}")
+        gathered, reduced = bytes_of[2]
+        self.assertEqual(bytes_of, {0: [0, 2 * reduced], 1: [gathered, reduced], 2: [gathered, reduced],
+                                    3: [gathered, reduced]})
+        page = self.space.path / "page.html"
+        subprocess.run([program.PROGRAM, "report", self.space.path / "stage3", "--output", page], check=True)
+        self.assertIn("gradients from ranks", page.read_text())
+        self.assertIn(f"{reduced:,}", page.read_text())
+
     def test_the_first_rank_speaks_and_writes_for_all(self) -> None:
         self.space.write("ds.json", {**IN_FP32, "bf16": {"enabled": True}})
         ends = self.trained(2, {"--steps": 4, "--sample": 8})

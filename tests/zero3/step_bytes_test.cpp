@@ -178,6 +178,28 @@ TEST(StepModel, RanksReadAShardEachAndExchangeTheRest) {
   EXPECT_DOUBLE_EQ(forecast.at(StepLane::kExchange).amount, 2 * (2 * p * 3 / 4));
 }
 
+TEST(StepModel, RanksExchangeWhatTheirStageShares) {
+  constexpr std::uint64_t kRanks = 4;
+  for (const int stage : {0, 1, 2, 3}) {
+    Model model = model_of(6, 4 << 20, 64);
+    model.input.world_size = kRanks;
+    model.input.stage = stage;
+    model.input.parameter_tier = stage == 0 ? tiering::Tier::kDevice : tiering::Tier::kHost;
+    model.input.optimizer_tier = tiering::Tier::kHost;
+    if (stage == 3) limit_device(model, 1);
+    const double p = model.parameters(), from_others = p * 3 / 4;
+    const StepForecast forecast = model.forecast(fast_machine(), kSerial);
+    // Stage 3 gathers again for backward, all but the last unit, which is there still.
+    const double weights = stage == 0 ? 0 : stage == 3 ? 2 - 1.0 / 6 : 1;
+    const double gradients = stage == 0 ? 2 : 1;
+    EXPECT_DOUBLE_EQ(forecast.at(StepLane::kExchange).amount,
+                     2 * from_others * (weights + gradients))
+        << "stage " << stage;
+    const double updated = stage == 0 ? p : p / kRanks;
+    EXPECT_DOUBLE_EQ(forecast.at(Hop::kStep).bytes, (2 * 12 + 2) * updated) << "stage " << stage;
+  }
+}
+
 TEST(StepModel, WhatIsUpdatedEarlyIsUpdatedOnce) {
   const Model model = model_of(6, 5 << 20, 64);
   for (const double share : {0.0, 0.3, 0.5, 1.0}) {

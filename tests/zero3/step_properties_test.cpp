@@ -24,6 +24,7 @@ Model random_model(std::mt19937_64& random) {
   model.input.parameter_tier = kHomes[random() % 4];
   model.input.optimizer_tier = kHomes[random() % 4];
   model.input.world_size = random() % 3 == 0 ? 2 : 1;
+  if (model.input.world_size > 1) model.input.stage = static_cast<int>(random() % 4);
   model.input.format.moments = random() % 2 == 0 ? MomentFormat::kInt8 : MomentFormat::kFp32;
   model.work.micro_batches = 1 + random() % 3;
   if (random() % 2 == 0) model.work.loop = StepWork::Loop::kUnitByUnit;

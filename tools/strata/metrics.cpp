@@ -62,6 +62,8 @@ void MetricsFile::write(const StepRecord& record) {
   add_memory(line, record.memory);
   line["read_bytes"] = record.interval.read_bytes;
   line["written_bytes"] = record.interval.written_bytes;
+  line["gathered_bytes"] = record.interval.gathered_bytes;
+  line["reduced_bytes"] = record.interval.reduced_bytes;
   line["wait_share"] = record.interval.disk_wait_share();
   line["bound_share"] = record.interval.bound_share();
   line["binds"] = record.interval.binding_resource();

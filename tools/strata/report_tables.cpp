@@ -121,13 +121,27 @@ std::string stall_table(const TraceSummary& trace) {
 }
 
 std::string step_table(const std::vector<RunStep>& steps, std::size_t count) {
-  Table table({"step", "loss", "learning rate", "seconds", "tokens/s", "read bytes",
-               "written bytes", "waited for the disk"});
+  const bool has_ranks = std::ranges::any_of(
+      steps, [](const RunStep& step) { return step.gathered_bytes + step.reduced_bytes > 0; });
+  std::vector<std::string> heads = {
+      "step",     "loss",       "learning rate", "seconds",
+      "tokens/s", "read bytes", "written bytes", "waited for the disk"};
+  if (has_ranks) heads.insert(heads.end(), {"weights from ranks", "gradients from ranks"});
+  Table table(heads);
   for (const RunStep& step : steps) {
-    table.row({std::to_string(step.step), fixed_text(step.loss, 4),
-               fixed_text(step.learning_rate, 8), fixed_text(step.seconds, 4),
-               fixed_text(step.tokens_per_second, 1), with_separators(step.read_bytes),
-               with_separators(step.written_bytes), share_text(step.wait_share)});
+    std::vector<std::string> row = {std::to_string(step.step),
+                                    fixed_text(step.loss, 4),
+                                    fixed_text(step.learning_rate, 8),
+                                    fixed_text(step.seconds, 4),
+                                    fixed_text(step.tokens_per_second, 1),
+                                    with_separators(step.read_bytes),
+                                    with_separators(step.written_bytes),
+                                    share_text(step.wait_share)};
+    if (has_ranks) {
+      row.push_back(with_separators(step.gathered_bytes));
+      row.push_back(with_separators(step.reduced_bytes));
+    }
+    table.row(row);
   }
   const std::string summary =
       steps.size() == count

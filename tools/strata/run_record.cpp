@@ -52,6 +52,8 @@ RunStep step_from(const JsonValue& line) {
   }
   step.read_bytes = line.at("read_bytes").as_uint64();
   step.written_bytes = line.at("written_bytes").as_uint64();
+  if (const auto bytes = line.find("gathered_bytes")) step.gathered_bytes = bytes->as_uint64();
+  if (const auto bytes = line.find("reduced_bytes")) step.reduced_bytes = bytes->as_uint64();
   step.wait_share = not_negative(line.at("wait_share"));
   if (const auto hops = line.find("hops")) {
     step.hops.emplace();

@@ -29,6 +29,8 @@ struct RunStep {
   zero3::TierBytes held;
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
+  std::uint64_t gathered_bytes = 0;  ///< weights and gradients from other ranks, to each rank
+  std::uint64_t reduced_bytes = 0;
   double wait_share = 0;
   std::optional<std::array<HopRecord, kHopCount>> hops;
   std::optional<double> bound_share;  ///< the least time of such a step over its time

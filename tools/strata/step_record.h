@@ -18,8 +18,10 @@ struct Interval {
   std::uint64_t tokens = 0;         ///< tokens trained on
   std::uint64_t read_bytes = 0;     ///< bytes read from the nvme tier
   std::uint64_t written_bytes = 0;  ///< bytes written to the nvme tier
-  double disk_wait_seconds = 0;     ///< time that the training thread stood still for it
-  double disk_busy_seconds = 0;     ///< time that it had a transfer under way
+  /// Bytes of weights and of gradients that came to one rank from the others: all have as many.
+  std::uint64_t gathered_bytes = 0, reduced_bytes = 0;
+  double disk_wait_seconds = 0;  ///< time that the training thread stood still for it
+  double disk_busy_seconds = 0;  ///< time that it had a transfer under way
   /// Seconds of every hop: at work, and with the training thread standing still for it.
   std::array<double, kHopCount> busy_seconds{}, wait_seconds{};
   std::array<std::uint64_t, kHopCount> hop_bytes{};  ///< bytes that every hop moved

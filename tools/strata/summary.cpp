@@ -70,6 +70,11 @@ void print(std::ostream& out, const Summary& summary) {
   row(out, "peak process", format_bytes(summary.rss_peak_bytes) + " resident, LibTorch included");
   row(out, "read", moved(training.read_bytes, training.read_bytes_per_second()));
   row(out, "written", moved(training.written_bytes, training.written_bytes_per_second()));
+  if (training.gathered_bytes + training.reduced_bytes > 0) {
+    row(out, "from other ranks",
+        format_bytes(training.gathered_bytes) + " of weights, " +
+            format_bytes(training.reduced_bytes) + " of gradients, to each rank");
+  }
   row(out, "waited for disk", percent(training.disk_wait_share()) + " of the training time");
   row(out, "output", summary.output);
   out << std::flush;
@@ -97,6 +102,8 @@ std::string to_json(const Summary& summary) {
   json["rss_bytes_peak"] = summary.rss_peak_bytes;
   json["read_bytes"] = summary.training.read_bytes;
   json["written_bytes"] = summary.training.written_bytes;
+  json["gathered_bytes"] = summary.training.gathered_bytes;
+  json["reduced_bytes"] = summary.training.reduced_bytes;
   json["wait_share"] = summary.training.disk_wait_share();
   return json.dump(2) + "\n";
 }

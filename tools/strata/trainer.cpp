@@ -35,8 +35,11 @@ StepRecord Trainer::step() {
   trace_.before_step(steps_ + 1, engine_);  // which waits for the last step
   StepRecord record = make_step();
   const Moment end = now();
-  record.interval = interval_of(end.counters - last_.counters, end.time - last_.time,
-                                record.interval.tokens, end.disk_busy - last_.disk_busy);
+  const Interval made = record.interval;
+  record.interval = interval_of(end.counters - last_.counters, end.time - last_.time, made.tokens,
+                                end.disk_busy - last_.disk_busy);
+  record.interval.gathered_bytes = made.gathered_bytes;
+  record.interval.reduced_bytes = made.reduced_bytes;
   last_ = end;
   record.is_last = interruption_.noted() != nullptr;
   if (data_.ranks > 1) add_other_ranks(record);
@@ -85,7 +88,9 @@ StepRecord Trainer::make_step() {
           .grad_norm = report.step.grad_norm,
           .loss_scale = report.step.loss_scale,
           .overflow = report.step.overflow,
-          .interval = {.tokens = tokens},
+          .interval = {.tokens = tokens,
+                       .gathered_bytes = report.step.gathered_bytes,
+                       .reduced_bytes = report.step.reduced_bytes},
           .memory = memory()};
 }
 

@@ -58,7 +58,7 @@ class Trainer {
   [[nodiscard]] double epoch() const;
   [[nodiscard]] MemoryReading memory() const;
   torch::Tensor loss_of(const Batch& batch);
-  /// A step, and its record; of the interval only the tokens.
+  /// A step, and its record; of the interval the tokens, and the bytes from other ranks.
   [[nodiscard]] StepRecord make_step();
   /// Makes this rank's record that of all ranks.
   void add_other_ranks(StepRecord& record);

@@ -157,8 +157,8 @@ struct OffloadConfig {
 
 /// "zero_optimization". Counts of elements, as in DeepSpeed: not bytes.
 struct ZeroConfig {
-  /// 3 when the file does not say. On one rank the stages train the same numbers, and what runs is
-  /// always 3.
+  /// 3 when the file does not say. It is what several ranks share (PlanInput::stage); all stages
+  /// train the same numbers.
   std::int64_t stage = 3;
   OffloadConfig offload_param;
   OffloadConfig offload_optimizer;

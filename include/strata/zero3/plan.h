@@ -37,9 +37,14 @@ struct PlanInput {
   static constexpr std::uint64_t kNoBound = UINT64_MAX;
 
   std::vector<UnitLayout> units;  ///< in the order in which forward enters them
-  /// Ranks that share the states: each keeps a shard of every vector, an equal part of whole blocks
-  /// of kMomentBlockElements. A unit in use is whole on every rank.
+  /// Ranks of the run. What they share is cut into shards: each keeps one of every vector, an equal
+  /// part of whole blocks of kMomentBlockElements. A unit in use is whole on every rank.
   int world_size = 1;
+  /// What several ranks share (the stages of Rajbhandari et al., "ZeRO: Memory Optimizations Toward
+  /// Training Trillion Parameter Models", SC 2020): 0, nothing, every rank keeps all states; 1 and
+  /// 2, the optimizer's states and the gradients, while all weights stay on every rank's device; 3,
+  /// the weights too. With one rank they are the same.
+  int stage = 3;
   StateFormat format;
   tiering::Tier parameter_tier = tiering::Tier::kNvme;  ///< home of the weights
   tiering::Tier optimizer_tier = tiering::Tier::kNvme;  ///< home of master remainder and moments
@@ -73,20 +78,30 @@ struct PlanInput {
 
   /// Whether states that rest in `tier` have to be brought to host memory to be worked on.
   [[nodiscard]] bool is_elsewhere(tiering::Tier tier) const noexcept;
+  /// Whether every rank keeps all states: stage 0, and one rank.
+  [[nodiscard]] bool states_are_whole() const noexcept { return world_size == 1 || stage == 0; }
   /// Whether units are used where they rest: on the device, whole.
   [[nodiscard]] bool units_stay() const noexcept;
+  /// Whether every rank's device has room for all units beside what rests there: stages 1 and 2.
+  [[nodiscard]] bool weights_stay() const noexcept;
+  /// Whether gradients may rest on nvme. Not those that every rank keeps all of.
+  [[nodiscard]] bool gradients_may_spill() const noexcept {
+    return nvme_available && (world_size == 1 || stage > 0);
+  }
 };
 
 /// The place that a plan is made for.
 struct PlanPlace {
-  int world_size = 1;                 ///< ranks that share the states
+  int world_size = 1;                 ///< ranks of the run
   bool device_memory_is_host = true;  ///< as in PlanInput
   /// What a machine that the plan will run on can give; it counts where no host budget is named.
   std::optional<HostMemoryBound> host_memory = std::nullopt;
 };
 
 /// The plan input of a config and units, for planning before anything is built. An engine begins
-/// with that of no units. Throws ConfigError when something is to be offloaded to nvme and no
+/// with that of no units. Below stage 3 weights are not offloaded: they are on the device, and what
+/// the ranks of stages 1 and 2 share of them, the upper half of each master, rests with the
+/// optimizer's states. Throws ConfigError when something is to be offloaded to nvme and no
 /// directory is named.
 [[nodiscard]] PlanInput plan_input_from(const formats::DsConfig& config,
                                         std::vector<UnitLayout> units = {},

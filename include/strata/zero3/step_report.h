@@ -18,6 +18,9 @@ struct StepReport {
   double lr = 0.0;          ///< learning rate of this step
   double grad_norm = 0.0;   ///< global L2 norm before clipping
   double loss_scale = 1.0;  ///< that the gradients came with
+  /// Bytes of weights and of gradients that came from other ranks since the step before; as many
+  /// went to them. 0 between accumulation boundaries, and with one rank.
+  std::uint64_t gathered_bytes = 0, reduced_bytes = 0;
 };
 
 /// The outcome of a call of `Engine::train_batch`.

@@ -171,7 +171,7 @@ Gpt2Tiles tiles_of(const Gpt2Config& config, const formats::DsConfig& engine,
   const auto fits = [&](const Gpt2Tiles& tiles) {
     return device_has_room(input, unit_layouts(config, patterns, tiles));
   };
-  if (input.units_stay() || fits({})) return {};
+  if (input.units_stay() || input.weights_stay() || fits({})) return {};
   const std::uint64_t part = input.budgets.device / kTilesOfBudget;
   const std::uint64_t others = std::max(sizes.block_bytes(), sizes.outer_bytes());
   for (const std::uint64_t bytes : {std::max(others, part), others}) {

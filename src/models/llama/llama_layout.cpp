@@ -113,7 +113,7 @@ ModelTiles tiles_of(const LlamaConfig& config, const formats::DsConfig& engine,
   const auto fits = [&](const ModelTiles& tiles) {
     return device_has_room(input, unit_layouts(config, patterns, tiles));
   };
-  if (input.units_stay() || fits({})) return {};
+  if (input.units_stay() || input.weights_stay() || fits({})) return {};
   const ModelTiles larger = cut(std::max(block, input.budgets.device / kTilesOfBudget));
   return fits(larger) ? larger : cut(block);
 }

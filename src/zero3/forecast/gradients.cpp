@@ -40,8 +40,8 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
   const std::uint64_t part = elements_at_once(unit, index);
   const std::uint64_t parts_max =
       std::max<std::uint64_t>(1, ceil_div(buckets_ * (plan_.slot_bytes / sizeof(float)), part));
-  for (std::uint64_t begin = 0; begin < vector.shard_elements; begin += part) {
-    const std::uint64_t elements = std::min(part, vector.shard_elements - begin);
+  for (std::uint64_t begin = 0; begin < vector.reduced_elements; begin += part) {
+    const std::uint64_t elements = std::min(part, vector.reduced_elements - begin);
     Piece piece{.unit = unit,
                 .vector = index,
                 .elements = elements,
@@ -61,6 +61,7 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
                                   jobs_.from_others(piece.bytes * input_.world_size), {computed});
       jobs_.wait_for(Hop::kReduce, piece.drained);
       add_at_home(piece);
+      if (input_.states_are_whole()) share_sums(piece);
       continue;
     }
     while (pieces_.size() >= parts_max) add_oldest_piece();
@@ -69,10 +70,22 @@ void Gradients::accumulate(UnitId unit, std::size_t index, JobId computed) {
   }
 }
 
+/// Every rank gets the sums of all.
+void Gradients::share_sums(const Piece& piece) {
+  const StateFormat& format = shapes_[piece.unit].vectors[piece.vector].format;
+  const std::uint64_t of_all = piece.elements *
+                               state_bytes(format, StateKind::kGradient, input_.accumulate_fp32) *
+                               static_cast<std::uint64_t>(input_.world_size);
+  JobId& home = units_[piece.unit].homes[piece.vector];
+  home = jobs_.start(JobQueue::kExchange, Hop::kReduce, StepLane::kExchange,
+                     jobs_.from_others(static_cast<double>(of_all)), {home});
+  jobs_.wait_for(Hop::kReduce, home);
+}
+
 std::uint64_t Gradients::elements_at_once(UnitId unit, std::size_t index) const {
   const VectorShape& vector = shapes_[unit].vectors[index];
   if (!goes_straight_) {
-    return jobs_.part_of(vector.shard_elements, plan_.slot_bytes / sizeof(float));
+    return jobs_.part_of(vector.reduced_elements, plan_.slot_bytes / sizeof(float));
   }
   if (!shapes_[unit].gradient_on_nvme) return vector.shard_elements;
   return jobs_.part_of(

@@ -68,6 +68,7 @@ class Gradients {
   void drain(Piece& piece);
   void add_oldest_piece();
   void add_at_home(const Piece& piece);
+  void share_sums(const Piece& piece);
   void check(Hop hop, double bytes, JobId after);
   void make_slot_for_home();
   void wait_for_oldest_write();

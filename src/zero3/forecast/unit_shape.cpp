@@ -23,7 +23,8 @@ UnitShape shape_of(const UnitLayout& layout, const PlanInput& input) {
     VectorShape& vector = shape.vectors.emplace_back();
     vector.trains = i % 2 == 0;
     vector.format = i < 2 ? input.format : kept_in_fp32(input.format);
-    vector.shard_elements = map.shard_count();
+    vector.reduced_elements = map.shard_count();
+    vector.shard_elements = input.states_are_whole() ? map.padded_count() : map.shard_count();
     vector.gathered_bytes = map.padded_count() * weight_bytes(vector.format.precision);
   }
   return shape;

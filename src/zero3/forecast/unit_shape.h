@@ -15,8 +15,9 @@ namespace strata::zero3::forecast {
 struct VectorShape {
   bool trains = false;
   StateFormat format;
-  std::uint64_t shard_elements = 0;
-  std::uint64_t gathered_bytes = 0;  ///< the shards of all ranks
+  std::uint64_t shard_elements = 0;    ///< in its homes; all in stage 0
+  std::uint64_t reduced_elements = 0;  ///< of its gradient, those that it adds up
+  std::uint64_t gathered_bytes = 0;    ///< the shards of all ranks
 
   [[nodiscard]] std::uint64_t shard_bytes() const {
     return shard_elements * weight_bytes(format.precision);

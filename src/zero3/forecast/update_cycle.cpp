@@ -137,7 +137,7 @@ class UpdateCycle {
         input_.parameter_tier == Tier::kNvme && !shape.cached.has(StateKind::kWeight);
     // There an update may give its weights to the region that waits for them, and gradients are
     // added to their home from where they are.
-    const bool into_regions = input_.device_memory_is_host && input_.world_size == 1;
+    const bool into_regions = input_.device_memory_is_host && input_.states_are_whole();
     const double others = 1 - 1.0 / input_.world_size;
     UpdateSeconds seconds;
     for (const VectorShape& vector : shape.vectors) {
@@ -160,7 +160,11 @@ class UpdateCycle {
       } else {
         const auto all = static_cast<double>(vector.gathered_bytes);
         seconds.reduce += over(all * others, speeds_.exchange);
-        seconds.gather += over(all * others, speeds_.exchange);
+        if (input_.states_are_whole()) {
+          seconds.reduce += over(gradient * others, speeds_.exchange);
+        } else {
+          seconds.gather += over(all * others, speeds_.exchange);
+        }
       }
       if (on_disk && !into_regions) seconds.weights += over(weight, speeds_.disk_read);
       if ((on_disk && !into_regions) || (!on_disk && input_.parameter_tier != Tier::kDevice)) {

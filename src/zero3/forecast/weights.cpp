@@ -211,11 +211,11 @@ void Weights::gather(UnitId unit) {
   for (const VectorShape& vector : shapes_[unit].vectors) {
     const auto bytes = static_cast<double>(vector.gathered_bytes);
     jobs_.count(Hop::kGather, bytes);
-    if (input_.world_size == 1) continue;
+    if (input_.states_are_whole()) continue;
     entered.readable = jobs_.start(JobQueue::kExchange, Hop::kGather, StepLane::kExchange,
                                    jobs_.from_others(bytes), {entered.readable, entered.updated});
   }
-  if (input_.world_size > 1) jobs_.wait_for(Hop::kGather, entered.readable);
+  if (!input_.states_are_whole()) jobs_.wait_for(Hop::kGather, entered.readable);
 }
 
 // ---- pieces ------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ std::string describe(const CollectiveCall& call, int world_size) {
 Collective Ranks::begin_all_gather(std::span<std::byte> buffer) {
   check_even(CollectiveKind::kAllGather, buffer.size(), *this);
   const std::size_t shard = buffer.size() / static_cast<std::size_t>(size());
-  return begin({.kind = CollectiveKind::kAllGather,
+  return start({.kind = CollectiveKind::kAllGather,
                 .send = buffer.subspan(shard * static_cast<std::size_t>(rank()), shard),
                 .receive = buffer});
 }
@@ -51,7 +51,14 @@ Collective Ranks::begin_all_to_all(std::span<const std::byte> send, std::span<st
     throw UsageError("rank " + std::to_string(rank()) +
                      ": all_to_all receives into the memory that it sends; give it another");
   }
-  return begin({.kind = CollectiveKind::kAllToAll, .send = send, .receive = receive});
+  return start({.kind = CollectiveKind::kAllToAll, .send = send, .receive = receive});
+}
+
+Collective Ranks::start(const CollectiveCall& call) {
+  Collective collective = begin(call);
+  const auto ranks = static_cast<std::size_t>(size());
+  received_[static_cast<std::size_t>(call.kind)] += call.receive.size() / ranks * (ranks - 1);
+  return collective;
 }
 
 void Ranks::sum(std::span<double> values) {
@@ -66,7 +73,7 @@ void Ranks::sum(std::span<double> values) {
 }
 
 void Ranks::barrier() {
-  begin({.kind = CollectiveKind::kBarrier, .send = {}, .receive = {}}).wait();
+  start({.kind = CollectiveKind::kBarrier, .send = {}, .receive = {}}).wait();
 }
 
 }  // namespace strata::zero3

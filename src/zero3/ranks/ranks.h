@@ -116,16 +116,25 @@ class Ranks {
   /// Returns when all ranks have come here.
   void barrier();
 
+  /// Bytes that came from other ranks in collectives of a kind begun so far; as many went to them.
+  [[nodiscard]] std::uint64_t received(CollectiveKind kind) const noexcept {
+    return received_[static_cast<std::size_t>(kind)];
+  }
+
  private:
+  /// Counts a call and begins it.
+  Collective start(const CollectiveCall& call);
   /// Begins a call that is well formed.
   virtual Collective begin(const CollectiveCall& call) = 0;
+
+  std::array<std::uint64_t, 4> received_{};  // by kind
 };
 
 template <class Value>
 std::vector<Value> Ranks::gather_values(const Value& value) {
   static_assert(std::is_trivially_copyable_v<Value>);
   std::vector<Value> values(static_cast<std::size_t>(size()));
-  begin({.kind = CollectiveKind::kValues,
+  start({.kind = CollectiveKind::kValues,
          .send = std::as_bytes(std::span(&value, 1)),
          .receive = std::as_writable_bytes(std::span(values))})
       .wait();
