@@ -8,8 +8,9 @@
 # where it is looked for); if there is none, the pinned version goes into .deps/venv.
 #
 # Usage: tools/setup.sh [--test]
-#   --test   also what tools/test.sh needs: clang-format, clang-tidy, fio, and a Python environment in
-#            .deps/test-venv with the libraries that the tests read Strata's output with
+#   --test   also what tools/test.sh needs: clang-format, clang-tidy, fio, Python's headers, and a
+#            Python environment in .deps/test-venv with the libraries that the tests read Strata's
+#            output with and that the Python package is built with
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -53,6 +54,13 @@ install_packages() {
     { tail -n 20 .deps/apt.log >&2; fail "this failed (log: .deps/apt.log): $command"; }
 }
 
+has_python_headers() {
+  local python=python3
+  [[ ! -x .deps/venv/bin/python ]] || python=.deps/venv/bin/python
+  "$python" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null
+}
+
 ensure_packages() {
   if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     say "no apt here: taking it that ${PROGRAMS[*]##*:} ${LIBRARIES[*]} are installed"
@@ -63,6 +71,8 @@ ensure_packages() {
   missing=$(missing_programs "${programs[@]}"; missing_libraries "${LIBRARIES[@]}")
   # Making a virtual environment needs ensurepip, which Debian packs apart from python3.
   [[ -d .deps/venv ]] || python3 -c 'import ensurepip' 2>/dev/null || missing+=" python3-venv"
+  # The Python package is built against the headers of the Python that the tests run on.
+  ! $with_tests || has_python_headers || missing+=" python3-dev"
   # shellcheck disable=SC2086  # a list of names
   [[ -z ${missing// /} ]] || install_packages $missing
 }

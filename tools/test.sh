@@ -44,7 +44,7 @@ step() {
 
 sources() {
   git ls-files --cached --others --exclude-standard '*.h' '*.cpp' 2>/dev/null ||
-    find include src tests tools examples bench -name '*.h' -o -name '*.cpp'
+    find include src python tests tools examples bench -name '*.h' -o -name '*.cpp'
 }
 
 check_format() { sources | xargs clang-format-14 --dry-run -Werror; }

@@ -34,6 +34,7 @@ GUESTS = [
     (r"(liburing\.h|liburing/.*|libaio\.h)", {"aio"}),
     (r"(hwloc\.h|hwloc/.*|numa\.h|numaif\.h)", {"aio"}),
     (r"zlib\.h", {"formats"}),
+    (r"nanobind/", {"python"}),
     (r"(fmt|spdlog)/", set()),
 ]
 
@@ -68,7 +69,7 @@ WORDS = {
 }
 
 SOURCES = {".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh", ".inc"}
-ROOTS = ["include", "src", "tools", "examples"]
+ROOTS = ["include", "src", "tools", "examples", "python"]
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
 
