@@ -22,7 +22,7 @@ namespace strata::models {
 namespace {
 
 constexpr std::uint64_t kPieceElements = 1u << 20;  // of what is compared
-constexpr std::uint64_t kBlockElements = 1u << 18;  // of what is read into a model
+constexpr std::uint64_t kReadElements = 1u << 18;   // of what is read into a model
 
 /// The faults of a checkpoint, for one message: some of every kind, and how many there are.
 class ProblemList {
@@ -190,7 +190,7 @@ ParameterInitializer checkpoint_initializer(const ModelConfig& config,
     if (before_each_piece) before_each_piece();
     directory.read_f32(source->second, begin, values);
   };
-  return RangedInitializer(kBlockElements, read);
+  return RangedInitializer(kReadElements, read);
 }
 
 }  // namespace strata::models

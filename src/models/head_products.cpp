@@ -4,7 +4,7 @@ namespace strata::models {
 
 namespace {
 
-constexpr std::int64_t kBlockElements = 1 << 19;
+constexpr std::int64_t kProductElements = 1 << 19;
 
 torch::ScalarType product_format(const torch::Tensor& operand) {
   return operand.scalar_type() == torch::kFloat16 ? torch::kFloat32 : operand.scalar_type();
@@ -13,7 +13,7 @@ torch::ScalarType product_format(const torch::Tensor& operand) {
 }  // namespace
 
 std::int64_t block_rows(std::int64_t width) {
-  return std::max<std::int64_t>(1, kBlockElements / width);
+  return std::max<std::int64_t>(1, kProductElements / width);
 }
 
 HeadProducts::HeadProducts(const torch::Tensor& hidden, const torch::Tensor& weight,

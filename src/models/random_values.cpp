@@ -13,7 +13,7 @@ namespace strata::models {
 namespace {
 
 // Elements that a core draws at a time. Their number changes nothing.
-constexpr std::uint64_t kBlockElements = 1 << 16;
+constexpr std::uint64_t kRandomElements = 1 << 16;
 
 std::uint64_t mixed(std::uint64_t hash) {
   hash ^= hash >> 33;
@@ -49,7 +49,7 @@ ParameterInitializer random_values(
         return;
     }
   };
-  return RangedInitializer(kBlockElements, fill);
+  return RangedInitializer(kRandomElements, fill);
 }
 
 }  // namespace strata::models

@@ -16,8 +16,8 @@ using optim_cpu::SumOfSquares;
 namespace {
 
 /// Elements that a thread adds at a time.
-constexpr std::uint64_t kBlockElements = 1 << 16;
-static_assert(kBlockElements % kGradientBlockElements == 0);
+constexpr std::uint64_t kStraightBlockElements = 1 << 16;
+static_assert(kStraightBlockElements % kGradientBlockElements == 0);
 /// Zeros that are added at a time; bytes for as many in every format.
 constexpr std::uint64_t kZeros = 16 * kGradientBlockElements;
 alignas(64) constexpr std::array<std::byte, kZeros * sizeof(float)> kZeroBytes{};
@@ -95,11 +95,12 @@ SumOfSquares add_straight(std::span<const GradientStretch> stretches, const Grad
   const std::uint64_t begin = addition.begin();
   SumOfSquares total;
   std::mutex mutex;  // guards `total`, which parts join in any order
-  threads.for_each_block(addition.end() - begin, kBlockElements, [&](optim_cpu::Block block) {
-    const SumOfSquares sum = add_part(addition, begin + block.begin, begin + block.end);
-    const std::lock_guard lock(mutex);
-    total.add(sum);
-  });
+  threads.for_each_block(
+      addition.end() - begin, kStraightBlockElements, [&](optim_cpu::Block block) {
+        const SumOfSquares sum = add_part(addition, begin + block.begin, begin + block.end);
+        const std::lock_guard lock(mutex);
+        total.add(sum);
+      });
   return total;
 }
 

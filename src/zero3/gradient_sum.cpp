@@ -12,7 +12,7 @@ using torch::autograd::variable_list;
 namespace {
 
 /// Elements that a thread adds at a time.
-constexpr std::uint64_t kBlockElements = 1 << 16;
+constexpr std::uint64_t kSumBlockElements = 1 << 16;
 
 std::uint64_t bytes_of(const variable_list& gradients) {
   std::uint64_t bytes = 0;
@@ -51,7 +51,7 @@ void add_on_cpu(optim_cpu::ComputeThreads& threads, torch::Tensor& sum,
   float* const target = sum.mutable_data_ptr<float>();
   const Precision precision = precision_of(gradients.front());
   threads.for_each_block(
-      static_cast<std::uint64_t>(sum.numel()), kBlockElements, [&](optim_cpu::Block block) {
+      static_cast<std::uint64_t>(sum.numel()), kSumBlockElements, [&](optim_cpu::Block block) {
         optim_cpu::add_in_order(threads.instructions(), precision, values, is_first, block, target);
       });
 }

@@ -16,7 +16,7 @@ namespace {
 
 constexpr float kLeftOut = std::numeric_limits<float>::quiet_NaN();  // finds what is not filled
 /// The blocks of values that are in memory as a whole.
-constexpr std::uint64_t kBlockElements = 1u << 16;
+constexpr std::uint64_t kValueBlockElements = 1u << 16;
 /// Buffers enough for any disk: twice what keeps its queue full.
 constexpr std::uint64_t kStagingBytesMost = 32_MiB;
 
@@ -34,7 +34,7 @@ MasterSource source_of_whole(const std::string& name, const torch::Tensor& maste
   const std::span<const float> all(masters.const_data_ptr<float>(),
                                    static_cast<std::size_t>(masters.numel()));
   return {.count = all.size(),
-          .block_elements = kBlockElements,
+          .block_elements = kValueBlockElements,
           .block = [=](std::uint64_t begin, std::span<float> scratch) {
             const std::span<const float> block = all.subspan(begin, scratch.size());
             check_magnitudes(name, block, begin, precision);

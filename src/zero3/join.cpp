@@ -47,7 +47,7 @@ struct Arrival {
 };
 
 /// The first line of what c10d says: the others are its stack.
-std::string text_of(const std::exception& error) {
+std::string first_line_of(const std::exception& error) {
   const std::string text = error.what();
   return text.substr(0, text.find('\n'));
 }
@@ -61,7 +61,8 @@ decltype(auto) through_c10d(const Arrival& arrival, const std::string& what, con
     throw;
   } catch (const std::exception& error) {
     throw IoError(
-        arrival.name() + " could not " + what + " (" + arrival.place + "): " + text_of(error) +
+        arrival.name() + " could not " + what + " (" + arrival.place +
+            "): " + first_line_of(error) +
             "; look for the errors of other ranks, and whether MASTER_ADDR and MASTER_PORT "
             "name a free port of the host of rank 0 that all reach",
         0);
@@ -165,7 +166,7 @@ std::shared_ptr<zero3::Ranks> join(const c10::intrusive_ptr<c10d::ProcessGroup>&
     throw UsageError(
         "join: the process group has no backend for CPU tensors, and ranks exchange "
         "host memory: " +
-        text_of(error));
+        first_line_of(error));
   }
   through_c10d(arrival, "meet the other ranks", [&] { meet(arrival); });
   return connect(arrival, std::move(data), options);

@@ -6,7 +6,7 @@ using torch::autograd::variable_list;
 
 namespace {
 
-std::uint32_t version_of(const torch::Tensor& tensor) {
+std::uint32_t version_or_0(const torch::Tensor& tensor) {
   return tensor.defined() ? static_cast<std::uint32_t>(tensor._version()) : 0;
 }
 
@@ -27,12 +27,12 @@ variable_list detach_all(const variable_list& inputs) {
 
 KeptInputs::KeptInputs(const variable_list& inputs) : tensors_(detach_all(inputs)) {
   versions_.reserve(tensors_.size());
-  for (const torch::Tensor& tensor : tensors_) versions_.push_back(version_of(tensor));
+  for (const torch::Tensor& tensor : tensors_) versions_.push_back(version_or_0(tensor));
 }
 
 std::optional<std::size_t> KeptInputs::changed_from(std::size_t begin) const {
   for (std::size_t i = begin; i < tensors_.size(); ++i) {
-    if (version_of(tensors_[i]) != versions_[i]) return i;
+    if (version_or_0(tensors_[i]) != versions_[i]) return i;
   }
   return std::nullopt;
 }

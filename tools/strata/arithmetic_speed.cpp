@@ -34,10 +34,6 @@ struct Pass {
   double forward = 0, backward = 0;
 };
 
-double seconds_since(Time begin) {
-  return std::chrono::duration<double>(kSystemClock.now() - begin).count();
-}
-
 /// Waves: values of a size that a model has, made faster than random ones.
 void fill(const std::string& /*name*/, torch::Tensor& value) {
   const torch::Tensor waves = torch::arange(value.numel(), torch::kFloat32).sin_().mul_(0.02);

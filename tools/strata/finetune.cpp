@@ -1,7 +1,5 @@
 #include "finetune.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -15,6 +13,7 @@
 #include "batch_sampler.h"
 #include "dataset.h"
 #include "disk_space.h"
+#include "freed_blocks.h"
 #include "interruption.h"
 #include "metrics.h"
 #include "model_source.h"
@@ -48,10 +47,7 @@ namespace {
 
 constexpr std::int64_t kDefaultStepsPerPrint = 10;
 
-// While the model is built, each unit's weights exist for a moment between small objects that stay:
-// the holes they would leave add up over the units. In training speed matters more.
-constexpr std::size_t kReturnedWhileBuilding = 64_KiB;
-constexpr std::size_t kReturnedInTraining = 1_MiB;
+constexpr std::size_t kReturnedInTraining = 1_MiB;  // where speed matters more
 
 // Makes blocks of at least `bytes` go back to the system when they are freed, from now on.
 //

@@ -1,7 +1,5 @@
 #include "generate.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -14,6 +12,7 @@
 #include <vector>
 
 #include "disk_space.h"
+#include "freed_blocks.h"
 #include "generate_config.h"
 #include "generated_text.h"
 #include "generation_config.h"
@@ -43,12 +42,7 @@ namespace {
 
 using Tokens = std::vector<std::int64_t>;
 
-constexpr std::size_t kReturnedWhileBuilding = 64_KiB;
 constexpr std::string_view kReasons[] = {"length", "eos", "context"};  // by models::Completion
-
-double seconds_since(Time start) {
-  return std::chrono::duration<double>(kSystemClock.now() - start).count();
-}
 
 /// All that a run is made from, checked.
 struct Run {
@@ -291,8 +285,7 @@ void log_totals(const Totals& totals, const Run& run, const CounterReading& read
 
 void generate_all(Run& run, const HostMemoryBound& memory, const GenerateOptions& options,
                   const Interruption& interruption, std::ostream& out, Logger& log) {
-  mallopt(M_MMAP_THRESHOLD, static_cast<int>(kReturnedWhileBuilding));
-  mallopt(M_TRIM_THRESHOLD, static_cast<int>(kReturnedWhileBuilding));
+  return_freed_blocks_from(kReturnedWhileBuilding);
   Engine engine(run.config, EnginePlace{.host_memory = memory}, &log);
   engine.before_each_unit([&] { interruption.check(); });
   Time start = kSystemClock.now();

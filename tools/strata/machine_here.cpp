@@ -50,10 +50,6 @@ SourcedNumber measured(double value, const std::string& how) {
   return {value, "measured here, " + today() + ": " + how};
 }
 
-double seconds_since(Time begin) {
-  return std::chrono::duration<double>(kSystemClock.now() - begin).count();
-}
-
 /// The median seconds of `work`, done again and again for `time` and at least a few times.
 template <class Work>
 double seconds_of(std::chrono::milliseconds time, const Check& check, Work work) {

@@ -15,10 +15,6 @@ torch::Tensor tensor_of(const std::vector<std::int64_t>& values, const Batch& ba
   return torch::tensor(values, torch::kInt64).view({batch.rows, batch.length});
 }
 
-double seconds_since(Time start) {
-  return std::chrono::duration<double>(kSystemClock.now() - start).count();
-}
-
 }  // namespace
 
 Trainer::Trainer(Engine& engine, models::CausalLm& model, Data data,

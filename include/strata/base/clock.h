@@ -27,6 +27,11 @@ class SystemClock final : public Clock {
 /// The clock where nobody handed in another one.
 inline constexpr SystemClock kSystemClock{};
 
+/// Seconds on the system's clock since `start`.
+[[nodiscard]] inline double seconds_since(Time start) {
+  return std::chrono::duration<double>(kSystemClock.now() - start).count();
+}
+
 /// A clock that stands still until it is told to go on, for simulations and tests.
 class ManualClock final : public Clock {
  public:

@@ -33,12 +33,12 @@ std::optional<DType> dtype_of(torch::ScalarType type) {
   }
 }
 
-torch::Tensor state_of(at::Generator generator) {
+torch::Tensor generator_state(at::Generator generator) {
   const std::lock_guard<std::mutex> lock(generator.mutex());
   return generator.get_state();
 }
 
-std::span<const std::byte> bytes_of(const torch::Tensor& tensor) {
+std::span<const std::byte> contents_of(const torch::Tensor& tensor) {
   return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
 }
 
@@ -108,7 +108,7 @@ formats::Crc32 RankFile::write(const std::filesystem::path& path) const {
     }
     infos.push_back({.name = name, .dtype = *dtype, .shape = value.sizes().vec()});
   };
-  for (const auto& [name, generator] : generators()) add(name, state_of(generator));
+  for (const auto& [name, generator] : generators()) add(name, generator_state(generator));
   for (const auto& [name, buffer] : buffers()) add(name, buffer);
   const formats::SafetensorsLayout layout =
       formats::lay_out_safetensors(std::move(infos), {}, path.string());
@@ -119,7 +119,7 @@ formats::Crc32 RankFile::write(const std::filesystem::path& path) const {
     sum.add(bytes);
   };
   append(std::as_bytes(std::span(layout.head)));
-  for (const torch::Tensor& value : values) append(bytes_of(value));
+  for (const torch::Tensor& value : values) append(contents_of(value));
   file.sync_and_close();
   return sum;
 }
@@ -129,7 +129,7 @@ RankFile::Values RankFile::read(const std::filesystem::path& path, bool generato
   Values values;
   if (generators) {
     for (const auto& [name, generator] : this->generators()) {
-      if (auto state = read_tensor(file, name, state_of(generator))) {
+      if (auto state = read_tensor(file, name, generator_state(generator))) {
         values.generators.emplace_back(generator, *std::move(state));
       }
     }

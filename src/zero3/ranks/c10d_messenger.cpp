@@ -16,7 +16,7 @@ namespace {
 constexpr std::chrono::milliseconds kForEver = std::chrono::hours(24 * 365);
 
 /// The first sentence of what c10d or Gloo says.
-std::string text_of(const std::exception& error) {
+std::string first_sentence_of(const std::exception& error) {
   const std::string text = error.what();
   return text.substr(0, std::min(text.find(". "), text.find('\n')));
 }
@@ -35,7 +35,7 @@ class C10dMessage final : public Message {
     try {
       return work_->wait(patience);
     } catch (const std::exception& error) {
-      throw ConnectionLost(text_of(error));
+      throw ConnectionLost(first_sentence_of(error));
     }
   }
   void abort() noexcept override {
@@ -58,7 +58,7 @@ std::unique_ptr<Message> C10dMessenger::begin(const Begin& begin_work) {
     const std::lock_guard lock(mutex_);
     return std::make_unique<C10dMessage>(begin_work());
   } catch (const std::exception& error) {
-    throw ConnectionLost(text_of(error));
+    throw ConnectionLost(first_sentence_of(error));
   }
 }
 
