@@ -269,15 +269,14 @@ void log_totals(const Totals& totals, const Run& run, const CounterReading& read
   char speed[96];
   std::snprintf(speed, sizeof speed, " in %.1f s: %.3g tokens/s", totals.seconds,
                 static_cast<double>(totals.tokens) / std::max(totals.seconds, 1e-9));
-  const std::uint64_t from_nvme = read[Hop::kFetch].bytes, from_host = read[Hop::kUpload].bytes;
-  std::string weights = format_bytes(from_nvme) + " of weights read from nvme";
-  if (from_nvme > 0) {
-    char rate[48];
-    std::snprintf(rate, sizeof rate, " (%.2f GB/s)",
-                  static_cast<double>(from_nvme) / std::max(totals.seconds, 1e-9) / 1e9);
-    weights += rate;
-  }
-  if (from_host > 0) weights += ", " + format_bytes(from_host) + " from host memory";
+  // Weights from nvme are counted as they are read; some of them are copied on from staging.
+  const bool on_nvme = run.config.zero.offload_param.device == formats::OffloadDevice::kNvme;
+  const std::uint64_t bytes = read[on_nvme ? Hop::kFetch : Hop::kUpload].bytes;
+  char rate[48];
+  std::snprintf(rate, sizeof rate, " (%.2f GB/s)",
+                static_cast<double>(bytes) / std::max(totals.seconds, 1e-9) / 1e9);
+  const std::string weights =
+      format_bytes(bytes) + " of weights read from " + (on_nvme ? "nvme" : "host memory") + rate;
   log.info("generated " + counted(totals.tokens, "token") + " for " +
            counted(run.prompts.size(), "prompt") + speed + "; " + weights + " in " +
            std::to_string(totals.passes) + (totals.passes == 1 ? " pass" : " passes"));
