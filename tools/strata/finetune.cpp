@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,7 @@
 #include "strata/base/machine_memory.h"
 #include "strata/base/number_format.h"
 #include "strata/base/units.h"
+#include "strata/formats/crc32.h"
 #include "strata/formats/output_directory.h"
 #include "strata/models/causal_lm.h"
 #include "strata/models/checkpoint.h"
@@ -268,13 +270,15 @@ void write_sample(models::CausalLm& model, const RunInput& run, const FinetuneOp
   out << "\nSample\n" << (run.data.is_text() ? readable_text(tokens) : id_list(tokens)) << '\n';
 }
 
+/// "1,000 tokens (checksum 17)".
+std::string tokens_of(const TokenRange& range, const Interruption& interruption) {
+  return with_separators(range.count) + " tokens (checksum " +
+         std::to_string(checksum(range, interruption)) + ")";
+}
+
 /// What ranks have in common beside the config and the model, which the engine compares.
 void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions& options,
                       const Interruption& interruption) {
-  const auto tokens_of = [&](const TokenRange& range) {
-    return with_separators(range.count) + " tokens (checksum " +
-           std::to_string(checksum(range, interruption)) + ")";
-  };
   engine.require_agreement(
       "the run",
       {{"the number of steps", std::to_string(run.steps)},
@@ -287,8 +291,9 @@ void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions
        {"--save-every", options.save_every ? std::to_string(*options.save_every) : "none"},
        {"--save-minutes", options.save_minutes ? std::to_string(*options.save_minutes) : "none"},
        {"--resume", options.resume ? "given" : "not given"},
-       {"the data to train on", tokens_of(run.data.train())},
-       {"the data held out", run.data.validation() ? tokens_of(*run.data.validation()) : "none"}});
+       {"the data to train on", tokens_of(run.data.train(), interruption)},
+       {"the data held out",
+        run.data.validation() ? tokens_of(*run.data.validation(), interruption) : "none"}});
 }
 
 /// Writes the model into `output`. Ranks that write none (null) visit its weights all the same:
@@ -319,15 +324,15 @@ std::unique_ptr<formats::OutputDirectory> begin_output(const RunInput& run,
 RunFacts facts_of_run(const RunInput& run, const FinetuneOptions& options,
                       const Interruption& interruption) {
   RunFacts facts = facts_of(run.config);
-  const auto tokens_of = [&](const TokenRange& range) {
-    return with_separators(range.count) + " tokens (checksum " +
-           std::to_string(checksum(range, interruption)) + ")";
-  };
-  facts["the model"] = run.model.config_text.empty() ? run.model.name : run.model.config_text;
+  formats::Crc32 config;
+  config.add(std::as_bytes(std::span(run.model.config_text)));
+  facts["the model"] = run.model.config_text.empty() ? run.model.name
+                                                     : "that of a config.json with checksum " +
+                                                           formats::crc_text(config.value());
   facts["the head"] = run.model.has_own_head ? "of its own" : "as config.json says";
   facts["the length of a sequence"] = std::to_string(run.seq_len);
   facts["--seed"] = std::to_string(options.seed);
-  facts["the data to train on"] = tokens_of(run.data.train());
+  facts["the data to train on"] = tokens_of(run.data.train(), interruption);
   return facts;
 }
 

@@ -73,7 +73,7 @@ RunCheckpoints::RunCheckpoints(const FinetuneOptions& options, RunFacts facts,
       found_(find_checkpoint(directory_)) {
   if (!options.resume) {
     if (!found_) return;
-    throw ConfigError("--save-every: " + directory_.string() +
+    throw ConfigError(directory_.string() +
                       " has checkpoints of another run; add --resume to go on with it, name "
                       "another directory (--checkpoints), or remove this one");
   }

@@ -35,7 +35,7 @@ class RunCheckpoints {
                  Logger& log);
 
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
-  /// metrics.jsonl while the run goes on: the file outlives it.
+  /// metrics.jsonl while the run goes on, which a killed process does not take with it.
   [[nodiscard]] std::filesystem::path metrics_path() const { return directory_ / "metrics.jsonl"; }
   /// The place that the run goes on from; the beginning where there is none.
   [[nodiscard]] const RunPlace& place() const { return place_; }
@@ -51,8 +51,6 @@ class RunCheckpoints {
   bool save(Engine& engine, const RunPlace& place);
 
  private:
-  [[nodiscard]] std::optional<CheckpointInfo> find() const;
-
   const FinetuneOptions& options_;
   RunFacts facts_;
   const Interruption& interruption_;
