@@ -107,6 +107,7 @@ std::vector<std::string> checkpoint_tags(const fs::path& directory) {
   }
   std::ranges::sort(found, std::ranges::greater());
   std::vector<std::string> tags;
+  tags.reserve(found.size());
   for (auto& [time, tag] : found) tags.push_back(std::move(tag));
   return tags;
 }
