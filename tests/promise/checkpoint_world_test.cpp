@@ -98,6 +98,38 @@ TEST_P(CheckpointWorlds, HaveTheSameStatesAtEveryOtherSize) {
   }
 }
 
+TEST(CheckpointOfRanks, HasTheSameStatesInEveryStageAndGoesOnInAnother) {
+  const OneThreadEach one_thread;
+  const ScratchDirectory scratch;
+  const auto directory = scratch.path() / "all";
+  const auto run = [&](int stage, int micro_batches, const std::string& tag,
+                       const std::string& from = "") {
+    formats::DsConfig config = config_for(scratch.path(), MomentFormat::kInt8);
+    config.zero.stage = stage;
+    if (stage < 3) config.zero.offload_param = {};
+    run_world(2, [&](zero3::Ranks& ranks) {
+      EngineRun engine_run(config, model_of_one_order(), &ranks);
+      if (!from.empty()) {
+        const CheckpointInfo info = engine_run.engine().load_checkpoint(directory, from);
+        engine_run.go_on_at(info.step * 2 + info.micro_steps);
+      }
+      for (int micro = 0; micro < micro_batches; ++micro) engine_run.micro_step();
+      engine_run.engine().save_checkpoint(directory, tag);
+    });
+  };
+  run(3, 3, "middle");
+  run(3, 6, "whole");
+  for (const int stage : {0, 1, 2}) {
+    SCOPED_TRACE("stage " + std::to_string(stage));
+    run(stage, 3, "middle_of_stage");
+    expect_same_states(directory / "middle_of_stage", directory / "middle");
+    run(stage, 3, "went_on", "middle");
+    expect_same_states(directory / "went_on", directory / "whole");
+    run(3, 3, "went_on_in_3", "middle_of_stage");
+    expect_same_states(directory / "went_on_in_3", directory / "whole");
+  }
+}
+
 TEST(CheckpointOfRanks, ThatOneCannotReadIsRefusedByAll) {
   const OneThreadEach one_thread;
   const ScratchDirectory scratch;
