@@ -5,6 +5,7 @@
 
 #include "option_checks.h"
 #include "strata/base/error.h"
+#include "tier_options.h"
 
 namespace strata::tool {
 namespace {
@@ -151,22 +152,8 @@ void add_run_options(CLI::App& command, FinetuneOptions& options) {
 
 void add_tier_options(CLI::App& command, FinetuneOptions& options) {
   constexpr const char* kGroup = "Tiers";
-  command
-      .add_option("--budget", options.budget,
-                  "Bytes that each tier may hold, e.g. host=4GiB,nvme=60GiB,device=20GiB; over the "
-                  "config's strata.budget")
-      ->type_name("TIER=SIZE,...")
-      ->group(kGroup);
-  command
-      .add_option("--nvme", options.nvme,
-                  "Directory of the nvme tier; repeat it to stripe over several disks; over the "
-                  "config's directories")
-      ->type_name("DIR")
-      ->check(path_name())
-      ->expected(1)
-      ->take_all()
-      ->allow_extra_args(false)
-      ->group(kGroup);
+  add_budget_option(command, options.budget)->group(kGroup);
+  add_nvme_option(command, options.nvme)->group(kGroup);
 }
 
 void add_checkpoint_options(CLI::App& command, FinetuneOptions& options) {

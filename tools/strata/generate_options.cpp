@@ -4,6 +4,7 @@
 
 #include "option_checks.h"
 #include "strata/base/error.h"
+#include "tier_options.h"
 
 namespace strata::tool {
 namespace {
@@ -91,28 +92,14 @@ void add_tier_options(CLI::App& command, GenerateOptions& options) {
       ->type_name("FILE")
       ->check(path_name())
       ->group(kGroup);
-  command
-      .add_option("--budget", options.budget,
-                  "Bytes that each tier may hold, e.g. host=4GiB,nvme=60GiB,device=20GiB; over the "
-                  "config's strata.budget")
-      ->type_name("TIER=SIZE,...")
-      ->group(kGroup);
+  add_budget_option(command, options.budget)->group(kGroup);
   command
       .add_option("--kv-budget", options.kv_budget,
                   "Bytes for keys and values; prompts that it has no room for come in another turn "
                   "[half of the memory that the tiers leave]")
       ->type_name("SIZE")
       ->group(kGroup);
-  command
-      .add_option("--nvme", options.nvme,
-                  "Directory of the nvme tier; repeat it to stripe over several disks; over the "
-                  "config's directories")
-      ->type_name("DIR")
-      ->check(path_name())
-      ->expected(1)
-      ->take_all()
-      ->allow_extra_args(false)
-      ->group(kGroup);
+  add_nvme_option(command, options.nvme)->group(kGroup);
 }
 
 }  // namespace

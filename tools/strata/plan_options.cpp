@@ -4,6 +4,7 @@
 
 #include "option_checks.h"
 #include "strata/base/error.h"
+#include "tier_options.h"
 
 namespace strata::tool {
 namespace {
@@ -65,15 +66,7 @@ CLI::App* add_plan_command(CLI::App& app, PlanOptions& options) {
                    "What to plan for: a machine file, or \"here\" to measure this machine")
       ->type_name("FILE|here")
       ->check(path_name());
-  command
-      ->add_option("--nvme", options.nvme,
-                   "Directory for the nvme tier; repeat it to stripe over several disks; over the "
-                   "config's directories")
-      ->type_name("DIR")
-      ->check(path_name())
-      ->expected(1)
-      ->take_all()
-      ->allow_extra_args(false);
+  add_nvme_option(*command, options.nvme);
   command
       ->add_option("--save-machine", options.save_machine,
                    "Also write what --machine here measured to a machine file")
