@@ -48,8 +48,8 @@ endfunction()
 # strata_compile_together(target) compiles the sources of `target`, which has the shared header, four
 # at a time as one. g++ makes the templates that LibTorch's inline functions name anew in each
 # compilation, and that is half of its work: four together take less than half as long as one by one.
-# Names without linkage are shared within four, so tests, each of which has its `config` and its
-# kSteps, stay by themselves.
+# Four share their names without linkage, so each test, with its `config` and its kSteps, has a
+# namespace of its own, by the name of its file.
 function(strata_compile_together target)
   get_target_property(has_pch ${target} PRECOMPILE_HEADERS_REUSE_FROM)
   if(has_pch)

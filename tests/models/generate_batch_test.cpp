@@ -22,7 +22,7 @@
 /// \file
 /// Continuations of several prompts with kept keys and values are those of plain forwards.
 
-namespace strata::models {
+namespace strata::models::generate_batch_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -280,4 +280,4 @@ TEST(KeyValueCacheBytes, AreWhatItsTensorsTake) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::generate_batch_test

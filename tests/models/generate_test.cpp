@@ -8,7 +8,7 @@
 #include "strata/base/error.h"
 #include "strata/models/gpt2.h"
 
-namespace strata::models {
+namespace strata::models::generate_test {
 namespace {
 
 using ::testing::Each;
@@ -85,4 +85,4 @@ TEST_F(Generate, RefusesWhatItCannotContinue) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::generate_test

@@ -13,7 +13,7 @@
 #include "strata/formats/safetensors.h"
 #include "support/message_of.h"
 
-namespace strata::models {
+namespace strata::models::gpt2_checkpoint_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -334,4 +334,4 @@ TEST_F(Gpt2Checkpoint, AnAdapterBesideTheWeightsIsNotIgnored) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::gpt2_checkpoint_test

@@ -6,7 +6,7 @@
 #include "strata/models/gpt2.h"
 #include "support/message_of.h"
 
-namespace strata::models {
+namespace strata::models::gpt2_config_test {
 namespace {
 
 using ::testing::AllOf;
@@ -149,4 +149,4 @@ TEST(Gpt2Config, GptLiteHas85MillionParameters) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::gpt2_config_test

@@ -16,7 +16,7 @@
 /// \file
 /// A `Gpt2` in an engine is the `Gpt2` in memory.
 
-namespace strata::models {
+namespace strata::models::gpt2_in_engine_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -167,4 +167,4 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::gpt2_in_engine_test

@@ -8,7 +8,7 @@
 #include "models/small_gpt2.h"
 #include "strata/base/error.h"
 
-namespace strata::models {
+namespace strata::models::gpt2_test {
 namespace {
 
 using Weights = std::map<std::string, torch::Tensor>;
@@ -244,4 +244,4 @@ TEST(Gpt2, RefusesTokensAndTargetsOfOtherShapes) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::gpt2_test

@@ -13,7 +13,7 @@
 #include "strata/base/error.h"
 #include "support/message_of.h"
 
-namespace strata::models {
+namespace strata::models::linear_cross_entropy_test {
 namespace {
 
 using testing::HasSubstr;
@@ -325,4 +325,4 @@ TEST(LinearCrossEntropyOperands, OfOtherShapesAndFormatsAreRefused) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::linear_cross_entropy_test

@@ -21,7 +21,7 @@
 /// A `Llama` in an engine is the `Llama` in memory; with its vocabulary in tiles it is so up to
 /// roundings.
 
-namespace strata::models {
+namespace strata::models::llama_in_engine_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -250,4 +250,4 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::llama_in_engine_test

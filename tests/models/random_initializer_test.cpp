@@ -10,7 +10,7 @@
 #include "strata/optim_cpu/normal_numbers.h"
 #include "strata/zero3/ranged_initializer.h"
 
-namespace strata::models {
+namespace strata::models::random_initializer_test {
 namespace {
 
 torch::Tensor values(const ParameterInitializer& initialize, const std::string& name,
@@ -100,4 +100,4 @@ TEST(RandomInitializer, DrawsIndependentNormalNumbers) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::random_initializer_test

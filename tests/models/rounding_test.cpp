@@ -7,7 +7,7 @@
 
 #include "strata/optim_cpu/convert.h"
 
-namespace strata::models {
+namespace strata::models::rounding_test {
 namespace {
 
 /// All that rounding can meet: ties, both sides of them, subnormals, the largest, infinities, NaN.
@@ -46,4 +46,4 @@ INSTANTIATE_TEST_SUITE_P(All, Rounding,
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::rounding_test

@@ -9,7 +9,7 @@
 /// A `Gpt2` whose blocks are in tiles is the `Gpt2`: its names, its values, its files; its numbers
 /// up to stated roundings, and the same bits on every schedule.
 
-namespace strata::models {
+namespace strata::models::tiled_block_test {
 namespace {
 
 using tiering::Tier;
@@ -173,4 +173,4 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::tiled_block_test

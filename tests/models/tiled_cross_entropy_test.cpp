@@ -13,7 +13,7 @@
 #include "strata/zero3/shared_input.h"
 #include "support/message_of.h"
 
-namespace strata::models {
+namespace strata::models::tiled_cross_entropy_test {
 namespace {
 
 using torch::Tensor;
@@ -153,4 +153,4 @@ TEST(TiledCrossEntropy, RefusesOtherShapesAndTargetsBeyondTheVocabulary) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::tiled_cross_entropy_test

@@ -10,7 +10,7 @@
 /// A `Gpt2` whose vocabulary is in tiles is the `Gpt2`: its names, its values, its files; its
 /// numbers up to stated roundings.
 
-namespace strata::models {
+namespace strata::models::tiled_vocabulary_test {
 namespace {
 
 using torch::Tensor;
@@ -145,4 +145,4 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::tiled_vocabulary_test

@@ -10,7 +10,7 @@
 /// \file
 /// Activations that wait in host memory or on nvme change no number, and keep to the plan's bytes.
 
-namespace strata::promise {
+namespace strata::promise::activations_test {
 namespace {
 
 constexpr int kSteps = 3;
@@ -90,4 +90,4 @@ INSTANTIATE_TEST_SUITE_P(Rooms, ActivationsAway,
                          });
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::activations_test

@@ -9,7 +9,7 @@
 /// \file
 /// Promise 2: peak bytes per tier equal the plan, and a budget is a bound.
 
-namespace strata::promise {
+namespace strata::promise::bounded_memory_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -103,4 +103,4 @@ TEST(BoundedMemory, ABudgetTooSmallIsRefusedBeforeTheFirstForward) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::bounded_memory_test

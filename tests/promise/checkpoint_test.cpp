@@ -16,7 +16,7 @@
 /// A run that was stopped and goes on from a checkpoint has the bits of one that never stopped, in
 /// every format of states, wherever they rest before and after.
 
-namespace strata::promise {
+namespace strata::promise::checkpoint_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -203,4 +203,4 @@ TEST(CheckpointPlaces, ChangeNoBitOfWhatIsSavedNorOfWhatComesAfterwards) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::checkpoint_test

@@ -18,7 +18,7 @@
 /// Checkpoints of several ranks: the same world goes on bit for bit, and another one has the same
 /// states, cut anew.
 
-namespace strata::promise {
+namespace strata::promise::checkpoint_world_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -156,4 +156,4 @@ TEST(CheckpointOfRanks, ThatOneCannotReadIsRefusedByAll) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::checkpoint_world_test

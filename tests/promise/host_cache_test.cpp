@@ -14,7 +14,7 @@
 /// States whose home is nvme and that a named host budget has room for: the same bits wherever they
 /// are kept, within the budget, and not a byte of them moved in a step.
 
-namespace strata::promise {
+namespace strata::promise::host_cache_test {
 namespace {
 
 using tiering::Budget;
@@ -184,4 +184,4 @@ TEST(HostCache, HasRoomForTheStatesThatTheNamesOfTheseTestsSay) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::host_cache_test

@@ -11,7 +11,7 @@
 /// Promise 1 for units that hold frozen and trainable parameters side by side (LoRA, BitFit): the
 /// same bits wherever they rest, and the numbers of a loop in memory.
 
-namespace strata::promise {
+namespace strata::promise::mixed_units_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -154,4 +154,4 @@ TEST_P(MixedUnitsInFp32, TrainAsInMemory) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::mixed_units_test

@@ -12,7 +12,7 @@
 /// by side with it, give its bits. This process has exact square roots, see
 /// same_numbers_fp32_test.cpp.
 
-namespace strata::promise {
+namespace strata::promise::optimizers_against_torch_test {
 namespace {
 
 constexpr int kSteps = 1000;
@@ -162,4 +162,4 @@ TEST(OptimizersAgainstTorch, CpuAdamOverTheParametersOfAModelGivesTheSameBits) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::optimizers_against_torch_test

@@ -20,7 +20,7 @@
 /// The promise for ranks that are processes: a world of N processes has the bits of N threads, and
 /// of an in-memory loop that adds in rank order. Whatever computes is a process of its own.
 
-namespace strata::promise {
+namespace strata::promise::processes_test {
 namespace {
 
 using zero3::RankOutcome;
@@ -155,4 +155,4 @@ TEST(ProcessesThatTrain, EndWhenOneIsKilledAndLeaveNoFiles) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::processes_test

@@ -15,7 +15,7 @@
 /// Promise 1: offloaded training gives the bits of an in-memory loop with the same arithmetic, and
 /// no placement, backend, depth or number of threads changes one of them, alone or together.
 
-namespace strata::promise {
+namespace strata::promise::same_bits_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -211,4 +211,4 @@ INSTANTIATE_TEST_SUITE_P(Placements, EveryCombination,
                                                           OffloadDevice::kNvme)));
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::same_bits_test

@@ -11,7 +11,7 @@
 /// \file
 /// Promise 1: offloaded fp32 training is torch::optim::AdamW's, at most 1 ulp apart a step.
 
-namespace strata::promise {
+namespace strata::promise::same_numbers_fp32_test {
 namespace {
 
 /// Square roots as IEEE 754 asks for them and Strata takes them, in place of LibTorch's for the
@@ -209,4 +209,4 @@ TEST(SameNumbersFp32, StepsWithoutRecomputationAreWithinOneUlpOfTorchAdamW) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::same_numbers_fp32_test

@@ -21,7 +21,7 @@
 /// and of up to 3 P in stage 3. Its table of memory is held by plan_ranks_test.cpp, and that a rank
 /// holds the bytes of its plan by `train`.
 
-namespace strata::promise {
+namespace strata::promise::stages_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -309,4 +309,4 @@ TEST(StagesVolume, OfABatchIsThatOfOneMicroBatchWithSumsInFp32) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::stages_test

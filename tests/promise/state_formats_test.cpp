@@ -17,7 +17,7 @@
 /// training gives the bits of an in-memory loop, and with it, placement, backend, windows and
 /// threads change no bit.
 
-namespace strata::promise {
+namespace strata::promise::state_formats_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -212,4 +212,4 @@ TEST(StateFormats, DifferFromFp32StatesAndFromOneAnother) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::state_formats_test

@@ -11,7 +11,7 @@
 /// Promises of Engine::train_batch, which runs all micro-batches through one unit before the next:
 /// the numbers of the ordinary loop, weights read twice a step, the memory of the plan.
 
-namespace strata::promise {
+namespace strata::promise::train_batch_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -138,4 +138,4 @@ TEST(TrainBatch, MovesAUnitTwiceAndItsGradientsOnceHoweverManyMicroBatchesThereA
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::train_batch_test

@@ -19,7 +19,7 @@
 /// back for computing again is lost to another's numbers. So this file is in the program of the
 /// simulated accelerator alone. Processes have a generator each on the CPU too.
 
-namespace strata::promise {
+namespace strata::promise::world_dropout_test {
 namespace {
 
 class Dropout : public testing::TestWithParam<std::tuple<int, bool>> {};
@@ -67,4 +67,4 @@ TEST(Dropout, DropsTheSameInABatchHoweverItIsRun) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::world_dropout_test

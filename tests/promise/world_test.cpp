@@ -28,7 +28,7 @@
 /// Dropout is in world_dropout_test.cpp: ranks need generators of their own, which threads that
 /// compute on the CPU do not have.
 
-namespace strata::promise {
+namespace strata::promise::world_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -269,4 +269,4 @@ TEST(Worlds, EndOnAllRanksWhenOneDies) {
 }
 
 }  // namespace
-}  // namespace strata::promise
+}  // namespace strata::promise::world_test

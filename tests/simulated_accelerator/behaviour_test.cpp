@@ -9,7 +9,7 @@
 #include "simulated_accelerator/small_modules.h"
 #include "strata/base/error.h"
 
-namespace strata::simulated {
+namespace strata::simulated::behaviour_test {
 namespace {
 
 using testing::AllOf;
@@ -130,4 +130,4 @@ TEST(OneSimulatedAcceleratorAfterTheOther, LetsTensorsOutliveIt) {
 }
 
 }  // namespace
-}  // namespace strata::simulated
+}  // namespace strata::simulated::behaviour_test

@@ -13,7 +13,7 @@
 #include "strata/base/error.h"
 #include "support/message_of.h"
 
-namespace strata::simulated {
+namespace strata::simulated::devices_test {
 namespace {
 
 using support::message_of;
@@ -105,4 +105,4 @@ TEST(SeveralSimulatedAccelerators, AreOneOfEachIndex) {
 }
 
 }  // namespace
-}  // namespace strata::simulated
+}  // namespace strata::simulated::devices_test

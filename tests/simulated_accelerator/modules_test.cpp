@@ -6,7 +6,7 @@
 #include "simulated_accelerator/simulated_accelerator.h"
 #include "simulated_accelerator/small_modules.h"
 
-namespace strata::simulated {
+namespace strata::simulated::modules_test {
 namespace {
 
 using testing::IsEmpty;
@@ -131,4 +131,4 @@ TEST(RandomNumbersOfTheSimulatedAccelerator, ComeAgainFromASavedState) {
 }
 
 }  // namespace
-}  // namespace strata::simulated
+}  // namespace strata::simulated::modules_test

@@ -7,7 +7,7 @@
 #include "simulated_accelerator/simulated_accelerator.h"
 #include "simulated_accelerator/small_modules.h"
 
-namespace strata::simulated {
+namespace strata::simulated::operators_test {
 namespace {
 
 using testing::IsEmpty;
@@ -175,4 +175,4 @@ TEST_F(OperatorsOfTheSimulatedAccelerator, SaveAndLoadATensor) {
 }
 
 }  // namespace
-}  // namespace strata::simulated
+}  // namespace strata::simulated::operators_test

@@ -8,7 +8,7 @@
 
 #include "simulated_accelerator/simulated_accelerator.h"
 
-namespace strata::simulated {
+namespace strata::simulated::streams_test {
 namespace {
 
 using support::Race;
@@ -184,4 +184,4 @@ TEST_F(StreamsOfTheSimulatedAccelerator, RunTheBackwardPassOfAnOperatorWhereItsF
 }
 
 }  // namespace
-}  // namespace strata::simulated
+}  // namespace strata::simulated::streams_test

@@ -10,7 +10,7 @@
 #include "simulated_accelerator/simulated_accelerator.h"
 #include "simulated_accelerator/small_modules.h"
 
-namespace strata::simulated {
+namespace strata::simulated::units_test {
 namespace {
 
 using testing::IsEmpty;
@@ -219,4 +219,4 @@ TEST(DoubleBufferedUnitsOnTheSimulatedAccelerator, AreReportedWithoutAnyOneOfThe
 }
 
 }  // namespace
-}  // namespace strata::simulated
+}  // namespace strata::simulated::units_test

@@ -13,7 +13,7 @@
 /// Inputs of recomputed units that go to host memory or nvme: their memory comes back, whoever
 /// looks at them still sees them, and autograd keeps its word.
 
-namespace strata {
+namespace strata::activations_test {
 namespace {
 
 using small::linear;
@@ -218,4 +218,4 @@ TEST(Activations, AnEngineThatGoesFirstTakesThemAlong) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::activations_test

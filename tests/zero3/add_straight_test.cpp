@@ -10,7 +10,7 @@
 #include "strata/optim_cpu/compute_threads.h"
 #include "strata/optim_cpu/convert.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::add_straight_test {
 namespace {
 
 using optim_cpu::SumOfSquares;
@@ -122,4 +122,4 @@ TEST(AddStraight, NoticesAValueThatIsNotFiniteInAParametersLastElement) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::add_straight_test

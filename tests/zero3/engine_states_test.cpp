@@ -11,7 +11,7 @@
 /// \file
 /// The states of an engine can be read and changed: masters, gradients, learning rates.
 
-namespace strata {
+namespace strata::engine_states_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -399,4 +399,4 @@ TEST(Engine, TakesNothingFurtherAfterItsMemoryCouldNotBeTaken) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::engine_states_test

@@ -13,7 +13,7 @@
 #include "strata/zero3/ranged_initializer.h"
 #include "zero3/small_engine.h"
 
-namespace strata {
+namespace strata::engine_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -393,4 +393,4 @@ TEST(Engine, NvmeWithoutADirectoryIsAConfigError) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::engine_test

@@ -7,7 +7,7 @@
 
 // What a recording of an engine's hops shows.
 
-namespace strata {
+namespace strata::engine_timeline_test {
 namespace {
 
 using small::input;
@@ -78,4 +78,4 @@ TEST(EngineTimeline, ChangesNoNumber) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::engine_timeline_test

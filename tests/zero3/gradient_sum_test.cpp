@@ -4,7 +4,7 @@
 
 #include <vector>
 
-namespace strata::zero3 {
+namespace strata::zero3::gradient_sum_test {
 namespace {
 
 using torch::Tensor;
@@ -98,4 +98,4 @@ TEST(GradientSum, LeavesWhatItWasGivenAsItWas) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::gradient_sum_test

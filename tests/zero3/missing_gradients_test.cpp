@@ -9,7 +9,7 @@
 /// Unused parameters are left out of a step, as in torch's optimizers: compared with them on
 /// mixtures of experts.
 
-namespace strata {
+namespace strata::missing_gradients_test {
 namespace {
 
 using small::config_for;
@@ -151,4 +151,4 @@ TEST(MissingGradients, AMicroBatchCanBeSkippedAndAStepTakenEarly) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::missing_gradients_test

@@ -10,7 +10,7 @@
 /// \file
 /// Parameters that are kept in fp32 in a run of 16 bits: strata.keep_fp32.
 
-namespace strata {
+namespace strata::mixed_precision_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -387,4 +387,4 @@ TEST(WhatIsKeptInFp32, HoldsWhatFp16CannotHold) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::mixed_precision_test

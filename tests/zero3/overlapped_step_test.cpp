@@ -9,7 +9,7 @@
 /// \file
 /// Steps of the optimizer that go on beside what the program does next: strata.overlap_step.
 
-namespace strata {
+namespace strata::overlapped_step_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -140,4 +140,4 @@ TEST(OverlappedStep, MayBeUnderWayWhenTheEngineIsDestroyed) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::overlapped_step_test

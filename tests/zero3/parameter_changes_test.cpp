@@ -13,7 +13,7 @@
 /// Changes of parameters behind the engine's back work as in LibTorch or are refused by
 /// name.
 
-namespace strata {
+namespace strata::parameter_changes_test {
 namespace {
 
 using formats::OffloadDevice;
@@ -485,4 +485,4 @@ TEST(Aliases, NothingIsReadAfterTheEngineIsGone) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::parameter_changes_test

@@ -10,7 +10,7 @@
 /// Recomputation is the first forward again: what a body sees beside its inputs is put back, and
 /// what cannot be is found.
 
-namespace strata {
+namespace strata::recompute_test {
 namespace {
 
 using small::input;
@@ -247,4 +247,4 @@ TEST(Recompute, AFrozenBottomRunsOnce) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::recompute_test

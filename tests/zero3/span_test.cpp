@@ -16,7 +16,7 @@
 /// Spans of a sequence of units: what they compute is what their parts compute, in the ordinary
 /// loop and in a batch; what they keep until backward is their input.
 
-namespace strata {
+namespace strata::span_test {
 namespace {
 
 using small::expect_same;
@@ -325,4 +325,4 @@ TEST(Spans, AreOfPartsThatEndInOneAlone) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::span_test

@@ -20,7 +20,7 @@
 /// A layer in tiles is the layer: its numbers, its names, its initial values; and it trains where
 /// the whole has no room.
 
-namespace strata {
+namespace strata::tiled_test {
 namespace {
 
 using small::expect_same;
@@ -478,4 +478,4 @@ TEST(TiledLayers, RefuseWhatCannotBeCutAndTokensThatNoRowIsFor) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::tiled_test

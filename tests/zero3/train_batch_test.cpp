@@ -15,7 +15,7 @@
 /// Engine::train_batch on sequences that fit on a page: what it sums in which order, what it
 /// refuses, and what is left when it fails.
 
-namespace strata {
+namespace strata::train_batch_test {
 namespace {
 
 using small::expect_same;
@@ -413,4 +413,4 @@ TEST(StepUnderBackward, IsRefusedWithWhatHasToKnowAllGradientsFirst) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::train_batch_test

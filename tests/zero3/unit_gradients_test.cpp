@@ -7,7 +7,7 @@
 /// \file
 /// Which gradients count, and that none is lost without a word.
 
-namespace strata {
+namespace strata::unit_gradients_test {
 namespace {
 
 using small::input;
@@ -339,4 +339,4 @@ TEST(Gradients, ABodyThatReturnsItsInputIsForgottenWithItsOutput) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::unit_gradients_test

@@ -8,7 +8,7 @@
 #include "strata/zero3/sharded.h"
 #include "zero3/small_engine.h"
 
-namespace strata {
+namespace strata::unit_mover_test {
 namespace {
 
 using small::kWidth;
@@ -147,4 +147,4 @@ TEST(UnitMover, GoesOnAfterAUnitThatHadNoRoom) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::unit_mover_test
