@@ -12,7 +12,6 @@ Usage: start_hosts.py TWO_PROCESSES DS_CONFIG MINIMAL TORCHRUN(may be "")
 import contextlib
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -20,13 +19,11 @@ import tempfile
 import time
 from typing import Dict, Iterator, List
 
+import example_losses
 from launch import without_launchers
 
-STEPS = 10
-TOLERANCE = 1e-5
 SECONDS_MAX = 90
 PORT = 29500  # nothing else is in a namespace that was just made
-LINE = re.compile(r"rank (\d+) step (\d+) loss (\S+)$", re.MULTILINE)
 SKIPPED = 77
 
 PARAMETERS = 4 * (2 * 64 + 64 * 256 + 256 + 256 * 64 + 64)  # those of the example, in fp32
@@ -126,14 +123,7 @@ def check(name: str, processes: List[subprocess.Popen], expected: List[float]) -
         if end.returncode != 0:
             sys.exit(f"{name}: {end.args} ended with {end.returncode}: {end.stderr}")
         output += end.stdout
-    losses = {(int(rank), int(step)): float(loss) for rank, step, loss in LINE.findall(output)}
-    if len(losses) != 2 * STEPS:
-        sys.exit(f"{name}: {len(losses)} losses instead of {2 * STEPS}:\n{output}")
-    for step, of_one in enumerate(expected, start=1):
-        mean = (losses[0, step] + losses[1, step]) / 2
-        if abs(mean - of_one) > TOLERANCE * of_one:
-            sys.exit(f"{name}, step {step}: {mean} on two hosts, {of_one} on one")
-    print(f"{name}: two hosts train as one does")
+    example_losses.check(name, output, expected, "two hosts")
 
 
 def check_bounded_link(hosts: List[Host], program: List[str], directory: str,
@@ -147,7 +137,7 @@ def check_bounded_link(hosts: List[Host], program: List[str], directory: str,
     seconds = time.monotonic() - begin
     for host, received in zip(hosts, before):
         received = host.received() - received
-        least, most = 2 * PASS_BYTES * STEPS, 3 * PASS_BYTES * STEPS
+        least, most = 2 * PASS_BYTES * example_losses.STEPS, 3 * PASS_BYTES * example_losses.STEPS
         if not least <= received <= 1.15 * most:
             sys.exit(f"{host.name} received {received} bytes, and the volume is {least} to {most}")
         if seconds < received / LINK_BYTES_PER_SECOND:
@@ -186,7 +176,7 @@ def main() -> None:
             skip(f"network namespaces cannot be made here: {error}")
         run = subprocess.run([minimal, config], cwd=directory, env=without_launchers(), text=True,
                              capture_output=True, check=True)
-        expected = [float(loss) for loss in re.findall(r"^step \d+ loss (\S+)$", run.stdout, re.MULTILINE)]
+        expected = example_losses.losses_of_one(run.stdout)
         check("variables", by_variables(hosts, program, directory), expected)
         if torchrun:
             check("torchrun", by_torchrun(torchrun, hosts, program, directory), expected)

@@ -6,19 +6,17 @@ Usage: start_processes.py TWO_PROCESSES DS_CONFIG MINIMAL TORCHRUN(may be "")
 """
 
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from typing import Dict, List
 
+from example_losses import check, losses_of_one
 from launch import free_port, start_by_variables, without_launchers
 
-STEPS = 10
-TOLERANCE = 1e-5
 SECONDS_MAX = 60
-LINE = re.compile(r"^.*?rank (\d+) step (\d+) loss (\S+)$", re.MULTILINE)
+WHO = "two processes"
 
 
 def output_of(processes: List[subprocess.Popen]) -> str:
@@ -45,27 +43,17 @@ def run_launcher(command: List[str], directory: str, more: Dict[str, str]) -> st
     return run.stdout
 
 
-def check(name: str, output: str, expected: List[float]) -> None:
-    losses = {(int(rank), int(step)): float(loss) for rank, step, loss in LINE.findall(output)}
-    if len(losses) != 2 * STEPS:
-        sys.exit(f"{name}: {len(losses)} losses instead of {2 * STEPS}:\n{output}")
-    for step, of_one in enumerate(expected, start=1):
-        mean = (losses[0, step] + losses[1, step]) / 2
-        if abs(mean - of_one) > TOLERANCE * of_one:
-            sys.exit(f"{name}, step {step}: {mean} on two processes, {of_one} on one")
-    print(f"{name}: two processes train as one does")
-
-
 def main() -> None:
     two_processes, config, minimal, torchrun = sys.argv[1:]
     program = [two_processes, config]
     with tempfile.TemporaryDirectory() as directory:
         run = run_launcher([minimal, config], directory, {})
-        expected = [float(loss) for loss in re.findall(r"^step \d+ loss (\S+)$", run, re.MULTILINE)]
-        check("variables", output_of(start_by_variables(2 * [program], cwd=directory)), expected)
+        expected = losses_of_one(run)
+        run = output_of(start_by_variables(2 * [program], cwd=directory))
+        check("variables", run, expected, WHO)
         if torchrun:
             command = [torchrun, "--no-python", "--standalone", "--nproc-per-node", "2", *program]
-            check("torchrun", run_launcher(command, directory, {}), expected)
+            check("torchrun", run_launcher(command, directory, {}), expected, WHO)
         mpirun = shutil.which("mpirun")
         if mpirun:
             variables = {
@@ -74,7 +62,7 @@ def main() -> None:
                 "MASTER_PORT": str(free_port()),
             }
             command = [mpirun, "-n", "2", "--oversubscribe", *program]
-            check("mpirun", run_launcher(command, directory, variables), expected)
+            check("mpirun", run_launcher(command, directory, variables), expected, WHO)
         else:
             print("mpirun is not installed: not tried")
         left = list(pathlib.Path(directory).iterdir())
