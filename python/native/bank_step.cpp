@@ -11,6 +11,7 @@
 
 #include "strata/base/error.h"
 #include "strata/optim_cpu/convert.h"
+#include "strata/tiering/start_transfer.h"
 
 namespace strata::python {
 
@@ -160,10 +161,7 @@ std::size_t BankStep::wait_for(std::size_t complete) {
 std::size_t BankStep::finish() {
   if (!is_open_) throw UsageError("optimizer step: finished while none is open");
   while (!bank_.pipeline().finish()) {
-    if (!bank_.store()->wait_for_room(tiering::ShardStore::kPatience)) {
-      throw DeadlineExceeded("optimizer step: the I/O queue makes no room for the windows",
-                             ETIMEDOUT);
-    }
+    wait_for_room(*bank_.store());
   }
   collect();
   is_open_ = false;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "strata/base/units.h"
 #include "strata/optim_cpu/convert.h"
 #include "strata/tiering/movement.h"
+#include "strata/tiering/start_transfer.h"
 
 namespace strata::python {
 namespace {
@@ -87,22 +87,6 @@ tiering::Tiers::Options tiers_for(const BankOptions& options) {
   tiers.io.backend = options.io;
   tiers.io.operations_max = 1024;  // the windows' transfers, times the directories
   return tiers;
-}
-
-/// Waits for the queue's room while `start` says "not now", then for the transfer.
-template <class Start>
-void move(tiering::ShardStore& store, Start start) {
-  std::optional<tiering::Transfer> transfer = start();
-  while (!transfer) {
-    if (!store.wait_for_room(tiering::ShardStore::kPatience)) {
-      throw DeadlineExceeded(
-          "a state could not be moved: the I/O queue makes no room; the disk is "
-          "stuck (see dmesg)",
-          ETIMEDOUT);
-    }
-    transfer = start();
-  }
-  transfer->wait();
 }
 
 }  // namespace
@@ -288,7 +272,9 @@ void StateBank::read(const BankParameter& parameter, StateKind kind,
     const std::span<std::byte> staging = pipeline_->memory().first(staging_bytes());
     for (std::uint64_t at = 0; at < piece.bytes; at += staging.size()) {
       const tiering::ByteRange range{at, std::min<std::uint64_t>(staging.size(), piece.bytes - at)};
-      move(*store(), [&] { return fetch(*store(), *piece.home->extent, range, staging); });
+      start_transfer(store(), [&] {
+        return fetch(*store(), *piece.home->extent, range, staging);
+      }).wait();
       take(staging.first(range.bytes));
     }
   }
@@ -306,7 +292,9 @@ void StateBank::write(BankParameter& parameter, StateKind kind,
     for (std::uint64_t at = 0; at < piece.bytes; at += staging.size()) {
       const tiering::ByteRange range{at, std::min<std::uint64_t>(staging.size(), piece.bytes - at)};
       give(staging.first(range.bytes));
-      move(*store(), [&] { return flush(*store(), *piece.home->extent, range, staging); });
+      start_transfer(store(), [&] {
+        return flush(*store(), *piece.home->extent, range, staging);
+      }).wait();
     }
   }
 }

@@ -7,11 +7,11 @@
 #include "strata/base/error.h"
 #include "strata/optim_cpu/convert.h"
 #include "strata/tiering/movement.h"
+#include "strata/tiering/start_transfer.h"
 #include "zero3/add_straight.h"
 #include "zero3/device_tensor.h"
 #include "zero3/reduce.h"
 #include "zero3/reduction.h"
-#include "zero3/start_transfer.h"
 
 namespace strata::zero3 {
 

@@ -7,7 +7,7 @@
 
 #include "strata/base/units.h"
 #include "strata/tiering/movement.h"
-#include "zero3/start_transfer.h"
+#include "strata/tiering/start_transfer.h"
 
 namespace strata::zero3 {
 

@@ -4,7 +4,7 @@
 
 #include "strata/base/error.h"
 #include "strata/optim_cpu/convert.h"
-#include "zero3/start_transfer.h"
+#include "strata/tiering/start_transfer.h"
 
 namespace strata::zero3 {
 

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
-#include "zero3/start_transfer.h"
+#include "strata/tiering/start_transfer.h"
 
 namespace strata::zero3 {
 

@@ -7,7 +7,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "strata/tiering/movement.h"
-#include "zero3/start_transfer.h"
+#include "strata/tiering/start_transfer.h"
 
 namespace strata::zero3 {
 
@@ -373,7 +373,7 @@ void UnitMover::make_room_for(const Arrival& arrival) {
   if (wait_for_any()) return;
   STRATA_CHECK(into_regions_ || places_.slots->free_count() > 0,
                "unit '" + arrival.unit->name() + "' has no slot to come through");
-  zero3::wait_for_room(*places_.store);
+  tiering::wait_for_room(*places_.store);
 }
 
 bool UnitMover::wait_for_any() {

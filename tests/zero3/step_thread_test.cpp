@@ -17,7 +17,7 @@
 #include "optim_cpu/step_under_test.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
-#include "zero3/start_transfer.h"
+#include "strata/tiering/start_transfer.h"
 
 // The optimizer's steps on a thread of their own, while the engine's thread uses the same store.
 // Units 1, 2, 3 and 4 have a shard each, on a disk that takes its time; unit 0 has none.
