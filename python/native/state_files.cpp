@@ -15,20 +15,13 @@ namespace strata::python {
 namespace {
 
 formats::TensorInfo info_of(StateBank& bank, const SavedTensor& tensor) {
-  using formats::DType;
   const BankParameter& parameter = bank.parameters().at(tensor.parameter);
   const StateFormat& format = parameter.format();
   formats::TensorInfo info{.name = tensor.name, .shape = parameter.shape};
   info.bytes = StateBank::bytes_of(parameter, tensor.kind);
-  if (tensor.kind == StateKind::kMaster) {
-    info.dtype = format.precision == Precision::kFp16   ? DType::kF32
-                 : format.master == MasterFormat::kFp32 ? DType::kI16
-                                                        : DType::kI8;
-  } else if (format.moments == MomentFormat::kInt8) {
-    info.dtype = DType::kU8;
+  info.dtype = formats::dtype_of(format, tensor.kind);
+  if (tensor.kind != StateKind::kMaster && format.moments == MomentFormat::kInt8) {
     info.shape = {static_cast<std::int64_t>(info.bytes)};
-  } else {
-    info.dtype = format.moments == MomentFormat::kBf16 ? DType::kBF16 : DType::kF32;
   }
   return info;
 }

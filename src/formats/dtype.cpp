@@ -34,4 +34,31 @@ std::optional<DType> dtype_from_name(std::string_view name) {
   return std::nullopt;
 }
 
+DType dtype_of(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32: return DType::kF32;
+    case Precision::kBf16: return DType::kBF16;
+    case Precision::kFp16: return DType::kF16;
+  }
+  return DType::kF32;
+}
+
+DType dtype_of(const StateFormat& format, StateKind kind, bool accumulate_fp32) {
+  switch (kind) {
+    case StateKind::kWeight: return dtype_of(format.precision);
+    case StateKind::kGradient: return accumulate_fp32 ? DType::kF32 : dtype_of(format.precision);
+    case StateKind::kMaster:
+      if (format.precision == Precision::kFp16) return DType::kF32;
+      return format.master == MasterFormat::kFp32 ? DType::kI16 : DType::kI8;
+    case StateKind::kM:
+    case StateKind::kV: break;
+  }
+  switch (format.moments) {
+    case MomentFormat::kFp32: return DType::kF32;
+    case MomentFormat::kBf16: return DType::kBF16;
+    case MomentFormat::kInt8: return DType::kU8;
+  }
+  return DType::kF32;
+}
+
 }  // namespace strata::formats

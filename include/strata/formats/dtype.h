@@ -4,6 +4,8 @@
 #include <optional>
 #include <string_view>
 
+#include "strata/base/number_format.h"
+
 namespace strata::formats {
 
 /// The number formats of safetensors.
@@ -37,5 +39,12 @@ enum class DType : std::uint8_t {
 /// Bits of one element; some formats are narrower than a byte.
 [[nodiscard]] std::uint64_t bits_of(DType dtype);
 [[nodiscard]] std::optional<DType> dtype_from_name(std::string_view name);
+
+/// The format in which a file has the weights of a precision.
+[[nodiscard]] DType dtype_of(Precision precision);
+/// The format in which a file has a state as it rests: what a bf16 weight lacks of its master are
+/// low bits (I16, I8), moments in blocks are U8 with their scales in the codes.
+[[nodiscard]] DType dtype_of(const StateFormat& format, StateKind kind,
+                             bool accumulate_fp32 = false);
 
 }  // namespace strata::formats

@@ -14,30 +14,6 @@ using formats::DType;
 constexpr std::array<StateKind, kStateKindCount> kKinds = {
     StateKind::kWeight, StateKind::kMaster, StateKind::kM, StateKind::kV, StateKind::kGradient};
 
-DType dtype_of(Precision precision) {
-  switch (precision) {
-    case Precision::kFp32: return DType::kF32;
-    case Precision::kBf16: return DType::kBF16;
-    case Precision::kFp16: return DType::kF16;
-  }
-  return DType::kF32;
-}
-
-DType dtype_of(MomentFormat moments) {
-  switch (moments) {
-    case MomentFormat::kFp32: return DType::kF32;
-    case MomentFormat::kBf16: return DType::kBF16;
-    case MomentFormat::kInt8: return DType::kU8;
-  }
-  return DType::kF32;
-}
-
-/// The low bits of bf16 weights, or the masters of fp16 weights.
-DType master_dtype(const StateFormat& format) {
-  if (format.precision == Precision::kFp16) return DType::kF32;
-  return format.master == MasterFormat::kFp32 ? DType::kI16 : DType::kI8;
-}
-
 /// One kind of state of one parameter.
 struct State {
   DType dtype;
@@ -48,14 +24,9 @@ struct State {
 State state_of(const StoredFormat& stored, StateKind kind, const ParameterLayout& parameter) {
   const StateFormat format = parameter.fp32 ? kept_in_fp32(stored.format) : stored.format;
   const bool wide_gradient = stored.gradients_in_fp32 || format.precision == Precision::kFp32;
-  const std::uint64_t bytes = state_bytes(format, kind, wide_gradient);
-  switch (kind) {
-    case StateKind::kWeight: return {dtype_of(format.precision), bytes};
-    case StateKind::kMaster: return {master_dtype(format), bytes};
-    case StateKind::kGradient:
-      return {wide_gradient ? DType::kF32 : dtype_of(format.precision), bytes};
-    default: return {dtype_of(format.moments), bytes, format.moments == MomentFormat::kInt8};
-  }
+  const bool is_moment = kind == StateKind::kM || kind == StateKind::kV;
+  return {formats::dtype_of(format, kind, wide_gradient), state_bytes(format, kind, wide_gradient),
+          is_moment && format.moments == MomentFormat::kInt8};
 }
 
 /// Whether the parameter has a state of this kind that is kept.
