@@ -60,6 +60,9 @@ struct CheckpointInfo {
   std::map<std::string, std::string> program = {};
 };
 
+/// The tag of the checkpoint after `step` steps where none is named: "step_00000120".
+[[nodiscard]] std::string checkpoint_tag(std::int64_t step);
+
 /// Looks at the checkpoint `tag` of a directory, without a tag at the one that `latest` names, and
 /// reads its manifest alone. Without a tag nullopt says that there is none to go on from: no such
 /// directory, or none was ever complete. Throws ConfigError for a tag that is none, IoError, and

@@ -135,6 +135,16 @@ void require_same_frozen(const CheckpointManifest& manifest, const std::vector<U
 
 }  // namespace
 
+CheckpointInfo info_of(const CheckpointManifest& manifest) {
+  const formats::CheckpointHead& head = manifest.head();
+  return {.tag = head.tag,
+          .path = manifest.directory(),
+          .step = head.step,
+          .micro_steps = head.micro_steps,
+          .world_size = head.world_size,
+          .program = head.program};
+}
+
 std::vector<std::pair<std::string, std::string>> sections_of(const CheckpointFacts& facts) {
   Json states = Json::object();
   for (const auto& [name, value] : state_facts(facts.config)) states[name] = value;

@@ -11,6 +11,7 @@
 #include "strata/formats/ds_config.h"
 #include "strata/formats/safetensors.h"
 #include "strata/optim_cpu/sum_of_squares.h"
+#include "strata/zero3/checkpoint.h"
 #include "strata/zero3/unit_layout.h"
 #include "zero3/checkpoint/stored_states.h"
 #include "zero3/training_state.h"
@@ -35,6 +36,9 @@ struct CheckpointFacts {
   const ParameterSteps& steps;
   const GradientSquares& squares;
 };
+
+/// What a manifest says to programs.
+[[nodiscard]] CheckpointInfo info_of(const formats::CheckpointManifest& manifest);
 
 /// The manifest's sections.
 [[nodiscard]] std::vector<std::pair<std::string, std::string>> sections_of(

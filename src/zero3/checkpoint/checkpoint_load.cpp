@@ -68,13 +68,7 @@ class Checkpoints::Loading {
       throw;
     }
     apply();
-    const formats::CheckpointHead& head = manifest_.head();
-    return {.tag = head.tag,
-            .path = manifest_.directory(),
-            .step = head.step,
-            .micro_steps = head.micro_steps,
-            .world_size = head.world_size,
-            .program = head.program};
+    return info_of(manifest_);
   }
 
  private:

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdio>
 #include <optional>
 #include <span>
 #include <tuple>
@@ -27,12 +26,6 @@ constexpr std::size_t kAtOnce = std::size_t{1} << 20;
 /// Room for the manifest and for what is a rank's own, beside its buffers.
 constexpr std::uint64_t kRoomForSmallFiles = 1_MiB;
 
-std::string tag_of(std::int64_t step) {
-  char text[40];
-  std::snprintf(text, sizeof text, "step_%08lld", static_cast<long long>(step));
-  return text;
-}
-
 std::span<const std::byte> head_of(const formats::SafetensorsLayout& layout) {
   return std::as_bytes(std::span(layout.head));
 }
@@ -43,8 +36,6 @@ struct OpenFile {
   WritableFile file;
   std::vector<Crc32> parts{};  // of each tensor, what this rank wrote
 };
-
-std::vector<UnitLayout> layouts_of(const UnitRegistry& units) { return units.plan_input().units; }
 
 ParameterSteps steps_of(const UnitRegistry& units) {
   ParameterSteps steps;
@@ -88,7 +79,7 @@ class Checkpoints::Saving {
               .program = options.program},
         partial_(formats::CheckpointOutput::partial_path(directory, info_.tag)),
         access_(parts.editor.at_rest("save_checkpoint()")),
-        layouts_(layouts_of(parts.units)) {}
+        layouts_(parts.units.plan_input().units) {}
 
   CheckpointInfo run() {
     const std::vector<std::vector<bool>> with_gradient = parameters_with_gradient(parts_.units);
@@ -252,7 +243,7 @@ class Checkpoints::Saving {
   CheckpointInfo info_;
   std::filesystem::path partial_;
   StateAccess& access_;
-  std::vector<UnitLayout> layouts_;
+  const std::vector<UnitLayout>& layouts_;
   std::vector<StoredFile> files_;
   std::optional<formats::CheckpointOutput> output_;  // of the first rank
   std::vector<OpenFile> open_;
@@ -260,7 +251,7 @@ class Checkpoints::Saving {
 
 CheckpointInfo Checkpoints::save(const std::filesystem::path& directory, std::string_view tag,
                                  const CheckpointOptions& options) {
-  std::string name = tag.empty() ? tag_of(parts_.state.step) : std::string(tag);
+  std::string name = tag.empty() ? checkpoint_tag(parts_.state.step) : std::string(tag);
   formats::check_tag(name);
   return Saving(parts_, directory, std::move(name), options).run();
 }

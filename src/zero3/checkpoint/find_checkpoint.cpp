@@ -1,8 +1,17 @@
+#include <cstdio>
+
 #include "strata/formats/checkpoint_directory.h"
 #include "strata/formats/checkpoint_manifest.h"
 #include "strata/zero3/checkpoint.h"
+#include "zero3/checkpoint/checkpoint_facts.h"
 
 namespace strata {
+
+std::string checkpoint_tag(std::int64_t step) {
+  char text[40];
+  std::snprintf(text, sizeof text, "step_%08lld", static_cast<long long>(step));
+  return text;
+}
 
 std::optional<CheckpointInfo> find_checkpoint(const std::filesystem::path& directory,
                                               std::string_view tag) {
@@ -14,14 +23,7 @@ std::optional<CheckpointInfo> find_checkpoint(const std::filesystem::path& direc
   } else {
     formats::check_tag(tag);
   }
-  const auto manifest = formats::CheckpointManifest::read(directory / name);
-  const formats::CheckpointHead& head = manifest.head();
-  return CheckpointInfo{.tag = head.tag,
-                        .path = manifest.directory(),
-                        .step = head.step,
-                        .micro_steps = head.micro_steps,
-                        .world_size = head.world_size,
-                        .program = head.program};
+  return zero3::info_of(formats::CheckpointManifest::read(directory / name));
 }
 
 }  // namespace strata
