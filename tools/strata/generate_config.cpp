@@ -55,12 +55,7 @@ formats::DsConfig generate_config(const GenerateOptions& options, std::string_vi
   formats::DsConfig config = options.config ? formats::DsConfig::from_file(*options.config)
                                             : default_config(!options.nvme.empty(), model_config);
   if (options.budget) apply_budget_option(*options.budget, config.strata);
-  if (!options.nvme.empty()) {
-    config.strata.nvme_directories.clear();
-    for (const std::filesystem::path& directory : options.nvme) {
-      config.strata.nvme_directories.push_back(directory.string());
-    }
-  }
+  apply_nvme_option(options.nvme, config.strata);
   take_out_training(config);
   return config;
 }

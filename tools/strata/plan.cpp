@@ -31,9 +31,7 @@ formats::DsConfig config_of(const PlanOptions& options, bool has_disks) {
   formats::DsConfig config =
       options.config ? formats::DsConfig::from_file(*options.config) : default_config(has_disks);
   if (options.budget) apply_budget_option(*options.budget, config.strata);
-  if (!options.nvme.empty()) {
-    config.strata.nvme_directories.assign(options.nvme.begin(), options.nvme.end());
-  }
+  apply_nvme_option(options.nvme, config.strata);
   return config;
 }
 

@@ -109,15 +109,17 @@ void apply_budget_option(std::string_view text, formats::StrataConfig& config) {
   }
 }
 
+void apply_nvme_option(const std::vector<std::filesystem::path>& directories,
+                       formats::StrataConfig& config) {
+  if (!directories.empty()) {
+    config.nvme_directories.assign(directories.begin(), directories.end());
+  }
+}
+
 formats::DsConfig run_config(const FinetuneOptions& options, int ranks) {
   formats::DsConfig config = formats::DsConfig::from_file(*options.config);
   if (options.budget) apply_budget_option(*options.budget, config.strata);
-  if (!options.nvme.empty()) {
-    config.strata.nvme_directories.clear();
-    for (const std::filesystem::path& directory : options.nvme) {
-      config.strata.nvme_directories.push_back(directory.string());
-    }
-  }
+  apply_nvme_option(options.nvme, config.strata);
   config.resolve_batch(ranks);
   return config;
 }

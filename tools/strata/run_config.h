@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string_view>
+#include <vector>
 
 #include "finetune_options.h"
 #include "strata/formats/ds_config.h"
@@ -11,6 +13,10 @@ namespace strata::tool {
 /// Sets the budgets that `text` names ("host=4GiB,nvme=60GiB") and leaves the others as they are.
 /// Throws ConfigError for an unknown or repeated tier, or a size that is none.
 void apply_budget_option(std::string_view text, formats::StrataConfig& config);
+
+/// Puts the directories of --nvme in the place of the config's, if there are any.
+void apply_nvme_option(const std::vector<std::filesystem::path>& directories,
+                       formats::StrataConfig& config);
 
 /// The config file with the command line over it (budgets, directories) and the batch worked out
 /// for `ranks`. Throws ConfigError; IoError when the file cannot be read.
