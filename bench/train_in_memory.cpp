@@ -108,10 +108,7 @@ class Run {
     }
     model_.train();
     const double loss = sum / static_cast<double>(options_.eval_batches);
-    metrics_.write(EvaluationRecord{
-        .step = step,
-        .loss = loss,
-        .seconds = std::chrono::duration<double>(kSystemClock.now() - start).count()});
+    metrics_.write(EvaluationRecord{.step = step, .loss = loss, .seconds = seconds_since(start)});
     std::cout << "step " << step << ": validation loss " << loss << std::endl;
   }
 

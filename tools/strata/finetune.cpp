@@ -1,7 +1,6 @@
 #include "finetune.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -50,16 +49,6 @@ namespace {
 constexpr std::int64_t kDefaultStepsPerPrint = 10;
 
 constexpr std::size_t kReturnedInTraining = 1_MiB;  // where speed matters more
-
-// Makes blocks of at least `bytes` go back to the system when they are freed, from now on.
-//
-// glibc, left to itself, keeps freed blocks of up to 32 MiB for later, and with sizes as mixed as
-// those of activations and gradients that comes to some 150 MiB of holes. Budgets are for machines
-// where memory is scarce. The price is a page fault for every page of a new block.
-void return_freed_blocks_from(std::size_t bytes) {
-  mallopt(M_MMAP_THRESHOLD, static_cast<int>(bytes));
-  mallopt(M_TRIM_THRESHOLD, static_cast<int>(bytes));
-}
 
 /// All parts that a run is made from, checked.
 struct RunInput {
@@ -221,8 +210,7 @@ void write_results(const std::filesystem::path& path, const Summary& summary, Lo
 
 void log_placement(Time start, Logger& log) {
   char text[64];
-  std::snprintf(text, sizeof text, "initial values: placed in %.1f s",
-                std::chrono::duration<double>(kSystemClock.now() - start).count());
+  std::snprintf(text, sizeof text, "initial values: placed in %.1f s", seconds_since(start));
   log.info(text);
 }
 
@@ -278,7 +266,7 @@ std::string tokens_of(const TokenRange& range, const Interruption& interruption)
 
 /// What ranks have in common beside the config and the model, which the engine compares.
 void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions& options,
-                      const Interruption& interruption) {
+                      const std::string& training_tokens, const Interruption& interruption) {
   engine.require_agreement(
       "the run",
       {{"the number of steps", std::to_string(run.steps)},
@@ -291,7 +279,7 @@ void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions
        {"--save-every", options.save_every ? std::to_string(*options.save_every) : "none"},
        {"--save-minutes", options.save_minutes ? std::to_string(*options.save_minutes) : "none"},
        {"--resume", options.resume ? "given" : "not given"},
-       {"the data to train on", tokens_of(run.data.train(), interruption)},
+       {"the data to train on", training_tokens},
        {"the data held out",
         run.data.validation() ? tokens_of(*run.data.validation(), interruption) : "none"}});
 }
@@ -322,7 +310,7 @@ std::unique_ptr<formats::OutputDirectory> begin_output(const RunInput& run,
 
 /// What has to be the same for a run to go on with the same numbers.
 RunFacts facts_of_run(const RunInput& run, const FinetuneOptions& options,
-                      const Interruption& interruption) {
+                      const std::string& training_tokens) {
   RunFacts facts = facts_of(run.config);
   formats::Crc32 config;
   config.add(std::as_bytes(std::span(run.model.config_text)));
@@ -332,16 +320,17 @@ RunFacts facts_of_run(const RunInput& run, const FinetuneOptions& options,
   facts["the head"] = run.model.has_own_head ? "of its own" : "as config.json says";
   facts["the length of a sequence"] = std::to_string(run.seq_len);
   facts["--seed"] = std::to_string(options.seed);
-  facts["the data to train on"] = tokens_of(run.data.train(), interruption);
+  facts["the data to train on"] = training_tokens;
   return facts;
 }
 
 std::unique_ptr<RunCheckpoints> open_checkpoints(const RunInput& run, const RunRanks& ranks,
                                                  const FinetuneOptions& options,
+                                                 const std::string& training_tokens,
                                                  const Interruption& interruption, Logger& log) {
   if (!options.uses_checkpoints()) return nullptr;
   auto checkpoints = std::make_unique<RunCheckpoints>(
-      options, facts_of_run(run, options, interruption), interruption, log);
+      options, facts_of_run(run, options, training_tokens), interruption, log);
   if (ranks.is_first()) checkpoints->make_directory();
   return checkpoints;
 }
@@ -363,8 +352,11 @@ void copy_metrics(const std::filesystem::path& metrics, const formats::OutputDir
 void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBound& memory,
                   const FinetuneOptions& options, Interruption& interruption, std::ostream& out,
                   bool terminal, Logger& log) {
+  const bool is_compared = ranks.size() > 1 || options.uses_checkpoints();
+  const std::string training_tokens =
+      is_compared ? tokens_of(run.data.train(), interruption) : std::string();
   const std::unique_ptr<RunCheckpoints> checkpoints =
-      open_checkpoints(run, ranks, options, interruption, log);
+      open_checkpoints(run, ranks, options, training_tokens, interruption, log);
   const RunPlace place = checkpoints ? checkpoints->place() : RunPlace{};
   std::unique_ptr<formats::OutputDirectory> output;  // of the first rank
   std::unique_ptr<MetricsFile> metrics;
@@ -385,15 +377,16 @@ void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBo
                   output ? output->path() / "trace.json.gz" : std::filesystem::path(), log);
   Engine engine(std::move(config), EnginePlace{.ranks = ranks.end(), .host_memory = memory}, &log);
   engine.before_each_unit([&, is_told = false]() mutable {
-    interruption.check();
-    if (!is_told && interruption.noted() != nullptr) {
+    if (is_told) {
+      interruption.check();
+    } else if (interruption.noted() != nullptr) {
       is_told = true;
       log.info(std::string(interruption.noted()) +
                ": this step is finished and saved; a second signal ends the run at once");
     }
     trace.sample_tiers(engine);
   });
-  if (ranks.size() > 1) require_same_run(engine, run, options, interruption);
+  if (ranks.size() > 1) require_same_run(engine, run, options, training_tokens, interruption);
   const Time start = kSystemClock.now();
   const std::unique_ptr<models::CausalLm> model =
       models::make_causal_lm(run.model.config, engine, run.model.initializer);

@@ -119,8 +119,7 @@ Run open_run(const GenerateOptions& options, const Interruption& interruption, L
           .turns = {}};
 }
 
-// ---- memory
-// --------------------------------------------------------------------------------------
+// ---- memory ----
 
 std::uint64_t kept_bytes(const Run& run, std::size_t rows, std::size_t longest) {
   const models::ModelConfig& model = run.model.config;
@@ -211,8 +210,7 @@ HostMemoryBound plan_memory(Run& run, const GenerateOptions& options, Logger& lo
   return memory;
 }
 
-// ---- the run
-// -------------------------------------------------------------------------------------
+// ---- the run ----
 
 /// Shows texts: a single one as it is made, several when they are complete.
 class Display {

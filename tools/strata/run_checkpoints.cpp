@@ -1,6 +1,5 @@
 #include "run_checkpoints.h"
 
-#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -15,12 +14,6 @@ namespace {
 
 constexpr std::string_view kFact = "fact: ";
 constexpr const char* kPlace = "finetune";
-
-std::string tag_of(std::int64_t step) {
-  char text[40];
-  std::snprintf(text, sizeof text, "step_%08lld", static_cast<long long>(step));
-  return text;
-}
 
 std::string to_json(const RunPlace& place) {
   nlohmann::ordered_json root = {
@@ -113,10 +106,10 @@ bool RunCheckpoints::save(Engine& engine, const RunPlace& place) {
   options.program[kPlace] = to_json(place);
   const Time start = kSystemClock.now();
   try {
-    const CheckpointInfo saved = engine.save_checkpoint(directory_, tag_of(place.steps), options);
+    const CheckpointInfo saved =
+        engine.save_checkpoint(directory_, checkpoint_tag(place.steps), options);
     char text[48];
-    std::snprintf(text, sizeof text, " (%.1f s)",
-                  std::chrono::duration<double>(kSystemClock.now() - start).count());
+    std::snprintf(text, sizeof text, " (%.1f s)", seconds_since(start));
     log_.info("checkpoint " + saved.path.string() + text);
     return true;
   } catch (const DeadlineExceeded&) {
