@@ -36,6 +36,15 @@ class LocalPost {
     cut_[static_cast<std::size_t>(rank)] = true;
     changed_.notify_all();
   }
+  /// As `cut`, within a message to each rank that receives from any.
+  void cut_within_messages(int rank) {
+    cut(rank);
+    const std::lock_guard lock(mutex_);
+    const auto is_cut = [](Parcel* each) { return each->from == kAny && !each->done; };
+    for (Parcel* const each : open_) each->is_cut = is_cut(each);
+    std::erase_if(open_, is_cut);
+    changed_.notify_all();
+  }
   /// Nothing goes to the rank or comes from it any more, and nobody notices.
   void freeze(int rank) {
     const std::lock_guard lock(mutex_);
@@ -55,7 +64,7 @@ class LocalPost {
     bool is_sent;
     std::byte* bytes;
     std::size_t size;
-    bool done = false, aborted = false;
+    bool done = false, aborted = false, is_cut = false;
   };
 
   class Lent final : public Message {
@@ -105,7 +114,7 @@ class LocalPost {
     return rank != kAny && what[static_cast<std::size_t>(rank)];
   }
   [[nodiscard]] bool is_lost(const Parcel& parcel) const {
-    return is(cut_, parcel.from) || is(cut_, parcel.to);
+    return parcel.is_cut || is(cut_, parcel.from) || is(cut_, parcel.to);
   }
 
   std::unique_ptr<Message> begin(const Parcel& given) {
@@ -162,6 +171,10 @@ struct LocalWorld {
   void cut(int rank) {
     data.cut(rank);
     control.cut(rank);
+  }
+  void cut_within_letters(int rank) {
+    data.cut(rank);
+    control.cut_within_messages(rank);
   }
   void freeze(int rank) {
     data.freeze(rank);

@@ -82,6 +82,22 @@ TEST(MessageRanks, ARankThatDiesWithItsBytesUnderWayIsNamed) {
   for (const std::size_t rank : {0, 2}) EXPECT_EQ(failed_rank(thrown[rank]), 1);
 }
 
+TEST(MessageRanks, ARankThatDiesWithinALetterIsNamedByThoseThatHeardIt) {
+  const auto thrown = run_message_ranks({.size = 3}, [](Ranks& ranks, LocalWorld& world) {
+    ranks.barrier();
+    if (ranks.rank() == 0) {
+      world.cut_within_letters(0);
+      throw Cut();
+    }
+    std::this_thread::sleep_for(800ms);  // longer than last words are waited for
+    ranks.barrier();
+  });
+  for (const std::size_t rank : {1, 2}) {
+    EXPECT_EQ(failed_rank(thrown[rank]), 0);
+    EXPECT_THAT(text_of<RankFailure>(thrown[rank]), HasSubstr("rank 0 died"));
+  }
+}
+
 TEST(MessageRanks, ARankThatThrowsLeavesAndIsNamed) {
   const auto thrown = run_message_ranks({.size = 3}, [](Ranks& ranks, LocalWorld&) {
     exchange_for_three_steps(ranks);

@@ -47,7 +47,8 @@ class Messenger {
                                                       std::span<const std::byte> bytes) = 0;
   [[nodiscard]] virtual std::unique_ptr<Message> receive(int from, int tag,
                                                          std::span<std::byte> bytes) = 0;
-  /// Receives from whichever rank sends first. It need not notice that a connection is lost.
+  /// Receives from whichever rank sends first. It need not notice that a connection is lost; where
+  /// one is lost within a message to it, it throws, and the next one receives from the others.
   [[nodiscard]] virtual std::unique_ptr<Message> receive_from_any(int tag,
                                                                   std::span<std::byte> bytes) = 0;
 };

@@ -82,9 +82,12 @@ void RankWatch::leave(std::uint64_t begun) {
 
 // ---- hearing -----------------------------------------------------------------------------------
 
+/// A rank that dies within a letter takes the message under way with it, which does not tell whose
+/// it was. Who died is seen by those that wait for its bytes or write to it; the others are heard
+/// on, and each rank dies once.
 void RankWatch::hear() {
   take_no_signals();
-  while (true) {
+  for (int deaths = 0;;) {
     Letter letter;
     bool has_come = false;
     try {
@@ -94,6 +97,7 @@ void RankWatch::hear() {
         const Lock lock(mutex_);
         if (stop_ || leaves_after_) return;
       }
+      if (++deaths < options_.size) continue;
       return hearer_.lost(options_.rank, std::string("hears no other rank: ") + error.what());
     }
     if (!has_come) return;
