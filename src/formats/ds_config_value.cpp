@@ -55,14 +55,14 @@ const std::string& path_of(const JsonValue& value) {
   return path;
 }
 
-constexpr std::uint32_t bit(JsonType type) { return 1u << static_cast<unsigned>(type); }
+constexpr std::uint32_t bit_of(JsonType type) { return 1u << static_cast<unsigned>(type); }
 
 /// Whether `value` is of one of the types, also as the text of a number or boolean, or as the
 /// number of a boolean.
 bool has_type(const JsonValue& value, std::uint32_t types) {
-  const bool takes_bool = (types & bit(JsonType::kBoolean)) != 0;
-  const bool takes_number = (types & bit(JsonType::kNumber)) != 0;
-  if ((types & bit(value.type())) != 0) return true;
+  const bool takes_bool = (types & bit_of(JsonType::kBoolean)) != 0;
+  const bool takes_number = (types & bit_of(JsonType::kNumber)) != 0;
+  if ((types & bit_of(value.type())) != 0) return true;
   if (value.is(JsonType::kString)) {
     return (takes_bool && boolean_in(value.as_string())) ||
            (takes_number && number_in(value.as_string()));

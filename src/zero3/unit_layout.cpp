@@ -6,10 +6,11 @@
 #include "strata/base/units.h"
 
 namespace strata::zero3 {
-
 namespace {
+
 constexpr std::uint64_t kElementsMax = std::uint64_t{1} << 62;
-}
+
+}  // namespace
 
 void UnitLayout::add(std::string parameter_name, std::vector<std::int64_t> shape, bool trainable,
                      bool keep_fp32) {

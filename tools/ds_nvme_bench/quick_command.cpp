@@ -31,17 +31,17 @@ Exit codes: 0 done; 1 a failed request or system call; 2 a command line that can
 constexpr std::chrono::seconds kRuntime{3};
 constexpr int kTrialsPerRuntime = 4;
 
-struct Setting {
+struct QuickSetting {
   std::uint64_t block_bytes;
   std::uint32_t depth;
   std::uint32_t threads;
 };
 
 // The settings are few and far apart: if a disk wants another, the gain is in the last percents.
-constexpr Setting kSettings[] = {
+constexpr QuickSetting kSettings[] = {
     {1_MiB, 8, 1}, {1_MiB, 32, 1}, {1_MiB, 16, 2}, {256_KiB, 64, 1}, {4_MiB, 16, 1}};
 
-Point point_with(Workload workload, const Setting& setting) {
+Point point_with(Workload workload, const QuickSetting& setting) {
   return {.workload = workload,
           .block_bytes = setting.block_bytes,
           .depth = setting.depth,
@@ -65,7 +65,7 @@ class Quick {
   void measure_best(const std::string& name, Workload workload) {
     Point best = point_with(workload, kSettings[1]);
     double most = 0;
-    for (const Setting& setting : kSettings) {
+    for (const QuickSetting& setting : kSettings) {
       const Point point = point_with(workload, setting);
       if (session_.is_over() || !fits(point)) continue;
       trials_.push_back(session_.measure(point, trial_));
