@@ -22,8 +22,10 @@ function(strata_target_options target)
     target_compile_options(${target} PRIVATE -Wno-restrict)
   endif()
   if(STRATA_SANITIZE)
-    # g++ 12 with sanitizers takes std::regex and std::function for uninitialised.
-    target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+      # g++ 12 with sanitizers takes std::regex and std::function for uninitialised.
+      target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
+    endif()
     target_compile_options(${target} PUBLIC -fsanitize=${STRATA_SANITIZE} -fno-omit-frame-pointer
                                             -fno-sanitize-recover=all)
     target_link_options(${target} PUBLIC -fsanitize=${STRATA_SANITIZE})

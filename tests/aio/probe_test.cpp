@@ -157,14 +157,20 @@ TEST_F(Probe, GivesLibaioToWhoAsksForItThereAndSaysWhatIsLost) {
 
 TEST_F(Probe, ThrowsWhenTheEngineAskedForByNameIsNotThere) {
   run_sandboxed({kNoIoUring, {SYS_io_setup, EAGAIN, {}}}, [&] {
-    for (const auto& [kind, code, words] :
-         {std::tuple{IoBackend::kIoUring, EPERM, "io_uring: EPERM, "},
-          std::tuple{IoBackend::kLibaio, EAGAIN, "libaio: EAGAIN, fs.aio-nr is at "}}) {
+    struct Refusal {
+      IoBackend backend;
+      int code;
+      std::string words;
+    };
+    for (const Refusal& refusal :
+         {Refusal{IoBackend::kIoUring, EPERM, "io_uring: EPERM, "},
+          Refusal{IoBackend::kLibaio, EAGAIN, "libaio: EAGAIN, fs.aio-nr is at "}}) {
       const auto error =
-          caught<IoError>([&] { const IoQueue queue({.backend = kind}, here(), log); });
+          caught<IoError>([&] { const IoQueue queue({.backend = refusal.backend}, here(), log); });
       ASSERT_TRUE(error);
-      EXPECT_EQ(error->code(), code);
-      EXPECT_THAT(error->what(), HasSubstr("I/O engine for " + here().string() + ": " + words));
+      EXPECT_EQ(error->code(), refusal.code);
+      EXPECT_THAT(error->what(),
+                  HasSubstr("I/O engine for " + here().string() + ": " + refusal.words));
     }
   });
 }

@@ -109,7 +109,7 @@ TEST(Json, RefusesWhatIsNotStrictJson) {
       {std::string_view("{\"a\": \0}", 8), "syntax error"},
   };
   for (const auto& [text, words] : refusals) {
-    EXPECT_THAT(message_of([&] { (void)parse(text); }),
+    EXPECT_THAT(message_of([&, text = text] { (void)parse(text); }),
                 ::testing::AllOf(StartsWith("file.json:"), HasSubstr(words)))
         << text;
   }

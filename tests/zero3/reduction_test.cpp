@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <random>
@@ -19,6 +20,26 @@ namespace {
 
 // ---- the obvious loop, with conversions of its own ----------------------------------------------
 
+float fp16_value(std::uint16_t bits) {
+  const int exponent = bits >> 10 & 31;
+  const auto fraction = static_cast<float>(bits & 1023);
+  float magnitude = std::ldexp(1024 + fraction, exponent - 25);
+  if (exponent == 0) magnitude = std::ldexp(fraction, -24);
+  if (exponent == 31) magnitude = fraction == 0 ? INFINITY : NAN;
+  return (bits >> 15) != 0 ? -magnitude : magnitude;
+}
+
+/// To nearest, ties to even, as std::nearbyint has them.
+std::uint16_t fp16_bits(float value) {
+  const int sign = std::signbit(value) ? 0x8000 : 0;
+  if (std::isnan(value)) return static_cast<std::uint16_t>(sign | 0x7E00);
+  if (std::isinf(value)) return static_cast<std::uint16_t>(sign | 0x7C00);
+  const int exponent = value == 0 ? -14 : std::max(std::ilogb(value), -14);
+  const double steps = std::nearbyint(std::ldexp(std::fabs(value), 10 - exponent));
+  const double bits = std::ldexp(exponent + 14, 10) + steps;
+  return static_cast<std::uint16_t>(sign | static_cast<int>(std::min(bits, 0x7C00 * 1.0)));
+}
+
 /// Numbers as they rest in memory.
 struct Numbers {
   Numbers(Precision format, std::uint64_t count)
@@ -26,12 +47,12 @@ struct Numbers {
 
   [[nodiscard]] float get(std::uint64_t i) const {
     if (precision == Precision::kFp32) return read<float>(i);
-    if (precision == Precision::kFp16) return static_cast<float>(read<_Float16>(i));
+    if (precision == Precision::kFp16) return fp16_value(read<std::uint16_t>(i));
     return std::bit_cast<float>(std::uint32_t{read<std::uint16_t>(i)} << 16);
   }
   void set(std::uint64_t i, float value) {
     if (precision == Precision::kFp32) return write(i, value);
-    if (precision == Precision::kFp16) return write(i, static_cast<_Float16>(value));
+    if (precision == Precision::kFp16) return write(i, fp16_bits(value));
     const auto bits = std::bit_cast<std::uint32_t>(value);
     const std::uint32_t half = 0x7FFF + (bits >> 16 & 1);  // to nearest, ties to even
     write(i, static_cast<std::uint16_t>((bits + half) >> 16));
