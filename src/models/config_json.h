@@ -72,7 +72,9 @@ class ConfigWriter {
   [[nodiscard]] std::string text(const char* key) const;
   [[nodiscard]] std::string text() const { return json_.dump(2) + "\n"; }
 
-  [[nodiscard]] static Json json_of(const std::optional<std::int64_t>& value) {
+  /// Null where there is none.
+  template <class Value>
+  [[nodiscard]] static Json json_of(const std::optional<Value>& value) {
     return value ? Json(*value) : Json();
   }
 

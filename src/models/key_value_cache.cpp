@@ -5,6 +5,7 @@
 #include <string>
 #include <variant>
 
+#include "models/attention.h"
 #include "strata/base/error.h"
 #include "strata/models/model_config.h"
 
@@ -97,7 +98,7 @@ std::pair<Tensor, Tensor> KeyValueCache::Part::extend(const Tensor& keys,
 }
 
 Tensor attend_to_kept(const KeyValueCache::Part& part, const Tensor& queries, const Tensor& keys,
-                      const Tensor& values, std::int64_t window) {
+                      const Tensor& values, std::int64_t window, const AttentionScores& scores) {
   const auto [all_keys, all_values] = part.extend(keys, values);
   const std::int64_t batch = queries.size(0), heads = queries.size(1), tokens = queries.size(2);
   const std::int64_t key_heads = all_keys.size(1), each = heads / key_heads;
@@ -107,8 +108,9 @@ Tensor attend_to_kept(const KeyValueCache::Part& part, const Tensor& queries, co
   if (window > 0) mask = mask.logical_and(seen > places - window);
   // Heads that share keys stand under one another, as more tokens of one head: nothing is copied.
   const Tensor stacked = queries.reshape({batch, key_heads, each * tokens, queries.size(3)});
-  const Tensor attended = at::scaled_dot_product_attention(stacked, all_keys, all_values,
-                                                           mask.repeat({1, each, 1}).unsqueeze(1));
+  const Tensor attended =
+      attention(stacked, all_keys, all_values, mask.repeat({1, each, 1}).unsqueeze(1),
+                /*dropout=*/0.0, scores);
   return attended.reshape({batch, heads, tokens, queries.size(3)});
 }
 

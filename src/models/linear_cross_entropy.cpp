@@ -8,6 +8,7 @@
 #include "models/loss_chunks.h"
 #include "models/ordered_mean.h"
 #include "models/second_gradient.h"
+#include "models/soft_cap.h"
 #include "strata/base/error.h"
 
 namespace strata::models {
@@ -27,8 +28,8 @@ struct Gradients {
 class LossPass {
  public:
   LossPass(const torch::Tensor& hidden, const torch::Tensor& weight, const torch::Tensor& targets,
-           std::int64_t rows_max)
-      : targets_(targets), products_(hidden, weight, rows_max) {}
+           std::int64_t rows_max, std::optional<double> soft_cap)
+      : targets_(targets), products_(hidden, weight, rows_max), soft_cap_(soft_cap) {}
 
   void want_gradients(bool of_hidden, bool of_weight) {
     if (of_hidden) gradients_.of_hidden = products_.room_for_hidden();
@@ -64,19 +65,21 @@ class LossPass {
     for_each_run(
         logits.size(0), block_rows(logits.size(1)), [&](std::int64_t begin, std::int64_t count) {
           const torch::Tensor rows = logits.narrow(0, begin, count);
-          const torch::Tensor values = rows.to(torch::kFloat32);
+          const torch::Tensor values = soft_capped(rows.to(torch::kFloat32), soft_cap_);
           const torch::Tensor columns = targets.narrow(0, begin, count).unsqueeze(1);
           losses.narrow(0, begin, count)
               .copy_(torch::log_softmax(values, 1).gather(1, columns).squeeze(1).neg());
           if (!wanted) return;
           torch::Tensor gradient = torch::softmax(values, 1);
           gradient.scatter_add_(1, columns, torch::full_like(columns, -1, gradient.options()));
+          through_soft_cap(gradient, values, soft_cap_);
           rows.copy_(gradient.mul_(1.0 / static_cast<double>(targets_.size(0))));
         });
   }
 
   const torch::Tensor& targets_;
   HeadProducts products_;
+  std::optional<double> soft_cap_;
   Gradients gradients_;
 };
 
@@ -100,8 +103,9 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
  public:
   static torch::Tensor forward(AutogradContext* context, const torch::Tensor& hidden,
                                const torch::Tensor& weight, const torch::Tensor& targets,
-                               bool wants_hidden, bool wants_weight, std::int64_t chunk_rows) {
-    LossPass pass(hidden, weight, targets, chunk_rows);
+                               bool wants_hidden, bool wants_weight, std::int64_t chunk_rows,
+                               std::optional<double> soft_cap) {
+    LossPass pass(hidden, weight, targets, chunk_rows, soft_cap);
     pass.want_gradients(wants_hidden, wants_weight);
     const torch::Tensor losses = pass.run();
     Gradients gradients = pass.take_gradients();
@@ -130,7 +134,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
       return scaled(std::move(gradient), gradients[0], format->second.toScalarType(),
                     /*may_reuse=*/is_last);
     };
-    variable_list result(6);  // one for every argument of forward
+    variable_list result(7);  // one for every argument of forward
     result[0] = gradient_of("hidden", 0);
     result[1] = gradient_of("weight", 1);
     if (is_last) context->saved_data.clear();
@@ -150,7 +154,8 @@ std::string described(const torch::Tensor& tensor) {
 
 torch::Tensor linear_cross_entropy(const torch::Tensor& hidden, const torch::Tensor& weight,
                                    const torch::Tensor& targets,
-                                   std::optional<std::int64_t> chunk_rows) {
+                                   std::optional<std::int64_t> chunk_rows,
+                                   std::optional<double> soft_cap) {
   if (hidden.dim() != 2 || weight.dim() != 2 || targets.dim() != 1 ||
       hidden.size(1) != weight.size(1) || hidden.size(0) != targets.size(0) ||
       hidden.numel() == 0 || weight.numel() == 0 || !hidden.is_floating_point() ||
@@ -168,7 +173,7 @@ torch::Tensor linear_cross_entropy(const torch::Tensor& hidden, const torch::Ten
   }
   const bool records = torch::GradMode::is_enabled();
   return LinearCrossEntropy::apply(hidden, weight, targets, records && hidden.requires_grad(),
-                                   records && weight.requires_grad(), rows);
+                                   records && weight.requires_grad(), rows, soft_cap);
 }
 
 }  // namespace strata::models

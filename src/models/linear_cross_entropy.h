@@ -29,11 +29,12 @@ namespace strata::models {
 /// and dx too, are what LibTorch gives for the rows of a chunk; chunks follow from shapes and
 /// formats.
 ///
-/// `chunk_rows`: most rows at a time, by default loss_chunk_rows() (loss_chunks.h). Throws
-/// UsageError for other shapes and formats, for a gradient of a gradient, and for a second backward
-/// of a released graph.
+/// `chunk_rows`: most rows at a time, by default loss_chunk_rows() (loss_chunks.h). `soft_cap`:
+/// logits are capped (soft_cap.h), in fp32. Throws UsageError for other shapes and formats, for a
+/// gradient of a gradient, and for a second backward of a released graph.
 [[nodiscard]] torch::Tensor linear_cross_entropy(
     const torch::Tensor& hidden, const torch::Tensor& weight, const torch::Tensor& targets,
-    std::optional<std::int64_t> chunk_rows = std::nullopt);
+    std::optional<std::int64_t> chunk_rows = std::nullopt,
+    std::optional<double> soft_cap = std::nullopt);
 
 }  // namespace strata::models

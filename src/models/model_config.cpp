@@ -47,12 +47,18 @@ std::optional<LlamaConfig> narrower_of(LlamaConfig config) {
 }  // namespace
 
 ModelConfig ModelConfig::from_json(std::string_view text, std::string_view where) {
-  const formats::JsonValue model_type = parse_config(text, where).at("model_type");
+  const formats::JsonValue json = parse_config(text, where);
+  const formats::JsonValue model_type = json.at("model_type");
   const std::string& type = model_type.as_string();
   if (type == "gpt2") return Gpt2Config::from_json(text, where);
   const std::vector<std::string_view> llamas = LlamaConfig::model_types();
   if (std::find(llamas.begin(), llamas.end(), type) != llamas.end()) {
     return LlamaConfig::from_json(text, where);
+  }
+  if (const auto inner = json.find("text_config")) {
+    inner->fail("has the config of a language model within a larger one (\"" + type +
+                "\"), which is not supported; save the language model on its own, under the type "
+                "that its config names");
   }
   std::string known;
   for (const std::string_view name : model_types()) {

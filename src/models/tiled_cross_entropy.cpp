@@ -7,6 +7,7 @@
 #include "models/loss_chunks.h"
 #include "models/ordered_mean.h"
 #include "models/second_gradient.h"
+#include "models/soft_cap.h"
 #include "strata/base/error.h"
 #include "strata/zero3/tiled.h"
 
@@ -23,14 +24,15 @@ class TileStatistics : public torch::autograd::Function<TileStatistics> {
  public:
   static torch::Tensor forward(AutogradContext* context, const torch::Tensor& hidden,
                                const torch::Tensor& weight, const torch::Tensor& columns,
-                               const torch::Tensor& is_here, std::int64_t chunk_rows) {
+                               const torch::Tensor& is_here, std::int64_t chunk_rows,
+                               std::optional<double> soft_cap) {
     const HeadProducts products(hidden, weight, chunk_rows);
     const torch::Tensor statistics =
         torch::empty({2, hidden.size(0)}, hidden.options().dtype(torch::kFloat32));
     const torch::Tensor sums = statistics[0], of_targets = statistics[1];
     for_each_block(products, [&](std::int64_t begin, const torch::Tensor& rows) {
       const std::int64_t count = rows.size(0);
-      const torch::Tensor values = rows.to(torch::kFloat32);
+      const torch::Tensor values = soft_capped(rows.to(torch::kFloat32), soft_cap);
       sums.narrow(0, begin, count).copy_(torch::logsumexp(values, 1));
       of_targets.narrow(0, begin, count)
           .copy_(values.gather(1, columns.narrow(0, begin, count).unsqueeze(1))
@@ -39,6 +41,7 @@ class TileStatistics : public torch::autograd::Function<TileStatistics> {
     });
     context->save_for_backward({hidden, weight, columns, is_here, sums.clone()});
     context->saved_data["chunk_rows"] = chunk_rows;
+    context->saved_data["soft_cap"] = soft_cap;
     return statistics;
   }
 
@@ -48,6 +51,7 @@ class TileStatistics : public torch::autograd::Function<TileStatistics> {
     const torch::Tensor &hidden = saved[0], &weight = saved[1], &columns = saved[2],
                         &is_here = saved[3], &sums = saved[4];
     const HeadProducts products(hidden, weight, context->saved_data["chunk_rows"].toInt());
+    const auto soft_cap = context->saved_data["soft_cap"].toOptional<double>();
     const torch::Tensor of_sums = gradients[0][0];
     const torch::Tensor of_targets = gradients[0][1] * is_here;
     torch::Tensor of_hidden, of_weight;
@@ -59,7 +63,7 @@ class TileStatistics : public torch::autograd::Function<TileStatistics> {
       const std::int64_t count = x.size(0);
       const auto of_chunk = [&](const torch::Tensor& all) { return all.narrow(0, begin, count); };
       turn_to_gradients(logits, of_chunk(sums), of_chunk(of_sums), of_chunk(of_targets),
-                        of_chunk(columns));
+                        of_chunk(columns), soft_cap);
       if (of_hidden.defined()) {
         products.make_gradient_of_hidden(of_chunk(of_hidden), logits);
       }
@@ -67,7 +71,7 @@ class TileStatistics : public torch::autograd::Function<TileStatistics> {
         products.add_gradient_of_weight(of_weight, logits, x, begin == 0);
       }
     });
-    variable_list result(5);  // one for every argument of forward
+    variable_list result(6);  // one for every argument of forward
     if (of_hidden.defined()) result[0] = of_hidden.to(hidden.scalar_type());
     if (of_weight.defined()) result[1] = of_weight.to(weight.scalar_type());
     return result;
@@ -90,16 +94,18 @@ class TileStatistics : public torch::autograd::Function<TileStatistics> {
   /// Puts g where the logits were.
   static void turn_to_gradients(const torch::Tensor& logits, const torch::Tensor& sums,
                                 const torch::Tensor& of_sums, const torch::Tensor& of_targets,
-                                const torch::Tensor& columns) {
+                                const torch::Tensor& columns, std::optional<double> soft_cap) {
     for_each_run(logits.size(0), block_rows(logits.size(1)),
                  [&](std::int64_t first, std::int64_t count) {
                    const auto column_of = [&](const torch::Tensor& rows) {
                      return rows.narrow(0, first, count).unsqueeze(1);
                    };
                    const torch::Tensor rows = logits.narrow(0, first, count);
-                   torch::Tensor g = rows.to(torch::kFloat32).sub(column_of(sums)).exp_();
+                   const torch::Tensor values = soft_capped(rows.to(torch::kFloat32), soft_cap);
+                   torch::Tensor g = values.sub(column_of(sums)).exp_();
                    g.mul_(column_of(of_sums));
                    g.scatter_add_(1, column_of(columns), column_of(of_targets));
+                   through_soft_cap(g, values, soft_cap);
                    rows.copy_(g);
                  });
   }
@@ -122,7 +128,8 @@ class OrderedMean : public torch::autograd::Function<OrderedMean> {
 
 torch::Tensor tile_statistics(const torch::Tensor& hidden, const torch::Tensor& weight_rows,
                               const torch::Tensor& targets, const RowTiles& tiles,
-                              std::int64_t tile, std::optional<std::int64_t> chunk_rows) {
+                              std::int64_t tile, std::optional<std::int64_t> chunk_rows,
+                              std::optional<double> soft_cap) {
   if (hidden.dim() != 2 || weight_rows.dim() != 2 || targets.dim() != 1 ||
       hidden.size(1) != weight_rows.size(1) || hidden.size(0) != targets.size(0) ||
       weight_rows.size(0) != tiles.size(tile) || hidden.numel() == 0 ||
@@ -139,7 +146,7 @@ torch::Tensor tile_statistics(const torch::Tensor& hidden, const torch::Tensor& 
   }
   const torch::Tensor is_here = tile_numbers(tiles, targets) == tile;
   const torch::Tensor columns = (targets - tiles.begin(tile)).masked_fill(is_here.logical_not(), 0);
-  return TileStatistics::apply(hidden, weight_rows, columns, is_here, rows);
+  return TileStatistics::apply(hidden, weight_rows, columns, is_here, rows, soft_cap);
 }
 
 torch::Tensor loss_of_tiles(const std::vector<torch::Tensor>& statistics) {

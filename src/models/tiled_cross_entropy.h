@@ -28,13 +28,15 @@ namespace strata::models {
 /// vocabulary; LibTorch refuses one beyond it.
 ///
 /// Formats of products and sums are those of linear_cross_entropy; g is rounded to the products'
-/// format once. The graph keeps the operands and a number for each row. `chunk_rows`: as there.
+/// format once. The graph keeps the operands and a number for each row. `chunk_rows` and
+/// `soft_cap`: as there.
 /// Throws UsageError for other shapes and formats, and for a gradient of a gradient.
 [[nodiscard]] torch::Tensor tile_statistics(const torch::Tensor& hidden,
                                             const torch::Tensor& weight_rows,
                                             const torch::Tensor& targets, const RowTiles& tiles,
                                             std::int64_t tile,
-                                            std::optional<std::int64_t> chunk_rows = std::nullopt);
+                                            std::optional<std::int64_t> chunk_rows = std::nullopt,
+                                            std::optional<double> soft_cap = std::nullopt);
 
 /// The loss, an fp32 scalar, from the statistics of all tiles. Row losses are added in double, in
 /// order.

@@ -40,8 +40,10 @@ torch::Tensor VocabularyTileImpl::logits(const torch::Tensor& x) {
   return torch::linear(x, weight_);
 }
 
-torch::Tensor VocabularyTileImpl::statistics(const torch::Tensor& x, const torch::Tensor& targets) {
-  return tile_statistics(x.flatten(0, -2), weight_, targets.flatten(), tiles_, tile_);
+torch::Tensor VocabularyTileImpl::statistics(const torch::Tensor& x, const torch::Tensor& targets,
+                                             std::optional<double> soft_cap) {
+  return tile_statistics(x.flatten(0, -2), weight_, targets.flatten(), tiles_, tile_, std::nullopt,
+                         soft_cap);
 }
 
 }  // namespace strata::models

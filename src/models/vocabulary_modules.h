@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "strata/zero3/row_tiles.h"
@@ -39,7 +40,8 @@ class VocabularyTileImpl : public torch::nn::Module {
   /// Maps [..., n_embd] to logits [..., rows].
   torch::Tensor logits(const torch::Tensor& x);
   /// tile_statistics of x [..., n_embd] and targets [...].
-  torch::Tensor statistics(const torch::Tensor& x, const torch::Tensor& targets);
+  torch::Tensor statistics(const torch::Tensor& x, const torch::Tensor& targets,
+                           std::optional<double> soft_cap);
 
  private:
   RowTiles tiles_;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "models/soft_cap.h"
 #include "models/tiled_cross_entropy.h"
 #include "strata/zero3/shared_input.h"
 
@@ -45,16 +46,17 @@ torch::Tensor VocabularyTable::logits(const torch::Tensor& x) {
         part.run([](VocabularyTileImpl& m, const torch::Tensor& t) { return m.logits(t); },
                  Recompute::kNever, shared.take()));
   }
-  return torch::cat(of_tiles, -1);
+  return soft_capped(torch::cat(of_tiles, -1), soft_cap_);
 }
 
 torch::Tensor VocabularyTable::loss(const torch::Tensor& x, const torch::Tensor& targets) {
   const SharedInput shared(x);
   Tensors statistics;
   for (ModelPart<VocabularyTile>& part : parts_) {
-    statistics.push_back(part.run([](VocabularyTileImpl& m, const torch::Tensor& t,
-                                     const torch::Tensor& of) { return m.statistics(t, of); },
-                                  Recompute::kNever, shared.take(), targets));
+    statistics.push_back(
+        part.run([cap = soft_cap_](VocabularyTileImpl& m, const torch::Tensor& t,
+                                   const torch::Tensor& of) { return m.statistics(t, of, cap); },
+                 Recompute::kNever, shared.take(), targets));
   }
   return loss_of_tiles(statistics);
 }
@@ -72,9 +74,9 @@ void VocabularyTable::add_lookup_to(UnitSequence& sequence,
 
 void VocabularyTable::add_loss_to(UnitSequence& sequence) const {
   // What is kept of a tile until backward is a number for each row: nothing to recompute.
-  add_side_by_side(sequence, parts_, Recompute::kNever, [](std::int64_t /*tile*/) {
-    return [](VocabularyTileImpl& m, const Tensors& x, const Tensors& micro_batch) {
-      return m.statistics(x[0], micro_batch[1]);
+  add_side_by_side(sequence, parts_, Recompute::kNever, [cap = soft_cap_](std::int64_t /*tile*/) {
+    return [cap](VocabularyTileImpl& m, const Tensors& x, const Tensors& micro_batch) {
+      return m.statistics(x[0], micro_batch[1], cap);
     };
   });
   sequence.add_function([](const Tensors& statistics, const Tensors& /*micro_batch*/) {

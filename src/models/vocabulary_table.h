@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,12 +27,14 @@ struct TableName {
 class VocabularyTable {
  public:
   /// `home` is an EngineHome or, in memory, the Precision; `initialize` is asked for the whole
-  /// table. A lookup of `padding_row` gives no gradient; -1: none is such.
+  /// table. A lookup of `padding_row` gives no gradient; -1: none is such. Logits are capped by
+  /// `soft_cap` (soft_cap.h).
   template <class Home>
   VocabularyTable(const TableName& name, std::int64_t width, const RowTiles& tiles,
                   const torch::TensorOptions& options, const Home& home,
-                  const ParameterInitializer& initialize, std::int64_t padding_row = -1)
-      : tiles_(tiles) {
+                  const ParameterInitializer& initialize, std::int64_t padding_row = -1,
+                  std::optional<double> soft_cap = std::nullopt)
+      : tiles_(tiles), soft_cap_(soft_cap) {
     const TileInitializer initializer(tiles, initialize);
     for (std::int64_t tile = 0; tile < tiles.count(); ++tile) {
       parts_.emplace_back(tile_name(tile, name.unit),
@@ -66,6 +69,7 @@ class VocabularyTable {
 
  private:
   RowTiles tiles_;
+  std::optional<double> soft_cap_;
   std::vector<ModelPart<VocabularyTile>> parts_;
 };
 

@@ -25,6 +25,11 @@ TYPES = {
     "qwen2": {"tie_word_embeddings": True},
     "qwen3": {"head_dim": 8, "tie_word_embeddings": True,
               "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}},
+    "smollm3": {"pad_token_id": 0, "no_rope_layers": [1, 0]},
+    "olmo2": {},
+    "phi3": {"pad_token_id": None, "partial_rotary_factor": 0.67},
+    "gemma2": {"head_dim": 8, "sliding_window": 9},
+    "gemma3_text": {"head_dim": 8, "sliding_window": 9, "sliding_window_pattern": 2},
 }
 BUDGET = 3
 
@@ -100,10 +105,10 @@ class ModelTypes(program.WorkspaceTest):
         self.assertLessEqual(results["device_bytes_peak"], int(least[1]))
 
     def test_a_type_that_is_not_there_is_refused_with_those_that_are(self) -> None:
-        self.space.write("model.json", {"model_type": "gemma2", **SIZES})
+        self.space.write("model.json", {"model_type": "mixtral", **SIZES})
         refused = self.space.finetune({})
         self.assertEqual(refused.returncode, 2, refused.stderr)
-        for word in ("gemma2", "gpt2", "llama", "mistral", "qwen2", "qwen3"):
+        for word in ("mixtral", "gpt2", *TYPES):
             self.assertIn(word, refused.stderr)
 
 

@@ -39,6 +39,15 @@ CASES = {
     "qwen2": ("qwen2", SIZES),
     "qwen2_windows": ("qwen2", {**SIZES, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
     "qwen3": ("qwen3", {**SIZES, "tie_word_embeddings": True}),
+    "smollm3": ("smollm3", {**SIZES, "no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": 6}),
+    "olmo2": ("olmo2", {**SIZES, "num_attention_heads": 3, "num_key_value_heads": 1}),
+    "phi3": ("phi3", {**SIZES, "num_attention_heads": 3, "num_key_value_heads": 1, "sliding_window": 9,
+                      "rope_parameters": {"rope_type": "default", "rope_theta": 100.0,
+                                          "partial_rotary_factor": 0.5}}),
+    "gemma2": ("gemma2", {**SIZES, "query_pre_attn_scalar": 7, "sliding_window": 5, "attn_logit_softcapping": 3.0,
+                          "final_logit_softcapping": 2.0}),
+    "gemma3_text": ("gemma3_text", {**SIZES, "query_pre_attn_scalar": 11, "sliding_window": 5,
+                                    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}),
 }
 
 

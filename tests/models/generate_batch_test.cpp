@@ -201,14 +201,15 @@ TEST_P(GenerateBatch, APassOverTilesHasTheTokensToo) {
   for (std::size_t i = 0; i < made.size(); ++i) EXPECT_EQ(made[i].tokens, expected[i].tokens) << i;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GenerateBatch,
-                         ::testing::Values(Case{"gpt2", small_gpt2()}, Case{"llama", small_llama()},
-                                           Case{"qwen3_with_all", small_llama_with_all()},
-                                           Case{"mistral_window", window_in_all_layers(5)},
-                                           Case{"mistral_window_of_one", window_in_all_layers(1)},
-                                           Case{"mistral_window_of_the_context",
-                                                window_in_all_layers(24)}),
-                         [](const auto& given) { return given.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Models, GenerateBatch,
+    ::testing::Values(Case{"gpt2", small_gpt2()}, Case{"llama", small_llama()},
+                      Case{"qwen3_with_all", small_llama_with_all()},
+                      Case{"gemma2", small_gemma2()}, Case{"smollm3", small_smollm3()},
+                      Case{"mistral_window", window_in_all_layers(5)},
+                      Case{"mistral_window_of_one", window_in_all_layers(1)},
+                      Case{"mistral_window_of_the_context", window_in_all_layers(24)}),
+    [](const auto& given) { return given.param.name; });
 
 TEST(GenerateBatchRefusals, SayWhatIsWrong) {
   const ModelConfig config = small_llama();

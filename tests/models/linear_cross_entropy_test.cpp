@@ -131,6 +131,26 @@ INSTANTIATE_TEST_SUITE_P(
         Case{40, 300, 32, torch::kFloat16, 7}, Case{21, 50304, 24, torch::kFloat16, 6},
         Case{3, 600000, 2, torch::kBFloat16, 2}));
 
+TEST(LinearCrossEntropyOfCappedLogits, IsThatOfTorchWithItsGradients) {
+  torch::manual_seed(3);
+  const double cap = 1.3;  // below many logits
+  const Operands given = Operands::random(23, 65, 16, torch::kFloat32, /*spread=*/3.0);
+  const torch::Tensor x = given.hidden.detach().to(torch::kFloat64).requires_grad_();
+  const torch::Tensor w = given.weight.detach().to(torch::kFloat64).requires_grad_();
+  const torch::Tensor expected = torch::nn::functional::cross_entropy(
+      torch::tanh(torch::linear(x, w) / cap) * cap, given.targets);
+  expected.backward();
+  for (const std::int64_t chunk_rows : {100, 7}) {
+    const Operands own = given.copy();
+    const torch::Tensor loss =
+        linear_cross_entropy(own.hidden, own.weight, own.targets, chunk_rows, cap);
+    loss.backward();
+    EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-6);
+    EXPECT_TRUE(torch::allclose(own.hidden.grad().to(torch::kFloat64), x.grad(), 1e-5, 1e-7));
+    EXPECT_TRUE(torch::allclose(own.weight.grad().to(torch::kFloat64), w.grad(), 1e-5, 1e-7));
+  }
+}
+
 class LinearCrossEntropyIn : public ::testing::TestWithParam<torch::ScalarType> {};
 
 /// With the unit matrix as the head, logits are hidden and its gradient is that of the logits, all

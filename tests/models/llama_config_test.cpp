@@ -67,6 +67,49 @@ TEST(LlamaConfig, PublishedConfigsHaveThePublishedParameters) {
            "sliding_window": null, "tie_word_embeddings": true, "use_sliding_window": false,
            "vocab_size": 151936})",
        596'049'920u},
+      // SmolLM3 3B
+      {R"({"model_type": "smollm3", "attention_bias": false, "hidden_act": "silu",
+           "hidden_size": 2048, "intermediate_size": 11008, "layer_types": null,
+           "max_position_embeddings": 65536, "max_window_layers": 28, "mlp_bias": false,
+           "no_rope_layer_interval": 4, "num_attention_heads": 16, "num_hidden_layers": 36,
+           "num_key_value_heads": 4, "pad_token_id": 128004, "rms_norm_eps": 1e-06,
+           "rope_scaling": null, "rope_theta": 5000000.0, "sliding_window": null,
+           "use_sliding_window": false, "vocab_size": 128256})",
+       3'075'098'624u},
+      // OLMo 2 7B
+      {R"({"model_type": "olmo2", "attention_bias": false, "hidden_size": 4096,
+           "intermediate_size": 11008, "max_position_embeddings": 4096, "num_attention_heads": 32,
+           "num_hidden_layers": 32, "num_key_value_heads": 32, "pad_token_id": 100277,
+           "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 500000,
+           "tie_word_embeddings": false, "vocab_size": 100352})",
+       7'298'617'344u},
+      // Phi-3 mini 4k
+      {R"({"model_type": "phi3", "attention_bias": false, "embd_pdrop": 0.0, "hidden_act": "silu",
+           "hidden_size": 3072, "intermediate_size": 8192, "max_position_embeddings": 4096,
+           "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32,
+           "original_max_position_embeddings": 4096, "pad_token_id": 32000, "resid_pdrop": 0.0,
+           "rms_norm_eps": 1e-05, "rope_scaling": null, "rope_theta": 10000.0,
+           "sliding_window": 2047, "tie_word_embeddings": false, "vocab_size": 32064})",
+       3'821'079'552u},
+      // Gemma 2 2B
+      {R"({"model_type": "gemma2", "attention_bias": false, "attn_logit_softcapping": 50.0,
+           "cache_implementation": "hybrid", "final_logit_softcapping": 30.0, "head_dim": 256,
+           "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh",
+           "hidden_size": 2304, "intermediate_size": 9216, "max_position_embeddings": 8192,
+           "num_attention_heads": 8, "num_hidden_layers": 26, "num_key_value_heads": 4,
+           "pad_token_id": 0, "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06,
+           "rope_theta": 10000.0, "sliding_window": 4096, "vocab_size": 256000})",
+       2'614'341'888u},
+      // Gemma 3 1B
+      {R"({"model_type": "gemma3_text", "attention_bias": false, "attn_logit_softcapping": null,
+           "final_logit_softcapping": null, "head_dim": 256,
+           "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 1152,
+           "intermediate_size": 6912, "max_position_embeddings": 32768, "num_attention_heads": 4,
+           "num_hidden_layers": 26, "num_key_value_heads": 1, "pad_token_id": 0,
+           "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06, "rope_local_base_freq": 10000,
+           "rope_scaling": null, "rope_theta": 1000000, "sliding_window": 512,
+           "sliding_window_pattern": 6, "vocab_size": 262144})",
+       999'885'952u},
   };
   for (const auto& [text, parameters] : published) {
     EXPECT_EQ(parameter_count(read(text)), parameters) << text;
@@ -89,7 +132,23 @@ TEST(LlamaConfig, AbsentKeysHaveTheDefaultsOfTheTypeInTransformers) {
   EXPECT_EQ(read(with("llama", R"("pad_token_id": 3)")).padding_token, 3);
   EXPECT_EQ(read(with("llama", R"("pad_token_id": -1)")).padding_token, 63);  // of 64
   EXPECT_EQ(read(with("llama", R"("pad_token_id": null)")).padding_token, std::nullopt);
+  const LlamaConfig smollm3 = read(R"({"model_type": "smollm3"})");
+  EXPECT_TRUE(smollm3.tie_word_embeddings && smollm3.rope_of(2) && !smollm3.rope_of(3));
+  EXPECT_EQ(smollm3.padding_token, 128004);
+  EXPECT_EQ(smollm3.rope.theta, 2e6);
+  EXPECT_EQ(read(R"({"model_type": "olmo2"})").rms_norm_eps, 1e-5);
+  EXPECT_EQ(read(R"({"model_type": "phi3"})").hidden_size, 3072);
+  const LlamaConfig gemma2 = read(R"({"model_type": "gemma2"})");
+  EXPECT_EQ(gemma2.attention_soft_cap, 50.0);
+  EXPECT_EQ(gemma2.logit_soft_cap, 30.0);
+  EXPECT_EQ(gemma2.query_scalar, 256.0);
+  const LlamaConfig gemma3 = read(R"({"model_type": "gemma3_text"})");
+  EXPECT_TRUE(gemma3.qk_norm && !gemma3.logit_soft_cap && !gemma3.attention_soft_cap);
+  EXPECT_EQ(gemma3.rope_of(4)->theta, 1e4);
+  EXPECT_EQ(gemma3.rope_of(5)->theta, 1e6);
   // Null is not absent.
+  EXPECT_EQ(read(with("gemma2", R"("final_logit_softcapping": null)")).logit_soft_cap,
+            std::nullopt);
   EXPECT_EQ(read(with("mistral", R"("sliding_window": null)")).sliding_window, std::nullopt);
   EXPECT_EQ(read(R"({"model_type": "mistral", "num_key_value_heads": null})").num_key_value_heads,
             32);
@@ -113,6 +172,18 @@ TEST(LlamaConfig, ReadsRopeInBothSpellings) {
   EXPECT_EQ(read(with("llama", "")).rope.theta, 10000.0);
 }
 
+TEST(LlamaConfig, ReadsTheTwoRopesOfGemma3InBothSpellings) {
+  const LlamaConfig old = read(with("gemma3_text", R"("rope_theta": 500.0,
+      "rope_local_base_freq": 50.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0})"));
+  const LlamaConfig now = read(with("gemma3_text", R"("rope_parameters": {
+      "full_attention": {"rope_type": "linear", "rope_theta": 500.0, "factor": 8.0},
+      "sliding_attention": {"rope_type": "default", "rope_theta": 50.0}})"));
+  EXPECT_EQ(old, now);
+  EXPECT_EQ(now.rope.type, RopeConfig::Type::kLinear);
+  EXPECT_EQ(now.sliding_rope->theta, 50.0);
+  EXPECT_EQ(now.sliding_rope->type, RopeConfig::Type::kDefault);
+}
+
 TEST(LlamaConfig, LayersSlideAsTheTypeHasIt) {
   const auto windows = [](const std::string& type, const std::string& keys) {
     const LlamaConfig config = read(with(type, keys));
@@ -129,6 +200,16 @@ TEST(LlamaConfig, LayersSlideAsTheTypeHasIt) {
   EXPECT_EQ(windows("qwen3", used + R"(, "max_window_layers": 0)"), (Windows{7, 7, 7}));
   EXPECT_EQ(windows("qwen3", used + R"(, "max_window_layers": 0, "layer_types":
       ["sliding_attention", "full_attention", "sliding_attention"])"),
+            (Windows{7, 0, 7}));
+  EXPECT_EQ(windows("phi3", R"("pad_token_id": 0)"), (Windows{0, 0, 0}));
+  EXPECT_EQ(windows("phi3", R"("pad_token_id": 0, "sliding_window": 7)"), (Windows{7, 7, 7}));
+  EXPECT_EQ(windows("gemma2", R"("sliding_window": 7)"), (Windows{7, 0, 7}));
+  EXPECT_EQ(windows("gemma3_text", R"("sliding_window": 7)"), (Windows{7, 7, 7}));  // of 6
+  EXPECT_EQ(windows("gemma3_text", R"("sliding_window": 7, "sliding_window_pattern": 2)"),
+            (Windows{7, 0, 7}));
+  EXPECT_EQ(windows("smollm3", R"("pad_token_id": 0, "no_rope_layers": [0, 1, 0, 1])"),
+            (Windows{0, 0, 0}));
+  EXPECT_EQ(windows("smollm3", used + R"(, "pad_token_id": 0, "no_rope_layers": [0, 1, 0])"),
             (Windows{7, 0, 7}));
   EXPECT_EQ(windows("llama", R"("layer_types": ["full_attention", "full_attention", "attention"])"),
             (Windows{0, 0, 0}));
@@ -167,6 +248,32 @@ TEST(LlamaConfig, RefusesWhatItDoesNotComputeByName) {
       {with("llama", R"("rope_scaling": {"type": "linear", "factor": 2.0},
                          "rope_parameters": {"rope_type": "linear", "factor": 3.0})"),
        "rope_scaling"},
+      {with("smollm3", R"("no_rope_layers": [1, 1])"), "no_rope_layers"},
+      {with("smollm3", R"("no_rope_layer_interval": 0)"), "no_rope_layer_interval"},
+      {with("smollm3", ""), "pad_token_id"},  // 128004 of 64
+      {with("olmo2", R"("sliding_window": 7)"), "sliding_window"},
+      {with("olmo2", R"("clip_qkv": 8.0)"), "clip_qkv"},
+      {with("phi3", R"("pad_token_id": 0, "rope_scaling": {"type": "longrope",
+                        "short_factor": [1.0], "long_factor": [1.0]})"),
+       "longrope"},
+      {with("phi3", R"("pad_token_id": 0, "rope_scaling": {"type": "linear", "factor": 2.0})"),
+       "rope_type"},
+      {with("phi3", R"("pad_token_id": 0, "partial_rotary_factor": 0.4)"), "partial_rotary_factor"},
+      {with("phi3", R"("pad_token_id": 0, "partial_rotary_factor": 1.5)"), "partial_rotary_factor"},
+      {with("phi3", R"("pad_token_id": 0, "resid_pdrop": 0.1)"), "resid_pdrop"},
+      {with("phi3", R"("pad_token_id": 0, "lm_head_bias": true)"), "lm_head_bias"},
+      {with("gemma2", R"("hidden_activation": "gelu")"), "hidden_activation"},
+      {with("gemma2", R"("sliding_window": null)"), "sliding_window"},
+      {with("gemma2", R"("use_bidirectional_attention": true)"), "use_bidirectional_attention"},
+      {with("gemma2", R"("rope_local_base_freq": 5.0)"), "rope_local_base_freq"},
+      {with("gemma2", R"("query_pre_attn_scalar": 0)"), "query_pre_attn_scalar"},
+      {with("gemma2", R"("final_logit_softcapping": -1.0)"), "final_logit_softcapping"},
+      {with("gemma3_text", R"("attn_logit_softcapping": 50.0)"), "attn_logit_softcapping"},
+      {with("gemma3_text", R"("rope_parameters": {"rope_type": "default"})"), "rope_type"},
+      {with("gemma3_text", R"("rope_parameters": {"sliding_attention": {"rope_type": "linear",
+                               "factor": 2.0}})"),
+       "rope_type"},
+      {with("gemma3", R"("text_config": {"model_type": "gemma3_text"})"), "text_config"},
       {with("llama", R"("head_dim": 7)"), "head_dim"},
       {with("llama", R"("pad_token_id": 64)"), "pad_token_id"},
       {with("llama", R"("rms_norm_eps": 0)"), "rms_norm_eps"},
@@ -190,8 +297,11 @@ TEST(LlamaConfig, TakesKeysOfOtherModelsThatChangeNothing) {
 }
 
 TEST(LlamaConfig, ATypeThatIsNotThereIsRefusedWithThoseThatAre) {
-  EXPECT_THAT(error_of(R"({"model_type": "gemma2"})"),
-              AllOf(HasSubstr("gemma2"), HasSubstr("gpt2, llama, mistral, qwen2, qwen3")));
+  const std::string message = error_of(R"({"model_type": "mixtral"})");
+  EXPECT_THAT(message, AllOf(HasSubstr("mixtral"), HasSubstr("gpt2, llama, mistral, qwen2")));
+  for (const std::string_view type : ModelConfig::model_types()) {
+    EXPECT_THAT(message, HasSubstr(std::string(type)));
+  }
 }
 
 TEST(LlamaConfig, IsReadAgainAsItWasWritten) {
@@ -204,7 +314,17 @@ TEST(LlamaConfig, IsReadAgainAsItWasWritten) {
                           "max_window_layers": 1)"),
         with("qwen3", R"("attention_bias": true, "rope_theta": 5.0, "rope_scaling": {
                           "rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0,
-                          "high_freq_factor": 4.0})")}) {
+                          "high_freq_factor": 4.0})"),
+        with("smollm3", R"("pad_token_id": 0, "no_rope_layers": [0, 1, 1], "head_dim": 8,
+                           "mlp_bias": true)"),
+        with("olmo2", R"("attention_bias": true, "head_dim": 8)"),
+        with("phi3", R"("pad_token_id": null, "partial_rotary_factor": 0.5,
+                         "sliding_window": 9, "head_dim": 8)"),
+        with("gemma2", R"("sliding_window": 7, "attn_logit_softcapping": null,
+                          "query_pre_attn_scalar": 144.5)"),
+        with("gemma3_text", R"("sliding_window": 7, "sliding_window_pattern": 2,
+                               "rope_local_base_freq": 77.0, "final_logit_softcapping": 12.0,
+                               "rope_scaling": {"rope_type": "linear", "factor": 8.0})")}) {
     const ModelConfig config = read(text);
     EXPECT_EQ(ModelConfig::from_json(config.to_json("float32"), "written"), config) << text;
   }

@@ -30,6 +30,7 @@ using torch::Tensor;
 struct Case {
   Precision precision;
   bool tied;
+  LlamaConfig config = small_llama_with_all();
 };
 
 class LlamaInEngine : public ::testing::TestWithParam<Case> {
@@ -90,7 +91,7 @@ class LlamaInEngine : public ::testing::TestWithParam<Case> {
     return std::string(std::istreambuf_iterator<char>(file), {});
   }
 
-  LlamaConfig config_ = small_llama_with_all();
+  LlamaConfig config_ = GetParam().config;
   fs::path root_;
   std::vector<UnitSequence::Tensors> batch_;
 };
@@ -241,13 +242,19 @@ TEST_P(LlamaInEngine, RefusesTokensBeyondContextAndVocabulary) {
   EXPECT_ANY_THROW((void)model.loss(good, good + config_.vocab_size));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, LlamaInEngine,
-    ::testing::Values(Case{Precision::kFp32, true}, Case{Precision::kFp32, false},
-                      Case{Precision::kBf16, true}, Case{Precision::kBf16, false}),
-    [](const auto& test) {
-      return std::string(name_of(test.param.precision)) + (test.param.tied ? "" : "_untied");
-    });
+INSTANTIATE_TEST_SUITE_P(All, LlamaInEngine,
+                         ::testing::Values(Case{Precision::kFp32, true},
+                                           Case{Precision::kFp32, false},
+                                           Case{Precision::kBf16, true},
+                                           Case{Precision::kBf16, false},
+                                           Case{Precision::kFp32, true, small_gemma2()},
+                                           Case{Precision::kBf16, false, small_olmo2()},
+                                           Case{Precision::kFp32, false, small_phi3()}),
+                         [](const auto& test) {
+                           return std::string(test.param.config.model_type()) + "_" +
+                                  std::string(name_of(test.param.precision)) +
+                                  (test.param.tied ? "" : "_untied");
+                         });
 
 }  // namespace
 }  // namespace strata::models::llama_in_engine_test

@@ -78,6 +78,46 @@ TEST(LlamaLayout, UnitsAndParametersHaveTransformersNamesAndShapesInOrder) {
             "lm_head.weight 37 16\n");
 }
 
+TEST(LlamaLayout, BlocksHaveTheMatricesAndNormsOfTheirType) {
+  const auto names_of = [](const LlamaConfig& config) {
+    const zero3::UnitLayout block = unit_layouts(config)[1];
+    std::string names;
+    for (const auto& parameter : block.parameters) {
+      names += parameter.name;
+      for (const std::int64_t extent : parameter.shape) names += " " + std::to_string(extent);
+      names += "\n";
+    }
+    return names;
+  };
+  EXPECT_EQ(names_of(small_phi3()),
+            "self_attn.qkv_proj.weight 48 16\n"
+            "self_attn.o_proj.weight 16 24\n"
+            "mlp.gate_up_proj.weight 40 16\n"
+            "mlp.down_proj.weight 16 20\n"
+            "input_layernorm.weight 16\n"
+            "post_attention_layernorm.weight 16\n");
+  const std::string matrices =
+      "self_attn.q_proj.weight 24 16\n"
+      "self_attn.k_proj.weight 12 16\n"
+      "self_attn.v_proj.weight 12 16\n"
+      "self_attn.o_proj.weight 16 24\n";
+  const std::string mlp =
+      "mlp.gate_proj.weight 20 16\n"
+      "mlp.up_proj.weight 20 16\n"
+      "mlp.down_proj.weight 16 20\n";
+  EXPECT_EQ(names_of(small_olmo2()), matrices +
+                                         "self_attn.q_norm.weight 24\n"
+                                         "self_attn.k_norm.weight 12\n" +
+                                         mlp +
+                                         "post_attention_layernorm.weight 16\n"
+                                         "post_feedforward_layernorm.weight 16\n");
+  EXPECT_EQ(names_of(small_gemma2()), matrices + mlp +
+                                          "input_layernorm.weight 16\n"
+                                          "post_attention_layernorm.weight 16\n"
+                                          "pre_feedforward_layernorm.weight 16\n"
+                                          "post_feedforward_layernorm.weight 16\n");
+}
+
 TEST(LlamaLayout, TheVocabularyIsCutWhereTheDeviceHasNoRoomForIt) {
   const LlamaConfig config = with_large_vocabulary();
   const formats::DsConfig engine = everything_on_nvme();

@@ -30,4 +30,38 @@ inline LlamaConfig small_llama_with_all() {
   return config;
 }
 
+/// One of Gemma's: norms of 1 + weight on both sides, a scaled embedding, and caps that are felt.
+inline LlamaConfig small_gemma2() {
+  LlamaConfig config = small_llama(LlamaConfig::Type::kGemma2);
+  config.query_scalar = 9.0;
+  config.attention_soft_cap = 2.0;
+  config.logit_soft_cap = 1.5;
+  config.sliding_window = 5;
+  config.sliding_layers = {true, false, true};
+  return config;
+}
+
+/// One of OLMo 2's: norms after, and over all heads.
+inline LlamaConfig small_olmo2() {
+  LlamaConfig config = small_llama(LlamaConfig::Type::kOlmo2);
+  config.qk_norm = true;
+  return config;
+}
+
+/// One of Phi-3's: fused projections, and 4 of a head's 6 elements rotate.
+inline LlamaConfig small_phi3() {
+  LlamaConfig config = small_llama(LlamaConfig::Type::kPhi3);
+  config.rope.share = 0.67;
+  return config;
+}
+
+/// One whose layers differ: one does not rotate, and slides.
+inline LlamaConfig small_smollm3() {
+  LlamaConfig config = small_llama(LlamaConfig::Type::kSmolLm3);
+  config.rotary_layers = {true, false, true};
+  config.sliding_window = 4;
+  config.sliding_layers = {false, true, false};
+  return config;
+}
+
 }  // namespace strata::models

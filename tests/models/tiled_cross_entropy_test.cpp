@@ -105,6 +105,31 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{torch::kBFloat16, 30, 100}, Case{torch::kBFloat16, 30, 10},
                       Case{torch::kFloat16, 30, 10}, Case{torch::kFloat32, 1000, 1}));
 
+TEST(TiledCrossEntropy, OfCappedLogitsIsThatOfTheWhole) {
+  torch::manual_seed(4);
+  const double cap = 1.3;
+  const RowTiles tiles(21, 8, 40);
+  const Tensor hidden = torch::randn({9, 8}).requires_grad_();
+  const Tensor weight = torch::randn({21, 8}).requires_grad_();
+  const Tensor targets = torch::randint(21, {9}, torch::kInt64);
+  const Tensor whole = linear_cross_entropy(hidden, weight, targets, std::nullopt, cap);
+  whole.backward();
+  const Tensor of_hidden = hidden.grad().clone(), of_weight = weight.grad().clone();
+  hidden.mutable_grad() = weight.mutable_grad() = Tensor();
+  const SharedInput shared(hidden);
+  std::vector<Tensor> statistics;
+  for (std::int64_t tile = 0; tile < tiles.count(); ++tile) {
+    const Tensor rows = weight.narrow(0, tiles.begin(tile), tiles.size(tile));
+    statistics.push_back(
+        tile_statistics(shared.take(), rows, targets, tiles, tile, std::nullopt, cap));
+  }
+  const Tensor loss = loss_of_tiles(statistics);
+  loss.backward();
+  EXPECT_NEAR(loss.item<double>(), whole.item<double>(), 1e-6);
+  EXPECT_TRUE(torch::allclose(hidden.grad(), of_hidden, 1e-4, 1e-6));
+  EXPECT_TRUE(torch::allclose(weight.grad(), of_weight, 1e-4, 1e-6));
+}
+
 TEST(TiledCrossEntropy, OfLargeLogitsIsFinite) {
   const RowTiles tiles(4, 1, 2);
   const Tensor hidden = torch::ones({1, 1}).requires_grad_(), targets = torch::tensor({3});

@@ -5,6 +5,7 @@
 
 #include "option_checks.h"
 #include "strata/base/error.h"
+#include "strata/models/model_config.h"
 #include "tier_options.h"
 
 namespace strata::tool {
@@ -40,9 +41,13 @@ machine or cgroup, too small; 130 ended by a signal, whether a checkpoint was sa
 
 void add_model_options(CLI::App& command, FinetuneOptions& options) {
   constexpr const char* kGroup = "Model (exactly one)";
-  auto* model = command.add_option("--model", options.model,
-                                   "Hugging Face directory: config.json (model_type gpt2, llama, "
-                                   "mistral, qwen2 or qwen3) and safetensors");
+  std::string types;
+  for (const std::string_view type : models::ModelConfig::model_types()) {
+    types.append(types.empty() ? "" : ", ").append(type);
+  }
+  auto* model = command.add_option(
+      "--model", options.model,
+      "Hugging Face directory: config.json (model_type " + types + ") and safetensors");
   auto* config = command.add_option("--model-config", options.model_config,
                                     "config.json of a shape to start from random weights");
   auto* preset = command.add_option("--preset", options.preset,

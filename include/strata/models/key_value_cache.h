@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "strata/base/number_format.h"
+#include "strata/models/attention_scores.h"
 
 namespace strata::models {
 
@@ -84,6 +85,7 @@ class KeyValueCache {
 /// Heads of queries may share one of keys and values. Returns [B, heads, T, width].
 [[nodiscard]] torch::Tensor attend_to_kept(const KeyValueCache::Part& part,
                                            const torch::Tensor& queries, const torch::Tensor& keys,
-                                           const torch::Tensor& values, std::int64_t window = 0);
+                                           const torch::Tensor& values, std::int64_t window = 0,
+                                           const AttentionScores& scores = {});
 
 }  // namespace strata::models

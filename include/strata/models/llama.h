@@ -14,14 +14,13 @@
 
 namespace strata::models {
 
-/// A model of Llama's kind (Llama, Mistral, Qwen2, Qwen3) as a language model, in an engine or in
-/// memory (see CausalLm): RMSNorm, rotary positions, grouped queries and a gated MLP; what differs
-/// from type to type is said by the config.
+/// A model of Llama's kind (Llama, Mistral, Qwen, SmolLM3, OLMo 2, Phi-3, Gemma) as a language
+/// model, in an engine or in memory (see CausalLm): RMSNorm, rotary positions, grouped queries and
+/// a gated MLP; what differs from type to type is said by the config.
 ///
-/// Names and layouts of the parameters are those of transformers' LlamaForCausalLM,
-/// MistralForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM. Units, in the order of forward: the
-/// token embedding "model.embed_tokens", which a tied head is too, every block "model.layers.N",
-/// the last norm "model.norm", and an untied head "lm_head".
+/// Names and layouts of the parameters are those of the type's class in transformers. Units, in the
+/// order of forward: the token embedding "model.embed_tokens", which a tied head is too, every
+/// block "model.layers.N", the last norm "model.norm", and an untied head "lm_head".
 ///
 /// A vocabulary that is too large for the device budget is cut into tiles (tiles_of in
 /// llama_layout.h), units that are entered one after the other, "tile_N.model.embed_tokens" and
@@ -64,8 +63,8 @@ class Llama final : public CausalLm {
 };
 
 /// The initialisation that transformers gives these models: matrices and embeddings normal with
-/// deviation `initializer_range`, norms 1, biases 0. A parameter's values depend on `seed` and its
-/// full name only.
+/// deviation `initializer_range`, norms 1 (Gemma's, which multiply by 1 + weight, 0), biases 0. A
+/// parameter's values depend on `seed` and its full name only.
 [[nodiscard]] ParameterInitializer random_initializer(const LlamaConfig& config,
                                                       std::uint64_t seed);
 

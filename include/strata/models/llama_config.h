@@ -29,15 +29,30 @@ struct RopeConfig {
   double beta_fast = 32.0, beta_slow = 1.0;
   std::optional<double> attention_factor, mscale, mscale_all_dim;
   bool truncate = true;  ///< the bounds of the part between are whole
+  double share = 1.0;    ///< of a head's elements that rotate, the first ones; the others stay
+
+  /// Elements that rotate, of a head of so many.
+  [[nodiscard]] std::int64_t rotary_width(std::int64_t head_width) const {
+    return static_cast<std::int64_t>(static_cast<double>(head_width) * share);
+  }
 
   bool operator==(const RopeConfig&) const = default;
 };
 
-/// The shape of a model of Llama's kind: what a Hugging Face config.json of `model_type` "llama",
-/// "mistral", "qwen2" or "qwen3" says, with the defaults that transformers has for that type. No
-/// LibTorch.
+/// The shape of a model of Llama's kind: what a Hugging Face config.json says whose `model_type` is
+/// one of `model_types()`, with the defaults that transformers has for that type. No LibTorch.
 struct LlamaConfig {
-  enum class Type { kLlama, kMistral, kQwen2, kQwen3 };
+  enum class Type {
+    kLlama,
+    kMistral,
+    kQwen2,
+    kQwen3,
+    kSmolLm3,
+    kOlmo2,
+    kPhi3,
+    kGemma2,
+    kGemma3Text,
+  };
 
   Type type = Type::kLlama;
   std::int64_t vocab_size = 32000;
@@ -59,10 +74,18 @@ struct LlamaConfig {
   bool qkv_bias = false;     ///< of the projections to queries, keys and values: Qwen2's
   bool output_bias = false;  ///< of the projection of what attention gives
   bool mlp_bias = false;
-  bool qk_norm = false;  ///< RMSNorm of every head's queries and keys, before rotation: Qwen3's
+  /// RMSNorm of queries and keys, before rotation: of every head's (Qwen3, Gemma 3), or of all
+  /// heads' together (OLMo 2).
+  bool qk_norm = false;
   /// Tokens that a token of a layer that slides looks at, itself included.
   std::optional<std::int64_t> sliding_window;
   std::vector<bool> sliding_layers;  ///< which ones slide; empty: all do, where there is a window
+  std::optional<RopeConfig> sliding_rope;  ///< how those rotate, where they do otherwise: Gemma 3's
+  std::vector<bool> rotary_layers;         ///< which ones rotate; empty: all do. SmolLM3's do not
+  /// Scores are scaled by its power -1/2; nullopt: by that of head_width(). Gemma's.
+  std::optional<double> query_scalar;
+  /// Scores of attention, and logits, are c tanh(x / c): Gemma 2's.
+  std::optional<double> attention_soft_cap, logit_soft_cap;
 
   /// Reads the text of a config.json; `where` (its path) begins every message. RoPE is read from
   /// "rope_parameters" or from "rope_theta" and "rope_scaling". Keys that do not change what the
@@ -83,6 +106,21 @@ struct LlamaConfig {
   void validate(std::string_view where = "the model's config") const;
 
   [[nodiscard]] std::string_view model_type() const;
+
+  // What follows from the type alone.
+  [[nodiscard]] bool is_gemma() const { return type == Type::kGemma2 || type == Type::kGemma3Text; }
+  /// Norms of what goes into attention and MLP, and of what comes out of them.
+  [[nodiscard]] bool norms_inputs() const { return type != Type::kOlmo2; }
+  [[nodiscard]] bool norms_outputs() const { return type == Type::kOlmo2 || is_gemma(); }
+  /// Norms multiply by the weight, or by 1 + weight, in fp32, and round once.
+  [[nodiscard]] bool norms_in_fp32() const { return norms_outputs(); }
+  /// Cosines and sines are not rounded to the compute format.
+  [[nodiscard]] bool rotates_in_fp32() const { return type == Type::kOlmo2; }
+  /// qk_norm is over all heads.
+  [[nodiscard]] bool norms_all_heads() const { return type == Type::kOlmo2; }
+  /// One matrix for queries, keys and values, one for gate and up.
+  [[nodiscard]] bool has_fused_projections() const { return type == Type::kPhi3; }
+
   [[nodiscard]] std::int64_t head_width() const {
     return head_dim.value_or(hidden_size / num_attention_heads);
   }
@@ -91,6 +129,8 @@ struct LlamaConfig {
   [[nodiscard]] std::int64_t key_width() const { return num_key_value_heads * head_width(); }
   /// The window of a block; nullopt: it looks at all tokens before.
   [[nodiscard]] std::optional<std::int64_t> window_of(std::int64_t layer) const;
+  /// How a block's positions rotate; nullopt: they do not.
+  [[nodiscard]] std::optional<RopeConfig> rope_of(std::int64_t layer) const;
 
   bool operator==(const LlamaConfig&) const = default;
 };

@@ -62,10 +62,11 @@ namespace strata::models {
 /// An estimate of what LibTorch holds beside the tiers at the peak of a step: the inputs of all
 /// blocks, what one block keeps for its backward (all of them without recomputation), the logits
 /// that the loss holds at one time and the gradients of the largest unit. A block keeps, for each
-/// token, of the width what both norms keep (their inputs in fp32, their values with and without
-/// the weight), queries, keys and values as attention takes them, with keys and values repeated for
+/// token, of the width what its norms keep (their inputs in fp32, their values with and without the
+/// weight), queries, keys and values as attention takes them, with keys and values repeated for
 /// every head, and what it gives, twice, and four times the width inside the MLP. In a layer that
-/// slides there is the mask of all pairs of tokens too.
+/// slides there is the mask of all pairs of tokens too, and where scores are capped they are of all
+/// pairs and heads, three times in fp32.
 [[nodiscard]] std::uint64_t estimated_activation_bytes(const LlamaConfig& config,
                                                        const MicroBatch& micro_batch,
                                                        std::uint64_t micro_batches,

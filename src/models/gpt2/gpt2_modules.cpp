@@ -1,5 +1,6 @@
 #include "models/gpt2/gpt2_modules.h"
 
+#include "models/attention.h"
 #include "models/linear_cross_entropy.h"
 
 namespace strata::models {
@@ -38,8 +39,7 @@ torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads, dou
     attended = attend_to_kept(*kept, queries, keys, values);
   } else {
     if (kept != nullptr) kept->extend(keys, values);
-    attended = at::scaled_dot_product_attention(queries, keys, values, /*attn_mask=*/{}, dropout,
-                                                /*is_causal=*/true);
+    attended = attention(queries, keys, values, /*mask=*/{}, dropout, {});
   }
   return attended.transpose(1, 2).reshape({batch, length, width});
 }

@@ -1,5 +1,6 @@
 #include "strata/models/llama.h"
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "models/model_inputs.h"
 #include "models/model_part.h"
 #include "models/random_values.h"
+#include "models/soft_cap.h"
 #include "models/vocabulary_modules.h"
 #include "models/vocabulary_table.h"
 #include "strata/base/error.h"
@@ -40,10 +42,11 @@ class Vocabulary {
   Vocabulary(std::string_view unit, const LlamaConfig& config, const std::optional<RowTiles>& tiles,
              const torch::TensorOptions& options, const Home& home,
              const ParameterInitializer& initialize)
-      : padding_row_(config.padding_token.value_or(-1)) {
+      : padding_row_(config.padding_token.value_or(-1)), soft_cap_(config.logit_soft_cap) {
+    if (config.is_gemma()) scale_ = std::sqrt(static_cast<double>(config.hidden_size));
     if (tiles) {
       tiles_.emplace(TableName{std::string(unit), ""}, config.hidden_size, *tiles, options, home,
-                     initialize, padding_row_);
+                     initialize, padding_row_, soft_cap_);
     } else {
       whole_.emplace(std::string(unit), Table(config.vocab_size, config.hidden_size, options), home,
                      initialize);
@@ -52,22 +55,28 @@ class Vocabulary {
 
   /// The rows of tokens [B, T]: [B, T, width].
   Tensor lookup(const Tensor& tokens) {
-    if (tiles_) return tiles_->lookup(tokens);
+    if (tiles_) return scaled(tiles_->lookup(tokens), scale_);
     return whole_->run(
-        [row = padding_row_](TableImpl& m, const Tensor& t) { return m.forward(t, row); },
+        [row = padding_row_, scale = scale_](TableImpl& m, const Tensor& t) {
+          return scaled(m.forward(t, row), scale);
+        },
         Recompute::kConfig, tokens);
   }
 
   /// Maps [..., width] to logits [..., vocab_size]. Its backward comes at once.
   Tensor logits(const Tensor& x) {
     if (tiles_) return tiles_->logits(x);
-    return whole_->run([](TableImpl& m, const Tensor& t) { return torch::linear(t, m.weight()); },
-                       Recompute::kNever, x);
+    return whole_->run(
+        [cap = soft_cap_](TableImpl& m, const Tensor& t) {
+          return soft_capped(torch::linear(t, m.weight()), cap);
+        },
+        Recompute::kNever, x);
   }
 
   Tensor loss(const Tensor& x, const Tensor& targets) {
     if (tiles_) return tiles_->loss(x, targets);
-    return whole_->run([targets](TableImpl& m, const Tensor& t) { return loss_of(m, t, targets); },
+    return whole_->run([targets, cap = soft_cap_](
+                           TableImpl& m, const Tensor& t) { return loss_of(m, t, targets, cap); },
                        Recompute::kNever, x);
   }
 
@@ -75,16 +84,17 @@ class Vocabulary {
   void add_lookup_to(UnitSequence& sequence, const Check& check) const {
     if (tiles_) {
       tiles_->add_lookup_to(sequence, check);
-      sequence.add_function(
-          [tiles = tiles_->tiles()](const Tensors& of_tiles, const Tensors& micro_batch) {
-            return rows_in_order(tiles, micro_batch[0], of_tiles);
-          });
+      sequence.add_function([tiles = tiles_->tiles(), scale = scale_](const Tensors& of_tiles,
+                                                                      const Tensors& micro_batch) {
+        return scaled(rows_in_order(tiles, micro_batch[0], of_tiles), scale);
+      });
       return;
     }
-    const auto lookup = [check, row = padding_row_](TableImpl& m, const Tensors& tokens_and_targets,
-                                                    const Tensors& /*micro_batch*/) {
+    const auto lookup = [check, row = padding_row_, scale = scale_](
+                            TableImpl& m, const Tensors& tokens_and_targets,
+                            const Tensors& /*micro_batch*/) {
       check(tokens_and_targets);
-      return m.forward(tokens_and_targets[0], row);
+      return scaled(m.forward(tokens_and_targets[0], row), scale);
     };
     whole_->add_to(sequence, lookup, Recompute::kConfig);
   }
@@ -94,8 +104,9 @@ class Vocabulary {
       tiles_->add_loss_to(sequence);
       return;
     }
-    const auto loss = [](TableImpl& m, const Tensors& x, const Tensors& micro_batch) {
-      return loss_of(m, x[0], micro_batch[1]);
+    const auto loss = [cap = soft_cap_](TableImpl& m, const Tensors& x,
+                                        const Tensors& micro_batch) {
+      return loss_of(m, x[0], micro_batch[1], cap);
     };
     whole_->add_to(sequence, loss, Recompute::kNever);
   }
@@ -119,11 +130,21 @@ class Vocabulary {
   [[nodiscard]] std::vector<Tensor> parameters() const { return whole_->module().parameters(); }
 
  private:
-  static Tensor loss_of(const TableImpl& table, const Tensor& x, const Tensor& targets) {
-    return linear_cross_entropy(x.flatten(0, -2), table.weight(), targets.flatten());
+  static Tensor loss_of(const TableImpl& table, const Tensor& x, const Tensor& targets,
+                        std::optional<double> soft_cap) {
+    return linear_cross_entropy(x.flatten(0, -2), table.weight(), targets.flatten(), std::nullopt,
+                                soft_cap);
+  }
+  /// Rows times the scale, which is rounded to their format before.
+  static Tensor scaled(const Tensor& rows, std::optional<double> scale) {
+    if (!scale) return rows;
+    const Tensor rounded = torch::scalar_tensor(*scale, torch::kFloat32).to(rows.scalar_type());
+    return rows * rounded.item<double>();
   }
 
   std::int64_t padding_row_;               ///< whose lookup gives no gradient; -1: none
+  std::optional<double> soft_cap_;         ///< of logits
+  std::optional<double> scale_;            ///< of rows that are looked up
   std::optional<ModelPart<Table>> whole_;  ///< or
   std::optional<VocabularyTable> tiles_;
 };
@@ -141,8 +162,8 @@ struct Llama::Impl {
         in_engine(sharded),
         embedding(kLlamaEmbedding, config, tiles.vocabulary, options, home, initialize),
         blocks(made_blocks(options, home, initialize)),
-        norm(std::string(kLlamaNorm), RmsNorm(config.hidden_size, config.rms_norm_eps, options),
-             home, initialize) {
+        norm(std::string(kLlamaNorm), rms_norm(config, config.hidden_size, options), home,
+             initialize) {
     if (config.tie_word_embeddings) return;
     own_head.emplace(kLlamaHead, config, tiles.vocabulary, options, home, initialize);
   }
@@ -318,11 +339,13 @@ const LlamaConfig& Llama::config() const { return impl_->config; }
 Precision Llama::precision() const { return impl_->precision; }
 
 ParameterInitializer random_initializer(const LlamaConfig& config, std::uint64_t seed) {
+  using Kind = InitialValues::Kind;
   const double range = config.initializer_range;
-  return random_values(seed, [range](const std::string& name) -> InitialValues {
-    if (name.ends_with(".bias")) return {InitialValues::Kind::kZeros};
-    if (name.ends_with("norm.weight")) return {InitialValues::Kind::kOnes};
-    return {InitialValues::Kind::kNormal, range};
+  const Kind norms = config.is_gemma() ? Kind::kZeros : Kind::kOnes;
+  return random_values(seed, [range, norms](const std::string& name) -> InitialValues {
+    if (name.ends_with(".bias")) return {Kind::kZeros};
+    if (name.ends_with("norm.weight")) return {norms};
+    return {Kind::kNormal, range};
   });
 }
 

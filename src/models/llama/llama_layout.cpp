@@ -14,12 +14,21 @@ namespace strata::models {
 
 namespace {
 
-// What a block keeps of each token for its backward, in numbers: of the width, of all heads'
-// queries and of the width inside the MLP; and in fp32 of what goes into each norm.
-constexpr double kKeptOfWidth = 4;
+// What a block keeps of each token for its backward, in numbers: of all heads' queries and of the
+// width inside the MLP.
 constexpr double kKeptOfQueries = 5;
 constexpr double kKeptOfMlp = 4;
-constexpr double kNorms = 2;
+// Of each pair of tokens and head where scores are capped, in fp32, with one that is on the way.
+constexpr double kKeptOfScores = 3;
+
+/// What the norms of a block keep of a token, in bytes: the input in fp32, and the value with and
+/// without the weight, of which one is in fp32 too where the weight is multiplied by in fp32.
+double bytes_of_norms(const LlamaConfig& config, double number) {
+  const double norms = (config.norms_inputs() ? 2 : 0) + (config.norms_outputs() ? 2 : 0);
+  const double of_one =
+      config.norms_in_fp32() ? 2 * sizeof(float) + number : sizeof(float) + 2 * number;
+  return norms * of_one * static_cast<double>(config.hidden_size);
+}
 
 zero3::UnitLayout block_layout(const LlamaConfig& config, std::int64_t index,
                                const std::vector<std::string>& fp32_patterns) {
@@ -30,19 +39,28 @@ zero3::UnitLayout block_layout(const LlamaConfig& config, std::int64_t index,
     if (has_bias) block.add(name + ".bias", {out});
   };
   const std::int64_t width = config.hidden_size, inner = config.intermediate_size;
-  add_projection("self_attn.q_proj", width, config.query_width(), config.qkv_bias);
-  add_projection("self_attn.k_proj", width, config.key_width(), config.qkv_bias);
-  add_projection("self_attn.v_proj", width, config.key_width(), config.qkv_bias);
-  add_projection("self_attn.o_proj", config.query_width(), width, config.output_bias);
-  if (config.qk_norm) {
-    block.add("self_attn.q_norm.weight", {config.head_width()});
-    block.add("self_attn.k_norm.weight", {config.head_width()});
+  const std::int64_t queries = config.query_width(), keys = config.key_width();
+  if (config.has_fused_projections()) {
+    add_projection("self_attn.qkv_proj", width, queries + 2 * keys, config.qkv_bias);
+  } else {
+    add_projection("self_attn.q_proj", width, queries, config.qkv_bias);
+    add_projection("self_attn.k_proj", width, keys, config.qkv_bias);
+    add_projection("self_attn.v_proj", width, keys, config.qkv_bias);
   }
-  add_projection("mlp.gate_proj", width, inner, config.mlp_bias);
-  add_projection("mlp.up_proj", width, inner, config.mlp_bias);
+  add_projection("self_attn.o_proj", queries, width, config.output_bias);
+  if (config.qk_norm) {
+    const bool all = config.norms_all_heads();
+    block.add("self_attn.q_norm.weight", {all ? queries : config.head_width()});
+    block.add("self_attn.k_norm.weight", {all ? keys : config.head_width()});
+  }
+  if (config.has_fused_projections()) {
+    add_projection("mlp.gate_up_proj", width, 2 * inner, config.mlp_bias);
+  } else {
+    add_projection("mlp.gate_proj", width, inner, config.mlp_bias);
+    add_projection("mlp.up_proj", width, inner, config.mlp_bias);
+  }
   add_projection("mlp.down_proj", inner, width, config.mlp_bias);
-  block.add("input_layernorm.weight", {width});
-  block.add("post_attention_layernorm.weight", {width});
+  for (const std::string& norm : llama_norm_names(config)) block.add(norm + ".weight", {width});
   return block.take();
 }
 
@@ -180,11 +198,16 @@ std::uint64_t estimated_activation_bytes(const LlamaConfig& config, const MicroB
   const bool slides = config.sliding_window && *config.sliding_window < micro_batch.length;
   // Of all pairs of tokens, as it is made and in the format of computation.
   const double mask = slides ? length * length * (1 + number) : 0;
-  const double block =
-      mask + micro_batch.tokens() *
-                 (number * (kKeptOfWidth * width + kKeptOfQueries * queries +
-                            kKeptOfMlp * static_cast<double>(config.intermediate_size)) +
-                  kNorms * width * sizeof(float) + normed_heads);
+  const double scores = config.attention_soft_cap
+                            ? micro_batch.tokens() * length *
+                                  static_cast<double>(config.num_attention_heads) *
+                                  (kKeptOfScores * sizeof(float) + number)
+                            : 0;
+  const double block = mask + scores +
+                       micro_batch.tokens() *
+                           (number * (kKeptOfQueries * queries +
+                                      kKeptOfMlp * static_cast<double>(config.intermediate_size)) +
+                            bytes_of_norms(config, number) + normed_heads);
   const auto all = static_cast<double>(micro_batches);
   const auto inputs =
       static_cast<double>(block_input_bytes(config, micro_batch, micro_batches, number_bytes));

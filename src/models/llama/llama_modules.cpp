@@ -1,5 +1,10 @@
 #include "models/llama/llama_modules.h"
 
+#include <cmath>
+
+#include "models/attention.h"
+#include "models/llama/llama_names.h"
+
 namespace strata::models {
 
 using torch::Tensor;
@@ -17,14 +22,35 @@ Tensor shared_by(const Tensor& x, std::int64_t query_heads) {
 
 }  // namespace
 
-RmsNormImpl::RmsNormImpl(std::int64_t width, double epsilon, const torch::TensorOptions& options)
-    : epsilon_(epsilon), weight_(register_parameter("weight", torch::empty({width}, options))) {}
+RmsNormImpl::RmsNormImpl(std::int64_t width, double epsilon, Product product,
+                         const torch::TensorOptions& options)
+    : epsilon_(epsilon),
+      product_(product),
+      weight_(register_parameter("weight", torch::empty({width}, options))) {}
 
 Tensor RmsNormImpl::forward(const Tensor& x) {
   const Tensor wide = x.to(torch::kFloat32);
   const Tensor variance = wide.square().mean(-1, /*keepdim=*/true);
-  const Tensor normed = (wide * torch::rsqrt(variance + epsilon_)).to(x.scalar_type());
-  return (weight_ * normed).to(x.scalar_type());  // the weight may be kept in fp32
+  const Tensor normed = wide * torch::rsqrt(variance + epsilon_);
+  const auto product = [&] {
+    switch (product_) {
+      // The weight may be kept in fp32.
+      case Product::kAfterRounding: return weight_ * normed.to(x.scalar_type());
+      case Product::kInFp32: return weight_ * normed;
+      case Product::kByOneMore: return normed * (1.0 + weight_.to(torch::kFloat32));
+    }
+    return Tensor();
+  };
+  return product().to(x.scalar_type());
+}
+
+RmsNorm rms_norm(const LlamaConfig& config, std::int64_t width,
+                 const torch::TensorOptions& options) {
+  using Product = RmsNormImpl::Product;
+  const Product product = config.is_gemma()        ? Product::kByOneMore
+                          : config.norms_in_fp32() ? Product::kInFp32
+                                                   : Product::kAfterRounding;
+  return RmsNorm(width, config.rms_norm_eps, product, options);
 }
 
 ProjectionImpl::ProjectionImpl(std::int64_t in, std::int64_t out, bool has_bias,
@@ -42,86 +68,127 @@ LlamaAttentionImpl::LlamaAttentionImpl(const LlamaConfig& config, std::int64_t l
       head_width_(config.head_width()),
       window_(config.window_of(layer)),
       dropout_(config.attention_dropout),
-      rotary_(config.rope, head_width_),
-      q_proj_(register_module("q_proj", Projection(config.hidden_size, config.query_width(),
-                                                   config.qkv_bias, options))),
-      k_proj_(register_module(
-          "k_proj", Projection(config.hidden_size, config.key_width(), config.qkv_bias, options))),
-      v_proj_(register_module(
-          "v_proj", Projection(config.hidden_size, config.key_width(), config.qkv_bias, options))),
-      o_proj_(register_module("o_proj", Projection(config.query_width(), config.hidden_size,
-                                                   config.output_bias, options))) {
+      rotates_in_fp32_(config.rotates_in_fp32()),
+      norms_all_heads_(config.norms_all_heads()) {
+  scores_.soft_cap = config.attention_soft_cap;
+  if (config.query_scalar) scores_.scale = 1.0 / std::sqrt(*config.query_scalar);
+  if (const auto rope = config.rope_of(layer)) rotary_.emplace(*rope, head_width_);
+  const std::int64_t width = config.hidden_size;
+  const std::int64_t queries = config.query_width(), keys = config.key_width();
+  const auto projection = [&](const char* name, std::int64_t out) {
+    return register_module(name, Projection(width, out, config.qkv_bias, options));
+  };
+  if (config.has_fused_projections()) {
+    qkv_proj_ = projection("qkv_proj", queries + 2 * keys);
+  } else {
+    q_proj_ = projection("q_proj", queries);
+    k_proj_ = projection("k_proj", keys);
+    v_proj_ = projection("v_proj", keys);
+  }
+  o_proj_ = register_module("o_proj", Projection(queries, width, config.output_bias, options));
   if (!config.qk_norm) return;
-  q_norm_ = register_module("q_norm", RmsNorm(head_width_, config.rms_norm_eps, options));
-  k_norm_ = register_module("k_norm", RmsNorm(head_width_, config.rms_norm_eps, options));
+  q_norm_ = register_module("q_norm",
+                            rms_norm(config, norms_all_heads_ ? queries : head_width_, options));
+  k_norm_ =
+      register_module("k_norm", rms_norm(config, norms_all_heads_ ? keys : head_width_, options));
+}
+
+LlamaAttentionImpl::Parts LlamaAttentionImpl::projected(const Tensor& x) {
+  if (!qkv_proj_) return {q_proj_(x), k_proj_(x), v_proj_(x)};
+  const Tensor all = qkv_proj_(x);
+  const std::int64_t queries = heads_ * head_width_, keys = key_heads_ * head_width_;
+  return {all.narrow(-1, 0, queries), all.narrow(-1, queries, keys),
+          all.narrow(-1, queries + keys, keys)};
+}
+
+Tensor LlamaAttentionImpl::in_heads(const Tensor& x, std::int64_t heads) const {
+  return x.view({x.size(0), x.size(1), heads, head_width_});
+}
+
+Tensor LlamaAttentionImpl::normed(const Tensor& projected, std::int64_t heads,
+                                  RmsNorm& norm) const {
+  if (!norm) return in_heads(projected, heads).transpose(1, 2);
+  const Tensor parts =
+      norms_all_heads_ ? in_heads(norm(projected), heads) : norm(in_heads(projected, heads));
+  return parts.transpose(1, 2);
 }
 
 Tensor LlamaAttentionImpl::forward(const Tensor& x, const KeyValueCache::Part* kept) {
-  const std::int64_t batch = x.size(0), length = x.size(1);
-  const auto in_heads = [&](const Tensor& projected, std::int64_t heads, RmsNorm& norm) {
-    const Tensor parts = projected.view({batch, length, heads, head_width_});
-    return (norm ? norm(parts) : parts).transpose(1, 2);
-  };
-  RmsNorm none{nullptr};
-  const auto [cosines, sines] =
-      kept != nullptr ? rotary_.at(kept->places(), x) : rotary_.of(length, x);
-  const Tensor queries = rotated(in_heads(q_proj_(x), heads_, q_norm_), cosines, sines);
-  const Tensor keys = rotated(in_heads(k_proj_(x), key_heads_, k_norm_), cosines, sines);
-  const Tensor values = in_heads(v_proj_(x), key_heads_, none);
+  const Parts all = projected(x);
+  Parts parts = {normed(all.queries, heads_, q_norm_), normed(all.keys, key_heads_, k_norm_),
+                 in_heads(all.values, key_heads_).transpose(1, 2)};
+  if (rotary_) {
+    const torch::TensorOptions options =
+        rotates_in_fp32_ ? x.options().dtype(torch::kFloat32) : x.options();
+    const auto [cosines, sines] =
+        kept != nullptr ? rotary_->at(kept->places(), options) : rotary_->of(x.size(1), options);
+    parts.queries = rotated(parts.queries, cosines, sines);
+    parts.keys = rotated(parts.keys, cosines, sines);
+  }
   Tensor attended;
   if (kept == nullptr) {
-    attended = attend(queries, keys, values);
+    attended = attend(parts);
   } else if (kept->is_first()) {
-    kept->extend(keys, values);
-    attended = attend(queries, keys, values);
+    kept->extend(parts.keys, parts.values);
+    attended = attend(parts);
   } else {
-    attended = attend_to_kept(*kept, queries, keys, values, window_.value_or(0));
+    attended = attend_to_kept(*kept, parts.queries, parts.keys, parts.values, window_.value_or(0),
+                              scores_);
   }
-  return o_proj_(attended.transpose(1, 2).reshape({batch, length, heads_ * head_width_}));
+  return o_proj_(attended.transpose(1, 2).reshape({x.size(0), x.size(1), heads_ * head_width_}));
 }
 
-Tensor LlamaAttentionImpl::attend(const Tensor& queries, const Tensor& keys,
-                                  const Tensor& values) const {
-  const std::int64_t length = queries.size(2);
+Tensor LlamaAttentionImpl::attend(const Parts& parts) const {
+  const std::int64_t length = parts.queries.size(2);
   const bool slides = window_ && *window_ < length;
-  return at::scaled_dot_product_attention(
-      queries, shared_by(keys, heads_), shared_by(values, heads_),
-      slides ? std::make_optional(window_mask(length, *window_, queries.device())) : std::nullopt,
-      is_training() ? dropout_ : 0.0, /*is_causal=*/!slides);
+  return attention(parts.queries, shared_by(parts.keys, heads_), shared_by(parts.values, heads_),
+                   slides ? window_mask(length, *window_, parts.queries.device()) : Tensor(),
+                   is_training() ? dropout_ : 0.0, scores_);
 }
 
 LlamaMlpImpl::LlamaMlpImpl(const LlamaConfig& config, const torch::TensorOptions& options)
-    : gate_proj_(register_module(
-          "gate_proj",
-          Projection(config.hidden_size, config.intermediate_size, config.mlp_bias, options))),
-      up_proj_(register_module("up_proj", Projection(config.hidden_size, config.intermediate_size,
-                                                     config.mlp_bias, options))),
-      down_proj_(register_module(
-          "down_proj",
-          Projection(config.intermediate_size, config.hidden_size, config.mlp_bias, options))) {}
+    : uses_gelu_(config.is_gemma()) {
+  const std::int64_t width = config.hidden_size, inner = config.intermediate_size;
+  const auto projection = [&](const char* name, std::int64_t in, std::int64_t out) {
+    return register_module(name, Projection(in, out, config.mlp_bias, options));
+  };
+  if (config.has_fused_projections()) {
+    gate_up_proj_ = projection("gate_up_proj", width, 2 * inner);
+  } else {
+    gate_proj_ = projection("gate_proj", width, inner);
+    up_proj_ = projection("up_proj", width, inner);
+  }
+  down_proj_ = projection("down_proj", inner, width);
+}
 
 Tensor LlamaMlpImpl::forward(const Tensor& x) {
-  return down_proj_(torch::silu(gate_proj_(x)) * up_proj_(x));
+  const auto activated = [this](const Tensor& gate) {
+    return uses_gelu_ ? torch::gelu(gate, "tanh") : torch::silu(gate);
+  };
+  if (!gate_up_proj_) return down_proj_(activated(gate_proj_(x)) * up_proj_(x));
+  const std::vector<Tensor> parts = gate_up_proj_(x).chunk(2, -1);
+  return down_proj_(activated(parts[0]) * parts[1]);
 }
 
 LlamaBlockImpl::LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
                                const torch::TensorOptions& options)
     : self_attn_(register_module("self_attn", LlamaAttention(config, layer, options))),
-      mlp_(register_module("mlp", LlamaMlp(config, options))),
-      input_layernorm_(register_module("input_layernorm",
-                                       RmsNorm(config.hidden_size, config.rms_norm_eps, options))),
-      post_attention_layernorm_(register_module(
-          "post_attention_layernorm", RmsNorm(config.hidden_size, config.rms_norm_eps, options))) {}
-
-Tensor LlamaBlockImpl::forward(Tensor x, const KeyValueCache::Part* kept) {
-  x = x + self_attn_(input_layernorm_(x), kept);
-  return x + mlp_(post_attention_layernorm_(x));
+      mlp_(register_module("mlp", LlamaMlp(config, options))) {
+  std::vector<RmsNorm> norms;
+  for (const std::string& name : llama_norm_names(config)) {
+    norms.push_back(register_module(name, rms_norm(config, config.hidden_size, options)));
+  }
+  auto next = norms.begin();
+  if (config.norms_inputs()) before_attention_ = *next++;
+  if (config.norms_outputs()) after_attention_ = *next++;
+  if (config.norms_inputs()) before_mlp_ = *next++;
+  if (config.norms_outputs()) after_mlp_ = *next++;
 }
 
-Tensor window_mask(std::int64_t tokens, std::int64_t window, const torch::Device& device) {
-  return torch::ones({tokens, tokens}, torch::dtype(torch::kBool).device(device))
-      .tril_()
-      .triu_(1 - window);
+Tensor LlamaBlockImpl::forward(Tensor x, const KeyValueCache::Part* kept) {
+  const auto normed_by = [](RmsNorm& norm, const Tensor& t) { return norm ? norm(t) : t; };
+  x = x + normed_by(after_attention_, self_attn_(normed_by(before_attention_, x), kept));
+  return x + normed_by(after_mlp_, mlp_(normed_by(before_mlp_, x)));
 }
 
 }  // namespace strata::models

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "models/llama/rotary.h"
+#include "strata/models/attention_scores.h"
 #include "strata/models/key_value_cache.h"
 #include "strata/models/llama_config.h"
 
@@ -16,17 +17,28 @@
 
 namespace strata::models {
 
-/// x / sqrt(mean(x^2) + epsilon) over the last dimension in fp32, rounded, and then times a weight.
+/// x / sqrt(mean(x^2) + epsilon) over the last dimension in fp32, and times a weight.
 class RmsNormImpl : public torch::nn::Module {
  public:
-  RmsNormImpl(std::int64_t width, double epsilon, const torch::TensorOptions& options);
+  enum class Product {
+    kAfterRounding,  ///< rounded to the format of x before
+    kInFp32,
+    kByOneMore,  ///< by 1 + weight, in fp32
+  };
+  RmsNormImpl(std::int64_t width, double epsilon, Product product,
+              const torch::TensorOptions& options);
   torch::Tensor forward(const torch::Tensor& x);
 
  private:
   double epsilon_;
+  Product product_;
   torch::Tensor weight_;
 };
 TORCH_MODULE(RmsNorm);
+
+/// The norm over so many elements that a model of this config has.
+[[nodiscard]] RmsNorm rms_norm(const LlamaConfig& config, std::int64_t width,
+                               const torch::TensorOptions& options);
 
 /// A linear layer whose weight is [out, in], with or without bias.
 class ProjectionImpl : public torch::nn::Module {
@@ -50,31 +62,46 @@ class LlamaAttentionImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr);
 
  private:
+  struct Parts {
+    torch::Tensor queries, keys, values;
+  };
+  /// What is projected of x, [B, T, heads * width] each.
+  Parts projected(const torch::Tensor& x);
+  /// Queries or keys of so many heads, normed: [B, heads, T, width].
+  torch::Tensor normed(const torch::Tensor& projected, std::int64_t heads, RmsNorm& norm) const;
+  [[nodiscard]] torch::Tensor in_heads(const torch::Tensor& x, std::int64_t heads) const;
   /// Of queries [B, heads, T, width], and keys and values of fewer heads.
-  torch::Tensor attend(const torch::Tensor& queries, const torch::Tensor& keys,
-                       const torch::Tensor& values) const;
+  [[nodiscard]] torch::Tensor attend(const Parts& parts) const;
 
   std::int64_t heads_, key_heads_, head_width_;
   std::optional<std::int64_t> window_;
   double dropout_;
-  Rotary rotary_;
-  Projection q_proj_, k_proj_, v_proj_, o_proj_;
+  AttentionScores scores_;
+  std::optional<Rotary> rotary_;  ///< empty: positions do not rotate
+  bool rotates_in_fp32_, norms_all_heads_;
+  Projection q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr};  ///< or
+  Projection qkv_proj_{nullptr};
+  Projection o_proj_{nullptr};
   RmsNorm q_norm_{nullptr}, k_norm_{nullptr};  ///< empty: there are none
 };
 TORCH_MODULE(LlamaAttention);
 
-/// down(silu(gate(x)) * up(x)).
+/// down(silu(gate(x)) * up(x)), or GELU in the place of SiLU.
 class LlamaMlpImpl : public torch::nn::Module {
  public:
   LlamaMlpImpl(const LlamaConfig& config, const torch::TensorOptions& options);
   torch::Tensor forward(const torch::Tensor& x);
 
  private:
-  Projection gate_proj_, up_proj_, down_proj_;
+  bool uses_gelu_;
+  Projection gate_proj_{nullptr}, up_proj_{nullptr};  ///< or
+  Projection gate_up_proj_{nullptr};
+  Projection down_proj_{nullptr};
 };
 TORCH_MODULE(LlamaMlp);
 
-/// One block: x + attention(norm(x)), then x + mlp(norm(x)).
+/// One block: x + attention(x), then x + mlp(x), with norms of what goes into each, of what comes
+/// out, or of both.
 class LlamaBlockImpl : public torch::nn::Module {
  public:
   LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
@@ -84,12 +111,10 @@ class LlamaBlockImpl : public torch::nn::Module {
  private:
   LlamaAttention self_attn_;
   LlamaMlp mlp_;
-  RmsNorm input_layernorm_, post_attention_layernorm_;
+  // Empty: that is not normed.
+  RmsNorm before_attention_{nullptr}, after_attention_{nullptr}, before_mlp_{nullptr},
+      after_mlp_{nullptr};
 };
 TORCH_MODULE(LlamaBlock);
-
-/// Which tokens each of T tokens looks at, [T, T]: the last `window` up to itself.
-[[nodiscard]] torch::Tensor window_mask(std::int64_t tokens, std::int64_t window,
-                                        const torch::Device& device);
 
 }  // namespace strata::models

@@ -22,6 +22,7 @@ constexpr std::array<std::pair<std::string_view, Type>, 5> kTypes = {{{"default"
                                                                       {"llama3", Type::kLlama3},
                                                                       {"yarn", Type::kYarn}}};
 constexpr std::string_view kOriginal = "original_max_position_embeddings";
+constexpr std::string_view kShare = "partial_rotary_factor";
 
 std::string_view name_of(Type type) {
   for (const auto& [name, value] : kTypes) {
@@ -66,7 +67,7 @@ std::span<const std::string_view> keys_of(Type type) {
 
 /// Refuses keys that the type does not have: they would be ignored, and are meant to change
 /// something.
-void require_known_keys(const JsonValue& object, Type type) {
+void require_known_keys(const JsonValue& object, Type type, bool has_share) {
   constexpr std::array<std::string_view, 4> kAlways = {"type", "rope_type", "rope_theta",
                                                        kOriginal};
   const std::span<const std::string_view> known = keys_of(type);
@@ -76,8 +77,8 @@ void require_known_keys(const JsonValue& object, Type type) {
         std::find(known.begin(), known.end(), member.key) != known.end()) {
       continue;
     }
-    if (member.key == "partial_rotary_factor" && !member.value.is(JsonType::kObject) &&
-        member.value.as_double() == 1.0) {
+    if (member.key == kShare && !member.value.is(JsonType::kObject) &&
+        (has_share || member.value.as_double() == 1.0)) {
       continue;
     }
     member.value.fail("is not understood where \"rope_type\" is \"" + std::string(name_of(type)) +
@@ -90,18 +91,33 @@ double required(const JsonValue& object, const KeyReader& keys, std::string_view
   object.fail("needs \"" + std::string(key) + "\"");
 }
 
-/// Reads one spelling. `theta` and `original` are those beside the object.
-RopeConfig read_object(const JsonValue& object, const std::optional<JsonValue>& theta,
-                       const std::optional<JsonValue>& original, std::int64_t context) {
+/// What stands beside the object.
+struct Outside {
+  std::optional<JsonValue> theta, share, original;
+};
+
+/// A number that may stand inside the object and beside it.
+void read_once(double& value, const std::optional<JsonValue>& inner,
+               const std::optional<JsonValue>& outer) {
+  if (inner && outer && inner->as_double() != outer->as_double()) {
+    inner->fail("differs from the one outside; leave the one that is meant");
+  }
+  if (inner || outer) value = (inner ? *inner : *outer).as_double();
+}
+
+/// Reads one spelling.
+RopeConfig read_object(const JsonValue& object, const Outside& outside,
+                       const RopeDefaults& defaults) {
+  const std::int64_t context = defaults.context;
+  const std::optional<JsonValue>& original = outside.original;
   const KeyReader keys(object);
   RopeConfig rope;
+  rope.theta = defaults.theta;
+  rope.share = defaults.share;
   rope.type = type_of(keys);
-  require_known_keys(object, rope.type);
-  const auto inner_theta = keys.find("rope_theta");
-  if (inner_theta && theta && inner_theta->as_double() != theta->as_double()) {
-    inner_theta->fail("differs from the \"rope_theta\" outside; leave the one that is meant");
-  }
-  if (inner_theta || theta) rope.theta = (inner_theta ? *inner_theta : *theta).as_double();
+  require_known_keys(object, rope.type, !defaults.share_key.empty());
+  read_once(rope.theta, keys.find("rope_theta"), outside.theta);
+  if (!defaults.share_key.empty()) read_once(rope.share, keys.find(kShare), outside.share);
   if (rope.type == Type::kDefault) return rope;
 
   if (rope.type == Type::kLlama3 || rope.type == Type::kYarn) {
@@ -140,34 +156,83 @@ bool is_empty(const std::optional<JsonValue>& object) {
   return !object || (object->is(JsonType::kObject) && object->members().empty());
 }
 
+/// The base beside the object, under the type's own name or "rope_theta".
+std::optional<JsonValue> theta_outside(const KeyReader& keys, std::string_view own_key) {
+  std::optional<JsonValue> own = keys.find(own_key), common = keys.find("rope_theta");
+  if (own && common && own->as_double() != common->as_double()) {
+    common->fail("differs from \"" + std::string(own_key) + "\"; leave the one that is meant");
+  }
+  return own ? own : common;
+}
+
 }  // namespace
 
-RopeConfig read_rope(const KeyReader& keys, std::int64_t context) {
+RopeConfig read_rope(const KeyReader& keys, const RopeDefaults& defaults) {
   const std::optional<JsonValue> parameters = keys.find("rope_parameters"),
-                                 scaling = keys.find("rope_scaling"),
-                                 theta = keys.find("rope_theta"), original = keys.find(kOriginal);
-  const auto read = [&](const JsonValue& object) {
-    return read_object(object, theta, original, context);
-  };
+                                 scaling = keys.find("rope_scaling");
+  const Outside outside = {
+      .theta = theta_outside(keys, defaults.theta_key),
+      .share = defaults.share_key.empty() ? std::nullopt : keys.find(defaults.share_key),
+      .original = keys.find(kOriginal)};
+  const auto read = [&](const JsonValue& object) { return read_object(object, outside, defaults); };
   if (is_empty(parameters) && is_empty(scaling)) {
     RopeConfig rope;
-    if (theta) rope.theta = theta->as_double();
+    rope.theta = defaults.theta;
+    rope.share = defaults.share;
+    read_once(rope.theta, std::nullopt, outside.theta);
+    read_once(rope.share, std::nullopt, outside.share);
     return rope;
   }
   if (is_empty(scaling)) return read(*parameters);
   if (is_empty(parameters)) return read(*scaling);
   const RopeConfig rope = read(*parameters);
   RopeConfig other = read(*scaling);
-  if (!KeyReader(*scaling).find("rope_theta") && !theta) other.theta = rope.theta;
+  const KeyReader in_scaling(*scaling);
+  if (!in_scaling.find("rope_theta") && !outside.theta) other.theta = rope.theta;
+  if (!in_scaling.find(kShare) && !outside.share) other.share = rope.share;
   if (other != rope) {
     scaling->fail("differs from \"rope_parameters\"; leave the one that is meant");
   }
   return rope;
 }
 
-void write_rope(ConfigWriter& out, const RopeConfig& rope) {
+std::pair<RopeConfig, RopeConfig> read_ropes_by_layer(const KeyReader& keys,
+                                                      const RopeDefaults& defaults,
+                                                      double sliding_theta) {
+  constexpr std::string_view kFull = "full_attention", kSliding = "sliding_attention";
+  const std::optional<JsonValue> parameters = keys.find("rope_parameters"),
+                                 scaling = keys.find("rope_scaling"),
+                                 original = keys.find(kOriginal);
+  const bool is_nested = !is_empty(parameters);
+  if (is_nested) {
+    for (const JsonValue::Member& member : parameters->members()) {
+      if (member.key == kFull || member.key == kSliding) continue;
+      member.value.fail("is not understood: this type has \"rope_parameters\" of \"" +
+                        std::string(kFull) + "\" and of \"" + std::string(kSliding) + "\"");
+    }
+    if (!is_empty(scaling)) {
+      scaling->fail("stands beside \"rope_parameters\"; leave the one that is meant");
+    }
+  }
+  const auto read = [&](std::string_view kind, std::string_view theta_key, double theta,
+                        std::optional<JsonValue> object) {
+    RopeDefaults own = defaults;
+    own.theta = theta;
+    if (is_nested) object = KeyReader(*parameters).find(kind);
+    const Outside outside = {.theta = keys.find(theta_key), .share = {}, .original = original};
+    if (object) return read_object(*object, outside, own);
+    RopeConfig rope;
+    rope.theta = own.theta;
+    read_once(rope.theta, std::nullopt, outside.theta);
+    return rope;
+  };
+  return {read(kFull, "rope_theta", defaults.theta, scaling),
+          read(kSliding, "rope_local_base_freq", sliding_theta, std::nullopt)};
+}
+
+void write_rope(ConfigWriter& out, const RopeConfig& rope, const char* theta_key) {
   using Json = ConfigWriter::Json;
-  out.set("rope_theta", rope.theta);
+  out.set(theta_key, rope.theta);
   if (rope.type == Type::kDefault) {
     out.set("rope_scaling", Json());
     return;
@@ -191,7 +256,7 @@ void write_rope(ConfigWriter& out, const RopeConfig& rope) {
   out.set("rope_scaling", scaling);
 }
 
-void validate_rope(const RopeConfig& rope, std::string_view where) {
+void validate_rope(const RopeConfig& rope, std::int64_t head_width, std::string_view where) {
   const auto require_positive = [&](const char* key, double value) {
     if (value > 0.0 && std::isfinite(value)) return;
     fail_config(where, key, "positive and finite", std::to_string(value));
@@ -200,6 +265,16 @@ void validate_rope(const RopeConfig& rope, std::string_view where) {
     fail_config(where, "rope_theta", "above 1 and finite", std::to_string(rope.theta));
   }
   require_positive("factor", rope.factor);
+  if (!(rope.share > 0.0 && rope.share <= 1.0)) {
+    fail_config(where, "partial_rotary_factor", "above 0 and at most 1",
+                std::to_string(rope.share));
+  }
+  const std::int64_t rotary = rope.rotary_width(head_width);
+  if (rotary < 2 || rotary % 2 != 0) {
+    fail_config(where, rope.share < 1.0 ? "partial_rotary_factor" : "head_dim",
+                "such that an even number of a head's elements rotates, as halves",
+                std::to_string(rotary) + " of " + std::to_string(head_width));
+  }
   if (rope.type == Type::kLlama3 || rope.type == Type::kYarn) {
     require_extent(where, "original_max_position_embeddings", rope.original_context, kExtentMax);
   }

@@ -84,34 +84,40 @@ Tensor frequencies_of(const RopeConfig& config, std::int64_t width) {
 
 Rotary::Rotary(const RopeConfig& config, std::int64_t width) {
   const torch::NoGradGuard no_grad;
-  frequencies_ = frequencies_of(config, width);
+  frequencies_ = frequencies_of(config, config.rotary_width(width));
   if (config.type == Type::kYarn) scaling_ = yarn_scaling(config);
 }
 
-std::pair<Tensor, Tensor> Rotary::of(std::int64_t tokens, const Tensor& like) const {
+std::pair<Tensor, Tensor> Rotary::of(std::int64_t tokens,
+                                     const torch::TensorOptions& options) const {
   const torch::NoGradGuard no_grad;
   const Tensor positions =
-      torch::arange(tokens, torch::dtype(torch::kFloat32).device(like.device())).unsqueeze(1);
-  return of_positions(positions, like);
+      torch::arange(tokens, torch::dtype(torch::kFloat32).device(options.device())).unsqueeze(1);
+  return of_positions(positions, options);
 }
 
-std::pair<Tensor, Tensor> Rotary::at(const Tensor& places, const Tensor& like) const {
+std::pair<Tensor, Tensor> Rotary::at(const Tensor& places,
+                                     const torch::TensorOptions& options) const {
   const torch::NoGradGuard no_grad;
-  const Tensor positions = places.to(like.device(), torch::kFloat32);
-  return of_positions(positions.unsqueeze(1).unsqueeze(-1), like);
+  const Tensor positions = places.to(options.device(), torch::kFloat32);
+  return of_positions(positions.unsqueeze(1).unsqueeze(-1), options);
 }
 
-std::pair<Tensor, Tensor> Rotary::of_positions(const Tensor& positions, const Tensor& like) const {
-  const Tensor half = positions * frequencies_.to(like.device());
+std::pair<Tensor, Tensor> Rotary::of_positions(const Tensor& positions,
+                                               const torch::TensorOptions& options) const {
+  const Tensor half = positions * frequencies_.to(options.device());
   const Tensor angles = torch::cat({half, half}, -1);
-  return {(angles.cos() * scaling_).to(like.scalar_type()),
-          (angles.sin() * scaling_).to(like.scalar_type())};
+  const torch::ScalarType format = c10::typeMetaToScalarType(options.dtype());
+  return {(angles.cos() * scaling_).to(format), (angles.sin() * scaling_).to(format)};
 }
 
 Tensor rotated(const Tensor& x, const Tensor& cosines, const Tensor& sines) {
-  const std::int64_t half = x.size(-1) / 2;
-  const Tensor turned = torch::cat({-x.narrow(-1, half, half), x.narrow(-1, 0, half)}, /*dim=*/-1);
-  return x * cosines + turned * sines;
+  const std::int64_t width = cosines.size(-1), half = width / 2, rest = x.size(-1) - width;
+  const Tensor part = rest == 0 ? x : x.narrow(-1, 0, width);
+  const Tensor turned =
+      torch::cat({-part.narrow(-1, half, half), part.narrow(-1, 0, half)}, /*dim=*/-1);
+  const Tensor whole = (part * cosines + turned * sines).to(x.scalar_type());
+  return rest == 0 ? whole : torch::cat({whole, x.narrow(-1, width, rest)}, /*dim=*/-1);
 }
 
 }  // namespace strata::models
