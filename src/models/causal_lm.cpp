@@ -2,6 +2,7 @@
 
 #include <variant>
 
+#include "models/neox/neox.h"
 #include "strata/models/gpt2.h"
 #include "strata/models/llama.h"
 #include "strata/models/model_config.h"
@@ -10,25 +11,24 @@ namespace strata::models {
 
 namespace {
 
-template <class Config>
-struct ModelOf;
-template <>
-struct ModelOf<Gpt2Config> {
-  using Type = Gpt2;
-};
-template <>
-struct ModelOf<LlamaConfig> {
-  using Type = Llama;
-};
+/// The model of a config, of the further arguments of make_causal_lm.
+template <class... Arguments>
+std::unique_ptr<CausalLm> made(const Gpt2Config& config, Arguments&... arguments) {
+  return std::make_unique<Gpt2>(config, arguments...);
+}
+template <class... Arguments>
+std::unique_ptr<CausalLm> made(const LlamaConfig& config, Arguments&... arguments) {
+  return std::make_unique<Llama>(config, arguments...);
+}
+template <class... Arguments>
+std::unique_ptr<CausalLm> made(const NeoxConfig& config, Arguments&... arguments) {
+  return make_neox(config, arguments...);
+}
 
-/// Makes the model of a config's family, of the further arguments of its constructors.
 template <class... Arguments>
 std::unique_ptr<CausalLm> make(const ModelConfig& config, Arguments&... arguments) {
-  return std::visit(
-      [&]<class Config>(const Config& family) -> std::unique_ptr<CausalLm> {
-        return std::make_unique<typename ModelOf<Config>::Type>(family, arguments...);
-      },
-      config.family());
+  return std::visit([&](const auto& family) { return made(family, arguments...); },
+                    config.family());
 }
 
 }  // namespace

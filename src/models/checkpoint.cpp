@@ -97,7 +97,8 @@ bool are_equal(const formats::ModelDirectory& directory, const std::string& a, c
 /// Whether the files hold a head of its own: one that is not the token embedding.
 bool has_own_head(const formats::ModelDirectory& directory, const TensorNames& family,
                   const CheckpointNames& names, const BeforeEachPiece& before_each_piece) {
-  const std::string head = names.in_files(kHeadName), embedding = names.in_files(family.embedding);
+  const std::string head = names.in_files(family.head),
+                    embedding = names.in_files(family.embedding);
   if (head.empty() || embedding.empty()) return false;
   const formats::TensorInfo &of_head = *directory.find(head),
                             &of_table = *directory.find(embedding);
@@ -112,7 +113,7 @@ std::string source_of(const std::string& parameter, const ModelConfig& config,
                       const TensorNames& family, const CheckpointNames& names) {
   std::string source = names.in_files(parameter);
   if (source.empty() && parameter == family.embedding && config.ties_embeddings()) {
-    source = names.in_files(kHeadName);
+    source = names.in_files(family.head);
   }
   return source;
 }
@@ -147,7 +148,7 @@ std::map<std::string, std::string> match(const ModelConfig& config,
   }
   for (const auto& [name, stored] : names.all()) {
     if (used.contains(stored) || family.is_buffer(name, *directory.find(stored))) continue;
-    if (name != kHeadName || !config.ties_embeddings()) {
+    if (name != family.head || !config.ties_embeddings()) {
       problems.add(ProblemList::kUnexpected, stored);
     } else if (has_own_head(directory, family, names, before_each_piece)) {
       problems.add(ProblemList::kUnexpected,

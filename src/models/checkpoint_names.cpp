@@ -52,7 +52,8 @@ CheckpointNames::CheckpointNames(const formats::ModelDirectory& directory,
   const std::string prefix = common_prefix(bare, family);
   for (std::size_t i = 0; i < stored.size(); ++i) {
     std::string name = bare[i].substr(prefix.size());
-    if (name != kHeadName && !name.starts_with(family.prefix)) {
+    if (name == family.other_head) name = family.head;
+    if (!is_of_head(name, family) && !name.starts_with(family.prefix)) {
       name = std::string(family.prefix) + name;
     }
     const auto [other, is_new] = names_.emplace(std::move(name), stored[i]);

@@ -18,6 +18,7 @@ namespace {
 /// Numbers that a block keeps of a token.
 std::int64_t kept_numbers(const Gpt2Config& config) { return 2 * config.n_embd; }
 std::int64_t kept_numbers(const LlamaConfig& config) { return 2 * config.key_width(); }
+std::int64_t kept_numbers(const NeoxConfig& config) { return 2 * config.hidden_size; }
 
 }  // namespace
 

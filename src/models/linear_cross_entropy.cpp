@@ -22,6 +22,7 @@ using torch::autograd::variable_list;
 struct Gradients {
   torch::Tensor of_hidden;  ///< [N, d] in the products' format
   torch::Tensor of_weight;  ///< [V, d] in the products' format; of several chunks in fp32
+  torch::Tensor of_bias;    ///< [V] in fp32
 };
 
 /// One way through all rows.
@@ -30,6 +31,12 @@ class LossPass {
   LossPass(const torch::Tensor& hidden, const torch::Tensor& weight, const torch::Tensor& targets,
            std::int64_t rows_max, std::optional<double> soft_cap)
       : targets_(targets), products_(hidden, weight, rows_max), soft_cap_(soft_cap) {}
+
+  /// The logits have this bias too.
+  void add_bias(const torch::Tensor& bias, bool wants_gradient) {
+    bias_ = bias.to(torch::kFloat32);
+    if (wants_gradient) gradients_.of_bias = torch::zeros_like(bias_);
+  }
 
   void want_gradients(bool of_hidden, bool of_weight) {
     if (of_hidden) gradients_.of_hidden = products_.room_for_hidden();
@@ -61,11 +68,14 @@ class LossPass {
   /// Puts g where the logits were, if it is wanted.
   void turn_to_gradients(const torch::Tensor& logits, const torch::Tensor& targets,
                          const torch::Tensor& losses) const {
-    const bool wanted = gradients_.of_hidden.defined() || gradients_.of_weight.defined();
+    const bool wanted = gradients_.of_hidden.defined() || gradients_.of_weight.defined() ||
+                        gradients_.of_bias.defined();
     for_each_run(
         logits.size(0), block_rows(logits.size(1)), [&](std::int64_t begin, std::int64_t count) {
           const torch::Tensor rows = logits.narrow(0, begin, count);
-          const torch::Tensor values = soft_capped(rows.to(torch::kFloat32), soft_cap_);
+          const torch::Tensor wide = rows.to(torch::kFloat32);
+          const torch::Tensor values =
+              soft_capped(bias_.defined() ? wide + bias_ : wide, soft_cap_);
           const torch::Tensor columns = targets.narrow(0, begin, count).unsqueeze(1);
           losses.narrow(0, begin, count)
               .copy_(torch::log_softmax(values, 1).gather(1, columns).squeeze(1).neg());
@@ -73,13 +83,16 @@ class LossPass {
           torch::Tensor gradient = torch::softmax(values, 1);
           gradient.scatter_add_(1, columns, torch::full_like(columns, -1, gradient.options()));
           through_soft_cap(gradient, values, soft_cap_);
-          rows.copy_(gradient.mul_(1.0 / static_cast<double>(targets_.size(0))));
+          gradient.mul_(1.0 / static_cast<double>(targets_.size(0)));
+          if (gradients_.of_bias.defined()) gradients_.of_bias.add_(gradient.sum(0));
+          rows.copy_(gradient);
         });
   }
 
   const torch::Tensor& targets_;
   HeadProducts products_;
   std::optional<double> soft_cap_;
+  torch::Tensor bias_;  ///< in fp32; undefined: there is none
   Gradients gradients_;
 };
 
@@ -91,6 +104,7 @@ torch::Tensor scaled(torch::Tensor gradient, const torch::Tensor& factor, torch:
     if (may_reuse && factor.item<float>() == 1.0F) return gradient;
     return may_reuse ? gradient.mul_(factor) : gradient * factor;
   }
+  if (gradient.dim() == 1) return (gradient * factor).to(format);
   const torch::Tensor result = torch::empty(gradient.sizes(), gradient.options().dtype(format));
   for_each_run(gradient.size(0), block_rows(gradient.size(1)),
                [&](std::int64_t begin, std::int64_t count) {
@@ -103,15 +117,18 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
  public:
   static torch::Tensor forward(AutogradContext* context, const torch::Tensor& hidden,
                                const torch::Tensor& weight, const torch::Tensor& targets,
-                               bool wants_hidden, bool wants_weight, std::int64_t chunk_rows,
+                               const std::optional<torch::Tensor>& bias, bool wants_hidden,
+                               bool wants_weight, bool wants_bias, std::int64_t chunk_rows,
                                std::optional<double> soft_cap) {
     LossPass pass(hidden, weight, targets, chunk_rows, soft_cap);
+    if (bias) pass.add_bias(*bias, wants_bias);
     pass.want_gradients(wants_hidden, wants_weight);
     const torch::Tensor losses = pass.run();
     Gradients gradients = pass.take_gradients();
     context->saved_data["format"] = hidden.scalar_type();
     if (wants_hidden) context->saved_data["hidden"] = std::move(gradients.of_hidden);
     if (wants_weight) context->saved_data["weight"] = std::move(gradients.of_weight);
+    if (wants_bias) context->saved_data["bias"] = std::move(gradients.of_bias);
     return mean_in_order(losses);
   }
 
@@ -134,9 +151,10 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
       return scaled(std::move(gradient), gradients[0], format->second.toScalarType(),
                     /*may_reuse=*/is_last);
     };
-    variable_list result(7);  // one for every argument of forward
+    variable_list result(9);  // one for every argument of forward
     result[0] = gradient_of("hidden", 0);
     result[1] = gradient_of("weight", 1);
+    result[3] = gradient_of("bias", 3);
     if (is_last) context->saved_data.clear();
     return result;
   }
@@ -155,7 +173,7 @@ std::string described(const torch::Tensor& tensor) {
 torch::Tensor linear_cross_entropy(const torch::Tensor& hidden, const torch::Tensor& weight,
                                    const torch::Tensor& targets,
                                    std::optional<std::int64_t> chunk_rows,
-                                   std::optional<double> soft_cap) {
+                                   std::optional<double> soft_cap, const torch::Tensor& bias) {
   if (hidden.dim() != 2 || weight.dim() != 2 || targets.dim() != 1 ||
       hidden.size(1) != weight.size(1) || hidden.size(0) != targets.size(0) ||
       hidden.numel() == 0 || weight.numel() == 0 || !hidden.is_floating_point() ||
@@ -165,6 +183,12 @@ torch::Tensor linear_cross_entropy(const torch::Tensor& hidden, const torch::Ten
         "int64 targets [N], with N, V and d at least 1; it was given " +
         described(hidden) + ", " + described(weight) + " and " + described(targets));
   }
+  if (bias.defined() && (bias.dim() != 1 || bias.size(0) != weight.size(0) ||
+                         bias.scalar_type() != weight.scalar_type())) {
+    throw UsageError(
+        "linear_cross_entropy needs a bias [V] in the format of the weight; it was given " +
+        described(bias) + " beside " + described(weight));
+  }
   const std::int64_t rows =
       chunk_rows ? *chunk_rows : loss_chunk_rows(HeadProducts::shape_of(hidden, weight));
   if (rows < 1) {
@@ -172,8 +196,12 @@ torch::Tensor linear_cross_entropy(const torch::Tensor& hidden, const torch::Ten
                      std::to_string(rows));
   }
   const bool records = torch::GradMode::is_enabled();
-  return LinearCrossEntropy::apply(hidden, weight, targets, records && hidden.requires_grad(),
-                                   records && weight.requires_grad(), rows, soft_cap);
+  // An argument of a function that is recorded must not be undefined.
+  const std::optional<torch::Tensor> given =
+      bias.defined() ? std::make_optional(bias) : std::nullopt;
+  return LinearCrossEntropy::apply(
+      hidden, weight, targets, given, records && hidden.requires_grad(),
+      records && weight.requires_grad(), records && given && bias.requires_grad(), rows, soft_cap);
 }
 
 }  // namespace strata::models

@@ -30,11 +30,12 @@ namespace strata::models {
 /// formats.
 ///
 /// `chunk_rows`: most rows at a time, by default loss_chunk_rows() (loss_chunks.h). `soft_cap`:
-/// logits are capped (soft_cap.h), in fp32. Throws UsageError for other shapes and formats, for a
-/// gradient of a gradient, and for a second backward of a released graph.
+/// logits are capped (soft_cap.h), in fp32. `bias`: [V] in the operands' format, is added to the
+/// logits before, in fp32; its gradient is added up in fp32. Throws UsageError for other shapes and
+/// formats, for a gradient of a gradient, and for a second backward of a released graph.
 [[nodiscard]] torch::Tensor linear_cross_entropy(
     const torch::Tensor& hidden, const torch::Tensor& weight, const torch::Tensor& targets,
     std::optional<std::int64_t> chunk_rows = std::nullopt,
-    std::optional<double> soft_cap = std::nullopt);
+    std::optional<double> soft_cap = std::nullopt, const torch::Tensor& bias = {});
 
 }  // namespace strata::models

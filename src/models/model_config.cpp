@@ -1,6 +1,7 @@
 #include "strata/models/model_config.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <string>
 
@@ -20,6 +21,11 @@ std::int64_t vocab_size_of(const LlamaConfig& config) { return config.vocab_size
 std::int64_t context_of(const LlamaConfig& config) { return config.max_position_embeddings; }
 std::int64_t width_of(const LlamaConfig& config) { return config.hidden_size; }
 std::int64_t& layers_of(LlamaConfig& config) { return config.num_hidden_layers; }
+
+std::int64_t vocab_size_of(const NeoxConfig& config) { return config.vocab_size; }
+std::int64_t context_of(const NeoxConfig& config) { return config.max_position_embeddings; }
+std::int64_t width_of(const NeoxConfig& config) { return config.hidden_size; }
+std::int64_t& layers_of(NeoxConfig& config) { return config.num_hidden_layers; }
 
 std::optional<Gpt2Config> narrower_of(Gpt2Config config) {
   if (config.n_head == 1) return std::nullopt;
@@ -44,16 +50,43 @@ std::optional<LlamaConfig> narrower_of(LlamaConfig config) {
   return config;
 }
 
+std::optional<NeoxConfig> narrower_of(NeoxConfig config) {
+  if (config.num_attention_heads == 1) return std::nullopt;
+  const std::int64_t all = config.num_attention_heads, heads = all / 2;
+  config.intermediate_size = std::max<std::int64_t>(1, config.intermediate_size * heads / all);
+  config.hidden_size = config.head_width() * heads;
+  config.num_attention_heads = heads;
+  return config;
+}
+
+/// The families: which types each takes, and how it reads them.
+struct FamilyReader {
+  std::vector<std::string_view> (*model_types)();
+  ModelConfig (*read)(std::string_view text, std::string_view where);
+};
+
+template <class Config>
+constexpr FamilyReader reader_of(std::vector<std::string_view> (*model_types)()) {
+  return {model_types, [](std::string_view text, std::string_view where) -> ModelConfig {
+            return Config::from_json(text, where);
+          }};
+}
+
+constexpr std::array kFamilies = {
+    reader_of<Gpt2Config>([] { return std::vector<std::string_view>{"gpt2"}; }),
+    reader_of<LlamaConfig>(&LlamaConfig::model_types),
+    reader_of<NeoxConfig>(&NeoxConfig::model_types),
+};
+
 }  // namespace
 
 ModelConfig ModelConfig::from_json(std::string_view text, std::string_view where) {
   const formats::JsonValue json = parse_config(text, where);
   const formats::JsonValue model_type = json.at("model_type");
   const std::string& type = model_type.as_string();
-  if (type == "gpt2") return Gpt2Config::from_json(text, where);
-  const std::vector<std::string_view> llamas = LlamaConfig::model_types();
-  if (std::find(llamas.begin(), llamas.end(), type) != llamas.end()) {
-    return LlamaConfig::from_json(text, where);
+  for (const FamilyReader& family : kFamilies) {
+    const std::vector<std::string_view> types = family.model_types();
+    if (std::find(types.begin(), types.end(), type) != types.end()) return family.read(text, where);
   }
   if (const auto inner = json.find("text_config")) {
     inner->fail("has the config of a language model within a larger one (\"" + type +
@@ -68,10 +101,12 @@ ModelConfig ModelConfig::from_json(std::string_view text, std::string_view where
 }
 
 std::vector<std::string_view> ModelConfig::model_types() {
-  std::vector<std::string_view> types = {"gpt2"};
-  const std::vector<std::string_view> llamas = LlamaConfig::model_types();
-  types.insert(types.end(), llamas.begin(), llamas.end());
-  return types;
+  std::vector<std::string_view> all;
+  for (const FamilyReader& family : kFamilies) {
+    const std::vector<std::string_view> types = family.model_types();
+    all.insert(all.end(), types.begin(), types.end());
+  }
+  return all;
 }
 
 std::string ModelConfig::to_json(std::string_view dtype, std::string_view original) const {

@@ -4,6 +4,7 @@
 
 #include "strata/models/gpt2_layout.h"
 #include "strata/models/llama_layout.h"
+#include "strata/models/neox_layout.h"
 
 namespace strata::models {
 

@@ -95,7 +95,7 @@ std::vector<SavedFile> split_as(const formats::ModelDirectory& directory,
   std::map<std::string, SavedFile> by_name;
   for (formats::TensorInfo& tensor : tensors) {
     std::string source = names.in_files(tensor.name);
-    if (source.empty()) source = names.in_files(kHeadName);
+    if (source.empty()) source = names.in_files(family.head);
     const std::string file =
         source.empty() ? directory.file_names().back() : directory.file_name_of(source);
     add(by_name[file], std::move(tensor));

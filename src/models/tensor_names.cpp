@@ -5,6 +5,7 @@
 
 #include "models/gpt2/gpt2_names.h"
 #include "models/llama/llama_names.h"
+#include "models/neox/neox_names.h"
 
 namespace strata::models {
 
@@ -26,10 +27,32 @@ TensorNames names_of(const LlamaConfig& /*config*/) {
           .is_buffer = is_rope_buffer};
 }
 
+TensorNames names_of(const NeoxConfig& config) {
+  const auto same = [](const std::string& full_name) { return full_name; };
+  if (config.is_gptj()) {
+    return {.prefix = kGptJNames.prefix,
+            .embedding = "transformer.wte.weight",
+            .known = {"wte.weight", "ln_f.weight"},
+            .of_parameter = same,
+            .is_buffer = is_causal_mask};
+  }
+  return {.prefix = kGptNeoXNames.prefix,
+          .embedding = "gpt_neox.embed_in.weight",
+          .head = "embed_out.weight",
+          .other_head = "lm_head.weight",
+          .known = {"embed_in.weight", "final_layer_norm.weight"},
+          .of_parameter = same,
+          .is_buffer = is_neox_buffer};
+}
+
 }  // namespace
 
 TensorNames tensor_names(const ModelConfig& config) {
   return std::visit([](const auto& family) { return names_of(family); }, config.family());
+}
+
+bool is_of_head(std::string_view name, const TensorNames& family) {
+  return name.starts_with(family.head.substr(0, family.head.rfind('.') + 1));
 }
 
 std::string_view name_in_block(std::string_view name, std::string_view blocks) {

@@ -4,8 +4,11 @@
 
 namespace strata::models {
 
-TableImpl::TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options)
-    : weight_(register_parameter("weight", torch::empty({rows, width}, options))) {}
+TableImpl::TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options,
+                     bool has_bias)
+    : weight_(register_parameter("weight", torch::empty({rows, width}, options))) {
+  if (has_bias) bias_ = register_parameter("bias", torch::empty({rows}, options));
+}
 
 torch::Tensor TableImpl::forward(const torch::Tensor& row_indices, std::int64_t padding_row) {
   return torch::embedding(weight_, row_indices, padding_row);

@@ -14,16 +14,18 @@
 
 namespace strata::models {
 
-/// A matrix [rows, width] without bias: an embedding's table or an output head.
+/// A matrix [rows, width]: an embedding's table or an output head, which may have a bias.
 class TableImpl : public torch::nn::Module {
  public:
-  TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options);
+  TableImpl(std::int64_t rows, std::int64_t width, const torch::TensorOptions& options,
+            bool has_bias = false);
   /// `padding_row` gets no gradient; -1: none is such.
   torch::Tensor forward(const torch::Tensor& row_indices, std::int64_t padding_row = -1);
   [[nodiscard]] const torch::Tensor& weight() const { return weight_; }
+  [[nodiscard]] const torch::Tensor& bias() const { return bias_; }  ///< undefined: there is none
 
  private:
-  torch::Tensor weight_;
+  torch::Tensor weight_, bias_;
 };
 TORCH_MODULE(Table);
 

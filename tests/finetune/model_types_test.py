@@ -30,6 +30,8 @@ TYPES = {
     "phi3": {"pad_token_id": None, "partial_rotary_factor": 0.67},
     "gemma2": {"head_dim": 8, "sliding_window": 9},
     "gemma3_text": {"head_dim": 8, "sliding_window": 9, "sliding_window_pattern": 2},
+    "gptj": {"rotary_dim": 4, "n_inner": 40},
+    "gpt_neox": {"rotary_pct": 0.67},
 }
 BUDGET = 3
 

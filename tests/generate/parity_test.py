@@ -48,6 +48,9 @@ CASES = {
                           "final_logit_softcapping": 2.0}),
     "gemma3_text": ("gemma3_text", {**SIZES, "query_pre_attn_scalar": 11, "sliding_window": 5,
                                     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}),
+    "gptj": ("gptj", {**GPT2, "n_head": 3, "rotary_dim": 4}),
+    "gpt_neox": ("gpt_neox", {**SIZES, "num_attention_heads": 3, "head_dim": None, "rope_parameters": {
+        "rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}}),
 }
 
 
@@ -59,7 +62,7 @@ class Case:
         self.model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
         with torch.no_grad():
             for parameter, value in self.model.named_parameters():
-                if parameter.endswith("norm.weight"):
+                if parameter.endswith(("norm.weight", "ln_1.weight", "ln_f.weight")):
                     value.normal_(1.0, 0.3)
                 elif parameter.endswith("bias"):
                     value.normal_(0.0, 0.3)

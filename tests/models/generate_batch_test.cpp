@@ -11,6 +11,7 @@
 #include "models/everything_on_nvme.h"
 #include "models/small_gpt2.h"
 #include "models/small_llama.h"
+#include "models/small_neox.h"
 #include "strata/base/error.h"
 #include "strata/models/causal_lm.h"
 #include "strata/models/generate.h"
@@ -33,6 +34,10 @@ ModelConfig lively(ModelConfig config) {
   if (auto family = config.family(); auto* gpt2 = std::get_if<Gpt2Config>(&family)) {
     gpt2->initializer_range = 0.5;
     return *gpt2;
+  }
+  if (auto family = config.family(); auto* neox = std::get_if<NeoxConfig>(&family)) {
+    neox->initializer_range = 0.5;
+    return *neox;
   }
   LlamaConfig llama = config.as<LlamaConfig>();
   llama.initializer_range = 0.5;
@@ -206,6 +211,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Case{"gpt2", small_gpt2()}, Case{"llama", small_llama()},
                       Case{"qwen3_with_all", small_llama_with_all()},
                       Case{"gemma2", small_gemma2()}, Case{"smollm3", small_smollm3()},
+                      Case{"gptj", small_gptj()}, Case{"gpt_neox", small_neox()},
                       Case{"mistral_window", window_in_all_layers(5)},
                       Case{"mistral_window_of_one", window_in_all_layers(1)},
                       Case{"mistral_window_of_the_context", window_in_all_layers(24)}),

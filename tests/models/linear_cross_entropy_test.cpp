@@ -151,6 +151,37 @@ TEST(LinearCrossEntropyOfCappedLogits, IsThatOfTorchWithItsGradients) {
   }
 }
 
+TEST(LinearCrossEntropyWithABias, IsThatOfTorchWithItsGradients) {
+  torch::manual_seed(4);
+  const Operands given = Operands::random(23, 65, 16, torch::kFloat32);
+  const torch::Tensor bias = torch::randn({65});
+  const torch::Tensor x = given.hidden.detach().to(torch::kFloat64).requires_grad_();
+  const torch::Tensor w = given.weight.detach().to(torch::kFloat64).requires_grad_();
+  const torch::Tensor b = bias.to(torch::kFloat64).requires_grad_();
+  const torch::Tensor expected =
+      torch::nn::functional::cross_entropy(torch::linear(x, w, b), given.targets);
+  (expected * 3).backward();
+  for (const std::int64_t chunk_rows : {100, 7}) {
+    const Operands own = given.copy();
+    const torch::Tensor own_bias = bias.clone().requires_grad_();
+    const torch::Tensor loss = linear_cross_entropy(own.hidden, own.weight, own.targets, chunk_rows,
+                                                    std::nullopt, own_bias);
+    (loss * 3).backward();
+    EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-6);
+    EXPECT_TRUE(torch::allclose(own.hidden.grad().to(torch::kFloat64), x.grad(), 1e-5, 1e-7));
+    EXPECT_TRUE(torch::allclose(own.weight.grad().to(torch::kFloat64), w.grad(), 1e-5, 1e-7));
+    EXPECT_TRUE(torch::allclose(own_bias.grad().to(torch::kFloat64), b.grad(), 1e-5, 1e-7));
+  }
+  const Operands narrow = Operands::random(5, 7, 4, torch::kBFloat16);
+  const torch::Tensor of_narrow = torch::zeros({7}, torch::kBFloat16).requires_grad_();
+  linear_cross_entropy(narrow.hidden, narrow.weight, narrow.targets, 2, std::nullopt, of_narrow)
+      .backward();
+  EXPECT_EQ(of_narrow.grad().scalar_type(), torch::kBFloat16);
+  EXPECT_THROW((void)linear_cross_entropy(narrow.hidden, narrow.weight, narrow.targets, 2,
+                                          std::nullopt, torch::zeros({6}, torch::kBFloat16)),
+               UsageError);
+}
+
 class LinearCrossEntropyIn : public ::testing::TestWithParam<torch::ScalarType> {};
 
 /// With the unit matrix as the head, logits are hidden and its gradient is that of the logits, all

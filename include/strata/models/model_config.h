@@ -10,6 +10,7 @@
 
 #include "strata/models/gpt2_config.h"
 #include "strata/models/llama_config.h"
+#include "strata/models/neox_config.h"
 
 namespace strata::models {
 
@@ -17,13 +18,14 @@ namespace strata::models {
 /// LibTorch.
 class ModelConfig {
  public:
-  using Family = std::variant<Gpt2Config, LlamaConfig>;
+  using Family = std::variant<Gpt2Config, LlamaConfig, NeoxConfig>;
 
   /// GPT-2's smallest one.
   ModelConfig() = default;
   ModelConfig(Gpt2Config config) : family_(config) {}  // NOLINT(google-explicit-constructor)
   ModelConfig(LlamaConfig config)                      // NOLINT(google-explicit-constructor)
       : family_(std::move(config)) {}
+  ModelConfig(NeoxConfig config) : family_(config) {}  // NOLINT(google-explicit-constructor)
 
   /// Reads the text of a config.json; its "model_type" says the family. `where` (its path) begins
   /// every message. Throws ConfigError for text that is not JSON, a model type that is not there,

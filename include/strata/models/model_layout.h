@@ -13,7 +13,8 @@
 
 /// \file
 /// A model of any family in numbers, for plans before anything is built. No LibTorch. Each function
-/// answers as that of the config's family (gpt2_layout.h, llama_layout.h).
+/// answers as that of the config's family (gpt2_layout.h, llama_layout.h,
+/// neox_layout.h).
 
 namespace strata::formats {
 struct DsConfig;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "models/layer_norm.h"
 #include "models/vocabulary_modules.h"
 #include "strata/models/gpt2_config.h"
 #include "strata/models/key_value_cache.h"
@@ -14,18 +15,6 @@
 /// have `options`' device and dtype, and undefined values: on the meta device they take no memory.
 
 namespace strata::models {
-
-/// Layer normalisation over the last dimension.
-class LayerNormImpl : public torch::nn::Module {
- public:
-  LayerNormImpl(std::int64_t width, double epsilon, const torch::TensorOptions& options);
-  torch::Tensor forward(const torch::Tensor& x);
-
- private:
-  double epsilon_;
-  torch::Tensor weight_, bias_;
-};
-TORCH_MODULE(LayerNorm);
 
 /// A linear layer whose weight is [in, out]: GPT-2 was written with convolutions of length 1.
 class Conv1DImpl : public torch::nn::Module {

@@ -1,14 +1,9 @@
 #include "strata/models/llama_layout.h"
 
-#include <algorithm>
-#include <cstddef>
-#include <optional>
-
 #include "models/layout_estimates.h"
 #include "models/llama/llama_names.h"
+#include "models/llama/llama_shape.h"
 #include "models/unit_builder.h"
-#include "strata/base/error.h"
-#include "strata/formats/ds_config.h"
 
 namespace strata::models {
 
@@ -64,76 +59,39 @@ zero3::UnitLayout block_layout(const LlamaConfig& config, std::int64_t index,
   return block.take();
 }
 
-/// Appends a table of the vocabulary, whole or in tiles.
-void add_table(std::vector<zero3::UnitLayout>& layouts, std::string_view name,
-               const LlamaConfig& config, const std::vector<std::string>& fp32_patterns,
-               const std::optional<RowTiles>& tiles) {
-  const auto add = [&](std::string unit_name, std::int64_t rows) {
-    UnitBuilder unit(std::move(unit_name), fp32_patterns);
-    unit.add("weight", {rows, config.hidden_size});
-    layouts.push_back(unit.take());
-  };
-  if (!tiles) {
-    add(std::string(name), config.vocab_size);
-    return;
-  }
-  for (std::int64_t tile = 0; tile < tiles->count(); ++tile) {
-    add(tile_name(tile, std::string(name)), tiles->size(tile));
-  }
-}
-
-/// The vocabulary in tiles of at most so many bytes; nullopt: it is no larger.
-std::optional<RowTiles> vocabulary_tiles(const LlamaConfig& config,
-                                         const std::vector<std::string>& fp32_patterns,
-                                         Precision precision, std::uint64_t bytes) {
-  return table_tiles(config.vocab_size, config.hidden_size,
-                     elements_within(bytes, "model.embed_tokens.weight", fp32_patterns, precision));
-}
-
 }  // namespace
+
+DecoderShape shape_of(const LlamaConfig& config) {
+  config.validate();
+  const auto width = static_cast<double>(config.hidden_size);
+  const auto queries = static_cast<double>(config.query_width());
+  const auto keys = static_cast<double>(config.key_width());
+  return {.model_type = config.model_type(),
+          .embedding = kLlamaEmbedding,
+          .norm = kLlamaNorm,
+          .head = kLlamaHead,
+          .vocab_size = config.vocab_size,
+          .width = config.hidden_size,
+          .layers = config.num_hidden_layers,
+          .ties = config.tie_word_embeddings,
+          .block =
+              [config](std::int64_t index, const std::vector<std::string>& fp32_patterns) {
+                return block_layout(config, index, fp32_patterns);
+              },
+          .block_matrices =
+              width * (2 * queries + 2 * keys + 3 * static_cast<double>(config.intermediate_size)),
+          .block_queries = queries};
+}
 
 std::vector<zero3::UnitLayout> unit_layouts(const LlamaConfig& config,
                                             const std::vector<std::string>& fp32_patterns,
                                             const ModelTiles& tiles) {
-  config.validate();
-  std::vector<zero3::UnitLayout> layouts;
-  add_table(layouts, kLlamaEmbedding, config, fp32_patterns, tiles.vocabulary);
-  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    layouts.push_back(block_layout(config, i, fp32_patterns));
-  }
-  UnitBuilder norm(std::string(kLlamaNorm), fp32_patterns);
-  norm.add("weight", {config.hidden_size});
-  layouts.push_back(norm.take());
-  if (!config.tie_word_embeddings) {
-    add_table(layouts, kLlamaHead, config, fp32_patterns, tiles.vocabulary);
-  }
-  return layouts;
+  return decoder_units(shape_of(config), fp32_patterns, tiles);
 }
 
 ModelTiles tiles_of(const LlamaConfig& config, const formats::DsConfig& engine,
                     const zero3::PlanInput& input) {
-  config.validate();
-  const std::vector<std::string> patterns = engine.fp32_patterns();
-  const Precision precision = input.format.precision;
-  const std::uint64_t block = device_bytes(block_layout(config, 0, patterns), precision);
-  const auto cut = [&](std::uint64_t bytes) {
-    return ModelTiles{.vocabulary = vocabulary_tiles(config, patterns, precision, bytes)};
-  };
-  if (const std::uint64_t bytes = engine.strata.tile_bytes.value_or(0); bytes > 0) {
-    if (block > bytes) {
-      throw ConfigError(engine.name + ": strata.tile_bytes: blocks of a \"" +
-                        std::string(config.model_type()) +
-                        "\" are not cut into tiles, and one has " + std::to_string(block) +
-                        " bytes; give at least that, and the vocabulary alone is cut");
-    }
-    return cut(bytes);
-  }
-  const auto fits = [&](const ModelTiles& tiles) {
-    return device_has_room(input, unit_layouts(config, patterns, tiles));
-  };
-  if (input.units_stay() || input.weights_stay() || fits({})) return {};
-  const ModelTiles larger = cut(std::max(block, input.budgets.device / kTilesOfBudget));
-  return fits(larger) ? larger : cut(block);
+  return decoder_tiles(shape_of(config), engine, input);
 }
 
 std::uint64_t parameter_count(const LlamaConfig& config) {
@@ -142,55 +100,18 @@ std::uint64_t parameter_count(const LlamaConfig& config) {
 
 zero3::StepWork step_work(const LlamaConfig& config, const MicroBatch& micro_batch,
                           std::uint64_t micro_batches, bool recompute, const ModelTiles& tiles) {
-  const auto width = static_cast<double>(config.hidden_size);
-  const auto queries = static_cast<double>(config.query_width());
-  const auto keys = static_cast<double>(config.key_width());
-  const double tokens = micro_batch.tokens();
-  const double matrices =
-      width * (2 * queries + 2 * keys + 3 * static_cast<double>(config.intermediate_size));
-  const double pairs = static_cast<double>(micro_batch.length) * queries;
-  const double block = 2 * tokens * (matrices + pairs);
-  const auto input_elements = static_cast<std::uint64_t>(tokens * width);
-
-  zero3::StepWork work;
-  work.micro_batches = micro_batches;
-  work.loop = zero3::StepWork::Loop::kUnitByUnit;
-  std::size_t unit = 0;
-  const std::int64_t parts = tiles.vocabulary ? tiles.vocabulary->count() : 1;
-  for (std::int64_t part = 0; part < parts; ++part) work.uses.push_back({.unit = unit++});
-  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    work.uses.push_back({.unit = unit++,
-                         .forward = block,
-                         .backward = kBackwardPerForward * block,
-                         .recompute = recompute ? block : 0,
-                         .input_elements = input_elements});
-  }
-  work.uses.push_back({.unit = unit++, .input_elements = input_elements});  // the last norm
-  if (config.tie_word_embeddings) unit = 0;
-  for (std::int64_t part = 0; part < parts; ++part) {
-    const std::int64_t rows = tiles.vocabulary ? tiles.vocabulary->size(part) : config.vocab_size;
-    const double head = 2 * tokens * static_cast<double>(rows) * width;
-    work.uses.push_back({.unit = unit++,
-                         .forward = head,
-                         .backward = kBackwardPerForward * head,
-                         .recompute = tiles.vocabulary ? head : 0});
-  }
-  return work;
+  return decoder_work(shape_of(config), micro_batch, micro_batches, recompute, tiles);
 }
 
 std::uint64_t block_input_bytes(const LlamaConfig& config, const MicroBatch& micro_batch,
                                 std::uint64_t micro_batches, std::uint64_t number_bytes) {
-  const double line = micro_batch.tokens() * static_cast<double>(config.hidden_size);
-  return static_cast<std::uint64_t>(line * static_cast<double>(config.num_hidden_layers + 1) *
-                                    static_cast<double>(micro_batches)) *
-         number_bytes;
+  return decoder_input_bytes(shape_of(config), micro_batch, micro_batches, number_bytes);
 }
 
 std::uint64_t estimated_activation_bytes(const LlamaConfig& config, const MicroBatch& micro_batch,
                                          std::uint64_t micro_batches, std::uint64_t number_bytes,
                                          bool recompute, const ModelTiles& tiles) {
   const auto number = static_cast<double>(number_bytes);
-  const auto width = static_cast<double>(config.hidden_size);
   const auto queries = static_cast<double>(config.query_width());
   const auto keys = static_cast<double>(config.key_width());
   const double normed_heads = config.qk_norm ? (queries + keys) * (sizeof(float) + number) : 0;
@@ -208,21 +129,8 @@ std::uint64_t estimated_activation_bytes(const LlamaConfig& config, const MicroB
                            (number * (kKeptOfQueries * queries +
                                       kKeptOfMlp * static_cast<double>(config.intermediate_size)) +
                             bytes_of_norms(config, number) + normed_heads);
-  const auto all = static_cast<double>(micro_batches);
-  const auto inputs =
-      static_cast<double>(block_input_bytes(config, micro_batch, micro_batches, number_bytes));
-  const double blocks =
-      recompute ? inputs + block : block * static_cast<double>(config.num_hidden_layers) * all;
-  const auto loss = static_cast<double>(loss_bytes(
-      micro_batch, config.vocab_size, config.hidden_size, tiles.vocabulary, number_bytes));
-  const std::uint64_t gradients =
-      gradient_bytes(unit_layouts(config, {}, tiles), micro_batches, number_bytes);
-  const double line = micro_batch.tokens() * width;
-  // What goes into the head, of all micro-batches; of tiles also the rows of the tokens, and the
-  // gradient of what they take in fp32.
-  const double head =
-      line * number * all + (tiles.vocabulary ? line * (number * all + sizeof(float)) : 0);
-  return static_cast<std::uint64_t>(blocks + loss + head) + gradients;
+  return decoder_activation_bytes(shape_of(config), block, micro_batch, micro_batches, number_bytes,
+                                  recompute, tiles);
 }
 
 }  // namespace strata::models

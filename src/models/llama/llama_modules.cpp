@@ -53,14 +53,6 @@ RmsNorm rms_norm(const LlamaConfig& config, std::int64_t width,
   return RmsNorm(width, config.rms_norm_eps, product, options);
 }
 
-ProjectionImpl::ProjectionImpl(std::int64_t in, std::int64_t out, bool has_bias,
-                               const torch::TensorOptions& options)
-    : weight_(register_parameter("weight", torch::empty({out, in}, options))) {
-  if (has_bias) bias_ = register_parameter("bias", torch::empty({out}, options));
-}
-
-Tensor ProjectionImpl::forward(const Tensor& x) { return torch::linear(x, weight_, bias_); }
-
 LlamaAttentionImpl::LlamaAttentionImpl(const LlamaConfig& config, std::int64_t layer,
                                        const torch::TensorOptions& options)
     : heads_(config.num_attention_heads),
@@ -72,7 +64,8 @@ LlamaAttentionImpl::LlamaAttentionImpl(const LlamaConfig& config, std::int64_t l
       norms_all_heads_(config.norms_all_heads()) {
   scores_.soft_cap = config.attention_soft_cap;
   if (config.query_scalar) scores_.scale = 1.0 / std::sqrt(*config.query_scalar);
-  if (const auto rope = config.rope_of(layer)) rotary_.emplace(*rope, head_width_);
+  if (const auto rope = config.rope_of(layer))
+    rotary_.emplace(*rope, rope->rotary_width(head_width_));
   const std::int64_t width = config.hidden_size;
   const std::int64_t queries = config.query_width(), keys = config.key_width();
   const auto projection = [&](const char* name, std::int64_t out) {

@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <optional>
 
-#include "models/llama/rotary.h"
+#include "models/projection.h"
+#include "models/rotary.h"
 #include "strata/models/attention_scores.h"
 #include "strata/models/key_value_cache.h"
 #include "strata/models/llama_config.h"
@@ -39,18 +40,6 @@ TORCH_MODULE(RmsNorm);
 /// The norm over so many elements that a model of this config has.
 [[nodiscard]] RmsNorm rms_norm(const LlamaConfig& config, std::int64_t width,
                                const torch::TensorOptions& options);
-
-/// A linear layer whose weight is [out, in], with or without bias.
-class ProjectionImpl : public torch::nn::Module {
- public:
-  ProjectionImpl(std::int64_t in, std::int64_t out, bool has_bias,
-                 const torch::TensorOptions& options);
-  torch::Tensor forward(const torch::Tensor& x);
-
- private:
-  torch::Tensor weight_, bias_;
-};
-TORCH_MODULE(Projection);
 
 /// Causal self-attention with rotary positions, in which several heads of queries may share one of
 /// keys and values (Ainslie et al. 2023, "GQA").

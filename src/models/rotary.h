@@ -5,14 +5,14 @@
 #include <cstdint>
 #include <utility>
 
-#include "strata/models/llama_config.h"
+#include "strata/models/rope_config.h"
 
 namespace strata::models {
 
 /// The angles of rotary positions, with transformers' arithmetic: fp32, in its order.
 class Rotary {
  public:
-  /// `width`: elements of a head.
+  /// `width`: elements of a head that rotate.
   Rotary(const RopeConfig& config, std::int64_t width);
 
   /// The cosines and the sines, [T, rotary width], of T tokens, in the options' format and on their
@@ -37,5 +37,9 @@ class Rotary {
 /// need not have.
 [[nodiscard]] torch::Tensor rotated(const torch::Tensor& x, const torch::Tensor& cosines,
                                     const torch::Tensor& sines);
+
+/// The same with the first element of each pair of neighbours against the second.
+[[nodiscard]] torch::Tensor rotated_in_pairs(const torch::Tensor& x, const torch::Tensor& cosines,
+                                             const torch::Tensor& sines);
 
 }  // namespace strata::models

@@ -1,4 +1,4 @@
-#include "models/llama/rope_json.h"
+#include "models/rope_json.h"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-#include "models/llama/rotary.h"
+#include "models/rotary.h"
 
 #include <algorithm>
 #include <cmath>
@@ -84,7 +84,7 @@ Tensor frequencies_of(const RopeConfig& config, std::int64_t width) {
 
 Rotary::Rotary(const RopeConfig& config, std::int64_t width) {
   const torch::NoGradGuard no_grad;
-  frequencies_ = frequencies_of(config, config.rotary_width(width));
+  frequencies_ = frequencies_of(config, width);
   if (config.type == Type::kYarn) scaling_ = yarn_scaling(config);
 }
 
@@ -111,13 +111,36 @@ std::pair<Tensor, Tensor> Rotary::of_positions(const Tensor& positions,
   return {(angles.cos() * scaling_).to(format), (angles.sin() * scaling_).to(format)};
 }
 
-Tensor rotated(const Tensor& x, const Tensor& cosines, const Tensor& sines) {
-  const std::int64_t width = cosines.size(-1), half = width / 2, rest = x.size(-1) - width;
+namespace {
+
+/// x * cosines + turned * sines for as many of the elements of x as there are cosines, where `turn`
+/// puts the other one of each pair in an element's place, with its sign.
+template <class Turn>
+Tensor rotated_by(const Tensor& x, const Tensor& cosines, const Tensor& sines, Turn turn) {
+  const std::int64_t width = cosines.size(-1), rest = x.size(-1) - width;
   const Tensor part = rest == 0 ? x : x.narrow(-1, 0, width);
-  const Tensor turned =
-      torch::cat({-part.narrow(-1, half, half), part.narrow(-1, 0, half)}, /*dim=*/-1);
-  const Tensor whole = (part * cosines + turned * sines).to(x.scalar_type());
+  const Tensor whole = (part * cosines + turn(part) * sines).to(x.scalar_type());
   return rest == 0 ? whole : torch::cat({whole, x.narrow(-1, width, rest)}, /*dim=*/-1);
+}
+
+}  // namespace
+
+Tensor rotated(const Tensor& x, const Tensor& cosines, const Tensor& sines) {
+  return rotated_by(x, cosines, sines, [](const Tensor& part) {
+    const std::int64_t half = part.size(-1) / 2;
+    return torch::cat({-part.narrow(-1, half, half), part.narrow(-1, 0, half)}, /*dim=*/-1);
+  });
+}
+
+Tensor rotated_in_pairs(const Tensor& x, const Tensor& cosines, const Tensor& sines) {
+  // Both halves of the angles are the same ones.
+  const auto of_pairs = [](const Tensor& angles) {
+    return angles.narrow(-1, 0, angles.size(-1) / 2).repeat_interleave(2, -1);
+  };
+  return rotated_by(x, of_pairs(cosines), of_pairs(sines), [](const Tensor& part) {
+    const Tensor pairs = part.unflatten(-1, {-1, 2});
+    return torch::stack({-pairs.select(-1, 1), pairs.select(-1, 0)}, -1).flatten(-2);
+  });
 }
 
 }  // namespace strata::models

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "models/config_json.h"
-#include "strata/models/llama_config.h"
+#include "strata/models/rope_config.h"
 
 namespace strata::models {
 
