@@ -188,6 +188,25 @@ TEST(LlamaLayout, AStepComputesEachUnitAsItsMatricesSay) {
   EXPECT_EQ(cut.uses[8].unit, 0u);
 }
 
+TEST(LlamaLayout, TheEstimateHasScoresThatAreHeldAndNormsOfBothSides) {
+  const MicroBatch micro_batch{.sequences = 2, .length = 10};
+  const auto bytes_of = [&](const LlamaConfig& config) {
+    return estimated_activation_bytes(config, micro_batch, 1, /*number_bytes=*/2,
+                                      /*recompute=*/true);
+  };
+  LlamaConfig config = small_gemma2();
+  const std::uint64_t capped = bytes_of(config);
+  config.attention_soft_cap.reset();
+  EXPECT_EQ(capped - bytes_of(config), 2u * 10 * 10 * 4 * (3 * 4 + 2));
+  // Four norms, of which each keeps two numbers in fp32 and one in bf16, for two of Llama's.
+  LlamaConfig llama = config;
+  llama.type = LlamaConfig::Type::kLlama;
+  const std::uint64_t gradients =
+      2 * (unit_layouts(config)[1].trainable_count - unit_layouts(llama)[1].trainable_count);
+  EXPECT_EQ(bytes_of(config) - bytes_of(llama),
+            2u * 10 * 16 * (4 * (2 * 4 + 2) - 2 * (4 + 2 * 2)) + gradients);
+}
+
 TEST(LlamaLayout, AnswersAsAModelOfAnyFamilyToo) {
   const ModelConfig config = small_llama_with_all();
   EXPECT_EQ(config.vocab_size(), 37);

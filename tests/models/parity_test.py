@@ -101,9 +101,12 @@ REWRITES = {
         **tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].flip(0).contiguous()},
     "qwen2_saved_from_torch_compile": lambda tensors: {
         f"_orig_mod.{name}": value for name, value in tensors.items()},
-    # As transformers calls it in memory.
+    # As transformers calls the head in memory, and with the buffers that its old versions stored.
     "gpt_neox_one_after_the_other": lambda tensors: {
-        name.replace("embed_out.", "lm_head."): value for name, value in tensors.items()},
+        **{name.replace("embed_out.", "lm_head."): value for name, value in tensors.items()},
+        "gpt_neox.layers.1.attention.bias": torch.ones(1, 1, 32, 32, dtype=torch.bool),
+        "gpt_neox.layers.1.attention.masked_bias": torch.tensor(-1e9),
+        "gpt_neox.layers.1.attention.rotary_emb.inv_freq": torch.ones(2)},
     "qwen3_saved_without_its_head": lambda tensors: {
         name.removeprefix("model."): value for name, value in tensors.items()},
 }
