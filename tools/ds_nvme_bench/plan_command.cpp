@@ -93,7 +93,7 @@ DiskSpeeds measure_speeds(Session& session) {
 /// The least rated endurance of the drives, by their health logs.
 void take_rating_from_drives(const std::vector<aio::DiskDescription>& disks, Basis& basis) {
   for (const aio::DiskDescription& disk : disks) {
-    const SmartReading reading = read_smart_log(disk.device);
+    const tool::SmartReading reading = tool::read_smart_log(disk.device);
     if (!reading.log) {
       basis.notes.push_back(reading.why_not);
       continue;

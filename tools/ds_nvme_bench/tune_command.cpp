@@ -70,7 +70,7 @@ class Tuner {
 
   void tune() {
     for (const aio::DiskDescription& disk : outcome_.disks) {
-      outcome_.health.push_back({disk.device, read_smart_log(disk.device), {}});
+      outcome_.health.push_back({disk.device, tool::read_smart_log(disk.device), {}});
     }
     const SearchSpace space = space_here();
     outcome_.search = search_in(space);
@@ -78,7 +78,7 @@ class Tuner {
     write_on();
     take_train_step();
     outcome_.seconds = seconds_since_start();
-    for (DriveHealth& drive : outcome_.health) drive.after = read_smart_log(drive.device);
+    for (DriveHealth& drive : outcome_.health) drive.after = tool::read_smart_log(drive.device);
     if (options_.grid) compare(space);
     add_notes();
   }

@@ -155,7 +155,7 @@ Json steady_json(const TuneOutcome& outcome) {
   return json;
 }
 
-Json health_json(const SmartReading& reading) {
+Json health_json(const tool::SmartReading& reading) {
   Json json;
   if (!reading.log) {
     json["not_read"] = reading.why_not;

@@ -30,8 +30,8 @@ struct GridCheck {
 /// A drive's health log, before and after.
 struct DriveHealth {
   std::string device;
-  SmartReading before;
-  SmartReading after;
+  tool::SmartReading before;
+  tool::SmartReading after;
 };
 
 /// Everything that tuning found out.

@@ -1,4 +1,5 @@
 #include <c10/util/Exception.h>
+#include <torch/version.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -7,6 +8,8 @@
 #include <iostream>
 
 #include "arithmetic_speed.h"
+#include "doctor.h"
+#include "doctor_options.h"
 #include "finetune.h"
 #include "finetune_options.h"
 #include "generate.h"
@@ -44,6 +47,8 @@ int run(int argc, char** argv) {
   const CLI::App* const plan = strata::tool::add_plan_command(app, plan_options);
   strata::tool::InspectOptions inspect_options;
   const CLI::App* const inspect = strata::tool::add_inspect_command(app, inspect_options);
+  strata::tool::DoctorOptions doctor_options;
+  const CLI::App* const doctor = strata::tool::add_doctor_command(app, doctor_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -58,6 +63,10 @@ int run(int argc, char** argv) {
   if (inspect->parsed()) {
     strata::tool::inspect(inspect_options, std::cout, strata::tool::Interruption());
     return static_cast<int>(ExitCode::kDone);
+  }
+  if (doctor->parsed()) {
+    const strata::tool::BuildFacts build{.libtorch = TORCH_VERSION, .gloo = STRATA_HAS_GLOO};
+    return static_cast<int>(strata::tool::doctor(doctor_options, build, std::cout));
   }
   strata::Logger log(std::cerr);
   if (plan->parsed()) {

@@ -7,11 +7,11 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 
-#include "number_text.h"
 #include "strata/base/error.h"
 
-namespace strata::nvme_bench {
+namespace strata::tool {
 namespace {
 
 // Places in the log page.
@@ -60,6 +60,14 @@ struct Descriptor {
     if (value >= 0) ::close(value);
   }
 };
+
+/// At least two digits, never an exponent: "0.51", "1.2", "38.0".
+std::string terabytes(std::uint64_t bytes) {
+  const double value = static_cast<double>(bytes) / 1e12;
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), value < 1 ? "%.2f" : "%.1f", value);
+  return text.data();
+}
 
 std::string reason_of(int code) {
   std::string name = errno_name(code);
@@ -121,11 +129,11 @@ std::optional<double> rated_bytes(const SmartLog& log) {
 std::string describe(const SmartLog& log) {
   std::string text = std::to_string(log.temperature_celsius) + " C, " +
                      std::to_string(log.percentage_used) + " % of its endurance used, " +
-                     compact(static_cast<double>(log.bytes_written) / 1e12) + " TB written, ";
+                     terabytes(log.bytes_written) + " TB written, ";
   text += log.media_errors == 0 ? "no media errors"
                                 : std::to_string(log.media_errors) + " MEDIA ERRORS";
   if (log.critical_warning) text += ", and the drive warns of itself (see nvme smart-log)";
   return text;
 }
 
-}  // namespace strata::nvme_bench
+}  // namespace strata::tool

@@ -10,7 +10,7 @@
 /// \file
 /// The health log of an NVMe drive (log page 02h of the NVMe base specification).
 
-namespace strata::nvme_bench {
+namespace strata::tool {
 
 struct SmartLog {
   bool critical_warning = false;  ///< the drive says that something is wrong with it
@@ -48,4 +48,4 @@ struct SmartReading {
 /// The log in words: "38 C, 3 % of its endurance used, 12.3 TB written, no media errors".
 [[nodiscard]] std::string describe(const SmartLog& log);
 
-}  // namespace strata::nvme_bench
+}  // namespace strata::tool

@@ -5,7 +5,7 @@
 
 #include <array>
 
-namespace strata::nvme_bench {
+namespace strata::tool {
 namespace {
 
 using ::testing::HasSubstr;
@@ -73,4 +73,4 @@ TEST(SmartLog, ADiskThatIsNoNvmeDriveSaysSo) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::tool
