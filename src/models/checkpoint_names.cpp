@@ -48,6 +48,7 @@ CheckpointNames::CheckpointNames(const formats::ModelDirectory& directory,
                                  const TensorNames& family) {
   const std::vector<std::string> stored = directory.names();
   std::vector<std::string> bare;
+  bare.reserve(stored.size());
   for (const std::string& name : stored) bare.push_back(without_wrappers(name));
   const std::string prefix = common_prefix(bare, family);
   for (std::size_t i = 0; i < stored.size(); ++i) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "strata/base/error.h"
-#include "strata/models/checkpoint.h"
+#include "strata/models/save_options.h"
 
 namespace strata::models {
 

@@ -10,6 +10,8 @@
 #include "arithmetic_speed.h"
 #include "doctor.h"
 #include "doctor_options.h"
+#include "export_checkpoint.h"
+#include "export_options.h"
 #include "finetune.h"
 #include "finetune_options.h"
 #include "generate.h"
@@ -47,6 +49,8 @@ int run(int argc, char** argv) {
   const CLI::App* const plan = strata::tool::add_plan_command(app, plan_options);
   strata::tool::InspectOptions inspect_options;
   const CLI::App* const inspect = strata::tool::add_inspect_command(app, inspect_options);
+  strata::tool::ExportOptions export_options;
+  const CLI::App* const exporting = strata::tool::add_export_command(app, export_options);
   strata::tool::DoctorOptions doctor_options;
   const CLI::App* const doctor = strata::tool::add_doctor_command(app, doctor_options);
   try {
@@ -62,6 +66,10 @@ int run(int argc, char** argv) {
   }
   if (inspect->parsed()) {
     strata::tool::inspect(inspect_options, std::cout, strata::tool::Interruption());
+    return static_cast<int>(ExitCode::kDone);
+  }
+  if (exporting->parsed()) {
+    strata::tool::export_checkpoint(export_options, std::cout, strata::tool::Interruption());
     return static_cast<int>(ExitCode::kDone);
   }
   if (doctor->parsed()) {

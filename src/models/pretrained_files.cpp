@@ -1,0 +1,157 @@
+#include "models/pretrained_files.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+
+#include "models/checkpoint_names.h"
+#include "models/tensor_names.h"
+#include "strata/base/error.h"
+#include "strata/formats/output_directory.h"
+#include "strata/models/model_layout.h"
+
+namespace strata::models {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSingleFile = "model.safetensors";
+
+/// The word of config.json for the format of the weights.
+std::string_view config_word(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32: return "float32";
+    case Precision::kBf16: return "bfloat16";
+    case Precision::kFp16: return "float16";
+  }
+  return "float32";
+}
+
+/// The tensors of a model, in the order in which they are visited.
+std::vector<formats::TensorInfo> tensors_of(const ModelConfig& config, Precision precision) {
+  const formats::DType dtype = formats::dtype_of(precision);
+  const TensorNames family = tensor_names(config);
+  std::vector<formats::TensorInfo> tensors;
+  for (const zero3::UnitLayout& unit : unit_layouts(config)) {
+    for (const zero3::ParameterLayout& parameter : unit.parameters) {
+      tensors.push_back({.name = family.of_parameter(unit.full_name(parameter)),
+                         .dtype = dtype,
+                         .shape = parameter.shape,
+                         .bytes = parameter.count * weight_bytes(precision)});
+    }
+  }
+  return tensors;
+}
+
+void add(SavedFile& file, formats::TensorInfo tensor) {
+  file.bytes += tensor.bytes;
+  file.tensors.push_back(std::move(tensor));
+}
+
+/// Splits the tensors, in their order, into files of at most `file_bytes_max` (a larger one has a
+/// file of its own).
+std::vector<SavedFile> split_by_size(std::vector<formats::TensorInfo> tensors,
+                                     std::uint64_t file_bytes_max) {
+  std::vector<SavedFile> files(1);
+  for (formats::TensorInfo& tensor : tensors) {
+    if (!files.back().tensors.empty() && files.back().bytes + tensor.bytes > file_bytes_max) {
+      files.emplace_back();
+    }
+    add(files.back(), std::move(tensor));
+  }
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    char name[64];
+    std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, files.size());
+    files[i].name = files.size() > 1 ? name : kSingleFile;
+  }
+  return files;
+}
+
+/// Puts each tensor into the file that it is read from. A tied head may stand for the embedding.
+std::vector<SavedFile> split_as(const formats::ModelDirectory& directory,
+                                std::vector<formats::TensorInfo> tensors,
+                                const TensorNames& family) {
+  const CheckpointNames names(directory, family);
+  std::map<std::string, SavedFile> by_name;
+  for (formats::TensorInfo& tensor : tensors) {
+    std::string source = names.in_files(tensor.name);
+    if (source.empty()) source = names.in_files(family.head);
+    const std::string file =
+        source.empty() ? directory.file_names().back() : directory.file_name_of(source);
+    add(by_name[file], std::move(tensor));
+  }
+  std::vector<SavedFile> files;
+  for (auto& [name, file] : by_name) {
+    file.name = name;
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+std::vector<SavedFile> plan_files(const ModelConfig& config,
+                                  const std::vector<formats::TensorInfo>& tensors,
+                                  const SaveOptions& options) {
+  const formats::ModelDirectory* const directory =
+      options.files_of != nullptr ? options.files_of : options.source;
+  if (directory == nullptr) return split_by_size(tensors, options.file_bytes_max);
+  return split_as(*directory, tensors, tensor_names(config));
+}
+
+/// The index: the file of every tensor, for models of more than one file.
+std::string index_text(const std::vector<SavedFile>& files) {
+  nlohmann::ordered_json index;
+  std::uint64_t total = 0;
+  for (const SavedFile& file : files) total += file.bytes;
+  index["metadata"]["total_size"] = total;
+  for (const SavedFile& file : files) {
+    for (const formats::TensorInfo& tensor : file.tensors) {
+      index["weight_map"][tensor.name] = file.name;
+    }
+  }
+  return index.dump(2) + "\n";
+}
+
+}  // namespace
+
+PretrainedFiles::PretrainedFiles(const ModelConfig& config, Precision precision,
+                                 const fs::path& directory, const SaveOptions& options)
+    : directory_(directory),
+      tensors_(tensors_of(config, precision)),
+      files_(plan_files(config, tensors_, options)) {
+  const std::string& original = options.original_config.empty() && options.source
+                                    ? options.source->config_text()
+                                    : options.original_config;
+  formats::write_text(directory / "config.json", config.to_json(config_word(precision), original));
+  if (options.source) copy_model_files(*options.source, directory);
+  for (const SavedFile& file : files_) {
+    const auto shared =
+        std::make_shared<OpenFile>(OpenFile{directory / file.name, file.tensors, {}});
+    for (const formats::TensorInfo& tensor : file.tensors) by_tensor_[tensor.name] = shared;
+  }
+}
+
+void PretrainedFiles::append(const std::string& name, std::span<const std::byte> bytes) {
+  OpenFile& file = *by_tensor_.at(name);
+  if (!file.writer) {
+    file.writer = std::make_unique<formats::SafetensorsWriter>(file.path, file.tensors);
+  }
+  STRATA_CHECK(file.writer->tensors()[file.next].name == name, name);
+  file.writer->append(bytes);
+  file.written += bytes.size();
+  if (file.written < file.writer->tensors()[file.next].bytes) return;
+  file.written = 0;
+  if (++file.next == file.tensors.size()) {
+    file.writer->finish();
+    file.writer.reset();
+  }
+}
+
+void PretrainedFiles::finish() const {
+  if (files_.size() > 1 || files_.front().name != kSingleFile) {
+    formats::write_text(directory_ / "model.safetensors.index.json", index_text(files_));
+  }
+}
+
+}  // namespace strata::models

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "strata/base/number_format.h"
+#include "strata/formats/safetensors.h"
+#include "strata/models/model_config.h"
+#include "strata/models/save_options.h"
+
+namespace strata::models {
+
+/// A safetensors file to be written.
+struct SavedFile {
+  std::string name;
+  std::vector<formats::TensorInfo> tensors;
+  std::uint64_t bytes = 0;
+};
+
+/// The files of a Hugging Face directory on their way out, whoever has the weights: config, weights
+/// and index, and what a source had beside them. No LibTorch.
+class PretrainedFiles {
+ public:
+  /// Writes config.json and the other files into `directory`, which is there. Throws IoError;
+  /// ConfigError for an original config that is no JSON object.
+  PretrainedFiles(const ModelConfig& config, Precision precision,
+                  const std::filesystem::path& directory, const SaveOptions& options);
+
+  /// The tensors, in the order in which they are appended.
+  [[nodiscard]] const std::vector<formats::TensorInfo>& tensors() const { return tensors_; }
+
+  /// Appends the next bytes of the tensor `name`, all of it before the next one. Throws IoError.
+  void append(const std::string& name, std::span<const std::byte> bytes);
+
+  /// Writes the index, for models of more than one file. Call it when all tensors are there.
+  void finish() const;
+
+ private:
+  struct OpenFile {
+    std::filesystem::path path;
+    std::vector<formats::TensorInfo> tensors;
+    std::unique_ptr<formats::SafetensorsWriter> writer;  ///< from its first tensor to its last
+    std::size_t next = 0;                                ///< the tensor that is written next
+    std::uint64_t written = 0;                           ///< bytes of that one
+  };
+
+  std::filesystem::path directory_;
+  std::vector<formats::TensorInfo> tensors_;
+  std::vector<SavedFile> files_;
+  std::map<std::string, std::shared_ptr<OpenFile>> by_tensor_;
+};
+
+}  // namespace strata::models
