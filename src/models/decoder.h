@@ -3,12 +3,14 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "models/decoder_layout.h"
+#include "models/documents.h"
 #include "models/kept_rows.h"
 #include "models/model_inputs.h"
 #include "models/model_part.h"
@@ -30,8 +32,8 @@ namespace strata::models {
 ///     static std::string_view context_key(const Config&);  // what it calls its context
 ///     static std::int64_t context(const Config&);
 ///
-/// A Block is made of the config, its index and options; its forward takes x, or x and the part of
-/// a cache of keys and values.
+/// A Block is made of the config, its index and options; its forward takes x, the part of a cache
+/// of keys and values or null, and the documents that lie in the rows or null.
 template <class Family>
 class Decoder final : public CausalLm {
  public:
@@ -59,9 +61,11 @@ class Decoder final : public CausalLm {
     return head().logits(normed(hidden(tokens)));
   }
 
-  [[nodiscard]] Tensor loss(const Tensor& tokens, const Tensor& targets) override {
-    check_targets(targets, tokens);
-    return head().loss(normed(hidden(tokens)), targets);
+  using CausalLm::loss;
+  [[nodiscard]] Tensor loss(const TokenBatch& batch) override {
+    check_batch(batch, context_key(), context());
+    return head().loss(normed(hidden(batch.tokens, documents_of(batch.positions))), batch.targets,
+                       batch.divisor);
   }
 
   [[nodiscard]] UnitSequence sequence() const override {
@@ -76,8 +80,9 @@ class Decoder final : public CausalLm {
     for (const ModelPart<Block>& block : blocks_) {
       block.add_to(
           sequence,
-          [](BlockImpl& m, const Tensors& x, const Tensors& /*micro_batch*/) {
-            return m.forward(x[0]);
+          [](BlockImpl& m, const Tensors& x, const Tensors& micro_batch) {
+            const auto documents = documents_of(positions_of(micro_batch));
+            return m.forward(x[0], nullptr, documents.get());
           },
           Recompute::kConfig);
     }
@@ -169,12 +174,13 @@ class Decoder final : public CausalLm {
   }
 
   /// The output of the blocks for the tokens: [B, T, width].
-  Tensor hidden(const Tensor& tokens) {
+  Tensor hidden(const Tensor& tokens, const std::shared_ptr<const Documents>& documents = {}) {
     check_tokens(tokens, context_key(), context());
     Tensor x = embedding_.lookup(tokens);
     for (ModelPart<Block>& block : blocks_) {
-      x = block.run([](BlockImpl& m, const Tensor& t) { return m.forward(t); }, Recompute::kConfig,
-                    x);
+      x = block.run([documents](BlockImpl& m,
+                                const Tensor& t) { return m.forward(t, nullptr, documents.get()); },
+                    Recompute::kConfig, x);
     }
     return x;
   }

@@ -6,6 +6,7 @@
 
 #include "models/head_products.h"
 #include "models/loss_chunks.h"
+#include "models/loss_rows.h"
 #include "models/ordered_mean.h"
 #include "models/second_gradient.h"
 #include "models/soft_cap.h"
@@ -29,8 +30,11 @@ struct Gradients {
 class LossPass {
  public:
   LossPass(const torch::Tensor& hidden, const torch::Tensor& weight, const torch::Tensor& targets,
-           std::int64_t rows_max, std::optional<double> soft_cap)
-      : targets_(targets), products_(hidden, weight, rows_max), soft_cap_(soft_cap) {}
+           std::int64_t rows_max, std::optional<double> soft_cap, double divisor)
+      : targets_(targets),
+        divisor_(divisor),
+        products_(hidden, weight, rows_max),
+        soft_cap_(soft_cap) {}
 
   /// The logits have this bias too.
   void add_bias(const torch::Tensor& bias, bool wants_gradient) {
@@ -83,13 +87,14 @@ class LossPass {
           torch::Tensor gradient = torch::softmax(values, 1);
           gradient.scatter_add_(1, columns, torch::full_like(columns, -1, gradient.options()));
           through_soft_cap(gradient, values, soft_cap_);
-          gradient.mul_(1.0 / static_cast<double>(targets_.size(0)));
+          gradient.mul_(1.0 / divisor_);
           if (gradients_.of_bias.defined()) gradients_.of_bias.add_(gradient.sum(0));
           rows.copy_(gradient);
         });
   }
 
   const torch::Tensor& targets_;
+  double divisor_;
   HeadProducts products_;
   std::optional<double> soft_cap_;
   torch::Tensor bias_;  ///< in fp32; undefined: there is none
@@ -119,8 +124,8 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
                                const torch::Tensor& weight, const torch::Tensor& targets,
                                const std::optional<torch::Tensor>& bias, bool wants_hidden,
                                bool wants_weight, bool wants_bias, std::int64_t chunk_rows,
-                               std::optional<double> soft_cap) {
-    LossPass pass(hidden, weight, targets, chunk_rows, soft_cap);
+                               std::optional<double> soft_cap, double divisor) {
+    LossPass pass(hidden, weight, targets, chunk_rows, soft_cap, divisor);
     if (bias) pass.add_bias(*bias, wants_bias);
     pass.want_gradients(wants_hidden, wants_weight);
     const torch::Tensor losses = pass.run();
@@ -129,7 +134,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
     if (wants_hidden) context->saved_data["hidden"] = std::move(gradients.of_hidden);
     if (wants_weight) context->saved_data["weight"] = std::move(gradients.of_weight);
     if (wants_bias) context->saved_data["bias"] = std::move(gradients.of_bias);
-    return mean_in_order(losses);
+    return mean_in_order(losses, divisor);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -151,7 +156,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
       return scaled(std::move(gradient), gradients[0], format->second.toScalarType(),
                     /*may_reuse=*/is_last);
     };
-    variable_list result(9);  // one for every argument of forward
+    variable_list result(10);  // one for every argument of forward
     result[0] = gradient_of("hidden", 0);
     result[1] = gradient_of("weight", 1);
     result[3] = gradient_of("bias", 3);
@@ -173,7 +178,8 @@ std::string described(const torch::Tensor& tensor) {
 torch::Tensor linear_cross_entropy(const torch::Tensor& hidden, const torch::Tensor& weight,
                                    const torch::Tensor& targets,
                                    std::optional<std::int64_t> chunk_rows,
-                                   std::optional<double> soft_cap, const torch::Tensor& bias) {
+                                   std::optional<double> soft_cap, const torch::Tensor& bias,
+                                   std::optional<double> divisor) {
   if (hidden.dim() != 2 || weight.dim() != 2 || targets.dim() != 1 ||
       hidden.size(1) != weight.size(1) || hidden.size(0) != targets.size(0) ||
       hidden.numel() == 0 || weight.numel() == 0 || !hidden.is_floating_point() ||
@@ -189,8 +195,9 @@ torch::Tensor linear_cross_entropy(const torch::Tensor& hidden, const torch::Ten
         "linear_cross_entropy needs a bias [V] in the format of the weight; it was given " +
         described(bias) + " beside " + described(weight));
   }
+  const LossRows bearing = loss_rows(hidden, targets, divisor);
   const std::int64_t rows =
-      chunk_rows ? *chunk_rows : loss_chunk_rows(HeadProducts::shape_of(hidden, weight));
+      chunk_rows ? *chunk_rows : loss_chunk_rows(HeadProducts::shape_of(bearing.hidden, weight));
   if (rows < 1) {
     throw UsageError("linear_cross_entropy takes at least 1 row at a time, not " +
                      std::to_string(rows));
@@ -200,8 +207,9 @@ torch::Tensor linear_cross_entropy(const torch::Tensor& hidden, const torch::Ten
   const std::optional<torch::Tensor> given =
       bias.defined() ? std::make_optional(bias) : std::nullopt;
   return LinearCrossEntropy::apply(
-      hidden, weight, targets, given, records && hidden.requires_grad(),
-      records && weight.requires_grad(), records && given && bias.requires_grad(), rows, soft_cap);
+      bearing.hidden, weight, bearing.targets, given, records && hidden.requires_grad(),
+      records && weight.requires_grad(), records && given && bias.requires_grad(), rows, soft_cap,
+      bearing.divisor);
 }
 
 }  // namespace strata::models

@@ -31,11 +31,14 @@ namespace strata::models {
 ///
 /// `chunk_rows`: most rows at a time, by default loss_chunk_rows() (loss_chunks.h). `soft_cap`:
 /// logits are capped (soft_cap.h), in fp32. `bias`: [V] in the operands' format, is added to the
-/// logits before, in fp32; its gradient is added up in fp32. Throws UsageError for other shapes and
+/// logits before, in fp32; its gradient is added up in fp32. `divisor`: that of TokenBatch, by
+/// default the number of rows with a target. A row whose target is kNoTarget has no logits, no loss
+/// and a gradient of zeros. Throws UsageError for other shapes and
 /// formats, for a gradient of a gradient, and for a second backward of a released graph.
 [[nodiscard]] torch::Tensor linear_cross_entropy(
     const torch::Tensor& hidden, const torch::Tensor& weight, const torch::Tensor& targets,
     std::optional<std::int64_t> chunk_rows = std::nullopt,
-    std::optional<double> soft_cap = std::nullopt, const torch::Tensor& bias = {});
+    std::optional<double> soft_cap = std::nullopt, const torch::Tensor& bias = {},
+    std::optional<double> divisor = std::nullopt);
 
 }  // namespace strata::models

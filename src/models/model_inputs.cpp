@@ -31,14 +31,40 @@ void check_targets(const torch::Tensor& targets, const torch::Tensor& tokens) {
                    ", not " + std::string(targets.dtype().name()) + " " + shape_of(targets));
 }
 
-void check_micro_batch(const UnitSequence::Tensors& tokens_and_targets,
-                       std::string_view context_key, std::int64_t context) {
-  if (tokens_and_targets.size() != 2) {
-    throw UsageError("a micro-batch is {tokens, targets}, not " +
-                     std::to_string(tokens_and_targets.size()) + " tensors");
+void check_batch(const TokenBatch& batch, std::string_view context_key, std::int64_t context) {
+  check_tokens(batch.tokens, context_key, context);
+  check_targets(batch.targets, batch.tokens);
+  if (batch.positions.defined() && batch.positions.sizes() != batch.tokens.sizes()) {
+    throw UsageError("positions must be of the shape of the tokens, " + shape_of(batch.tokens) +
+                     ", not " + shape_of(batch.positions));
   }
-  check_tokens(tokens_and_targets[0], context_key, context);
-  check_targets(tokens_and_targets[1], tokens_and_targets[0]);
+  if (batch.divisor && !(*batch.divisor > 0)) {
+    throw UsageError("a loss is divided by a number above 0, not " +
+                     std::to_string(*batch.divisor));
+  }
+}
+
+void check_micro_batch(const UnitSequence::Tensors& micro_batch, std::string_view context_key,
+                       std::int64_t context) {
+  if (micro_batch.size() != 2 && micro_batch.size() != 4) {
+    throw UsageError(
+        "a micro-batch is {tokens, targets} or {tokens, targets, positions, divisor}, not " +
+        std::to_string(micro_batch.size()) + " tensors");
+  }
+  check_batch({.tokens = micro_batch[0],
+               .targets = micro_batch[1],
+               .positions = positions_of(micro_batch),
+               .divisor = std::nullopt},
+              context_key, context);
+}
+
+torch::Tensor positions_of(const UnitSequence::Tensors& micro_batch) {
+  return micro_batch.size() > 2 ? micro_batch[2] : torch::Tensor();
+}
+
+std::optional<double> divisor_of(const UnitSequence::Tensors& micro_batch) {
+  if (micro_batch.size() < 4) return std::nullopt;
+  return micro_batch[3].item<double>();
 }
 
 torch::TensorOptions options_on_meta() {

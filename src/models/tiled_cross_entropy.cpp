@@ -5,6 +5,7 @@
 
 #include "models/head_products.h"
 #include "models/loss_chunks.h"
+#include "models/loss_rows.h"
 #include "models/ordered_mean.h"
 #include "models/second_gradient.h"
 #include "models/soft_cap.h"
@@ -114,13 +115,16 @@ class TileStatistics : public torch::autograd::Function<TileStatistics> {
 /// mean_in_order, with its gradient.
 class OrderedMean : public torch::autograd::Function<OrderedMean> {
  public:
-  static torch::Tensor forward(AutogradContext* context, const torch::Tensor& row_losses) {
+  static torch::Tensor forward(AutogradContext* context, const torch::Tensor& row_losses,
+                               double divisor) {
     context->saved_data["rows"] = row_losses.size(0);
-    return mean_in_order(row_losses);
+    context->saved_data["divisor"] = divisor;
+    return mean_in_order(row_losses, divisor);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const std::int64_t rows = context->saved_data["rows"].toInt();
-    return {(gradients[0] * (1.0 / static_cast<double>(rows))).expand({rows})};
+    const double divisor = context->saved_data["divisor"].toDouble();
+    return {(gradients[0] * (1.0 / divisor)).expand({rows}), torch::Tensor()};
   }
 };
 
@@ -139,20 +143,25 @@ torch::Tensor tile_statistics(const torch::Tensor& hidden, const torch::Tensor& 
         "tile_statistics needs hidden [N, d] and the tile's weight [rows, d] of one floating "
         "format, and int64 targets [N]");
   }
+  const LossRows bearing = loss_rows(hidden, targets, std::nullopt);
   const std::int64_t rows =
-      chunk_rows ? *chunk_rows : loss_chunk_rows(HeadProducts::shape_of(hidden, weight_rows));
+      chunk_rows ? *chunk_rows
+                 : loss_chunk_rows(HeadProducts::shape_of(bearing.hidden, weight_rows));
   if (rows < 1) {
     throw UsageError("tile_statistics takes at least 1 row at a time, not " + std::to_string(rows));
   }
-  const torch::Tensor is_here = tile_numbers(tiles, targets) == tile;
-  const torch::Tensor columns = (targets - tiles.begin(tile)).masked_fill(is_here.logical_not(), 0);
-  return TileStatistics::apply(hidden, weight_rows, columns, is_here, rows, soft_cap);
+  const torch::Tensor is_here = tile_numbers(tiles, bearing.targets) == tile;
+  const torch::Tensor columns =
+      (bearing.targets - tiles.begin(tile)).masked_fill(is_here.logical_not(), 0);
+  return TileStatistics::apply(bearing.hidden, weight_rows, columns, is_here, rows, soft_cap);
 }
 
-torch::Tensor loss_of_tiles(const std::vector<torch::Tensor>& statistics) {
+torch::Tensor loss_of_tiles(const std::vector<torch::Tensor>& statistics,
+                            std::optional<double> divisor) {
   const torch::Tensor all = torch::stack(statistics);  // [tiles, 2, N]
   const torch::Tensor of_targets = all.select(1, 1).sum(0);
-  return OrderedMean::apply(torch::logsumexp(all.select(1, 0), 0) - of_targets);
+  const torch::Tensor losses = torch::logsumexp(all.select(1, 0), 0) - of_targets;
+  return OrderedMean::apply(losses, divisor.value_or(static_cast<double>(losses.size(0))));
 }
 
 }  // namespace strata::models

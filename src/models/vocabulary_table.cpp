@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "models/loss_rows.h"
+#include "models/model_inputs.h"
 #include "models/soft_cap.h"
 #include "models/tiled_cross_entropy.h"
 #include "strata/zero3/shared_input.h"
@@ -49,7 +51,8 @@ torch::Tensor VocabularyTable::logits(const torch::Tensor& x) {
   return soft_capped(torch::cat(of_tiles, -1), soft_cap_);
 }
 
-torch::Tensor VocabularyTable::loss(const torch::Tensor& x, const torch::Tensor& targets) {
+torch::Tensor VocabularyTable::loss(const torch::Tensor& x, const torch::Tensor& targets,
+                                    std::optional<double> divisor) {
   const SharedInput shared(x);
   Tensors statistics;
   for (ModelPart<VocabularyTile>& part : parts_) {
@@ -58,7 +61,7 @@ torch::Tensor VocabularyTable::loss(const torch::Tensor& x, const torch::Tensor&
                                    const torch::Tensor& of) { return m.statistics(t, of, cap); },
                  Recompute::kNever, shared.take(), targets));
   }
-  return loss_of_tiles(statistics);
+  return loss_of_tiles(statistics, loss_divisor(targets, divisor));
 }
 
 void VocabularyTable::add_lookup_to(UnitSequence& sequence,
@@ -79,8 +82,8 @@ void VocabularyTable::add_loss_to(UnitSequence& sequence) const {
       return m.statistics(x[0], micro_batch[1], cap);
     };
   });
-  sequence.add_function([](const Tensors& statistics, const Tensors& /*micro_batch*/) {
-    return loss_of_tiles(statistics);
+  sequence.add_function([](const Tensors& statistics, const Tensors& micro_batch) {
+    return loss_of_tiles(statistics, loss_divisor(micro_batch[1], divisor_of(micro_batch)));
   });
 }
 

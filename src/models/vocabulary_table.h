@@ -47,8 +47,10 @@ class VocabularyTable {
   [[nodiscard]] torch::Tensor lookup(const torch::Tensor& tokens);
   /// Maps [..., width] to logits [..., vocab_size].
   [[nodiscard]] torch::Tensor logits(const torch::Tensor& x);
-  /// The mean cross entropy (fp32 scalar) of logits(x) against targets [...].
-  [[nodiscard]] torch::Tensor loss(const torch::Tensor& x, const torch::Tensor& targets);
+  /// The mean cross entropy (fp32 scalar) of logits(x) against targets [...], as
+  /// linear_cross_entropy has it.
+  [[nodiscard]] torch::Tensor loss(const torch::Tensor& x, const torch::Tensor& targets,
+                                   std::optional<double> divisor);
 
   [[nodiscard]] const RowTiles& tiles() const noexcept { return tiles_; }
 
@@ -57,7 +59,8 @@ class VocabularyTable {
   /// `check(x)` is called with what they take, before the first one.
   void add_lookup_to(UnitSequence& sequence,
                      const std::function<void(const UnitSequence::Tensors&)>& check) const;
-  /// Appends the tiles side by side, and the loss: of {x} and the micro-batch {tokens, targets}.
+  /// Appends the tiles side by side, and the loss: of {x} and the micro-batch {tokens, targets,
+  /// ...}.
   void add_loss_to(UnitSequence& sequence) const;
 
   /// A function that is shown the table by its full name.

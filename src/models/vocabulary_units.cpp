@@ -1,6 +1,7 @@
 #include "models/vocabulary_units.h"
 
 #include "models/linear_cross_entropy.h"
+#include "models/model_inputs.h"
 #include "models/soft_cap.h"
 #include "strata/zero3/tiled.h"
 
@@ -27,9 +28,9 @@ Tensor logits_of(const TableImpl& table, const Tensor& x, const VocabularyRules&
 }
 
 Tensor loss_of(const TableImpl& table, const Tensor& x, const Tensor& targets,
-               const VocabularyRules& rules) {
+               const VocabularyRules& rules, std::optional<double> divisor) {
   return linear_cross_entropy(x.flatten(0, -2), table.weight(), targets.flatten(), std::nullopt,
-                              rules.soft_cap, table.bias());
+                              rules.soft_cap, table.bias(), divisor);
 }
 
 }  // namespace
@@ -48,11 +49,14 @@ Tensor VocabularyUnits::logits(const Tensor& x) {
       Recompute::kNever, x);
 }
 
-Tensor VocabularyUnits::loss(const Tensor& x, const Tensor& targets) {
-  if (tiles_) return tiles_->loss(x, targets);
-  return whole_->run([rules = rules_, targets](
-                         TableImpl& m, const Tensor& t) { return loss_of(m, t, targets, rules); },
-                     Recompute::kNever, x);
+Tensor VocabularyUnits::loss(const Tensor& x, const Tensor& targets,
+                             std::optional<double> divisor) {
+  if (tiles_) return tiles_->loss(x, targets, divisor);
+  return whole_->run(
+      [rules = rules_, targets, divisor](TableImpl& m, const Tensor& t) {
+        return loss_of(m, t, targets, rules, divisor);
+      },
+      Recompute::kNever, x);
 }
 
 void VocabularyUnits::add_lookup_to(UnitSequence& sequence,
@@ -79,7 +83,7 @@ void VocabularyUnits::add_loss_to(UnitSequence& sequence) const {
     return;
   }
   const auto loss = [rules = rules_](TableImpl& m, const Tensors& x, const Tensors& micro_batch) {
-    return loss_of(m, x[0], micro_batch[1], rules);
+    return loss_of(m, x[0], micro_batch[1], rules, divisor_of(micro_batch));
   };
   whole_->add_to(sequence, loss, Recompute::kNever);
 }

@@ -47,7 +47,8 @@ class VocabularyUnits {
   torch::Tensor lookup(const torch::Tensor& tokens);
   /// Maps [..., width] to logits [..., vocab_size]. Its backward comes at once.
   torch::Tensor logits(const torch::Tensor& x);
-  torch::Tensor loss(const torch::Tensor& x, const torch::Tensor& targets);
+  torch::Tensor loss(const torch::Tensor& x, const torch::Tensor& targets,
+                     std::optional<double> divisor);
 
   /// Appends the lookup; `check(x)` is called with what it takes, before.
   void add_lookup_to(UnitSequence& sequence,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "strata/base/number_format.h"
+#include "strata/models/token_batch.h"
 #include "strata/zero3/engine.h"
 
 namespace strata::models {
@@ -47,13 +48,18 @@ class CausalLm {
   /// context; UsageError otherwise).
   [[nodiscard]] virtual torch::Tensor forward(const torch::Tensor& tokens) = 0;
 
-  /// Mean cross entropy in fp32 of the logits against targets [B, T] (int64). Holds the logits of
-  /// some 512 tokens at a time. Where gradients are on, it makes those of the head too.
-  [[nodiscard]] virtual torch::Tensor loss(const torch::Tensor& tokens,
-                                           const torch::Tensor& targets) = 0;
+  /// Mean cross entropy in fp32 of the logits against the targets, of documents that see nothing of
+  /// each other. Holds the logits of some 512 tokens at a time, and none of tokens that bear no
+  /// loss. Where gradients are on, it makes those of the head too. Throws UsageError for tensors of
+  /// other shapes and formats than TokenBatch says.
+  [[nodiscard]] virtual torch::Tensor loss(const TokenBatch& batch) = 0;
+  [[nodiscard]] torch::Tensor loss(const torch::Tensor& tokens, const torch::Tensor& targets) {
+    return loss(TokenBatch{.tokens = tokens, .targets = targets});
+  }
 
-  /// The model as a sequence of units for Engine::train_batch, whose micro-batches are {tokens,
-  /// targets}, both [B, T]: the numbers of `loss`. Throws UsageError in memory.
+  /// The model as a sequence of units for Engine::train_batch, whose micro-batches are those of
+  /// TokenBatch::micro_batch, {tokens, targets} as a rule: the numbers of `loss`. Throws UsageError
+  /// in memory.
   [[nodiscard]] virtual UnitSequence sequence() const = 0;
 
   /// Logits [B, vocab_size] of the token after the last one.

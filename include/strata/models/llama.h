@@ -40,8 +40,8 @@ class Llama final : public CausalLm {
   ~Llama() override;
 
   [[nodiscard]] torch::Tensor forward(const torch::Tensor& tokens) override;
-  [[nodiscard]] torch::Tensor loss(const torch::Tensor& tokens,
-                                   const torch::Tensor& targets) override;
+  using CausalLm::loss;
+  [[nodiscard]] torch::Tensor loss(const TokenBatch& batch) override;
   [[nodiscard]] UnitSequence sequence() const override;
   [[nodiscard]] torch::Tensor next_token_logits(const torch::Tensor& tokens) override;
   [[nodiscard]] torch::Tensor next_token_logits(const torch::Tensor& tokens,

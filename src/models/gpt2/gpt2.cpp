@@ -1,5 +1,6 @@
 #include "strata/models/gpt2.h"
 
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -26,6 +27,12 @@ const Gpt2Config& validated(const Gpt2Config& config) {
 using Tensors = UnitSequence::Tensors;
 
 constexpr std::string_view kContext = "n_positions";
+
+/// The positions to add, where they are not counted from the first token of a row.
+torch::Tensor places_of(const Tensors& micro_batch) {
+  const auto documents = documents_of(positions_of(micro_batch));
+  return documents ? documents->positions.to(micro_batch[0].device()) : torch::Tensor();
+}
 
 }  // namespace
 
@@ -73,12 +80,27 @@ struct Gpt2::Impl {
   /// The output of the blocks for the tokens: [B, T, n_embd].
   torch::Tensor hidden(const torch::Tensor& tokens) {
     check_tokens(tokens, kContext, config.n_positions);
-    torch::Tensor x = embedded(tokens);
+    return hidden(tokens, nullptr, {});
+  }
+  /// The same of documents that may lie in the rows of a micro-batch.
+  torch::Tensor hidden(const TokenBatch& batch) {
+    check_batch(batch, kContext, config.n_positions);
+    const std::shared_ptr<const Documents> documents = documents_of(batch.positions);
+    return hidden(batch.tokens, documents, documents ? batch.micro_batch() : Tensors{});
+  }
+  torch::Tensor hidden(const torch::Tensor& tokens,
+                       const std::shared_ptr<const Documents>& documents,
+                       const Tensors& micro_batch) {
+    torch::Tensor x =
+        embedded(tokens, documents ? documents->positions.to(tokens.device()) : torch::Tensor());
     for (ModelPart<Gpt2Block>& block : blocks) {
-      x = block.run([](Gpt2BlockImpl& m, const torch::Tensor& t) { return m.forward(t); },
-                    Recompute::kConfig, x);
+      x = block.run(
+          [documents](Gpt2BlockImpl& m, const torch::Tensor& t) {
+            return m.forward(t, nullptr, documents.get());
+          },
+          Recompute::kConfig, x);
     }
-    for (const TiledBlock& block : tiled_blocks) x = block.run(x);
+    for (const TiledBlock& block : tiled_blocks) x = block.run(x, micro_batch);
     return x;
   }
 
@@ -129,9 +151,9 @@ struct Gpt2::Impl {
     };
     if (!table) {
       const auto embed = [check](Gpt2OuterImpl& m, const Tensors& tokens_and_targets,
-                                 const Tensors& /*micro_batch*/) {
+                                 const Tensors& micro_batch) {
         check(tokens_and_targets);
-        return m.embed(tokens_and_targets[0]);
+        return m.embed(tokens_and_targets[0], places_of(micro_batch));
       };
       outer.add_to(sequence, embed, Recompute::kConfig);
       return;
@@ -139,7 +161,8 @@ struct Gpt2::Impl {
     table->add_lookup_to(sequence, check);
     const auto add_positions = [tiles = table->tiles()](Gpt2OuterImpl& m, const Tensors& of_tiles,
                                                         const Tensors& micro_batch) {
-      return m.add_positions(rows_in_order(tiles, micro_batch[0], of_tiles));
+      return m.add_positions(rows_in_order(tiles, micro_batch[0], of_tiles),
+                             places_of(micro_batch));
     };
     outer.add_to(sequence, add_positions, Recompute::kConfig);
   }
@@ -148,7 +171,10 @@ struct Gpt2::Impl {
     for (const ModelPart<Gpt2Block>& block : blocks) {
       block.add_to(
           sequence,
-          [](Gpt2BlockImpl& m, const Tensors& x, const Tensors&) { return m.forward(x[0]); },
+          [](Gpt2BlockImpl& m, const Tensors& x, const Tensors& micro_batch) {
+            const auto documents = documents_of(positions_of(micro_batch));
+            return m.forward(x[0], nullptr, documents.get());
+          },
           Recompute::kConfig);
     }
     for (const TiledBlock& block : tiled_blocks) block.add_to(sequence);
@@ -157,7 +183,7 @@ struct Gpt2::Impl {
   void add_loss_to(UnitSequence& sequence) const {
     if (!table) {
       const auto loss = [](Gpt2OuterImpl& m, const Tensors& x, const Tensors& micro_batch) {
-        return m.loss(x[0], micro_batch[1]);
+        return m.loss(x[0], micro_batch[1], divisor_of(micro_batch));
       };
       outer.add_to(sequence, loss, Recompute::kNever);
       return;
@@ -212,12 +238,13 @@ torch::Tensor Gpt2::forward(const torch::Tensor& tokens) {
   return impl_->logits(impl_->hidden(tokens));
 }
 
-torch::Tensor Gpt2::loss(const torch::Tensor& tokens, const torch::Tensor& targets) {
-  check_targets(targets, tokens);
-  if (impl_->table) return impl_->head().loss(impl_->normed(impl_->hidden(tokens)), targets);
-  return impl_->finish(
-      impl_->hidden(tokens),
-      [targets](Gpt2OuterImpl& outer, const torch::Tensor& x) { return outer.loss(x, targets); });
+torch::Tensor Gpt2::loss(const TokenBatch& batch) {
+  const torch::Tensor x = impl_->hidden(batch);
+  if (impl_->table) return impl_->head().loss(impl_->normed(x), batch.targets, batch.divisor);
+  return impl_->finish(x, [targets = batch.targets, divisor = batch.divisor](
+                              Gpt2OuterImpl& outer, const torch::Tensor& of_blocks) {
+    return outer.loss(of_blocks, targets, divisor);
+  });
 }
 
 UnitSequence Gpt2::sequence() const {

@@ -16,7 +16,7 @@ torch::Tensor Conv1DImpl::forward(const torch::Tensor& x) {
 }
 
 torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads, double dropout,
-                               const KeyValueCache::Part* kept) {
+                               const KeyValueCache::Part* kept, const Documents* documents) {
   const std::int64_t batch = qkv.size(0), length = qkv.size(1), width = qkv.size(2) / 3;
   const auto heads_first = [&](const torch::Tensor& part) {
     return part.view({batch, length, heads, width / heads}).transpose(1, 2);
@@ -24,12 +24,18 @@ torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads, dou
   const std::vector<torch::Tensor> parts = qkv.split(width, /*dim=*/2);
   const torch::Tensor queries = heads_first(parts[0]), keys = heads_first(parts[1]),
                       values = heads_first(parts[2]);
+  const auto attend = [dropout](const torch::Tensor& q, const torch::Tensor& k,
+                                const torch::Tensor& v) {
+    return attention(q, k, v, /*mask=*/{}, dropout, {});
+  };
   torch::Tensor attended;
-  if (kept != nullptr && !kept->is_first()) {
+  if (documents != nullptr) {
+    attended = by_documents(*documents, queries, keys, values, attend);
+  } else if (kept != nullptr && !kept->is_first()) {
     attended = attend_to_kept(*kept, queries, keys, values);
   } else {
     if (kept != nullptr) kept->extend(keys, values);
-    attended = attention(queries, keys, values, /*mask=*/{}, dropout, {});
+    attended = attend(queries, keys, values);
   }
   return attended.transpose(1, 2).reshape({batch, length, width});
 }
@@ -45,9 +51,10 @@ AttentionImpl::AttentionImpl(const Gpt2Config& config, const torch::TensorOption
       c_attn_(register_module("c_attn", Conv1D(config.n_embd, 3 * config.n_embd, options))),
       c_proj_(register_module("c_proj", Conv1D(config.n_embd, config.n_embd, options))) {}
 
-torch::Tensor AttentionImpl::forward(const torch::Tensor& x, const KeyValueCache::Part* kept) {
+torch::Tensor AttentionImpl::forward(const torch::Tensor& x, const KeyValueCache::Part* kept,
+                                     const Documents* documents) {
   const torch::Tensor attended =
-      causal_attention(c_attn_(x), n_head_, is_training() ? attn_pdrop_ : 0.0, kept);
+      causal_attention(c_attn_(x), n_head_, is_training() ? attn_pdrop_ : 0.0, kept, documents);
   return torch::dropout(c_proj_(attended), resid_pdrop_, is_training());
 }
 
@@ -68,8 +75,9 @@ Gpt2BlockImpl::Gpt2BlockImpl(const Gpt2Config& config, const torch::TensorOption
       ln_2_(register_module("ln_2", LayerNorm(config.n_embd, config.layer_norm_epsilon, options))),
       mlp_(register_module("mlp", Mlp(config, options))) {}
 
-torch::Tensor Gpt2BlockImpl::forward(torch::Tensor x, const KeyValueCache::Part* kept) {
-  x = x + attn_(ln_1_(x), kept);
+torch::Tensor Gpt2BlockImpl::forward(torch::Tensor x, const KeyValueCache::Part* kept,
+                                     const Documents* documents) {
+  x = x + attn_(ln_1_(x), kept, documents);
   return x + mlp_(ln_2_(x));
 }
 
@@ -92,9 +100,9 @@ std::vector<torch::Tensor> Gpt2BlockRestImpl::middle(const torch::Tensor& x,
   return {sum, ln_2_(sum)};
 }
 
-torch::Tensor Gpt2BlockRestImpl::attend(const torch::Tensor& qkv,
-                                        const KeyValueCache::Part* kept) const {
-  return causal_attention(qkv, n_head_, is_training() ? attn_pdrop_ : 0.0, kept);
+torch::Tensor Gpt2BlockRestImpl::attend(const torch::Tensor& qkv, const KeyValueCache::Part* kept,
+                                        const Documents* documents) const {
+  return causal_attention(qkv, n_head_, is_training() ? attn_pdrop_ : 0.0, kept, documents);
 }
 
 torch::Tensor Gpt2BlockRestImpl::activate(const torch::Tensor& hidden) const {
@@ -136,8 +144,10 @@ torch::Tensor Gpt2OuterImpl::logits(const torch::Tensor& x) {
   return torch::linear(ln_f_(x), head());
 }
 
-torch::Tensor Gpt2OuterImpl::loss(const torch::Tensor& x, const torch::Tensor& targets) {
-  return linear_cross_entropy(ln_f_(x).flatten(0, -2), head(), targets.flatten());
+torch::Tensor Gpt2OuterImpl::loss(const torch::Tensor& x, const torch::Tensor& targets,
+                                  std::optional<double> divisor) {
+  return linear_cross_entropy(ln_f_(x).flatten(0, -2), head(), targets.flatten(), std::nullopt,
+                              std::nullopt, {}, divisor);
 }
 
 const torch::Tensor& Gpt2OuterImpl::head() const { return (lm_head_ ? lm_head_ : wte_)->weight(); }

@@ -3,8 +3,10 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "models/documents.h"
 #include "models/layer_norm.h"
 #include "models/vocabulary_modules.h"
 #include "strata/models/gpt2_config.h"
@@ -29,10 +31,12 @@ TORCH_MODULE(Conv1D);
 
 /// What attention computes between its two linear layers: of queries, keys and values [B, T, 3
 /// width] side by side, [B, T, width]. No position looks at a later one. `kept`: tokens that go on
-/// from those that it keeps; null: sequences from their beginning.
+/// from those that it keeps; null: sequences from their beginning. `documents`: those that lie in
+/// the rows of such; null: a row is one.
 [[nodiscard]] torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads,
                                              double dropout,
-                                             const KeyValueCache::Part* kept = nullptr);
+                                             const KeyValueCache::Part* kept = nullptr,
+                                             const Documents* documents = nullptr);
 
 /// The function between the two linear layers of the MLP.
 [[nodiscard]] torch::Tensor activated(const torch::Tensor& x, Gpt2Config::Activation activation);
@@ -41,7 +45,8 @@ TORCH_MODULE(Conv1D);
 class AttentionImpl : public torch::nn::Module {
  public:
   AttentionImpl(const Gpt2Config& config, const torch::TensorOptions& options);
-  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr);
+  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr,
+                        const Documents* documents = nullptr);
 
  private:
   std::int64_t n_head_;
@@ -66,7 +71,8 @@ TORCH_MODULE(Mlp);
 class Gpt2BlockImpl : public torch::nn::Module {
  public:
   Gpt2BlockImpl(const Gpt2Config& config, const torch::TensorOptions& options);
-  torch::Tensor forward(torch::Tensor x, const KeyValueCache::Part* kept = nullptr);
+  torch::Tensor forward(torch::Tensor x, const KeyValueCache::Part* kept = nullptr,
+                        const Documents* documents = nullptr);
 
  private:
   LayerNorm ln_1_;
@@ -90,7 +96,8 @@ class Gpt2BlockRestImpl : public torch::nn::Module {
   Tensors middle(const torch::Tensor& x, const torch::Tensor& attended);
   // Without:
   [[nodiscard]] torch::Tensor attend(const torch::Tensor& qkv,
-                                     const KeyValueCache::Part* kept = nullptr) const;
+                                     const KeyValueCache::Part* kept = nullptr,
+                                     const Documents* documents = nullptr) const;
   [[nodiscard]] torch::Tensor activate(const torch::Tensor& hidden) const;
   /// x and what a linear layer back into the residual stream adds to it.
   [[nodiscard]] torch::Tensor add(const torch::Tensor& x, const torch::Tensor& projected) const;
@@ -124,8 +131,10 @@ class Gpt2OuterImpl : public torch::nn::Module {
   torch::Tensor embed(const torch::Tensor& tokens, const torch::Tensor& places = {});
   /// Maps [..., n_embd] to logits [..., vocab_size].
   torch::Tensor logits(const torch::Tensor& x);
-  /// The mean cross entropy (fp32 scalar) of logits(x) against targets [...], without holding them.
-  torch::Tensor loss(const torch::Tensor& x, const torch::Tensor& targets);
+  /// The mean cross entropy (fp32 scalar) of logits(x) against targets [...], as
+  /// linear_cross_entropy has it.
+  torch::Tensor loss(const torch::Tensor& x, const torch::Tensor& targets,
+                     std::optional<double> divisor);
 
  private:
   [[nodiscard]] const torch::Tensor& head() const;

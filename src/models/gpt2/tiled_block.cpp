@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "models/kept_rows.h"
+#include "models/model_inputs.h"
 
 namespace strata::models {
 
@@ -12,7 +13,10 @@ using Tensors = UnitSequence::Tensors;
 
 void TiledBlock::add_to(UnitSequence& sequence) const {
   add_to(sequence,
-         [rest = rest_.shared_module()](const torch::Tensor& qkv) { return rest->attend(qkv); });
+         [rest = rest_.shared_module()](const torch::Tensor& qkv, const Tensors& micro_batch) {
+           const auto documents = documents_of(positions_of(micro_batch));
+           return rest->attend(qkv, nullptr, documents.get());
+         });
 }
 
 void TiledBlock::add_to(UnitSequence& sequence, const Attend& attend) const {
@@ -26,8 +30,8 @@ void TiledBlock::add_to(UnitSequence& sequence, const Attend& attend) const {
       },
       Recompute::kNever);
   c_attn_.add_to(parts);
-  parts.add_function([attend](const Tensors& x, const Tensors& /*micro_batch*/) {
-    return Tensors{x[0], attend(LinearInTiles::output(x))};
+  parts.add_function([attend](const Tensors& x, const Tensors& micro_batch) {
+    return Tensors{x[0], attend(LinearInTiles::output(x), micro_batch)};
   });
   attn_proj_.add_to(parts);
   rest_.add_to(
@@ -47,16 +51,17 @@ void TiledBlock::add_to(UnitSequence& sequence, const Attend& attend) const {
   rest_.add_span_to(sequence, parts);
 }
 
-torch::Tensor TiledBlock::run(const torch::Tensor& x) const {
+torch::Tensor TiledBlock::run(const torch::Tensor& x, const Tensors& micro_batch) const {
   UnitSequence alone;
   add_to(alone);
-  return alone.run({x}).front();
+  return alone.run({x}, micro_batch).front();
 }
 
 torch::Tensor TiledBlock::run(const torch::Tensor& x, KeyValueCache& cache,
                               std::int64_t layer) const {
   UnitSequence alone;
-  add_to(alone, [rest = rest_.shared_module(), &cache, layer](const torch::Tensor& qkv) {
+  add_to(alone, [rest = rest_.shared_module(), &cache, layer](const torch::Tensor& qkv,
+                                                              const Tensors& /*micro_batch*/) {
     return by_kept_rows(qkv, cache, layer,
                         [&](const torch::Tensor& rows, const KeyValueCache::Part& part) {
                           return rest->attend(rows, &part);

@@ -39,7 +39,9 @@ class TiledBlock {
   /// Appends it: of {x} it gives {x}.
   void add_to(UnitSequence& sequence) const;
 
-  [[nodiscard]] torch::Tensor run(const torch::Tensor& x) const;
+  /// Of a micro-batch (TokenBatch::micro_batch); empty: rows that are one document each.
+  [[nodiscard]] torch::Tensor run(const torch::Tensor& x,
+                                  const UnitSequence::Tensors& micro_batch) const;
   /// Of tokens that go on where the cache ends, of which this block is `layer`.
   [[nodiscard]] torch::Tensor run(const torch::Tensor& x, KeyValueCache& cache,
                                   std::int64_t layer) const;
@@ -52,7 +54,8 @@ class TiledBlock {
       const std::function<void(const std::string& name, const torch::Tensor& value)>& visit);
 
  private:
-  using Attend = std::function<torch::Tensor(const torch::Tensor& qkv)>;
+  using Attend = std::function<torch::Tensor(const torch::Tensor& qkv,
+                                             const UnitSequence::Tensors& micro_batch)>;
   void add_to(UnitSequence& sequence, const Attend& attend) const;
 
   ModelPart<Gpt2BlockRest> rest_;

@@ -54,9 +54,7 @@ Llama::~Llama() = default;
 
 Tensor Llama::forward(const Tensor& tokens) { return impl_->model.forward(tokens); }
 
-Tensor Llama::loss(const Tensor& tokens, const Tensor& targets) {
-  return impl_->model.loss(tokens, targets);
-}
+Tensor Llama::loss(const TokenBatch& batch) { return impl_->model.loss(batch); }
 
 UnitSequence Llama::sequence() const { return impl_->model.sequence(); }
 

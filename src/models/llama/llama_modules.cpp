@@ -106,20 +106,28 @@ Tensor LlamaAttentionImpl::normed(const Tensor& projected, std::int64_t heads,
   return parts.transpose(1, 2);
 }
 
-Tensor LlamaAttentionImpl::forward(const Tensor& x, const KeyValueCache::Part* kept) {
+Tensor LlamaAttentionImpl::forward(const Tensor& x, const KeyValueCache::Part* kept,
+                                   const Documents* documents) {
   const Parts all = projected(x);
   Parts parts = {normed(all.queries, heads_, q_norm_), normed(all.keys, key_heads_, k_norm_),
                  in_heads(all.values, key_heads_).transpose(1, 2)};
   if (rotary_) {
     const torch::TensorOptions options =
         rotates_in_fp32_ ? x.options().dtype(torch::kFloat32) : x.options();
-    const auto [cosines, sines] =
-        kept != nullptr ? rotary_->at(kept->places(), options) : rotary_->of(x.size(1), options);
+    const auto [cosines, sines] = kept != nullptr ? rotary_->at(kept->places(), options)
+                                  : documents != nullptr
+                                      ? rotary_->at(documents->positions, options)
+                                      : rotary_->of(x.size(1), options);
     parts.queries = rotated(parts.queries, cosines, sines);
     parts.keys = rotated(parts.keys, cosines, sines);
   }
   Tensor attended;
-  if (kept == nullptr) {
+  if (documents != nullptr) {
+    attended = by_documents(*documents, parts.queries, parts.keys, parts.values,
+                            [this](const Tensor& q, const Tensor& k, const Tensor& v) {
+                              return attend({q, k, v});
+                            });
+  } else if (kept == nullptr) {
     attended = attend(parts);
   } else if (kept->is_first()) {
     kept->extend(parts.keys, parts.values);
@@ -178,9 +186,10 @@ LlamaBlockImpl::LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
   if (config.norms_outputs()) after_mlp_ = *next++;
 }
 
-Tensor LlamaBlockImpl::forward(Tensor x, const KeyValueCache::Part* kept) {
+Tensor LlamaBlockImpl::forward(Tensor x, const KeyValueCache::Part* kept,
+                               const Documents* documents) {
   const auto normed_by = [](RmsNorm& norm, const Tensor& t) { return norm ? norm(t) : t; };
-  x = x + normed_by(after_attention_, self_attn_(normed_by(before_attention_, x), kept));
+  x = x + normed_by(after_attention_, self_attn_(normed_by(before_attention_, x), kept, documents));
   return x + normed_by(after_mlp_, mlp_(normed_by(before_mlp_, x)));
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "models/documents.h"
 #include "models/projection.h"
 #include "models/rotary.h"
 #include "strata/models/attention_scores.h"
@@ -48,7 +49,9 @@ class LlamaAttentionImpl : public torch::nn::Module {
   LlamaAttentionImpl(const LlamaConfig& config, std::int64_t layer,
                      const torch::TensorOptions& options);
   /// `kept`: tokens that go on from those that it keeps; null: sequences from their beginning.
-  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr);
+  /// `documents`: those that lie in the rows of such; null: a row is one.
+  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr,
+                        const Documents* documents = nullptr);
 
  private:
   struct Parts {
@@ -95,7 +98,8 @@ class LlamaBlockImpl : public torch::nn::Module {
  public:
   LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
                  const torch::TensorOptions& options);
-  torch::Tensor forward(torch::Tensor x, const KeyValueCache::Part* kept = nullptr);
+  torch::Tensor forward(torch::Tensor x, const KeyValueCache::Part* kept = nullptr,
+                        const Documents* documents = nullptr);
 
  private:
   LlamaAttention self_attn_;

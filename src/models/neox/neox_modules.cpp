@@ -42,15 +42,23 @@ NeoxAttentionImpl::Parts NeoxAttentionImpl::projected(const Tensor& x) {
   return {parts[0], parts[1], parts[2]};
 }
 
-Tensor NeoxAttentionImpl::forward(const Tensor& x, const KeyValueCache::Part* kept) {
+Tensor NeoxAttentionImpl::forward(const Tensor& x, const KeyValueCache::Part* kept,
+                                  const Documents* documents) {
   Parts parts = projected(x);
   const auto [cosines, sines] = kept != nullptr ? rotary_.at(kept->places(), x.options())
-                                                : rotary_.of(x.size(1), x.options());
+                                : documents != nullptr
+                                    ? rotary_.at(documents->positions, x.options())
+                                    : rotary_.of(x.size(1), x.options());
   const auto rotate = rotates_pairs_ ? rotated_in_pairs : rotated;
   parts.queries = rotate(parts.queries, cosines, sines);
   parts.keys = rotate(parts.keys, cosines, sines);
   Tensor attended;
-  if (kept == nullptr) {
+  if (documents != nullptr) {
+    attended = by_documents(*documents, parts.queries, parts.keys, parts.values,
+                            [this](const Tensor& q, const Tensor& k, const Tensor& v) {
+                              return attend({q, k, v});
+                            });
+  } else if (kept == nullptr) {
     attended = attend(parts);
   } else if (kept->is_first()) {
     kept->extend(parts.keys, parts.values);
@@ -93,9 +101,10 @@ NeoxBlockImpl::NeoxBlockImpl(const NeoxConfig& config, std::int64_t /*layer*/,
   mlp_ = register_module("mlp", NeoxMlp(config, options));
 }
 
-Tensor NeoxBlockImpl::forward(const Tensor& x, const KeyValueCache::Part* kept) {
+Tensor NeoxBlockImpl::forward(const Tensor& x, const KeyValueCache::Part* kept,
+                              const Documents* documents) {
   const Tensor normed = first_norm_(x);
-  const Tensor attended = attention_(normed, kept);
+  const Tensor attended = attention_(normed, kept, documents);
   // The order of the sums is that of transformers.
   if (!second_norm_) return attended + mlp_(normed) + x;
   if (parallel_) return mlp_(second_norm_(x)) + attended + x;

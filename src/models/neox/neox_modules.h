@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "models/documents.h"
 #include "models/layer_norm.h"
 #include "models/projection.h"
 #include "models/rotary.h"
@@ -22,7 +23,9 @@ class NeoxAttentionImpl : public torch::nn::Module {
  public:
   NeoxAttentionImpl(const NeoxConfig& config, const torch::TensorOptions& options);
   /// `kept`: tokens that go on from those that it keeps; null: sequences from their beginning.
-  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr);
+  /// `documents`: those that lie in the rows of such; null: a row is one.
+  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr,
+                        const Documents* documents = nullptr);
 
  private:
   struct Parts {
@@ -57,7 +60,8 @@ TORCH_MODULE(NeoxMlp);
 class NeoxBlockImpl : public torch::nn::Module {
  public:
   NeoxBlockImpl(const NeoxConfig& config, std::int64_t layer, const torch::TensorOptions& options);
-  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr);
+  torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr,
+                        const Documents* documents = nullptr);
 
  private:
   bool parallel_;
