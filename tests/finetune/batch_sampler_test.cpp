@@ -4,7 +4,10 @@
 
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "dataset.h"
 #include "strata/base/error.h"
 #include "support/temp_directory.h"
 

@@ -72,7 +72,7 @@ class ModelTypes(program.WorkspaceTest):
                 source = self.make(kind)
                 out = self.space.path / f"{kind}-trained"
                 self.finetune({"--model-config": None, "--model": source, "--output": out,
-                               "--steps": 12, "--sample": 4})
+                               "--steps": 12, "--sample": 4, "--tokenizer": "bytes"})
                 losses = self.losses(out)
                 self.assertLess(losses[-1], losses[0] - 0.3, "the loss does not fall")
 
@@ -97,7 +97,7 @@ class ModelTypes(program.WorkspaceTest):
 
     def test_the_smallest_device_budget_works_as_it_is_written(self) -> None:
         source = self.make("mistral")
-        changes = {"--model-config": None, "--model": source}
+        changes = {"--model-config": None, "--model": source, "--tokenizer": "bytes"}
         refused = self.space.finetune({**changes, "--budget": "device=1"})
         self.assertEqual(refused.returncode, BUDGET, refused.stderr)
         least = re.search(r"smallest that works is .*? \((\d+) bytes\)", refused.stderr)

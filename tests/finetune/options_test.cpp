@@ -1,6 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
 #include "run_config.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -139,6 +145,55 @@ TEST_F(RunConfigTest, StepsComeFromTheOptionThenTheScheduleThenOneEpoch) {
   EXPECT_EQ(step_count(options_, config, 1001, 10), 7);
   options_.steps = 3;
   EXPECT_EQ(step_count(options_, config, 1001, 10), 3);
+}
+
+TEST_F(RunConfigTest, StepsFollowFromEpochsOfSequences) {
+  formats::DsConfig config;
+  config.train_batch_size = 4;
+  EXPECT_EQ(step_count(options_, config, 1001, 10, 9), 3);
+  EXPECT_EQ(last_epoch(options_, config), 1u);
+  config.scheduler.total_num_steps = 7;
+  EXPECT_EQ(step_count(options_, config, 1001, 10, 9), 7);
+  EXPECT_FALSE(last_epoch(options_, config).has_value());
+  options_.epochs = 3;
+  EXPECT_EQ(step_count(options_, config, 1001, 10, 9), 7);
+  options_.epochs = 4;
+  EXPECT_EQ(step_count(options_, config, 1001, 10, 9), 9);
+  EXPECT_EQ(last_epoch(options_, config), 4u);
+  options_.epochs = std::numeric_limits<std::int64_t>::max();
+  EXPECT_THROW((void)step_count(options_, config, 1001, 10, 9), ConfigError);
+}
+
+TEST(DataOptions, ShowOneSequenceOrAsManyAsTheySayAndChooseByTheirWords) {
+  const auto parsed = [](std::vector<std::string> words) {
+    CLI::App app;
+    FinetuneOptions options;
+    add_finetune_command(app, options);
+    words.insert(words.begin(), "finetune");
+    std::ranges::reverse(words);  // as CLI11 takes them
+    app.parse(words);
+    return options;
+  };
+  EXPECT_FALSE(parsed({}).show_batch.has_value());
+  EXPECT_EQ(parsed({"--show-batch"}).show_batch, 1);
+  EXPECT_EQ(parsed({"--show-batch", "--epochs", "2"}).show_batch, 1);
+  EXPECT_EQ(parsed({"--show-batch", "3"}).show_batch, 3);
+  EXPECT_EQ(parsed({"--show-batch=3"}).show_batch, 3);
+  const FinetuneOptions chosen = parsed(
+      {"--pack", "off", "--loss-on", "everything", "--order", "epochs", "--tokenizer", "bytes"});
+  EXPECT_EQ(chosen.pack, false);
+  EXPECT_EQ(chosen.loss_on, LossOn::kEverything);
+  EXPECT_EQ(chosen.order, DataOrder::kEpochs);
+  EXPECT_EQ(chosen.tokenizer, TextTokens::kBytes);
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"--show-batch", "0"},
+                                             {"--show-batch", "x"},
+                                             {"--pack", "maybe"},
+                                             {"--loss-on", "x"},
+                                             {"--epochs", "1", "--steps", "2"},
+                                             {"--epochs", "0"}}) {
+    EXPECT_THROW((void)parsed(words), CLI::ParseError) << words.back();
+  }
 }
 
 TEST_F(RunConfigTest, TheSequenceFitsTheModelsContext) {

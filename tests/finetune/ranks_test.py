@@ -62,6 +62,24 @@ class Ranks(program.WorkspaceTest):
                     self.assertLess(abs(one - many), 1e-4 * one, f"{key} on {ranks} ranks")
         self.assertNotEqual(self.metrics(outputs[1], "loss")[0], self.metrics(outputs[1], "loss")[1])
 
+    def test_a_loss_is_the_mean_over_the_tokens_that_bear_it_however_they_are_shared(self) -> None:
+        self.space.write("data.jsonl", "".join(
+            json.dumps({"prompt": "She sells" * (i % 3), "completion": "sea shells"[:2 + i % 7]}) + "\n"
+            for i in range(40)))
+        changes = {"--data": "data.jsonl", "--steps": None, "--epochs": 1, "--val-fraction": 0.4,
+                   "--eval-batches": 3, "--pack": "off"}
+        numbers = []
+        for ranks, micro_batch in ((1, 12), (1, 3), (2, 2)):
+            self.space.write("ds.json", {**IN_FP32, "train_micro_batch_size_per_gpu": micro_batch})
+            output = self.space.path / f"ranks{ranks}of{micro_batch}"
+            self.trained(ranks, {**changes, "--output": output})
+            numbers.append([self.metrics(output, key) for key in ("loss", "grad_norm")])
+        self.assertEqual(len(numbers[0][0]), 2)  # 24 sequences, 12 a step
+        for others in numbers[1:]:
+            for of_one, of_many in zip(numbers[0], others):
+                for one, many in zip(of_one, of_many):
+                    self.assertLess(abs(one - many), 1e-4 * one)
+
     def test_every_stage_trains_the_same_numbers_and_says_what_ranks_exchange(self) -> None:
         losses, bytes_of = {}, {}
         for stage in range(4):

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -25,6 +26,7 @@
 #include "run_config.h"
 #include "run_facts.h"
 #include "run_ranks.h"
+#include "show_batch.h"
 #include "step_trace.h"
 #include "strata/base/clock.h"
 #include "strata/base/machine_memory.h"
@@ -40,6 +42,7 @@
 #include "strata/zero3/tensor_pool.h"
 #include "summary.h"
 #include "tile_lines.h"
+#include "tokenizer_process.h"
 #include "trainer.h"
 #include "training_run.h"
 
@@ -56,6 +59,8 @@ struct RunInput {
   ModelSource model;
   std::int64_t seq_len;
   Dataset data;
+  BatchSampler training;
+  std::optional<std::uint64_t> epochs;  ///< behind which nothing bears loss
   std::int64_t steps;
 };
 
@@ -69,9 +74,9 @@ std::uint64_t kept_bytes_per_token(const formats::DsConfig& config,
 // The bytes of a prompt say nothing to a model of a tokenizer's ids.
 void require_prompt_of_the_data(const FinetuneOptions& options, const Dataset& data,
                                 std::int64_t vocab_size) {
-  if (!options.prompt) return;
+  if (!options.prompt || data.is_tokenized()) return;
   if (!data.is_text()) {
-    throw ConfigError("--prompt is text, and " + data.train().file->path().string() +
+    throw ConfigError("--prompt is text, and " + data.path().string() +
                       " holds token ids; leave --prompt out, and the sample goes on from the "
                       "data's first token");
   }
@@ -84,20 +89,41 @@ void require_prompt_of_the_data(const FinetuneOptions& options, const Dataset& d
   }
 }
 
+/// The sequences to train on, `rows` in a batch, in their order.
+BatchSampler training_sampler(const FinetuneOptions& options, const formats::DsConfig& config,
+                              const Dataset& data, std::int64_t seq_len, std::int64_t rows) {
+  const DataOrder order = options.order_of(data.has_documents());
+  if (!data.has_documents() && order == DataOrder::kRandom) {
+    return BatchSampler::random(data.train(), rows, seq_len, options.seed);
+  }
+  std::shared_ptr<const RowSource> source = data.train_rows();
+  if (source == nullptr) source = std::make_shared<const WindowRows>(data.train(), seq_len);
+  const RowOrder of_rows =
+      order == DataOrder::kRandom
+          ? RowOrder::random(source->count(), options.seed)
+          : RowOrder::epochs(source->count(), options.seed, last_epoch(options, config));
+  return BatchSampler::of_rows(std::move(source), rows, seq_len, of_rows);
+}
+
 RunInput open_input(const FinetuneOptions& options, const RunRanks& ranks,
-                    const Interruption& interruption) {
+                    const Interruption& interruption, Logger& log) {
   formats::DsConfig config = run_config(options, ranks.size());
   check_nvme_directories(config);
   ModelSource model = open_model(options, interruption);
   const std::int64_t seq_len = sequence_length(options, model.config.context());
   check_micro_batch(config, seq_len, kept_bytes_per_token(config, model.config),
                     memory_bytes() / static_cast<std::uint64_t>(ranks.on_this_host()));
-  Dataset data(options, model.config.vocab_size(), seq_len, interruption);
+  Dataset data(options, model.config.vocab_size(), seq_len, interruption, &log);
   require_prompt_of_the_data(options, data, model.config.vocab_size());
-  const std::int64_t steps = step_count(options, config, data.train().count, seq_len);
+  BatchSampler training =
+      training_sampler(options, config, data, seq_len, config.train_micro_batch_size_per_gpu);
+  const std::int64_t steps =
+      step_count(options, config, data.train_tokens(), seq_len, training.epoch_rows());
   if (options.trace) require_traced_steps(*options.trace, steps);
+  const std::optional<std::uint64_t> epochs = last_epoch(options, config);
   config.set_total_steps(steps);
-  return {std::move(config), std::move(model), seq_len, std::move(data), steps};
+  return {std::move(config),   std::move(model), seq_len, std::move(data),
+          std::move(training), epochs,           steps};
 }
 
 std::uint64_t model_bytes(const RunInput& run) {
@@ -163,11 +189,7 @@ void log_run(const RunInput& run, const RunRanks& ranks, Logger& log) {
         "the files hold a head (lm_head.weight) that differs from the embedding to which "
         "config.json ties it: it is trained as one of its own");
   }
-  log.info("data " + run.data.train().file->path().string() + ": " +
-           with_separators(run.data.train().count) + " tokens to train on" +
-           (run.data.validation()
-                ? ", " + with_separators(run.data.validation()->count) + " held out"
-                : ", none held out"));
+  log.info("data " + run.data.path().string() + ": " + run.data.description());
   log.info("run: " + counted(run.steps, "step") + " of " +
            counted(config.train_batch_size, "sequence") + " of " + counted(run.seq_len, "token") +
            " (micro-batch " + std::to_string(config.train_micro_batch_size_per_gpu) +
@@ -176,11 +198,12 @@ void log_run(const RunInput& run, const RunRanks& ranks, Logger& log) {
   log.info("no GPU is used: the device tier is host memory too, with a budget of its own");
   if (run.data.is_text() && run.model.directory) {
     log.warning(
-        "the data is text, so its bytes are the tokens; the model may have been trained "
-        "with a tokenizer: tools/prepare_tokens.py applies it");
+        "the data is text and its bytes are the tokens, as no tokenizer is used; the model may "
+        "have "
+        "been trained with one: its files belong into the model's directory");
   }
-  if (const std::string_view markup = run.data.train().file->markup(); !markup.empty()) {
-    log.warning(run.data.train().file->path().string() + ": is " + std::string(markup) +
+  if (const std::string_view markup = run.data.markup(); !markup.empty()) {
+    log.warning(run.data.path().string() + ": is " + std::string(markup) +
                 ", and is trained on as it stands, its punctuation and keys too; write the text "
                 "alone into a file if that is what the model is to learn");
   }
@@ -217,51 +240,74 @@ void log_placement(Time start, Logger& log) {
 Trainer::Data trainer_data(const RunInput& run, const RunRanks& ranks,
                            const FinetuneOptions& options) {
   const std::int64_t rows = run.config.train_micro_batch_size_per_gpu;
-  Trainer::Data data{
-      .training = BatchSampler::random(run.data.train(), rows, run.seq_len, options.seed),
-      .evaluation = std::nullopt,
-      .evaluation_batches = options.eval_batches,
-      .training_tokens = run.data.train().count,
-      .rank = ranks.rank(),
-      .ranks = ranks.size()};
+  Trainer::Data data{.training = run.training,
+                     .evaluation = std::nullopt,
+                     .evaluation_batches = options.eval_batches,
+                     .training_tokens = run.data.train_tokens(),
+                     .rank = ranks.rank(),
+                     .ranks = ranks.size()};
   if (run.data.validation()) {
     data.evaluation =
         BatchSampler::even(*run.data.validation(), rows, run.seq_len, options.eval_batches);
+  } else if (const auto& held_out = run.data.validation_rows()) {
+    const auto places = static_cast<std::uint64_t>(options.eval_batches * rows);
+    data.evaluation = BatchSampler::of_rows(held_out, rows, run.seq_len,
+                                            RowOrder::even(held_out->count(), places));
   }
   return data;
 }
 
 // The prompt that the sample continues. Text starts after a line's end, as nanoGPT's does; token
 // ids with the data's first one.
-std::vector<std::int64_t> prompt_of(const RunInput& run, const FinetuneOptions& options) {
+std::vector<std::int64_t> prompt_of(const RunInput& run, const FinetuneOptions& options,
+                                    TokenizerProcess* tokenizer) {
   std::vector<std::int64_t> prompt{'\n'};
-  if (options.prompt) {
+  if (options.prompt && tokenizer != nullptr) {
+    prompt = tokenizer->encode(std::span(&*options.prompt, 1)).front();
+    if (prompt.empty()) throw ConfigError("--prompt has no token; give another, or leave it out");
+  } else if (options.prompt) {
     const std::string& text = *options.prompt;
     prompt.resize(text.size());
     std::ranges::transform(text, prompt.begin(), [](unsigned char byte) { return byte; });
   } else if (!run.data.is_text()) {
-    run.data.train().file->read(0, prompt);
+    prompt = {run.data.first_token()};
   }
   return prompt;
 }
 
 void write_sample(models::CausalLm& model, const RunInput& run, const FinetuneOptions& options,
                   const Interruption& interruption, std::ostream& out) {
-  const std::vector<std::int64_t> prompt = prompt_of(run, options);
+  std::unique_ptr<TokenizerProcess> tokenizer;
+  if (run.data.is_tokenized()) {
+    tokenizer =
+        std::make_unique<TokenizerProcess>(*options.model, interruption, "leave --sample out");
+  }
+  const std::vector<std::int64_t> prompt = prompt_of(run, options, tokenizer.get());
   const std::vector<std::int64_t> tokens = models::generate(
       model, prompt,
       {.count = options.sample, .temperature = options.temperature, .seed = options.seed},
       [&](std::int64_t) { interruption.check(); });
   if (options.prompt) {
-    out << "\nPrompt\n" << readable_text(prompt) << (options.prompt->ends_with('\n') ? "" : "\n");
+    out << "\nPrompt\n"
+        << (tokenizer ? *options.prompt : readable_text(prompt))
+        << (options.prompt->ends_with('\n') ? "" : "\n");
   }
-  out << "\nSample\n" << (run.data.is_text() ? readable_text(tokens) : id_list(tokens)) << '\n';
+  out << "\nSample\n"
+      << (tokenizer            ? tokenizer->continuation(prompt, tokens)
+          : run.data.is_text() ? readable_text(tokens)
+                               : id_list(tokens))
+      << '\n';
 }
 
-/// "1,000 tokens (checksum 17)".
-std::string tokens_of(const TokenRange& range, const Interruption& interruption) {
-  return with_separators(range.count) + " tokens (checksum " +
-         std::to_string(checksum(range, interruption)) + ")";
+/// How the data goes, where that is not as it always was; ranks and resumed runs have it in common.
+std::string order_text(const RunInput& run, const FinetuneOptions& options) {
+  const bool has_documents = run.data.has_documents();
+  std::string text = options.order_of(has_documents) == DataOrder::kRandom ? "random" : "epochs";
+  if (text == "epochs") {
+    text += run.epochs ? ", " + std::to_string(*run.epochs) : ", as many as there are steps";
+  }
+  if (has_documents) text += options.pack.value_or(true) ? ", packed" : ", not packed";
+  return text;
 }
 
 /// What ranks have in common beside the config and the model, which the engine compares.
@@ -280,8 +326,8 @@ void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions
        {"--save-minutes", options.save_minutes ? std::to_string(*options.save_minutes) : "none"},
        {"--resume", options.resume ? "given" : "not given"},
        {"the data to train on", training_tokens},
-       {"the data held out",
-        run.data.validation() ? tokens_of(*run.data.validation(), interruption) : "none"}});
+       {"the order of the data", order_text(run, options)},
+       {"the data held out", run.data.validation_identity(interruption)}});
 }
 
 /// Writes the model into `output`. Ranks that write none (null) visit its weights all the same:
@@ -321,6 +367,9 @@ RunFacts facts_of_run(const RunInput& run, const FinetuneOptions& options,
   facts["the length of a sequence"] = std::to_string(run.seq_len);
   facts["--seed"] = std::to_string(options.seed);
   facts["the data to train on"] = training_tokens;
+  if (const std::string order = order_text(run, options); order != "random") {
+    facts["the order of the data (--order, --epochs, --pack)"] = order;
+  }
   return facts;
 }
 
@@ -354,7 +403,7 @@ void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBo
                   bool terminal, Logger& log) {
   const bool is_compared = ranks.size() > 1 || options.uses_checkpoints();
   const std::string training_tokens =
-      is_compared ? tokens_of(run.data.train(), interruption) : std::string();
+      is_compared ? run.data.train_identity(interruption) : std::string();
   const std::unique_ptr<RunCheckpoints> checkpoints =
       open_checkpoints(run, ranks, options, training_tokens, interruption, log);
   const RunPlace place = checkpoints ? checkpoints->place() : RunPlace{};
@@ -422,6 +471,40 @@ void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBo
   write_sample(*model, run, options, interruption, out);
 }
 
+/// What makes text of the tokens that a run is trained on.
+TextOfTokens text_of_tokens(const FinetuneOptions& options, const Dataset& data,
+                            const Interruption& interruption) {
+  const bool has_tokenizer = options.model && options.tokenizer == TextTokens::kModel &&
+                             TokenizerProcess::is_in(*options.model);
+  if (!data.is_text() && has_tokenizer) {
+    return [tokenizer = std::make_shared<TokenizerProcess>(*options.model, interruption,
+                                                           "see token ids with --tokenizer bytes")](
+               const std::vector<std::vector<std::int64_t>>& ids) { return tokenizer->texts(ids); };
+  }
+  return [is_text = data.is_text()](const std::vector<std::vector<std::int64_t>>& ids) {
+    std::vector<std::string> texts;
+    for (const std::vector<std::int64_t>& tokens : ids) {
+      texts.push_back(is_text ? readable_text(tokens) : id_list(tokens));
+    }
+    return texts;
+  };
+}
+
+/// --show-batch.
+void show_data(const FinetuneOptions& options, const RunRanks& ranks,
+               const Interruption& interruption, std::ostream& out, Logger& log) {
+  const formats::DsConfig config = run_config(options, ranks.size());
+  const ModelSource model = open_model(options, interruption);
+  const std::int64_t seq_len = sequence_length(options, model.config.context());
+  const Dataset data(options, model.config.vocab_size(), seq_len, interruption, &log);
+  log.info("data " + data.path().string() + ": " + data.description());
+  const BatchSampler sampler = training_sampler(options, config, data, seq_len, /*rows=*/1);
+  const auto shown = static_cast<std::int64_t>(
+      std::min(static_cast<std::uint64_t>(*options.show_batch),
+               sampler.epoch_rows().value_or(std::numeric_limits<std::uint64_t>::max())));
+  show_batch(sampler, shown, text_of_tokens(options, data, interruption), out);
+}
+
 }  // namespace
 
 void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, Logger& log) {
@@ -444,7 +527,11 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
   std::ostream& shown = ranks.is_first() ? out : nowhere;
   if (!ranks.is_first()) log.set_level(LogLevel::kError);
   try {
-    RunInput run = open_input(options, ranks, interruption);
+    if (options.show_batch) {
+      show_data(options, ranks, interruption, shown, log);
+      return;
+    }
+    RunInput run = open_input(options, ranks, interruption, log);
     log_run(run, ranks, log);
     const HostMemoryBound memory = host_memory_bound();
     const HostMemoryBound part = memory.part_of(static_cast<std::uint64_t>(ranks.on_this_host()));

@@ -1,7 +1,11 @@
 #include "finetune_options.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "option_checks.h"
 #include "strata/base/error.h"
@@ -23,6 +27,9 @@ constexpr const char* kFooter = R"(Examples:
   From random weights, bytes as tokens, and a text at the end:
     strata finetune --preset gpt-lite --data book.txt --config configs/demo.json \
         --output ./book-model --steps 100 --nvme /mnt/disk/scratch --sample 200
+  Three times through a file of chats, with loss on the answers; first a look at what that is:
+    strata finetune --model ./llama --data chats.jsonl --config ds.json --show-batch 2
+    strata finetune --model ./llama --data chats.jsonl --config ds.json --output ./mine --epochs 3
   What a config comes to:
     strata finetune --config configs/demo.json --steps 100 --print-config
 
@@ -58,13 +65,26 @@ void add_model_options(CLI::App& command, FinetuneOptions& options) {
   preset->type_name("NAME")->group(kGroup);
 }
 
+/// The number of --show-batch, which may be left out.
+std::int64_t shown_count(const std::string& text) {
+  if (text.empty() || text == "true" || text == "{}") return 1;
+  std::int64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc() || end != text.data() + text.size() || count < 1) {
+    throw CLI::ValidationError("--show-batch", "\"" + text + "\" is no whole number above 0");
+  }
+  return count;
+}
+
 void add_data_options(CLI::App& command, FinetuneOptions& options) {
   constexpr const char* kGroup = "Data";
   command
       .add_option(
           "--data", options.data,
-          "Text (its bytes are the tokens), or token ids: NumPy's .npy, llm.c's files, *.bin "
-          "with uint16 or *.u32.bin with uint32")
+          "JSON lines ({text}, {prompt, completion}, {messages}, ShareGPT's {conversations} or "
+          "Alpaca's {instruction, input, output}), text, or token ids: NumPy's .npy, llm.c's "
+          "files, "
+          "*.bin with uint16 or *.u32.bin with uint32")
       ->type_name("FILE")
       ->check(path_name())
       ->group(kGroup);
@@ -73,6 +93,59 @@ void add_data_options(CLI::App& command, FinetuneOptions& options) {
                   "Tokens per sequence [the model's context, 1024 at most]")
       ->type_name("N")
       ->check(whole_number())
+      ->group(kGroup);
+  const auto add_choice = [&]<class Value>(
+                              const char* name, std::optional<Value>& value,
+                              const std::vector<std::pair<std::string, Value>>& choices,
+                              const char* help) {
+    std::string type;
+    std::map<std::string, Value> values;
+    for (const auto& [word, choice] : choices) {
+      type += (type.empty() ? "" : "|") + word;
+      values.emplace(word, choice);
+    }
+    command
+        .add_option_function<std::string>(
+            name, [values, &value](const std::string& word) { value = values.at(word); }, help)
+        ->check(CLI::IsMember(values).description(""))
+        ->type_name(type)
+        ->group(kGroup);
+  };
+  command
+      .add_option_function<std::string>(
+          "--tokenizer",
+          [&options](const std::string& word) {
+            options.tokenizer = word == "bytes" ? TextTokens::kBytes : TextTokens::kModel;
+          },
+          "What makes tokens of text: the model's tokenizer where it has one, in a Python process, "
+          "or its bytes [model]")
+      ->check(CLI::IsMember({"model", "bytes"}).description(""))
+      ->type_name("model|bytes")
+      ->group(kGroup);
+  add_choice("--loss-on", options.loss_on,
+             std::vector<std::pair<std::string, LossOn>>{{"answers", LossOn::kAnswers},
+                                                         {"everything", LossOn::kEverything}},
+             "Tokens of JSON lines that bear loss: completions and what assistants say, or all; of "
+             "{text} all do [answers]");
+  add_choice(
+      "--pack", options.pack,
+      std::vector<std::pair<std::string, bool>>{{"on", true}, {"off", false}},
+      "Pack several examples of JSON lines into a sequence, each by itself, or fill up to the "
+      "longest of a batch [on]");
+  add_choice(
+      "--order", options.order,
+      std::vector<std::pair<std::string, DataOrder>>{{"epochs", DataOrder::kEpochs},
+                                                     {"random", DataOrder::kRandom}},
+      "Each sequence once in an epoch, shuffled, or any at any time, windows of text and ids "
+      "at any place [epochs for JSON lines and with --epochs, else random]");
+  command
+      .add_option_function<std::string>(
+          "--show-batch",
+          [&options](const std::string& text) { options.show_batch = shown_count(text); },
+          "Print the first N sequences [1] as text, what bears loss between marks, and stop; "
+          "nothing is trained or written")
+      ->expected(0, 1)
+      ->type_name("[N]")
       ->group(kGroup);
   auto* val_data =
       command.add_option("--val-data", options.val_data, "Held-out data to evaluate on");
@@ -110,6 +183,13 @@ void add_run_options(CLI::App& command, FinetuneOptions& options) {
                   "Optimizer steps [the schedule's total_num_steps, else one pass over the data]")
       ->type_name("N")
       ->check(whole_number())
+      ->group(kGroup);
+  command
+      .add_option("--epochs", options.epochs,
+                  "Go through the data N times, each sequence once a time")
+      ->type_name("N")
+      ->check(whole_number())
+      ->excludes("--steps")
       ->group(kGroup);
   command
       .add_option("--max-minutes", options.max_minutes,
@@ -204,6 +284,11 @@ CLI::App* add_finetune_command(CLI::App& app, FinetuneOptions& options) {
   return command;
 }
 
+DataOrder FinetuneOptions::order_of(bool has_documents) const {
+  if (order) return *order;
+  return has_documents || epochs ? DataOrder::kEpochs : DataOrder::kRandom;
+}
+
 std::filesystem::path FinetuneOptions::checkpoint_directory() const {
   if (checkpoints) return *checkpoints;
   std::filesystem::path path = output->lexically_normal();
@@ -218,13 +303,18 @@ void require_complete(const FinetuneOptions& options) {
   if (!options.print_config) {
     append_missing(missing, options.names_model(), "--model (or --model-config, or --preset)");
     append_missing(missing, options.data.has_value(), "--data");
-    append_missing(missing, options.output.has_value(), "--output");
+    append_missing(missing, options.output.has_value() || options.show_batch, "--output");
   }
   if (!missing.empty()) {
     throw ConfigError("finetune needs " + missing + "; see strata finetune --help");
   }
   if (options.eval_every > 0 && !options.val_data && options.val_fraction == 0) {
     throw ConfigError("--eval-every has nothing to evaluate on; give --val-data or --val-fraction");
+  }
+  if (options.epochs && options.order == DataOrder::kRandom) {
+    throw ConfigError(
+        "--order random has no epochs; leave --order out, or give --steps in the place of "
+        "--epochs");
   }
   if (options.checkpoints && !options.uses_checkpoints()) {
     throw ConfigError(

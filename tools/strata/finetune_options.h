@@ -14,6 +14,19 @@ class App;
 
 namespace strata::tool {
 
+/// What bears loss of examples that have answers.
+enum class LossOn : std::uint8_t { kAnswers, kEverything };
+/// The order in which sequences come.
+enum class DataOrder : std::uint8_t {
+  kEpochs,  ///< each once in an epoch
+  kRandom,  ///< any at any time
+};
+/// What makes tokens of text.
+enum class TextTokens : std::uint8_t {
+  kModel,  ///< the model's tokenizer, where it has one
+  kBytes,
+};
+
 /// The command line of `strata finetune`, as it was given.
 struct FinetuneOptions {
   // The model: exactly one of these.
@@ -26,8 +39,14 @@ struct FinetuneOptions {
   std::optional<std::filesystem::path> output;
 
   std::optional<std::int64_t> steps;
+  std::optional<std::int64_t> epochs;
   std::optional<double> max_minutes;  ///< time of training
   std::optional<std::int64_t> seq_len;
+  TextTokens tokenizer = TextTokens::kModel;
+  std::optional<LossOn> loss_on;   ///< of JSON lines; answers
+  std::optional<bool> pack;        ///< of JSON lines; on
+  std::optional<DataOrder> order;  ///< of JSON lines, and with `epochs`, epochs; else random
+  std::optional<std::int64_t> show_batch;  ///< sequences to show, and nothing else
   std::optional<std::filesystem::path> val_data;
   double val_fraction = 0.0;
   std::int64_t eval_every = 0;  ///< optimizer steps; 0: only before and after
@@ -53,6 +72,9 @@ struct FinetuneOptions {
   [[nodiscard]] bool uses_checkpoints() const { return saves() || resume; }
   /// That directory. Needs `output` or `checkpoints`.
   [[nodiscard]] std::filesystem::path checkpoint_directory() const;
+
+  /// The order of data that has documents or not.
+  [[nodiscard]] DataOrder order_of(bool has_documents) const;
 
   [[nodiscard]] bool names_model() const { return model || model_config || preset; }
 };

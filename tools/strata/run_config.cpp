@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <limits>
 #include <set>
 #include <string>
 
@@ -145,12 +146,31 @@ void check_nvme_directories(const formats::DsConfig& config) {
 }
 
 std::int64_t step_count(const FinetuneOptions& options, const formats::DsConfig& config,
-                        std::uint64_t train_tokens, std::int64_t seq_len) {
+                        std::uint64_t epoch_tokens, std::int64_t seq_len,
+                        std::optional<std::uint64_t> epoch_rows) {
   if (options.steps) return *options.steps;
-  if (config.scheduler.total_num_steps > 0) return config.scheduler.total_num_steps;
-  const auto step_tokens =
-      static_cast<std::uint64_t>(config.train_batch_size) * static_cast<std::uint64_t>(seq_len);
-  return static_cast<std::int64_t>(ceil_div(train_tokens, step_tokens));
+  if (!options.epochs && config.scheduler.total_num_steps > 0) {
+    return config.scheduler.total_num_steps;
+  }
+  const auto batch = static_cast<std::uint64_t>(config.train_batch_size);
+  if (!epoch_rows) {
+    return static_cast<std::int64_t>(
+        ceil_div(epoch_tokens, batch * static_cast<std::uint64_t>(seq_len)));
+  }
+  const auto epochs = static_cast<unsigned __int128>(options.epochs.value_or(1));
+  const auto steps = (epochs * *epoch_rows + batch - 1) / batch;
+  if (steps > std::numeric_limits<std::int64_t>::max()) {
+    throw ConfigError("--epochs " + std::to_string(*options.epochs) +
+                      " is more steps than can be counted; give fewer");
+  }
+  return static_cast<std::int64_t>(steps);
+}
+
+std::optional<std::uint64_t> last_epoch(const FinetuneOptions& options,
+                                        const formats::DsConfig& config) {
+  if (options.epochs) return static_cast<std::uint64_t>(*options.epochs);
+  if (options.steps || config.scheduler.total_num_steps > 0) return std::nullopt;
+  return 1;
 }
 
 std::int64_t sequence_length(const FinetuneOptions& options, std::int64_t context) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -27,11 +28,18 @@ void apply_nvme_option(const std::vector<std::filesystem::path>& directories,
 /// begins with ~ or $, which no shell has expanded.
 void check_nvme_directories(const formats::DsConfig& config);
 
-/// The number of optimizer steps: --steps, else the schedule's total_num_steps, else as many as one
-/// pass over `train_tokens` takes.
+/// The number of optimizer steps: --steps, else those that --epochs take, else the schedule's
+/// total_num_steps, else those of one epoch. `epoch_tokens`: of an epoch of tokens without
+/// sequences of their own; `epoch_rows`: sequences of an epoch, where there are some.
 [[nodiscard]] std::int64_t step_count(const FinetuneOptions& options,
-                                      const formats::DsConfig& config, std::uint64_t train_tokens,
-                                      std::int64_t seq_len);
+                                      const formats::DsConfig& config, std::uint64_t epoch_tokens,
+                                      std::int64_t seq_len,
+                                      std::optional<std::uint64_t> epoch_rows = std::nullopt);
+
+/// The epochs behind which no sequence bears loss any more: those of --epochs, and one where the
+/// number of steps is that of one epoch; nullopt: there is no end.
+[[nodiscard]] std::optional<std::uint64_t> last_epoch(const FinetuneOptions& options,
+                                                      const formats::DsConfig& config);
 
 /// Tokens per sequence: --seq-len, else the model's context, 1024 at most.
 /// Throws ConfigError when the model's context is shorter.

@@ -6,12 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "strata/base/clock.h"
 #include "strata/base/error.h"
@@ -59,15 +61,53 @@ std::string dumped(const Json& request) {
   }
 }
 
+constexpr std::array kTokenizers = {"tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model"};
+constexpr std::array kBesideTokenizers = {
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
+    "chat_template.jinja",   "chat_template.json",      "config.json"};
+
+Json request_of(const Example& example) {
+  switch (example.kind) {
+    case Example::Kind::kText: return {{"text", example.text}};
+    case Example::Kind::kCompletion:
+      return {{"prompt", example.prompt}, {"completion", example.text}};
+    default: break;
+  }
+  Json messages = Json::array();
+  for (const Message& message : example.messages) {
+    messages.push_back({{"role", message.role}, {"content", message.content}});
+  }
+  return {{"messages", messages}};
+}
+
 }  // namespace
 
+bool TokenizerProcess::is_in(const std::filesystem::path& model) {
+  return std::ranges::any_of(kTokenizers, [&](const char* name) {
+    return std::filesystem::is_regular_file(model / name);
+  });
+}
+
+std::vector<std::filesystem::path> TokenizerProcess::files_of(const std::filesystem::path& model) {
+  std::vector<std::filesystem::path> files;
+  const auto add = [&](const char* name) {
+    if (std::filesystem::is_regular_file(model / name)) files.push_back(model / name);
+  };
+  std::ranges::for_each(kTokenizers, add);
+  std::ranges::for_each(kBesideTokenizers, add);
+  return files;
+}
+
 TokenizerProcess::TokenizerProcess(const std::filesystem::path& model,
-                                   const Interruption& interruption)
-    : interruption_(interruption), python_(python_program()) {
+                                   const Interruption& interruption, std::string instead)
+    : interruption_(interruption), python_(python_program()), instead_(std::move(instead)) {
   start(model);
   try {
     const Json first = parsed(receive());
-    if (first.contains("error")) throw ConfigError(first["error"].get<std::string>());
+    if (first.contains("error")) {
+      throw ConfigError(first["error"].get<std::string>() + "; or " + instead_);
+    }
+    has_chat_template_ = first.value("chat_template", false);
   } catch (...) {
     stop();
     throw;
@@ -104,7 +144,8 @@ void TokenizerProcess::start(const std::filesystem::path& model) {
   throw ConfigError("the model's tokenizer needs Python, and \"" + python_ +
                     "\" cannot be started (" + errno_name(code) +
                     "); install python3 and transformers, name another Python in the variable "
-                    "STRATA_PYTHON, or give token ids with --tokens");
+                    "STRATA_PYTHON, or " +
+                    instead_);
 }
 
 void TokenizerProcess::stop() noexcept {
@@ -122,6 +163,36 @@ std::vector<std::vector<std::int64_t>> TokenizerProcess::encode(
   return parsed(ask(dumped({{"encode", std::vector<std::string>(texts.begin(), texts.end())}})))
       .at("ids")
       .get<std::vector<std::vector<std::int64_t>>>();
+}
+
+std::vector<std::vector<std::int64_t>> TokenizerProcess::encode_plain(
+    std::span<const std::string> texts) {
+  const std::vector<std::string> list(texts.begin(), texts.end());
+  return parsed(ask(dumped({{"encode_plain", list}})))
+      .at("ids")
+      .get<std::vector<std::vector<std::int64_t>>>();
+}
+
+std::vector<TokenizerProcess::Document> TokenizerProcess::documents(
+    std::span<const Example> examples, bool everything) {
+  Json list = Json::array();
+  for (const Example& example : examples) list.push_back(request_of(example));
+  const Json answer = parsed(ask(dumped({{"documents", list}, {"everything", everything}})));
+  if (answer.contains("refused")) {
+    throw DataError(examples[answer.at("at").get<std::size_t>()].where + ": " +
+                    answer.at("refused").get<std::string>());
+  }
+  std::vector<Document> made;
+  for (const Json& document : answer.at("documents")) {
+    document.at("ids").get_to(made.emplace_back().ids);
+    document.at("bears").get_to(made.back().bearing);
+  }
+  return made;
+}
+
+std::vector<std::string> TokenizerProcess::texts(std::span<const std::vector<std::int64_t>> ids) {
+  const std::vector<std::vector<std::int64_t>> list(ids.begin(), ids.end());
+  return parsed(ask(dumped({{"decode", list}}))).at("texts").get<std::vector<std::string>>();
 }
 
 std::string TokenizerProcess::continuation(std::span<const std::int64_t> before,
@@ -178,7 +249,8 @@ std::string TokenizerProcess::receive() {
     } else if (count == 0) {
       throw ConfigError("the tokenizer's process (" + python_ +
                         ") ended without an answer; its own words are above. Name another Python "
-                        "in the variable STRATA_PYTHON, or give token ids with --tokens");
+                        "in the variable STRATA_PYTHON, or " +
+                        instead_);
     }
   }
 }

@@ -11,8 +11,16 @@
 namespace strata::tool {
 namespace {
 
-torch::Tensor tensor_of(const std::vector<std::int64_t>& values, const Batch& batch) {
-  return torch::tensor(values, torch::kInt64).view({batch.rows, batch.length});
+static_assert(kNoLoss == models::kNoTarget);
+
+models::TokenBatch token_batch_of(const Batch& batch, std::optional<double> divisor) {
+  const auto tensor_of = [&](const std::vector<std::int64_t>& values) {
+    return torch::tensor(values, torch::kInt64).view({batch.rows, batch.length});
+  };
+  return {.tokens = tensor_of(batch.tokens),
+          .targets = tensor_of(batch.targets),
+          .positions = batch.positions.empty() ? torch::Tensor() : tensor_of(batch.positions),
+          .divisor = divisor};
 }
 
 }  // namespace
@@ -64,12 +72,14 @@ void Trainer::add_other_ranks(StepRecord& record) {
 StepRecord Trainer::make_step() {
   const PhaseScope phase(trace_.timeline(), "step " + std::to_string(steps_ + 1));
   const std::int64_t micro_batches = engine_.config().gradient_accumulation_steps;
-  std::vector<Batch> batches;
+  const std::optional<double> number = divisor();
+  std::vector<models::TokenBatch> batches;
   std::uint64_t tokens = 0;
   for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
     const std::int64_t of_all = (steps_ * micro_batches + micro) * data_.ranks + data_.rank;
-    batches.push_back(data_.training.batch(static_cast<std::uint64_t>(of_all)));
-    tokens += batches.back().tokens.size();
+    const Batch batch = data_.training.batch(static_cast<std::uint64_t>(of_all));
+    batches.push_back(token_batch_of(batch, number));
+    tokens += batch.tokens.size();
   }
   interruption_.check();
   const bool is_batch = batches.size() > 1 || engine_.config().strata.step_under_backward;
@@ -90,7 +100,17 @@ StepRecord Trainer::make_step() {
           .memory = memory()};
 }
 
-BatchReport Trainer::train_on(const Batch& batch) {
+std::optional<double> Trainer::divisor() const {
+  const auto batches = static_cast<std::uint64_t>(engine_.config().gradient_accumulation_steps) *
+                       static_cast<std::uint64_t>(data_.ranks);
+  const std::optional<std::uint64_t> bearing =
+      data_.training.bearing(static_cast<std::uint64_t>(steps_) * batches, batches);
+  if (!bearing) return std::nullopt;
+  // The engine takes the mean over the micro-batches of all ranks.
+  return static_cast<double>(std::max<std::uint64_t>(*bearing, 1)) / static_cast<double>(batches);
+}
+
+BatchReport Trainer::train_on(const models::TokenBatch& batch) {
   const torch::Tensor loss = [&] {
     const PhaseScope forward(trace_.timeline(), "forward");
     return loss_of(batch);
@@ -105,11 +125,9 @@ BatchReport Trainer::train_on(const Batch& batch) {
   return report;
 }
 
-BatchReport Trainer::train_on(const std::vector<Batch>& batches) {
+BatchReport Trainer::train_on(const std::vector<models::TokenBatch>& batches) {
   std::vector<UnitSequence::Tensors> micro_batches;
-  for (const Batch& batch : batches) {
-    micro_batches.push_back({tensor_of(batch.tokens, batch), tensor_of(batch.targets, batch)});
-  }
+  for (const models::TokenBatch& batch : batches) micro_batches.push_back(batch.micro_batch());
   return engine_.train_batch(sequence_, micro_batches);
 }
 
@@ -118,29 +136,35 @@ std::optional<EvaluationRecord> Trainer::evaluate() {
   const Time start = kSystemClock.now();
   const torch::NoGradGuard no_gradients;
   model_.eval();
-  double sum = 0;
+  // The sum of losses by their tokens, or their batches where these are all alike.
+  std::array<double, 2> sums{};
   for (std::int64_t first = 0; first < data_.evaluation_batches; first += data_.ranks) {
     interruption_.check();
     // A rank without a batch of its own makes the last one too, since others wait for its weights.
     const std::int64_t own = first + data_.rank, last = data_.evaluation_batches - 1;
     const auto index = static_cast<std::uint64_t>(std::min(own, last));
-    const double loss = loss_of(data_.evaluation->batch(index)).item<double>();
-    if (own <= last) sum += loss;
+    const double loss =
+        loss_of(token_batch_of(data_.evaluation->batch(index), std::nullopt)).item<double>();
+    const std::optional<std::uint64_t> bearing = data_.evaluation->bearing(index, 1);
+    const double weight = bearing ? static_cast<double>(*bearing) : 1.0;
+    if (own > last) continue;
+    sums[0] += loss * weight;
+    sums[1] += weight;
   }
-  engine_.sum_over_ranks(std::span(&sum, 1));
+  engine_.sum_over_ranks(sums);
   model_.train();
   last_ = now();
-  return EvaluationRecord{.step = steps_,
-                          .epoch = epoch(),
-                          .loss = sum / static_cast<double>(data_.evaluation_batches),
-                          .seconds = seconds_since(start)};
+  return EvaluationRecord{
+      .step = steps_, .epoch = epoch(), .loss = sums[0] / sums[1], .seconds = seconds_since(start)};
 }
 
-torch::Tensor Trainer::loss_of(const Batch& batch) {
-  return model_.loss(tensor_of(batch.tokens, batch), tensor_of(batch.targets, batch));
-}
+torch::Tensor Trainer::loss_of(const models::TokenBatch& batch) { return model_.loss(batch); }
 
 double Trainer::epoch() const {
+  if (const std::optional<std::uint64_t> rows = data_.training.epoch_rows()) {
+    return static_cast<double>(steps_ * engine_.config().train_batch_size) /
+           static_cast<double>(*rows);
+  }
   const std::int64_t step_tokens = engine_.config().train_batch_size * data_.training.length();
   return static_cast<double>(steps_ * step_tokens) / static_cast<double>(data_.training_tokens);
 }

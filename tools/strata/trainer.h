@@ -16,9 +16,10 @@ namespace strata::tool {
 /// Trains and evaluates, one step at a time, and measures the time and the bytes.
 ///
 /// Ranks share out the micro-batches of a step and of an evaluation, one each in turn: however many
-/// they are, a step of as many sequences has the same ones. A record's losses, tokens, seconds, and
-/// bytes read and written are those of all ranks, its hops and tiers those of this one. All ranks
-/// make the same calls.
+/// they are, a step of as many sequences has the same ones. The loss of a step, or an evaluation,
+/// is the mean over all tokens of all ranks that bear loss, and so is its gradient. A record's
+/// losses, tokens, seconds, and bytes read and written are those of all ranks, its hops and tiers
+/// those of this one. All ranks make the same calls.
 ///
 /// The engine, the model, the interruption and the trace must outlive it.
 class Trainer {
@@ -27,7 +28,7 @@ class Trainer {
     BatchSampler training;
     std::optional<BatchSampler> evaluation;
     std::int64_t evaluation_batches = 0;
-    std::uint64_t training_tokens = 0;  ///< tokens of one epoch
+    std::uint64_t training_tokens = 0;  ///< of one epoch, where it has no sequences of its own
     int rank = 0, ranks = 1;            ///< which of all batches are this rank's
   };
 
@@ -57,14 +58,16 @@ class Trainer {
   [[nodiscard]] Moment now() const;
   [[nodiscard]] double epoch() const;
   [[nodiscard]] MemoryReading memory() const;
-  torch::Tensor loss_of(const Batch& batch);
+  torch::Tensor loss_of(const models::TokenBatch& batch);
   /// A step, and its record; of the interval the tokens, and the bytes from other ranks.
   [[nodiscard]] StepRecord make_step();
   /// Makes this rank's record that of all ranks.
   void add_other_ranks(StepRecord& record);
-  [[nodiscard]] BatchReport train_on(const Batch& batch);
+  [[nodiscard]] BatchReport train_on(const models::TokenBatch& batch);
   /// Runs all micro-batches through one unit before the next.
-  [[nodiscard]] BatchReport train_on(const std::vector<Batch>& batches);
+  [[nodiscard]] BatchReport train_on(const std::vector<models::TokenBatch>& batches);
+  /// What the losses of a step's micro-batches are divided by.
+  [[nodiscard]] std::optional<double> divisor() const;
 
   Engine& engine_;
   models::CausalLm& model_;
