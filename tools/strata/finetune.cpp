@@ -199,8 +199,7 @@ void log_run(const RunInput& run, const RunRanks& ranks, Logger& log) {
   if (run.data.is_text() && run.model.directory) {
     log.warning(
         "the data is text and its bytes are the tokens, as no tokenizer is used; the model may "
-        "have "
-        "been trained with one: its files belong into the model's directory");
+        "have been trained with one: its files belong into the model's directory");
   }
   if (const std::string_view markup = run.data.markup(); !markup.empty()) {
     log.warning(run.data.path().string() + ": is " + std::string(markup) +
