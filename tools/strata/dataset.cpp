@@ -139,14 +139,16 @@ Dataset::File Dataset::open(const std::filesystem::path& path, const FinetuneOpt
   formats::TokenData as_it_is = open_file(vocab_size);
   const bool is_bytes = as_it_is.encoding() == formats::TokenEncoding::kBytes;
   if (path == path_) markup_ = as_it_is.markup();
+  File file;
   if (!is_bytes || !has_tokenizer) {
-    return {.tokens = check(std::move(as_it_is)), .documents = nullptr, .is_bytes = is_bytes};
+    file.tokens = check(std::move(as_it_is));
+    file.is_bytes = is_bytes;
+    return file;
   }
   (void)check(open_file(std::max(vocab_size, kBytes)));  // that it is text
-  return {.tokens = check(tokenized_text(path, making, interruption)),
-          .documents = nullptr,
-          .is_bytes = false,
-          .is_tokenized = true};
+  file.tokens = check(tokenized_text(path, making, interruption));
+  file.is_tokenized = true;
+  return file;
 }
 
 void Dataset::take_tokens(const FinetuneOptions& options, std::int64_t seq_len, File file,

@@ -322,7 +322,7 @@ std::shared_ptr<const DocumentStore> tokenized_examples(const fs::path& path,
                                                         const Interruption& interruption) {
   const std::uint64_t key = key_of(path, "examples", making, interruption);
   TokenFile file(path, key, ".tokens");
-  const auto kept = DocumentStore::open(file.kept(), key);
+  auto kept = DocumentStore::open(file.kept(), key);
   if (kept && kept->largest_id() < making.vocab_size) return kept;
   const Example::Kind kind = check_examples(path, making, interruption);
   ExampleTokens tokens(path, kind, making, interruption);
