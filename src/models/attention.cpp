@@ -40,6 +40,11 @@ Tensor attention(const Tensor& queries, const Tensor& keys, const Tensor& values
       *scores.soft_cap);
 }
 
+Tensor places_of(const KeyValueCache::Part* kept, const Documents* documents) {
+  if (kept != nullptr) return kept->places();
+  return documents != nullptr ? documents->positions : Tensor();
+}
+
 Tensor window_mask(std::int64_t tokens, std::int64_t window, const torch::Device& device) {
   return torch::ones({tokens, tokens}, torch::dtype(torch::kBool).device(device))
       .tril_()

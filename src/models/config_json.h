@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "strata/base/error.h"
 #include "strata/formats/json.h"
 
 /// \file
@@ -81,5 +82,23 @@ class ConfigWriter {
  private:
   Json json_ = Json::object();
 };
+
+/// The config.json that a model was read from, with all its keys, for the same model as it is now:
+/// its format, and whether the head is tied. Throws ConfigError where it is of another one.
+template <class Config>
+std::string original_json(const Config& config, std::string_view dtype, std::string_view original) {
+  ConfigWriter out(original);
+  Config read = Config::from_json(original, "the original config.json");
+  const bool was_tied = read.tie_word_embeddings;
+  read.tie_word_embeddings = config.tie_word_embeddings;
+  if (read != config) {
+    throw ConfigError("the original config.json is of another model than the one to be saved");
+  }
+  if (was_tied != config.tie_word_embeddings) {
+    out.set("tie_word_embeddings", config.tie_word_embeddings);
+  }
+  out.set_dtype(dtype);
+  return out.text();
+}
 
 }  // namespace strata::models

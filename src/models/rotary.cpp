@@ -88,23 +88,14 @@ Rotary::Rotary(const RopeConfig& config, std::int64_t width) {
   if (config.type == Type::kYarn) scaling_ = yarn_scaling(config);
 }
 
-std::pair<Tensor, Tensor> Rotary::of(std::int64_t tokens,
+std::pair<Tensor, Tensor> Rotary::of(std::int64_t tokens, const Tensor& places,
                                      const torch::TensorOptions& options) const {
   const torch::NoGradGuard no_grad;
   const Tensor positions =
-      torch::arange(tokens, torch::dtype(torch::kFloat32).device(options.device())).unsqueeze(1);
-  return of_positions(positions, options);
-}
-
-std::pair<Tensor, Tensor> Rotary::at(const Tensor& places,
-                                     const torch::TensorOptions& options) const {
-  const torch::NoGradGuard no_grad;
-  const Tensor positions = places.to(options.device(), torch::kFloat32);
-  return of_positions(positions.unsqueeze(1).unsqueeze(-1), options);
-}
-
-std::pair<Tensor, Tensor> Rotary::of_positions(const Tensor& positions,
-                                               const torch::TensorOptions& options) const {
+      places.defined()
+          ? places.to(options.device(), torch::kFloat32).unsqueeze(1).unsqueeze(-1)
+          : torch::arange(tokens, torch::dtype(torch::kFloat32).device(options.device()))
+                .unsqueeze(1);
   const Tensor half = positions * frequencies_.to(options.device());
   const Tensor angles = torch::cat({half, half}, -1);
   const torch::ScalarType format = c10::typeMetaToScalarType(options.dtype());

@@ -15,19 +15,13 @@ class Rotary {
   /// `width`: elements of a head that rotate.
   Rotary(const RopeConfig& config, std::int64_t width);
 
-  /// The cosines and the sines, [T, rotary width], of T tokens, in the options' format and on their
+  /// The cosines and the sines of T tokens at places [B, T], [B, 1, T, rotary width]; where these
+  /// are undefined, of those from 0 on, [T, rotary width]. In the options' format and on their
   /// device.
   [[nodiscard]] std::pair<torch::Tensor, torch::Tensor> of(
-      std::int64_t tokens, const torch::TensorOptions& options) const;
-  /// Those of tokens at places [B, T]: [B, 1, T, rotary width].
-  [[nodiscard]] std::pair<torch::Tensor, torch::Tensor> at(
-      const torch::Tensor& places, const torch::TensorOptions& options) const;
+      std::int64_t tokens, const torch::Tensor& places, const torch::TensorOptions& options) const;
 
  private:
-  /// Of positions [..., T, 1] in fp32.
-  [[nodiscard]] std::pair<torch::Tensor, torch::Tensor> of_positions(
-      const torch::Tensor& positions, const torch::TensorOptions& options) const;
-
   torch::Tensor frequencies_;  ///< [rotary width / 2], angles from one token to the next
   double scaling_ = 1.0;       ///< of cosines and sines
 };

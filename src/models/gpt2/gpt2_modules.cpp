@@ -28,16 +28,9 @@ torch::Tensor causal_attention(const torch::Tensor& qkv, std::int64_t heads, dou
                                 const torch::Tensor& v) {
     return attention(q, k, v, /*mask=*/{}, dropout, {});
   };
-  torch::Tensor attended;
-  if (documents != nullptr) {
-    attended = by_documents(*documents, queries, keys, values, attend);
-  } else if (kept != nullptr && !kept->is_first()) {
-    attended = attend_to_kept(*kept, queries, keys, values);
-  } else {
-    if (kept != nullptr) kept->extend(keys, values);
-    attended = attend(queries, keys, values);
-  }
-  return attended.transpose(1, 2).reshape({batch, length, width});
+  return attended(kept, documents, queries, keys, values, attend)
+      .transpose(1, 2)
+      .reshape({batch, length, width});
 }
 
 torch::Tensor activated(const torch::Tensor& x, Gpt2Config::Activation activation) {

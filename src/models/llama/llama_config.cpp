@@ -486,18 +486,8 @@ void LlamaConfig::validate(std::string_view where) const {
 }
 
 std::string LlamaConfig::to_json(std::string_view dtype, std::string_view original) const {
+  if (!original.empty()) return original_json(*this, dtype, original);
   ConfigWriter out(original);
-  if (!original.empty()) {
-    LlamaConfig read = from_json(original, "the original config.json");
-    const bool was_tied = read.tie_word_embeddings;
-    read.tie_word_embeddings = tie_word_embeddings;
-    if (read != *this) {
-      throw ConfigError("the original config.json is of another model than the one to be saved");
-    }
-    if (was_tied != tie_word_embeddings) out.set("tie_word_embeddings", tie_word_embeddings);
-    out.set_dtype(dtype);
-    return out.text();
-  }
   const Defaults& defaults = defaults_of(type);
   out.set("architectures", {defaults.architecture});
   out.set("model_type", defaults.model_type);

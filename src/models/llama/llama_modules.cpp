@@ -114,29 +114,18 @@ Tensor LlamaAttentionImpl::forward(const Tensor& x, const KeyValueCache::Part* k
   if (rotary_) {
     const torch::TensorOptions options =
         rotates_in_fp32_ ? x.options().dtype(torch::kFloat32) : x.options();
-    const auto [cosines, sines] = kept != nullptr ? rotary_->at(kept->places(), options)
-                                  : documents != nullptr
-                                      ? rotary_->at(documents->positions, options)
-                                      : rotary_->of(x.size(1), options);
+    const auto [cosines, sines] = rotary_->of(x.size(1), places_of(kept, documents), options);
     parts.queries = rotated(parts.queries, cosines, sines);
     parts.keys = rotated(parts.keys, cosines, sines);
   }
-  Tensor attended;
-  if (documents != nullptr) {
-    attended = by_documents(*documents, parts.queries, parts.keys, parts.values,
-                            [this](const Tensor& q, const Tensor& k, const Tensor& v) {
-                              return attend({q, k, v});
-                            });
-  } else if (kept == nullptr) {
-    attended = attend(parts);
-  } else if (kept->is_first()) {
-    kept->extend(parts.keys, parts.values);
-    attended = attend(parts);
-  } else {
-    attended = attend_to_kept(*kept, parts.queries, parts.keys, parts.values, window_.value_or(0),
-                              scores_);
-  }
-  return o_proj_(attended.transpose(1, 2).reshape({x.size(0), x.size(1), heads_ * head_width_}));
+  const auto attend_alone = [this](const Tensor& queries, const Tensor& keys,
+                                   const Tensor& values) {
+    return attend({queries, keys, values});
+  };
+  return o_proj_(attended(kept, documents, parts.queries, parts.keys, parts.values, attend_alone,
+                          window_.value_or(0), scores_)
+                     .transpose(1, 2)
+                     .reshape({x.size(0), x.size(1), heads_ * head_width_}));
 }
 
 Tensor LlamaAttentionImpl::attend(const Parts& parts) const {

@@ -186,18 +186,8 @@ void NeoxConfig::validate(std::string_view where) const {
 }
 
 std::string NeoxConfig::to_json(std::string_view dtype, std::string_view original) const {
+  if (!original.empty()) return original_json(*this, dtype, original);
   ConfigWriter out(original);
-  if (!original.empty()) {
-    NeoxConfig read = from_json(original, "the original config.json");
-    const bool was_tied = read.tie_word_embeddings;
-    read.tie_word_embeddings = tie_word_embeddings;
-    if (read != *this) {
-      throw ConfigError("the original config.json is of another model than the one to be saved");
-    }
-    if (was_tied != tie_word_embeddings) out.set("tie_word_embeddings", tie_word_embeddings);
-    out.set_dtype(dtype);
-    return out.text();
-  }
   out.set("architectures", {is_gptj() ? "GPTJForCausalLM" : "GPTNeoXForCausalLM"});
   out.set("model_type", model_type());
   out.set("vocab_size", vocab_size);

@@ -45,28 +45,17 @@ NeoxAttentionImpl::Parts NeoxAttentionImpl::projected(const Tensor& x) {
 Tensor NeoxAttentionImpl::forward(const Tensor& x, const KeyValueCache::Part* kept,
                                   const Documents* documents) {
   Parts parts = projected(x);
-  const auto [cosines, sines] = kept != nullptr ? rotary_.at(kept->places(), x.options())
-                                : documents != nullptr
-                                    ? rotary_.at(documents->positions, x.options())
-                                    : rotary_.of(x.size(1), x.options());
+  const auto [cosines, sines] = rotary_.of(x.size(1), places_of(kept, documents), x.options());
   const auto rotate = rotates_pairs_ ? rotated_in_pairs : rotated;
   parts.queries = rotate(parts.queries, cosines, sines);
   parts.keys = rotate(parts.keys, cosines, sines);
-  Tensor attended;
-  if (documents != nullptr) {
-    attended = by_documents(*documents, parts.queries, parts.keys, parts.values,
-                            [this](const Tensor& q, const Tensor& k, const Tensor& v) {
-                              return attend({q, k, v});
-                            });
-  } else if (kept == nullptr) {
-    attended = attend(parts);
-  } else if (kept->is_first()) {
-    kept->extend(parts.keys, parts.values);
-    attended = attend(parts);
-  } else {
-    attended = attend_to_kept(*kept, parts.queries, parts.keys, parts.values);
-  }
-  return output_(attended.transpose(1, 2).reshape(x.sizes()));
+  const auto attend_alone = [this](const Tensor& queries, const Tensor& keys,
+                                   const Tensor& values) {
+    return attend({queries, keys, values});
+  };
+  return output_(attended(kept, documents, parts.queries, parts.keys, parts.values, attend_alone)
+                     .transpose(1, 2)
+                     .reshape(x.sizes()));
 }
 
 Tensor NeoxAttentionImpl::attend(const Parts& parts) const {
