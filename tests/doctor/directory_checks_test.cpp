@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "aio/disk_tree.h"
+#include "doctor/expect_finding.h"
 #include "strata/base/units.h"
 #include "support/temp_directory.h"
 
@@ -16,14 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-void expect(const Finding& finding, Severity severity, const std::string& found,
-            const std::string& cure) {
-  EXPECT_EQ(name_of(finding.severity), name_of(severity)) << finding.found;
-  EXPECT_THAT(finding.found, HasSubstr(found));
-  EXPECT_THAT(finding.cure, HasSubstr(cure));
-  EXPECT_EQ(finding.cure.empty(), severity == Severity::kOk) << finding.cure;
-}
 
 /// A directory without a fault on an NVMe disk, in which each test breaks one thing.
 class DirectoryChecks : public testing::Test {

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "aio/disk_tree.h"
+#include "doctor/expect_finding.h"
 
 namespace strata::tool {
 namespace {
@@ -15,15 +16,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-/// A finding in the words of its test: its severity, what was found, and its cure.
-void expect(const Finding& finding, Severity severity, const std::string& found,
-            const std::string& cure) {
-  EXPECT_EQ(name_of(finding.severity), name_of(severity)) << finding.found;
-  EXPECT_THAT(finding.found, HasSubstr(found));
-  EXPECT_THAT(finding.cure, HasSubstr(cure));
-  EXPECT_EQ(finding.cure.empty(), severity == Severity::kOk) << finding.cure;
-}
 
 /// A machine without a fault, in which each test breaks one thing.
 class MachineChecks : public testing::Test {
