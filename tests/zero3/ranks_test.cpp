@@ -176,20 +176,27 @@ TEST(ThreadRanks, DifferentKindsOfTheSameSizeAreAnErrorToo) {
 }
 
 TEST(ThreadRanks, ADeadlineNamesTheRanksThatHaveNotCome) {
-  std::latch over(2);
+  std::latch come(2), over(2);
   const auto thrown = run_ranks({.size = 4, .deadline = 50ms}, [&](Ranks& ranks) {
-    if (ranks.rank() == 1 || ranks.rank() == 3) over.wait();
+    if (ranks.rank() % 2 == 1) {
+      over.wait();
+      return ranks.barrier();
+    }
+    std::vector<std::byte> buffer = with_own_shard(ranks, 1);
+    Collective gathering = ranks.begin_all_gather(buffer);
+    come.arrive_and_wait();
     try {
-      ranks.barrier();
+      gathering.wait();
     } catch (...) {
-      if (ranks.rank() % 2 == 0) over.count_down();
+      over.count_down();
       throw;
     }
   });
   for (const std::exception_ptr& each : thrown) {
     EXPECT_TRUE(is_a<DeadlineExceeded>(each));
-    EXPECT_THAT(text_of(each), AllOf(HasSubstr("50 ms"), HasSubstr("collective 1 (barrier)"),
-                                     HasSubstr("ranks 1, 3 have not come")));
+    EXPECT_THAT(text_of(each),
+                AllOf(HasSubstr("50 ms"), HasSubstr("collective 1 (all_gather of 4 x 100 bytes)"),
+                      HasSubstr("ranks 1, 3 have not come")));
   }
 }
 
