@@ -96,6 +96,17 @@ def workspace() -> Iterator[Workspace]:
         yield Workspace(pathlib.Path(directory))
 
 
+def scalars_in_tensorboard(test: unittest.TestCase, runs: pathlib.Path) -> dict[str, list]:
+    """Steps and values of every tag, as TensorBoard reads the event files of a directory."""
+    try:
+        from tensorboard.backend.event_processing import event_accumulator
+    except ImportError as error:
+        test.skipTest(f"{error}; tools/setup.sh --test installs it")
+    shown = event_accumulator.EventAccumulator(str(runs)).Reload()
+    return {tag: [(each.step, each.value) for each in shown.Scalars(tag)]
+            for tag in shown.Tags()["scalars"]}
+
+
 class WorkspaceTest(unittest.TestCase):
     """Tests that have a workspace each."""
 

@@ -108,8 +108,8 @@ class Ranks(program.WorkspaceTest):
         self.assertIn("accumulation 3, 2 ranks", ends[0][2])
         self.assertEqual(ends[1][1:], ("", ""))
         names = sorted(file.name for file in self.space.output.iterdir())
-        self.assertEqual(names, ["config.json", "ds_config.json", "metrics.jsonl",
-                                 "model.safetensors", "train_results.json"])
+        self.assertEqual(names, ["README.md", "config.json", "ds_config.json", "metrics.jsonl",
+                                 "model.safetensors", "runs", "train_results.json"])
         again = self.space.path / "again"
         self.trained(2, {"--model-config": None, "--model": self.space.output, "--output": again})
         self.assertLess(abs(self.metrics(again, "loss")[0] - self.metrics(self.space.output, "loss")[-1]), 0.5)

@@ -58,7 +58,7 @@ class Resume(program.WorkspaceTest):
             self.assertEqual((output / name).read_bytes(), (whole / name).read_bytes(), name)
 
     def tags(self) -> list[str]:
-        return sorted(entry.name for entry in self.saved.iterdir() if entry.is_dir())
+        return sorted(entry.name for entry in self.saved.glob("step_*"))
 
     def with_fault(self, fault: str, changes: dict[str, Any] = SAVING) -> subprocess.CompletedProcess:
         environment = {**program.environment(), "LD_PRELOAD": FILE_FAULT,
@@ -83,6 +83,8 @@ class Resume(program.WorkspaceTest):
         result = self.finetune({**SAVING, "--output": longer, "--checkpoints": self.saved})
         self.assertIn("after step 3", result.stderr)
         self.same(longer, whole)
+        shown = program.scalars_in_tensorboard(self, longer / "runs")
+        self.assertEqual([step for step, _ in shown["train/loss"]], list(range(1, STEPS + 1)))
 
     def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(self) -> None:
         steps = {"--steps": 30}
@@ -101,6 +103,14 @@ class Resume(program.WorkspaceTest):
         self.assertFalse(self.space.output.exists())
         self.finetune(changes)
         self.same(self.space.output, whole)
+
+    def test_tensorboards_events_that_cannot_be_written_cost_neither_run_nor_metrics(self) -> None:
+        self.saved.mkdir()
+        (self.saved / "runs").write_text("a file stands where the directory would be")
+        result = self.finetune(SAVING)
+        self.assertEqual(result.stderr.count("TensorBoard's events end here"), 1, result.stderr)
+        self.assertEqual(len(numbers(self.space.output / "metrics.jsonl")), STEPS + 5)
+        self.assertFalse((self.space.output / "runs").exists())
 
     def newest(self) -> Optional[str]:
         try:

@@ -6,6 +6,7 @@ Usage: smoke_test.py PROGRAM
 import json
 import resource
 import signal
+import struct
 import subprocess
 import time
 import unittest
@@ -37,14 +38,16 @@ class Smoke(program.WorkspaceTest):
         last = self.metrics("loss")[-1]
         self.assertLess(abs(continued["loss"] - last), 0.5, "does not go on where it ended")
 
+    def lines(self) -> list:
+        return list(map(strict_json, (self.space.output / "metrics.jsonl").read_text().splitlines()))
+
     def metrics(self, key: str) -> list:
-        lines = (self.space.output / "metrics.jsonl").read_text().splitlines()
-        return [line[key] for line in map(strict_json, lines) if key in line]
+        return [line[key] for line in self.lines() if key in line]
 
     def check_files(self) -> None:
         names = sorted(file.name for file in self.space.output.iterdir())
-        self.assertEqual(names, ["config.json", "ds_config.json", "metrics.jsonl",
-                                 "model.safetensors", "train_results.json"])
+        self.assertEqual(names, ["README.md", "config.json", "ds_config.json", "metrics.jsonl",
+                                 "model.safetensors", "runs", "train_results.json"])
         self.assertEqual(strict_json((self.space.output / "config.json").read_text())["n_layer"], 2)
         results = strict_json((self.space.output / "train_results.json").read_text())
         self.assertEqual(results["global_step"], 20)
@@ -64,6 +67,27 @@ class Smoke(program.WorkspaceTest):
         self.assertTrue(all(0 <= share <= 1 for share in self.metrics("wait_share")))
         self.assertTrue(all(0 < share <= 1 for share in self.metrics("bound_share")))
         self.assertLessEqual(set(self.metrics("binds")), {"compute", "disk"})
+
+    def test_tensorboard_shows_what_the_metrics_say(self) -> None:
+        self.finetune({"--steps": 5, "--val-fraction": 0.2, "--eval-every": 2})
+        shown = program.scalars_in_tensorboard(self, self.space.output / "runs")
+        for tag, key in (("train/loss", "loss"), ("train/grad_norm", "grad_norm"),
+                         ("train/learning_rate", "learning_rate"), ("eval/loss", "eval_loss")):
+            told = [(line["step"], struct.unpack("f", struct.pack("f", line[key]))[0])
+                    for line in self.lines() if key in line]
+            self.assertEqual(told, shown[tag], tag)
+
+    def test_the_model_card_says_what_was_trained_on_what_and_names_no_path(self) -> None:
+        self.finetune({"--steps": 3, "--seed": 21})
+        card = (self.space.output / "README.md").read_text()
+        head = card.split("---\n")[1]
+        for line in ("library_name: transformers", "pipeline_tag: text-generation", "- gpt2"):
+            self.assertIn(line, head.splitlines())
+        for fact in ("text.txt", "3 steps of 8 sequences of 32 tokens", "| seed | 21 |"):
+            self.assertIn(fact, card)
+        config = strict_json(card.split("```json\n")[1].split("```")[0])
+        self.assertEqual(config["optimizer"]["params"]["lr"], 1e-2)
+        self.assertNotIn(str(self.space.path), card)
 
     def test_the_same_seed_gives_the_same_losses_and_model(self) -> None:
         outputs = [self.space.path / name for name in ("a", "b", "c")]
@@ -143,12 +167,12 @@ class Smoke(program.WorkspaceTest):
                                      "train_batch_size": 1, "train_micro_batch_size_per_gpu": 1,
                                      "zero_optimization": {"stage": 3}})
         result = self.space.finetune(
-            {"--steps": 500},
+            {"--steps": 400},
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(result.stderr.count("warning: cannot write"), 1, result.stderr)
         self.assertIn("metrics.jsonl", result.stderr)
-        self.assertLess(len(self.metrics("loss")), 500)
+        self.assertLess(len(self.metrics("loss")), 400)
         self.assertTrue((self.space.output / "model.safetensors").exists())
 
     def test_a_reader_that_goes_away_does_not_end_the_run(self) -> None:

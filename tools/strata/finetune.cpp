@@ -16,7 +16,7 @@
 #include "disk_space.h"
 #include "freed_blocks.h"
 #include "interruption.h"
-#include "metrics.h"
+#include "model_card.h"
 #include "model_source.h"
 #include "plural.h"
 #include "progress.h"
@@ -25,6 +25,7 @@
 #include "run_checkpoints.h"
 #include "run_config.h"
 #include "run_facts.h"
+#include "run_metrics.h"
 #include "run_ranks.h"
 #include "show_batch.h"
 #include "step_trace.h"
@@ -178,6 +179,11 @@ void log_notes(const formats::DsConfig& config, Logger& log) {
   for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
 }
 
+std::string steps_text(const RunInput& run) {
+  return counted(run.steps, "step") + " of " + counted(run.config.train_batch_size, "sequence") +
+         " of " + counted(run.seq_len, "token");
+}
+
 void log_run(const RunInput& run, const RunRanks& ranks, Logger& log) {
   const formats::DsConfig& config = run.config;
   log.info("model " + run.model.name + ": " +
@@ -190,10 +196,9 @@ void log_run(const RunInput& run, const RunRanks& ranks, Logger& log) {
         "config.json ties it: it is trained as one of its own");
   }
   log.info("data " + run.data.path().string() + ": " + run.data.description());
-  log.info("run: " + counted(run.steps, "step") + " of " +
-           counted(config.train_batch_size, "sequence") + " of " + counted(run.seq_len, "token") +
-           " (micro-batch " + std::to_string(config.train_micro_batch_size_per_gpu) +
-           ", accumulation " + std::to_string(config.gradient_accumulation_steps) +
+  log.info("run: " + steps_text(run) + " (micro-batch " +
+           std::to_string(config.train_micro_batch_size_per_gpu) + ", accumulation " +
+           std::to_string(config.gradient_accumulation_steps) +
            (ranks.size() > 1 ? ", " + std::to_string(ranks.size()) + " ranks)" : ")"));
   log.info("no GPU is used: the device tier is host memory too, with a budget of its own");
   if (run.data.is_text() && run.model.directory) {
@@ -220,9 +225,9 @@ void log_run(const RunInput& run, const RunRanks& ranks, Logger& log) {
 }
 
 // A record that cannot be written is not worth the model.
-void write_results(const std::filesystem::path& path, const Summary& summary, Logger& log) {
+void write_record(const std::filesystem::path& path, const std::string& text, Logger& log) {
   try {
-    formats::write_text(path, to_json(summary));
+    formats::write_text(path, text);
   } catch (const IoError& error) {
     std::error_code ignored;  // a piece of it may stay
     std::filesystem::remove(path, ignored);
@@ -344,6 +349,18 @@ void write_model(models::CausalLm& model, const RunInput& run,
                             .before_each_piece = [&] { interruption.check(); }});
 }
 
+CardFacts card_facts(const RunInput& run, const FinetuneOptions& options) {
+  const std::string model = std::filesystem::path(run.model.name).filename().string();
+  return {.name = options.output->filename().string(),
+          .model_config = run.model.config.to_json("float32", run.model.config_text),
+          .base = run.model.directory ? "the model `" + model + "`"
+                                      : "random weights of the shape `" + model + "`",
+          .data = run.data.path().filename().string() + ": " + run.data.description(),
+          .steps = steps_text(run),
+          .seed = options.seed,
+          .config = run.config.resolved_json()};
+}
+
 /// The output as a run finds it: the config in effect, and what the model's directory has.
 std::unique_ptr<formats::OutputDirectory> begin_output(const RunInput& run,
                                                        const FinetuneOptions& options) {
@@ -383,18 +400,26 @@ std::unique_ptr<RunCheckpoints> open_checkpoints(const RunInput& run, const RunR
   return checkpoints;
 }
 
-/// The lines of the run so far beside its model; they stay where they are, too.
-void copy_metrics(const std::filesystem::path& metrics, const formats::OutputDirectory& output,
-                  Logger& log) {
-  const std::filesystem::path target = output.path() / "metrics.jsonl";
+/// Copies a file, or a directory with all that is in it, unless it cannot.
+void copy_beside_model(const std::filesystem::path& from, const formats::OutputDirectory& output,
+                       Logger& log) {
+  const std::filesystem::path target = output.path() / from.filename();
   std::error_code code;
-  std::filesystem::copy_file(metrics, target, code);
+  std::filesystem::copy(from, target, std::filesystem::copy_options::recursive, code);
   if (!code) return;
   std::error_code ignored;  // a piece of it may stay
-  std::filesystem::remove(target, ignored);
-  log.warning(
-      system_error("copy " + metrics.string() + " to", target.string(), code.value()).what() +
-      std::string("; the model is published without it"));
+  std::filesystem::remove_all(target, ignored);
+  log.warning(system_error("copy " + from.string() + " to", target.string(), code.value()).what() +
+              std::string("; the model is published without it"));
+}
+
+/// The metrics of the run so far beside its model; they stay where they are, too.
+void copy_metrics(const std::filesystem::path& lines, const formats::OutputDirectory& output,
+                  Logger& log) {
+  copy_beside_model(lines, output, log);
+  if (const auto events = RunMetrics::events_of(lines); std::filesystem::is_directory(events)) {
+    copy_beside_model(events, output, log);
+  }
 }
 
 void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBound& memory,
@@ -407,12 +432,13 @@ void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBo
       open_checkpoints(run, ranks, options, training_tokens, interruption, log);
   const RunPlace place = checkpoints ? checkpoints->place() : RunPlace{};
   std::unique_ptr<formats::OutputDirectory> output;  // of the first rank
-  std::unique_ptr<MetricsFile> metrics;
+  std::unique_ptr<RunMetrics> metrics;
   if (ranks.is_first()) {
     output = begin_output(run, options);
     const std::filesystem::path path =
         checkpoints ? checkpoints->metrics_path() : output->path() / "metrics.jsonl";
-    metrics = std::make_unique<MetricsFile>(path, log, place.metrics_bytes);
+    metrics = std::make_unique<RunMetrics>(
+        path, log, RunMetrics::Before{.steps = place.steps, .bytes = place.metrics_bytes});
     log.info("metrics while it runs: " + path.string());
   }
 
@@ -460,7 +486,8 @@ void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBo
   write_model(*model, run, output.get(), interruption);
   if (output) {
     summary.rss_peak_bytes = rss_peak_bytes();
-    write_results(output->path() / "train_results.json", summary, log);
+    write_record(output->path() / "train_results.json", to_json(summary), log);
+    write_record(output->path() / "README.md", model_card(card_facts(run, options), summary), log);
     if (checkpoints) copy_metrics(checkpoints->metrics_path(), *output, log);
     output->publish();
     print(out, summary);

@@ -34,7 +34,8 @@ constexpr const char* kFooter = R"(Examples:
     strata finetune --config configs/demo.json --steps 100 --print-config
 
 OUTPUT is made at the end, by one rename: a Hugging Face directory with, beside the model,
-metrics.jsonl (a line per step and evaluation), train_results.json and ds_config.json (in effect).
+metrics.jsonl (a line per step and evaluation), runs/ (the same for TensorBoard),
+train_results.json, ds_config.json (in effect) and README.md (the model card).
 strata report OUTPUT makes a page of it.
 
 A run that can be stopped and goes on bit for bit: add --save-every 500 --resume to its command and

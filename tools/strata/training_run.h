@@ -5,9 +5,9 @@
 
 #include "finetune_options.h"
 #include "interruption.h"
-#include "metrics.h"
 #include "progress.h"
 #include "run_checkpoints.h"
+#include "run_metrics.h"
 #include "run_outcome.h"
 #include "strata/base/log.h"
 #include "strata/zero3/engine.h"
@@ -28,7 +28,7 @@ class TrainingRun {
     Trainer& trainer;
     Interruption& interruption;
     Progress& progress;
-    MetricsFile* metrics;         ///< null on all ranks but the first
+    RunMetrics* metrics;          ///< null on all ranks but the first
     RunCheckpoints* checkpoints;  ///< null: none are saved
     Logger& log;
   };
