@@ -123,6 +123,14 @@ bool DsConfig::decays(std::string_view parameter_name) const {
   return !matches_any_pattern(strata.no_decay, parameter_name);
 }
 
+bool DsConfig::skips_nonfinite() const {
+  if (strata.nonfinite != NonfinitePolicy::kDefault) {
+    return strata.nonfinite == NonfinitePolicy::kSkip;
+  }
+  if (precision() == Precision::kBf16) return bf16.check_grad_overflow.value_or(false);
+  return precision() == Precision::kFp16;
+}
+
 std::vector<std::string> DsConfig::fp32_patterns() const {
   if (precision() == Precision::kFp32) return {};
   return strata.keep_fp32;

@@ -117,10 +117,10 @@ struct Engine::Impl {
         machinery({units, tiers, torch_device, ranks, threads, counters, log}),
         editor(units, machinery),
         entrance(machinery, editor, threads, counters),
-        optimizer({config, state, groups, units, machinery, ranks, log}),
+        optimizer({config, state, groups, units, machinery, editor, ranks, log}),
         training({config, state, machinery, optimizer, entrance.anchor(), counters, log}),
-        checkpoints(
-            {config, state, groups, units, machinery, editor, training, ranks, torch_device, log}) {
+        checkpoints({config, state, groups, units, machinery, editor, training, optimizer, ranks,
+                     torch_device, log}) {
     if (own_ranks) warn_of_other_ranks(log);
     for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <span>
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -52,6 +54,29 @@ void refuse_what_needs_all_gradients(const formats::DsConfig& config) {
                       "fp16 skips steps in which one of all is not finite; leave it out, or train "
                       "in bf16 or fp32");
   }
+  if (config.strata.nonfinite == formats::NonfinitePolicy::kSkip) {
+    throw ConfigError(what +
+                      "strata.nonfinite = \"skip\" leaves out steps in which one of all is not "
+                      "finite; leave one of the two out");
+  }
+}
+
+/// Throws ConfigError for fp16 whose steps must not be skipped.
+void refuse_fp16_without_skipping(const formats::DsConfig& config) {
+  if (config.precision() != Precision::kFp16 || config.skips_nonfinite()) return;
+  throw ConfigError(config.name +
+                    ": fp16 finds its loss scale by steps that it skips, and strata.nonfinite = "
+                    "\"error\" lets none be skipped; leave it out, or train in bf16 or fp32");
+}
+
+/// A value that is not finite, and its place among `values`; empty where there is none.
+std::string nonfinite_in(const torch::Tensor& values) {
+  const std::span numbers(values.const_data_ptr<float>(), static_cast<std::size_t>(values.numel()));
+  const auto found = std::ranges::find_if_not(numbers, [](float v) { return std::isfinite(v); });
+  if (found == numbers.end()) return {};
+  std::ostringstream text;
+  text << *found << " at element " << found - numbers.begin();
+  return text.str();
 }
 
 }  // namespace
@@ -75,6 +100,7 @@ std::uint32_t StepGroups::index_of(const TrainableParameter& parameter) const {
 OptimizerStep::OptimizerStep(const Parts& parts)
     : parts_(parts), schedule_(parts.config.scheduler, parts.config.optimizer.lr) {
   if (parts.config.strata.step_under_backward) refuse_what_needs_all_gradients(parts.config);
+  refuse_fp16_without_skipping(parts.config);
 }
 
 double OptimizerStep::base_lr() const {
@@ -96,21 +122,12 @@ bool OptimizerStep::has_gradients() const {
 
 std::optional<double> OptimizerStep::gradient_norm() {
   optim_cpu::SumOfSquares squares;
-  const Unit* not_finite = nullptr;
   for (const auto& unit : parts_.units.all()) {
-    if (unit->gradient_empty) continue;
-    const optim_cpu::SumOfSquares unit_squares = unit->gradient_squares();
-    if (not_finite == nullptr && !unit_squares.finite()) not_finite = unit.get();
-    squares.add(unit_squares);
+    if (!unit->gradient_empty) squares.add(unit->gradient_squares());
   }
   squares = sum_over(parts_.ranks, squares);
-  if (squares.finite()) return std::sqrt(squares.value()) * unscale();
-  parts_.log.warning("step " + std::to_string(parts_.state.step + 1) + ": the gradient of " +
-                     (not_finite != nullptr ? "unit '" + not_finite->name() + "'"
-                                            : std::string("a unit, on another rank,")) +
-                     " is not finite at loss scale " + std::to_string(parts_.state.scaler.scale()) +
-                     "; the step is skipped");
-  return std::nullopt;
+  if (!squares.finite()) return std::nullopt;
+  return std::sqrt(squares.value()) * unscale();
 }
 
 std::vector<UnitNorm> OptimizerStep::gradient_norms() {
@@ -193,20 +210,9 @@ void OptimizerStep::update_early(Unit& unit, double lr) {
 
 void OptimizerStep::submit_early(Unit& unit, double lr) {
   parts_.machinery.gradients()->bring_home(unit);
-  if (!sum_over(parts_.ranks, unit.gradient_squares()).finite()) {
-    throw DataError("step " + std::to_string(parts_.state.step + 1) + ": the gradient of unit '" +
-                    unit.name() + "' is not finite");
-  }
+  if (!sum_over(parts_.ranks, unit.gradient_squares()).finite()) throw NonfiniteGradient();
   if (!parts_.machinery.step_thread()->is_open()) begin(lr, unscale());
   submit(unit);
-}
-
-void OptimizerStep::skip() {
-  behind_ = nullptr;
-  if (!parts_.machinery.step_thread()->is_open()) return;
-  give_up();
-  throw DataError("step " + std::to_string(parts_.state.step + 1) +
-                  ": a gradient is not finite, and units have been updated under backward already");
 }
 
 void OptimizerStep::give_up() {
@@ -217,6 +223,78 @@ void OptimizerStep::give_up() {
       "a batch failed after some of its units had been updated under backward, so that the states "
       "are those of half a step; make a new engine. With strata.step_under_backward off, a batch "
       "that fails leaves nothing")));
+}
+
+// ---- gradients that are not finite -------------------------------------------------------------
+
+void OptimizerStep::skip() {
+  if (!parts_.config.skips_nonfinite()) refuse();
+  const auto& units = parts_.units.all();
+  const auto found = std::ranges::find_if(units, [](const auto& unit) {
+    return !unit->gradient_empty && !unit->gradient_squares().finite();
+  });
+  parts_.log.warning("step " + std::to_string(parts_.state.step + 1) + ": the gradient of " +
+                     (found != units.end() ? "unit '" + (*found)->name() + "'"
+                                           : std::string("a unit, on another rank,")) +
+                     " is not finite at loss scale " + std::to_string(parts_.state.scaler.scale()) +
+                     "; the step is skipped");
+}
+
+void OptimizerStep::refuse() {
+  std::string message = "step " + std::to_string(parts_.state.step + 1) + ": ";
+  message += first_nonfinite();
+  const std::string updated = units_updated();
+  if (updated.empty()) {
+    message +=
+        "; nothing of the step was applied. Look for data, a learning rate or a loss that is out "
+        "of range";
+    if (!parts_.config.strata.step_under_backward) {
+      message += "; strata.nonfinite = \"skip\" leaves such steps out";
+    }
+  } else {
+    message += "; of the step, " + updated +
+               " had been updated under backward, the others not, so that the states are those of "
+               "half a step: make a new engine, from the last checkpoint. With "
+               "strata.step_under_backward off, nothing of such a step is applied";
+  }
+  forget_gradients();
+  give_up();
+  throw DataError(message);
+}
+
+void OptimizerStep::check_gradients_for_checkpoint() {
+  if (parts_.config.skips_nonfinite() || gradient_norm()) return;
+  throw DataError("save_checkpoint() in step " + std::to_string(parts_.state.step + 1) + ": " +
+                  first_nonfinite() + "; nothing can be trained from that (zero_grad() drops it)");
+}
+
+/// Words for the first gradient that is not finite, in the order of units; the same on all ranks.
+std::string OptimizerStep::first_nonfinite() {
+  StateAccess& states = parts_.editor.at_rest("step()");
+  for (const auto& unit : parts_.units.all()) {
+    if (unit->gradient_empty || sum_over(parts_.ranks, unit->gradient_squares()).finite()) continue;
+    std::string found;
+    states.read_gradients(*unit, [&](std::size_t parameter, const torch::Tensor& values) {
+      const std::string value = found.empty() ? nonfinite_in(values) : std::string();
+      if (value.empty()) return;
+      const UnitLayout& layout = unit->layout();
+      found = "the gradient of parameter '" + layout.full_name(layout.parameters[parameter]) +
+              "' holds " + value;
+    });
+    // A sum of micro-batches may have left the range and come back.
+    return found.empty() ? "the gradient of unit '" + unit->name() + "' is not finite" : found;
+  }
+  return "a gradient is not finite";
+}
+
+/// The units that were updated early, in words; empty where none was.
+std::string OptimizerStep::units_updated() const {
+  if (!parts_.machinery.step_thread()->is_open()) return {};
+  std::string names;
+  for (const auto& unit : parts_.units.all()) {
+    if (is_submitted_[unit->id()]) names += (names.empty() ? "'" : ", '") + unit->name() + "'";
+  }
+  return names;
 }
 
 }  // namespace strata::zero3

@@ -14,6 +14,7 @@
 #include "zero3/machinery.h"
 #include "zero3/parameter_groups.h"
 #include "zero3/ranks/ranks.h"
+#include "zero3/state_editor.h"
 #include "zero3/training_state.h"
 #include "zero3/unit_registry.h"
 
@@ -37,6 +38,10 @@ class StepGroups {
   std::map<std::pair<std::uint32_t, std::int64_t>, std::uint32_t> indices_;
 };
 
+/// Thrown where a unit was to be updated early; OptimizerStep::refuse has the words, once no unit
+/// is in use.
+struct NonfiniteGradient {};
+
 /// One step of the optimizer over all units (hop 7): the norm of their gradients, clipping, and the
 /// update of every parameter that has one, by the machinery's StepThread. Without clipping, units
 /// can be updated as their gradients come. Thread: the engine's.
@@ -49,11 +54,12 @@ class OptimizerStep {
     const ParameterGroups& groups;
     UnitRegistry& units;
     Machinery& machinery;
+    StateEditor& editor;
     Ranks& ranks;
     Logger& log;
   };
-  /// Throws ConfigError for a schedule whose parameters are out of range, and for updates under
-  /// backward with what has to know all gradients first.
+  /// Throws ConfigError for a schedule whose parameters are out of range, for updates under
+  /// backward with what has to know all gradients first, and for fp16 that must not skip.
   explicit OptimizerStep(const Parts& parts);
 
   /// The rate of the next step, where no group says otherwise.
@@ -62,8 +68,7 @@ class OptimizerStep {
   [[nodiscard]] double unscale() const;
 
   [[nodiscard]] bool has_gradients() const;
-  /// The norm of all gradients of the step, unscaled; nullopt after an overflow, whose unit is
-  /// logged.
+  /// The norm of all gradients of the step, unscaled; nullopt when one of them is not finite.
   [[nodiscard]] std::optional<double> gradient_norm();
   /// The norms of every unit that has gradients.
   [[nodiscard]] std::vector<UnitNorm> gradient_norms();
@@ -82,16 +87,23 @@ class OptimizerStep {
   /// Begins to update one unit whose gradients of the step are complete, before those of others
   /// are; it is not in use. Where gradients leave the device while the next unit computes
   /// (GradientCoordinator::are_behind), it begins when those of the next one are complete, or with
-  /// `update`. Throws what `update` throws, DataError for a gradient that is not
-  /// finite.
+  /// `update`. Throws what `update` throws, NonfiniteGradient for a gradient that is not finite.
   void update_early(Unit& unit, double lr);
   /// Tells that a step failed. If units of it were updated, that is for good: no step is made any
   /// more.
   void give_up();
-  /// Skips the step, as a gradient is not finite. Throws DataError if units of it were updated.
+  /// Skips the step, as a gradient is not finite, with a warning, or refuses it, as the config
+  /// says.
   void skip();
+  /// Throws DataError that names the first parameter whose gradient is not finite, and the units
+  /// that were updated under backward, if any. The gradients are dropped; no unit is in use.
+  [[noreturn]] void refuse();
+  /// Throws DataError if a gradient of the step under way is not finite and `skip` would refuse.
+  void check_gradients_for_checkpoint();
 
  private:
+  [[nodiscard]] std::string first_nonfinite();
+  [[nodiscard]] std::string units_updated() const;
   void begin(double lr, double scale);
   void submit(Unit& unit);
   void submit_early(Unit& unit, double lr);

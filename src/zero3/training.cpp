@@ -164,7 +164,7 @@ BatchReport Training::train_batch(const UnitSequence& model,
   note_other_backward();
   parts_.machinery.mover().expect_step(true);
   const std::vector<torch::Tensor> losses =
-      forget_if_it_fails([&] { return run_batch(model, micro_batches); });
+      forget_if_it_fails([&] { return run_batch_or_refuse(model, micro_batches); });
   parts_.state.micro_steps = static_cast<std::int64_t>(micro_batches.size());
   end_micro_batch(/*complete=*/true);
   BatchReport report;
@@ -174,6 +174,16 @@ BatchReport Training::train_batch(const UnitSequence& model,
   }
   for (const torch::Tensor& loss : losses) report.losses.push_back(loss.item<double>());
   return report;
+}
+
+std::vector<torch::Tensor> Training::run_batch_or_refuse(
+    const UnitSequence& model, std::span<const UnitSequence::Tensors> micro_batches) {
+  try {
+    return run_batch(model, micro_batches);
+  } catch (const NonfiniteGradient&) {
+    parts_.machinery.mover().end_micro_batch(/*complete=*/false);
+    parts_.optimizer.refuse();
+  }
 }
 
 std::vector<torch::Tensor> Training::run_batch(

@@ -48,6 +48,8 @@ class Training {
   void check_batch(const UnitSequence& model, std::size_t micro_batches) const;
   /// Computes the gradients of a micro-batch's loss, inside of OwnBackward.
   void run_backward(const torch::Tensor& loss) const;
+  [[nodiscard]] std::vector<torch::Tensor> run_batch_or_refuse(
+      const UnitSequence& model, std::span<const UnitSequence::Tensors> micro_batches);
   [[nodiscard]] std::vector<torch::Tensor> run_batch(
       const UnitSequence& model, std::span<const UnitSequence::Tensors> micro_batches);
   /// Calls `run`, in which gradients may come; forgets the micro-batch, or batch, if it throws.

@@ -150,6 +150,7 @@ TEST(RunFacts, AreNotWhereStatesRestAndHowTheyMove) {
               config.strata.host_budget_bytes = 1u << 30;
               config.strata.io = IoBackend::kThreads;
               config.strata.threads = 3;
+              config.strata.nonfinite = formats::NonfinitePolicy::kSkip;
               config.strata.chunk_bytes = 1u << 16;
               config.strata.window_elements = 4096;
               config.strata.overlap_step = false;

@@ -125,6 +125,25 @@ TEST(DsConfig, RecomputeMayBeAuto) {
   EXPECT_EQ(parse(config.resolved_json()), config);
 }
 
+TEST(DsConfig, StepsThatAreNotFiniteAreSkippedInFp16AndWhereTheFileSaysSo) {
+  const auto skips = [](const char* text) {
+    const DsConfig config = parse(text);
+    EXPECT_EQ(parse(config.resolved_json()), config) << text;
+    return config.skips_nonfinite();
+  };
+  EXPECT_FALSE(skips("{}"));
+  EXPECT_FALSE(skips(R"({"bf16": {"enabled": true}})"));
+  EXPECT_TRUE(skips(R"({"fp16": {"enabled": true}})"));
+  EXPECT_TRUE(skips(R"({"strata": {"nonfinite": "skip"}})"));
+  EXPECT_TRUE(skips(R"({"bf16": {"enabled": true, "check_grad_overflow": true}})"));
+  EXPECT_FALSE(skips(R"({"bf16": {"enabled": true, "check_grad_overflow": false}})"));
+  EXPECT_FALSE(skips(R"({"bf16": {"enabled": false, "check_grad_overflow": true}})"));
+  EXPECT_FALSE(skips(R"({"bf16": {"enabled": true, "check_grad_overflow": true},
+                         "strata": {"nonfinite": "error"}})"));
+  EXPECT_THAT(error_of(R"({"strata": {"nonfinite": "ignore"}})"),
+              HasSubstr("is none of: error, skip"));
+}
+
 TEST(DsConfig, NothingIsKeptInFp32BesideFp32) {
   EXPECT_THAT(parse(R"({"strata": {"keep_fp32": ["*"]}})").fp32_patterns(), IsEmpty());
 }

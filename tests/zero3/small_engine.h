@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,9 +42,17 @@ inline formats::DsConfig on_nvme(Precision precision = Precision::kFp32) {
   return config_for(formats::OffloadDevice::kNvme, precision);
 }
 
+/// Seeds LibTorch's generator, which ranks that are threads share, for as long as the lock is held.
+[[nodiscard]] inline std::unique_lock<std::mutex> seeded(std::uint64_t seed) {
+  static std::mutex of_generator;
+  std::unique_lock lock(of_generator);
+  torch::manual_seed(seed);
+  return lock;
+}
+
 inline torch::nn::Linear linear(std::uint64_t seed, std::int64_t in = kWidth,
                                 std::int64_t out = kWidth) {
-  torch::manual_seed(seed);
+  const auto lock = seeded(seed);
   return torch::nn::Linear(in, out);
 }
 
@@ -55,7 +64,7 @@ inline std::uint64_t room_for_one_linear(const formats::DsConfig& config) {
 }
 
 inline torch::Tensor input(std::uint64_t seed = 99) {
-  torch::manual_seed(seed);
+  const auto lock = seeded(seed);
   return torch::randn({4, kWidth});
 }
 

@@ -12,7 +12,7 @@ namespace strata::tool {
 namespace {
 
 /// Keys, and with a dot at the end all keys below one, that change no bit of a run.
-constexpr std::array<std::string_view, 17> kWithoutEffect = {
+constexpr std::array<std::string_view, 19> kWithoutEffect = {
     "zero_optimization.",         // where states rest, and how much at a time moves
     "activation_checkpointing.",  // where activations rest
     "aio.",
@@ -29,6 +29,8 @@ constexpr std::array<std::string_view, 17> kWithoutEffect = {
     "strata.step_under_backward",
     "strata.host_cache",
     "strata.threads",
+    "strata.nonfinite",  // a run that such a step has ended may go on without it
+    "bf16.check_grad_overflow",
     "strata.simd",
 };
 

@@ -122,6 +122,8 @@ struct SchedulerConfig {
 /// "bf16".
 struct Bf16Config {
   bool enabled = false;
+  /// DeepSpeed's word for a policy of kSkip in bf16; nullopt: the file does not say.
+  std::optional<bool> check_grad_overflow = std::nullopt;
   bool operator==(const Bf16Config&) const = default;
 };
 
@@ -199,6 +201,10 @@ struct StatesConfig {
   bool operator==(const StatesConfig&) const = default;
 };
 
+/// What becomes of a step in which a gradient is Inf or NaN: an error that names the parameter, or
+/// it is left out on all ranks. kDefault: by the format, see DsConfig::skips_nonfinite.
+enum class NonfinitePolicy : std::uint8_t { kDefault, kError, kSkip };
+
 /// "strata": what DeepSpeed has no word for.
 ///
 ///     "strata": {
@@ -215,6 +221,7 @@ struct StatesConfig {
 ///       "host_cache": true,
 ///       "threads": 8,
 ///       "states": {"moments": "fp32" | "bf16" | "int8", "master": "fp32" | "24bit"},
+///       "nonfinite": "error" | "skip",
 ///       "simd": "AVX2"
 ///     }
 struct StrataConfig {
@@ -240,6 +247,7 @@ struct StrataConfig {
   bool step_under_backward = false;      ///< and begin under backward, in train_batch
   bool host_cache = true;  ///< what a named host budget leaves free keeps states of the nvme tier
   StatesConfig states;
+  NonfinitePolicy nonfinite = NonfinitePolicy::kDefault;
   /// Instruction set of the engine's arithmetic (optim_cpu/instruction_set.h); empty: the best, or
   /// STRATA_SIMD's. Checked when an engine is made.
   std::string simd;
@@ -314,6 +322,11 @@ struct DsConfig {
   /// Patterns (strata.keep_fp32, written like strata.no_decay) of the parameters and floating
   /// buffers that a run of 16 bits keeps and computes in fp32. Empty in fp32, where all are.
   [[nodiscard]] std::vector<std::string> fp32_patterns() const;
+
+  /// Whether a step in which a gradient is Inf or NaN is skipped: strata.nonfinite says so, else
+  /// bf16.check_grad_overflow, else fp16 does, which finds its loss scale that way. Otherwise it is
+  /// an error.
+  [[nodiscard]] bool skips_nonfinite() const;
 
   /// The configuration in effect as JSON that `from_text` reads back to the same values. Beside
   /// every count of elements stands "<key>_bytes" with what it comes to; these are for people and

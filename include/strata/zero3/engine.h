@@ -138,6 +138,10 @@ class Engine {
   /// decay, no moments, and its own count of steps, which bias correction uses, stays. Throws
   /// UsageError without a backward since the last step, and while a unit is in use.
   ///
+  /// If a gradient is Inf or NaN, nothing of the step is applied, on any rank: where
+  /// DsConfig::skips_nonfinite the step is left out, which the report and a warning say; else
+  /// DataError names the first such parameter, and the gradients are dropped as by zero_grad.
+  ///
   /// Where states pass through windows (Plan::overlaps_step), the updates go on beside what the
   /// program does next, in the order of forward: a unit that is entered waits for its own update,
   /// what reads or changes states waits for all. No number depends on it. An error that such an
@@ -166,8 +170,9 @@ class Engine {
   /// backward goes on through those before it. No number depends on it.
   ///
   /// When it throws, nothing of the batch counts, unless units were updated under backward: then
-  /// the states are undefined. So a gradient that is not finite, which skips the step otherwise,
-  /// throws DataError there. Throws what `backward` and `step` throw;
+  /// the states are those of half a step, and all that uses them throws UsageError from then on.
+  /// For a gradient that is not finite, DataError says which units were. Throws what `backward` and
+  /// `step` throw;
   /// UsageError also for an empty model, no micro-batches or too many, a loss that does not come
   /// alone, and after a `backward` without its step.
   BatchReport train_batch(const UnitSequence& model,
@@ -235,9 +240,10 @@ class Engine {
   /// `tag` names the checkpoint; empty: "step_00000120". One of that name is replaced. Waits for
   /// the last step; changes nothing in the engine, also when it fails: a full disk (IoError with
   /// ENOSPC, found before anything is written where the file system tells) costs this checkpoint
-  /// and leaves `latest` as it was. ConfigError for a tag that cannot be a name, UsageError for
-  /// program values that are not UTF-8 or buffers of a type that safetensors does not have. What
-  /// cannot be removed of older checkpoints is a warning.
+  /// and leaves `latest` as it was. DataError for a weight that is Inf or NaN, naming it, and where
+  /// such a gradient is an error (`step`), for one of a step under way. ConfigError for a tag that
+  /// cannot be a name, UsageError for program values that are not UTF-8 or buffers of a type that
+  /// safetensors does not have. What cannot be removed of older checkpoints is a warning.
   CheckpointInfo save_checkpoint(const std::filesystem::path& directory, std::string_view tag = {},
                                  const CheckpointOptions& options = {});
 

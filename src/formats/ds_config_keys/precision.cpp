@@ -10,7 +10,8 @@ using F = Fp16Config;
 constexpr ConfigKey kKeys[] = {
     key("bf16.enabled", BoolField{at<&C::bf16, &Bf16Config::enabled>}).or_auto(),
     unused("bf16.immediate_grad_update", kBool),
-    unused("bf16.check_grad_overflow", kBool),
+    key("bf16.check_grad_overflow",
+        OptionalBoolField{at<&C::bf16, &Bf16Config::check_grad_overflow>}),
     only_false("bf16.bf16_master_weights_and_grads",
                "the master weights are exact fp32, or of 24 bits with "
                "\"strata\": {\"states\": {\"master\": \"24bit\"}}"),

@@ -14,6 +14,9 @@ constexpr std::array<std::string_view, 3> kMomentFormats = {
 constexpr std::array<std::string_view, 2> kMasterFormats = {name_of(MasterFormat::kFp32),
                                                             name_of(MasterFormat::k24Bit)};
 
+// In the order of NonfinitePolicy.
+constexpr std::array<std::string_view, 3> kNonfinitePolicies = {"", "error", "skip"};
+
 constexpr ConfigKey kKeys[] = {
     key("strata.budget.device", OptionalBytesField{at<&C::strata, &T::device_budget_bytes>}),
     key("strata.budget.host", OptionalBytesField{at<&C::strata, &T::host_budget_bytes>}),
@@ -38,6 +41,7 @@ constexpr ConfigKey kKeys[] = {
         choice<&C::strata, &T::states, &StatesConfig::moments>(kMomentFormats)),
     key("strata.states.master",
         choice<&C::strata, &T::states, &StatesConfig::master>(kMasterFormats)),
+    key("strata.nonfinite", choice<&C::strata, &T::nonfinite>(kNonfinitePolicies)),
     key("strata.simd", TextField{at<&C::strata, &T::simd>}),
 };
 

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <tuple>
@@ -36,6 +38,27 @@ struct OpenFile {
   WritableFile file;
   std::vector<Crc32> parts{};  // of each tensor, what this rank wrote
 };
+
+/// Whether a weight of that format is Inf or NaN: all bits of its exponent are set.
+template <class Bits>
+bool has_nonfinite(std::span<const std::byte> weights, Bits exponent) {
+  bool found = false;
+  for (std::size_t at = 0; at < weights.size(); at += sizeof(Bits)) {
+    Bits bits;
+    std::memcpy(&bits, weights.data() + at, sizeof bits);
+    found |= (bits & exponent) == exponent;
+  }
+  return found;
+}
+
+bool has_nonfinite(std::span<const std::byte> weights, Precision precision) {
+  switch (precision) {
+    case Precision::kFp16: return has_nonfinite<std::uint16_t>(weights, 0x7C00);
+    case Precision::kBf16: return has_nonfinite<std::uint16_t>(weights, 0x7F80);
+    case Precision::kFp32: break;
+  }
+  return has_nonfinite<std::uint32_t>(weights, 0x7F800000);
+}
 
 ParameterSteps steps_of(const UnitRegistry& units) {
   ParameterSteps steps;
@@ -87,6 +110,7 @@ class Checkpoints::Saving {
         layouts_, {.format = parts_.config.state_format(),
                    .gradients_in_fp32 = parts_.units.plan_input().accumulate_fp32,
                    .has_gradient = [&](auto unit, auto i) { return with_gradient[unit][i]; }});
+    parts_.optimizer.check_gradients_for_checkpoint();
     const GradientSquares squares = gradient_squares();
     do_together(parts_.ranks, [&] { begin(); });
     Crc32 own;
@@ -181,11 +205,24 @@ class Checkpoints::Saving {
     while (!left.empty()) {
       if (options_.before_each_piece) options_.before_each_piece();
       const std::span<const std::byte> piece = left.first(std::min(kAtOnce, left.size()));
+      if (file.stored->kind == StateKind::kWeight &&
+          has_nonfinite(piece, vector.format.precision)) {
+        refuse_weights(tensor);
+      }
       file.parts[index].add(piece);
       file.file.write(place, piece);
       place += piece.size();
       left = left.subspan(piece.size());
     }
+  }
+
+  [[noreturn]] void refuse_weights(const StoredTensor& tensor) const {
+    const UnitLayout& layout = layouts_[tensor.unit];
+    throw DataError("save_checkpoint(): parameter '" +
+                    layout.full_name(layout.parameters[tensor.parameter]) +
+                    "' holds weights that are not finite, so that nothing can go on from it; the "
+                    "run has diverged: go back to the last checkpoint, with a smaller learning "
+                    "rate or in a format with more range");
   }
 
   /// The checksum of a file of states: its head, then of every tensor the parts of all ranks, which

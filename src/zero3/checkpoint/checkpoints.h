@@ -15,6 +15,7 @@
 #include "zero3/checkpoint/rank_file.h"
 #include "zero3/checkpoint/stored_states.h"
 #include "zero3/machinery.h"
+#include "zero3/optimizer_step.h"
 #include "zero3/parameter_groups.h"
 #include "zero3/ranks/ranks.h"
 #include "zero3/state_editor.h"
@@ -37,6 +38,7 @@ class Checkpoints {
     Machinery& machinery;
     StateEditor& editor;
     Training& training;
+    OptimizerStep& optimizer;
     Ranks& ranks;
     c10::Device torch_device;
     Logger& log;
