@@ -44,6 +44,17 @@ int open_locked(const fs::path& directory) {
   return descriptor;  // locked, unless the file system has no locks
 }
 
+/// Makes a directory and those above it that are not there, each with its name synced.
+void make_durably(const fs::path& directory) {
+  if (directory.filename().empty()) {  // "/", or with a slash at the end
+    if (directory.has_relative_path()) make_durably(directory.parent_path());
+    return;
+  }
+  if (fs::exists(directory)) return;
+  make_durably(directory.parent_path());
+  if (fs::create_directory(directory)) sync_path(directory.parent_path());
+}
+
 /// Removes a checkpoint so that what is left of it in the middle does not look like one.
 void remove_checkpoint(const fs::path& directory, const std::string& tag) {
   const fs::path hidden = directory / (std::string(kPartial) + "removed-" + tag);
@@ -123,7 +134,7 @@ CheckpointOutput::CheckpointOutput(const fs::path& directory, std::string_view t
     throw ConfigError("checkpoints cannot go to " + directory.string() +
                       ": it is not a directory; name another");
   }
-  if (fs::create_directories(directory)) sync_path(fs::absolute(directory).parent_path());
+  make_durably(fs::absolute(directory).lexically_normal());
   lock_ = open_locked(directory);
   try {
     remove_leftovers(directory);
