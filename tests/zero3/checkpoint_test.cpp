@@ -12,7 +12,7 @@
 #include "strata/base/error.h"
 #include "strata/formats/safetensors.h"
 #include "support/temp_directory.h"
-#include "zero3/small_engine.h"
+#include "zero3/layer_stack.h"
 
 /// \file
 /// What a checkpoint holds of an engine beside the states of ordinary units, and what is refused.
@@ -21,41 +21,17 @@ namespace strata {
 namespace {
 
 namespace fs = std::filesystem;
-using small::config_for;
 using small::expect_same;
 using small::input;
 using small::linear;
 using small::masters_of;
 using small::message_of;
 using small::on_nvme;
+using small::Stack;
 using small::train_once;
 using support::TempDirectory;
 using testing::HasSubstr;
 using torch::Tensor;
-
-using Layers = std::vector<Sharded<torch::nn::Linear>>;
-
-/// An engine of `count` layers.
-struct Stack {
-  explicit Stack(const formats::DsConfig& config, int count = 2,
-                 const std::vector<std::int64_t>& frozen = {}, std::int64_t width = small::kWidth)
-      : engine(config) {
-    for (int i = 0; i < count; ++i) {
-      torch::nn::Linear layer = linear(static_cast<std::uint64_t>(i), small::kWidth,
-                                       i + 1 == count ? width : small::kWidth);
-      if (std::ranges::find(frozen, i) != frozen.end()) layer->weight.set_requires_grad(false);
-      layers.push_back(engine.shard(layer, {.name = "layers." + std::to_string(i)}));
-    }
-  }
-  /// A micro-batch, and its step when the accumulation is full.
-  StepReport train(std::uint64_t batch) {
-    Tensor x = input(batch).to(layers[0]->parameters()[0].scalar_type());
-    for (auto& layer : layers) x = layer(x);
-    return train_once(engine, x.to(torch::kFloat32).square().mean());
-  }
-  Engine engine;
-  Layers layers;
-};
 
 void change_byte(const fs::path& path, std::int64_t place) {
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
