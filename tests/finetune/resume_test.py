@@ -2,12 +2,14 @@
 
 Usage: resume_test.py FILE_FAULT_LIBRARY [all] [TEST] PROGRAM
 
-With "all" the process is killed at many more places
+With "all" the process is killed at many more places. STRATA_TORTURE and STRATA_TORTURE_SEED in the environment
+(tests/support/torture.h) say how often it is killed at instants that are drawn, and by what number.
 """
 
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -24,6 +26,8 @@ if MANY_POINTS:
 FILE_FAULT = sys.argv.pop(1)
 
 SECONDS_MAX = 120
+TORTURE = int(os.environ.get("STRATA_TORTURE", 1))
+TORTURE_SEED = int(os.environ.get("STRATA_TORTURE_SEED", 1))
 STEPS = 7
 # Dropout, so that random numbers matter; a rate that depends on the step.
 MODEL = {**program.TINY_MODEL, "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
@@ -111,6 +115,34 @@ class Resume(program.WorkspaceTest):
         self.assertEqual(result.stderr.count("TensorBoard's events end here"), 1, result.stderr)
         self.assertEqual(len(numbers(self.space.output / "metrics.jsonl")), STEPS + 5)
         self.assertFalse((self.space.output / "runs").exists())
+
+    def test_a_run_that_is_killed_at_any_instant_loses_nothing(self) -> None:
+        steps = {"--steps": 20}
+        begin = time.monotonic()
+        whole = self.whole(steps)
+        seconds = time.monotonic() - begin
+        changes = {**SAVING, **steps, "--save-every": 1, "--keep": 2}
+        draw = random.Random(TORTURE_SEED)
+        kills = 0
+        while kills < 2 * TORTURE:
+            running = subprocess.Popen(self.space.command(changes), cwd=self.space.path, text=True,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=program.environment())
+            try:
+                running.communicate(timeout=draw.uniform(0, seconds))
+            except subprocess.TimeoutExpired:
+                running.kill()
+            _, log = running.communicate()
+            if running.returncode == -signal.SIGKILL:
+                kills += 1
+                continue
+            self.assertEqual(running.returncode, 0, log)
+            self.same(self.space.output, whole)
+            for directory in (self.space.output, self.saved):
+                subprocess.run(["rm", "-r", str(directory)], check=True)
+        self.finetune(changes)
+        self.same(self.space.output, whole)
+        if "STRATA_TORTURE" in os.environ:
+            print(f"torture: {kills} kills of the program at any instant", flush=True)
 
     def newest(self) -> Optional[str]:
         try:

@@ -17,6 +17,8 @@
 #include <string_view>
 #include <vector>
 
+#include "support/torture.h"
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
 namespace {
@@ -131,7 +133,8 @@ int main(int count, char** arguments) {
   for (int i = 2; i < count; ++i) read_seeds(arguments[i], seeds);
   for (std::size_t i = 0; i < seeds.size(); ++i) run(seeds[i], "seed " + std::to_string(i));
   const std::uint64_t runs = std::strtoull(arguments[1], nullptr, 10);
-  for (std::uint64_t number = 0; number < runs; ++number) {
+  const std::uint64_t first = (strata::support::torture_seed() - 1) * runs;
+  for (std::uint64_t number = first; number < first + runs; ++number) {
     run(Mutator(seeds, number).mutant(), "mutant " + std::to_string(number));
   }
   std::cout << seeds.size() << " seeds and " << runs << " mutants\n";

@@ -12,6 +12,7 @@
 #include "optim_cpu/step_tools.h"
 #include "strata/base/error.h"
 #include "strata/optim_cpu/window_pipeline.h"
+#include "support/torture.h"
 
 // Two steps of the optimizer over states that rest on a simulated disk: store, windows and
 // arithmetic on one thread, in the disk's time. What a seed brings about, it brings about again.
@@ -122,13 +123,14 @@ TEST_F(SimulatedStep, GoesOnAcrossEverythingThatADriverCanRepair) {
 }
 
 TEST_F(SimulatedStep, EndsInTheRightBytesOrInAnErrorWhateverTheDiskDoes) {
-  constexpr std::uint64_t kSeeds = 300;
+  const std::uint64_t seeds = support::torture_cases(300);
+  const std::uint64_t first = (support::torture_seed() - 1) * seeds + 1;
   // Ten attempts at a request that is slow or stuck, at most, and then its deadline.
   constexpr std::chrono::minutes kTimeMax{10};
   std::size_t right = 0;
   std::size_t refused = 0;
   std::set<Fault::Kind> struck;
-  for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
+  for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
     const Outcome ended = run(seed, all_faults(0.001), seed % 5 == 0 ? 3 : 64);
     EXPECT_TRUE(ended.has_bits_of_reference || !ended.error.empty())
         << "seed " << seed << " ended with other bytes and without a word";
@@ -136,9 +138,10 @@ TEST_F(SimulatedStep, EndsInTheRightBytesOrInAnErrorWhateverTheDiskDoes) {
     ++(ended.error.empty() ? right : refused);
     for (const aio::DiskEvent& event : ended.trace) struck.insert(event.fault.kind);
   }
-  EXPECT_GT(right, kSeeds / 10);
-  EXPECT_GT(refused, kSeeds / 10);
+  EXPECT_GT(right, seeds / 10);
+  EXPECT_GT(refused, seeds / 10);
   EXPECT_EQ(struck.size(), 11u) << "every fault, and none";
+  support::report_cases("optimizer steps over a disk that fails", seeds);
 }
 
 }  // namespace

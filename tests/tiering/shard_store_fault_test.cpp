@@ -4,11 +4,14 @@
 #include <cerrno>
 #include <chrono>
 #include <memory>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "strata/base/error.h"
 #include "strata/tiering/slot_pool.h"
 #include "support/message_of.h"
+#include "support/torture.h"
 #include "tiering/store_fixture.h"
 
 // Every way a disk can return wrong bytes or none, and what a caller sees of it.
@@ -117,6 +120,27 @@ TEST_F(StoreFaultTest, NeverPublishesOldBytesAfterAFlushThatFailed) {
   const auto bytes = random_bytes(kChunk, 8);
   write(extent_, bytes, kChunk);
   EXPECT_EQ(read(extent_, {kChunk, kChunk}), bytes) << "a new flush makes the chunk good again";
+}
+
+TEST_F(StoreFaultTest, CatchesWhateverIsDrawnWhereverItStrikes) {
+  const std::vector<Fault> of_writes = {Fault::flipped_bit(), Fault::lost(), Fault::torn(),
+                                        Fault::misdirected(kChunk)};
+  const std::vector<Fault> of_reads = {Fault::flipped_bit(), Fault::lost(),
+                                       Fault::misdirected(kChunk)};
+  std::mt19937_64 random(support::torture_seed());
+  const std::uint64_t faults = support::torture_cases(60);
+  for (std::uint64_t i = 0; i < faults && !HasFailure(); ++i) {
+    const ByteRange chunk{random() % 3 * kChunk, kChunk};
+    const bool in_write = random() % 2 == 0;
+    const std::vector<Fault>& drawn = in_write ? of_writes : of_reads;
+    disk_->inject(in_write ? OpKind::kWrite : OpKind::kRead, drawn[random() % drawn.size()]);
+    if (in_write) write(extent_, random_bytes(kChunk, random()), chunk.offset);
+    EXPECT_THROW((void)read(extent_, chunk), CorruptData) << "fault " << i;
+    const auto healed = random_bytes(extent_.bytes, random());
+    write(extent_, healed);
+    EXPECT_EQ(read(extent_), healed);
+  }
+  support::report_cases("wrong bytes from the disk of the nvme tier", faults);
 }
 
 TEST_F(StripedStoreFaultTest, ReportsTheFirstErrorOfARangeOverSeveralDirectories) {
