@@ -86,6 +86,9 @@ struct TextListField {
   FieldOf<std::vector<std::string>> field;
 };
 
+/// [{"params": [patterns], "lr": 1e-5, ...}, ...]
+struct ParameterGroupsField {};
+
 /// A number of bytes: 4294967296 or "4GiB".
 struct BytesField {
   FieldOf<std::uint64_t> field;
@@ -140,8 +143,8 @@ struct Refused {
 using KeyTarget =
     std::variant<BoolField, OptionalBoolField, IntegerField, OptionalIntegerField, NumberField,
                  OptionalNumberField, BetasField, PathField, PathListField, TextField,
-                 TextListField, BytesField, OptionalBytesField, ChoiceField, CpuFlag, WithoutEffect,
-                 OnlyFalse, OnlyTrue, OnlyNumber, Refused>;
+                 TextListField, ParameterGroupsField, BytesField, OptionalBytesField, ChoiceField,
+                 CpuFlag, WithoutEffect, OnlyFalse, OnlyTrue, OnlyNumber, Refused>;
 
 struct ConfigKey {
   std::string_view path;  ///< "zero_optimization.offload_param.device"

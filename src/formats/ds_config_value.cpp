@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <limits>
 #include <sstream>
@@ -149,6 +150,12 @@ struct Storer {
     target.field(config) = std::move(texts);
   }
 
+  void operator()(const ParameterGroupsField&) const {
+    std::vector<ParameterGroupConfig> groups;
+    for (const JsonValue& element : value.elements()) groups.push_back(parameter_group(element));
+    config.strata.parameter_groups = std::move(groups);
+  }
+
   void operator()(const BytesField& target) const {
     const std::uint64_t bytes = bytes_of(value);
     if (bytes == 0 || bytes % target.multiple_of != 0) {
@@ -214,6 +221,35 @@ struct Storer {
   }
 
  private:
+  static ParameterGroupConfig parameter_group(const JsonValue& group) {
+    constexpr std::array<std::string_view, 4> kNames = {"params", "lr", "lr_scale", "weight_decay"};
+    constexpr double kMost = std::numeric_limits<double>::max();
+    ParameterGroupConfig read;
+    const std::array<std::optional<double>*, 4> numbers = {nullptr, &read.lr, &read.lr_scale,
+                                                           &read.weight_decay};
+    for (const auto& [name, member] : group.members()) {
+      const auto index =
+          static_cast<std::size_t>(std::find(kNames.begin(), kNames.end(), name) - kNames.begin());
+      if (index == kNames.size()) {
+        member.fail("is no key of a group; they are params, lr, lr_scale and weight_decay");
+      }
+      if (numbers[index] != nullptr) {
+        *numbers[index] = number_between(member, 0, kMost);
+        continue;
+      }
+      for (const JsonValue& pattern : member.elements()) read.params.push_back(pattern.as_string());
+    }
+    if (read.params.empty()) {
+      group.fail("names no parameters; write \"params\": [\"h.0.*\"], a list of patterns of names");
+    }
+    if (read.lr && read.lr_scale) {
+      group.fail(
+          "has both lr, which no schedule changes, and lr_scale, which multiplies the "
+          "schedule's; keep one");
+    }
+    return read;
+  }
+
   [[nodiscard]] std::int64_t whole_number() const {
     if (accepts_bool && value.is(JsonType::kBoolean)) return value.as_bool() ? 1 : 0;
     return int64_of(value);

@@ -39,6 +39,17 @@ struct Formatter {
   Json operator()(const PathListField& target) const { return target.field(config); }
   Json operator()(const TextField& target) const { return text(target.field(config)); }
   Json operator()(const TextListField& target) const { return target.field(config); }
+  Json operator()(const ParameterGroupsField&) const {
+    Json groups = Json::array();
+    for (const ParameterGroupConfig& group : config.strata.parameter_groups) {
+      Json written = {{"params", group.params}};
+      if (group.lr) written["lr"] = *group.lr;
+      if (group.lr_scale) written["lr_scale"] = *group.lr_scale;
+      if (group.weight_decay) written["weight_decay"] = *group.weight_decay;
+      groups.push_back(std::move(written));
+    }
+    return groups;
+  }
   Json operator()(const BytesField& target) const { return target.field(config); }
   Json operator()(const OptionalBytesField& target) const {
     if (!target.field(config)) return nullptr;

@@ -59,6 +59,7 @@ void Machinery::prepare() {
   if (parts_.ranks.size() > 1) {
     require_agreement(parts_.ranks, "the model", facts_of(parts_.units.plan_input().units));
   }
+  parts_.units.check_patterns();
   parts_.units.release_staging();  // makes room for the plan's
   return_freed_memory();
   const PlanInput& input = parts_.units.plan_input();

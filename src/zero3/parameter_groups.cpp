@@ -107,6 +107,14 @@ ParameterGroups::ParameterGroups(const formats::DsConfig& config) : config_(conf
   for (const optim::OptimizerOptions& each : options(config.optimizer, config.optimizer.lr)) {
     optim::check(each);
   }
+  for (std::size_t i = 0; i < config.strata.parameter_groups.size(); ++i) {
+    const formats::ParameterGroupConfig& group = config.strata.parameter_groups[i];
+    add({.name = "strata.parameter_groups[" + std::to_string(i) + "]",
+         .patterns = group.params,
+         .lr_scale = group.lr_scale.value_or(1.0),
+         .lr = group.lr,
+         .weight_decay = group.weight_decay});
+  }
 }
 
 void ParameterGroups::add(ParameterGroup group) {

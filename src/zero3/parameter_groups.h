@@ -18,8 +18,9 @@ namespace strata::zero3 {
 using GroupRates = std::map<std::string, double, std::less<>>;
 
 /// The groups of parameters of a run and their hyperparameters: one of all that belong to no other,
-/// then those that were added. Every group is two of the optimizer's: its parameters that decay,
-/// and those that "strata.no_decay" exempts. No LibTorch.
+/// those of "strata.parameter_groups" under that name and their index, then those that were added.
+/// Every group is two of the optimizer's: its parameters that decay, and those that
+/// "strata.no_decay" exempts. No LibTorch.
 class ParameterGroups {
  public:
   /// Throws ConfigError for a hyperparameter out of range.

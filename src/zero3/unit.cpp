@@ -16,12 +16,15 @@ namespace {
 constexpr std::uint64_t kPage = 4096;
 
 UnitLayout lay_out(std::string name, const std::vector<NamedTensor>& parameters,
-                   const std::vector<std::string>& fp32_patterns) {
+                   const NamePatterns& patterns) {
   UnitLayout layout;
   layout.name = std::move(name);
   for (const NamedTensor& parameter : parameters) {
-    layout.add(parameter.name, parameter.tensor.sizes().vec(), parameter.tensor.requires_grad(),
-               formats::matches_any_pattern(fp32_patterns, layout.full_name(parameter.name)));
+    const std::string full_name = layout.full_name(parameter.name);
+    const bool trains = parameter.tensor.requires_grad() &&
+                        !formats::matches_any_pattern(patterns.frozen, full_name);
+    layout.add(parameter.name, parameter.tensor.sizes().vec(), trains,
+               formats::matches_any_pattern(patterns.fp32, full_name));
   }
   return layout;
 }
@@ -54,12 +57,12 @@ torch::ScalarType scalar_type(Precision precision) {
 }
 
 Unit::Unit(const UnitDoors& doors, UnitId id, std::string name, UnitIntake intake,
-           const UnitPlace& place, UnitRules rules, const std::vector<std::string>& fp32_patterns)
+           const UnitPlace& place, UnitRules rules, const NamePatterns& patterns)
     : doors_(doors),
       id_(id),
       device_(place.device),
       rules_(std::move(rules)),
-      layout_(lay_out(std::move(name), intake.parameters, fp32_patterns)),
+      layout_(lay_out(std::move(name), intake.parameters, patterns)),
       buffers_(std::move(intake.buffers)) {
   for (NamedTensor& parameter : intake.parameters) {
     parameters_.push_back(std::move(parameter.tensor));
@@ -72,7 +75,7 @@ Unit::Unit(const UnitDoors& doors, UnitId id, std::string name, UnitIntake intak
   }
   for (const NamedTensor& buffer : buffers_) {
     fp32_buffers_.push_back(
-        formats::matches_any_pattern(fp32_patterns, layout_.full_name(buffer.name)));
+        formats::matches_any_pattern(patterns.fp32, layout_.full_name(buffer.name)));
   }
   const std::array counts = {layout_.trainable_count, layout_.frozen_count,
                              layout_.fp32_trainable_count, layout_.fp32_frozen_count};
@@ -115,6 +118,7 @@ void Unit::adopt_parameters() {
   gradient_stubs_.resize(parameters_.size());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     adopt(i);
+    if (!layout_.parameters[i].trainable) parameters_[i].set_requires_grad(false);
     if (layout_.parameters[i].trainable && layout_.parameters[i].count > 0) watch_gradient(i);
   }
   for (std::size_t i = 0; i < buffers_.size(); ++i) adopt_buffer(i);

@@ -95,14 +95,19 @@ struct UnitRules {
   std::vector<at::Generator> generators{};  ///< the module's own, beside LibTorch's
 };
 
+/// Patterns of full names of the parameters (and buffers) that a run treats unlike others.
+struct NamePatterns {
+  std::vector<std::string> fp32;    ///< kept in fp32 in a run of 16 bits; of buffers too
+  std::vector<std::string> frozen;  ///< frozen for good, as those whose requires_grad is false
+};
+
 /// The parameters that are gathered and released together.
 class Unit {
  public:
-  /// Lays out the parts taken from a module. In a run of 16 bits, parameters and buffers whose full
-  /// names match a pattern are kept in fp32. The parameters' values stay as they are until
+  /// Lays out the parts taken from a module. The parameters stay as they are until
   /// `adopt_parameters`.
   Unit(const UnitDoors& doors, UnitId id, std::string name, UnitIntake intake,
-       const UnitPlace& place, UnitRules rules, const std::vector<std::string>& fp32_patterns);
+       const UnitPlace& place, UnitRules rules, const NamePatterns& patterns);
 
   [[nodiscard]] Entrance& entrance() const noexcept { return doors_.entrance; }
   [[nodiscard]] StateEditor& editor() const noexcept { return doors_.editor; }

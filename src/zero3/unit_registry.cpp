@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "strata/base/error.h"
+#include "strata/zero3/frozen_parameters.h"
 #include "zero3/host_cache.h"
 #include "zero3/host_division.h"
 
@@ -72,14 +73,15 @@ UnitHandle UnitRegistry::add(torch::nn::Module& module, ShardOptions options,
   const std::string name = unit_name(module, std::move(options.name));
   UnitIntake intake = take_in(name, module, taken_, parts_.torch_device);
   TakenMemory memory = intake.memory;
-  const std::vector<std::string> fp32_patterns = parts_.config.fp32_patterns();
+  const NamePatterns patterns = {.fp32 = parts_.config.fp32_patterns(),
+                                 .frozen = parts_.config.strata.freeze};
   auto unit =
       std::make_shared<Unit>(doors, static_cast<UnitId>(units_.size()), name, std::move(intake),
                              UnitPlace{.device = parts_.torch_device,
                                        .rank = parts_.ranks.rank(),
                                        .world_size = parts_.ranks.size(),
                                        .keeps_all = plan_input_.states_are_whole()},
-                             rules_of(parts_.config, options), fp32_patterns);
+                             rules_of(parts_.config, options), patterns);
   if (!options.initializer) check_initial_values(*unit);  // before anything is taken for it
   require_room_for(*unit);
   if (!placement_) {
@@ -115,6 +117,10 @@ void UnitRegistry::require_room_for(const Unit& unit) {
   with_unit.units.push_back(unit.layout());
   require_host_memory(with_unit);
   looked_at_memory_ = bytes + plan_input_.host_memory->bytes() / 64;
+}
+
+void UnitRegistry::check_patterns() const {
+  check_parameter_patterns(parts_.config, plan_input_.units);
 }
 
 void UnitRegistry::release_staging() { placement_.reset(); }

@@ -50,6 +50,9 @@ class UnitRegistry {
   /// Makes `module` a unit that knows of these doors; before there is a plan. Throws what
   /// Engine::shard throws.
   UnitHandle add(torch::nn::Module& module, ShardOptions options, const UnitDoors& doors);
+  /// Throws ConfigError for a pattern of the config that no parameter matches
+  /// (frozen_parameters.h).
+  void check_patterns() const;
   /// Gives back the memory that placing values took.
   void release_staging();
 

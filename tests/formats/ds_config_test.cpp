@@ -61,7 +61,9 @@ TEST(DsConfig, ReadsEverySectionWithAnEffect) {
     "strata": {"budget": {"host": "4GiB", "device": 1000000, "nvme": "60GiB"}, "io": "io_uring",
                "no_decay": ["*.bias"], "keep_fp32": ["ln_*"], "recompute": false, "chunk_bytes": "2MiB",
                "window_elements": 4096, "threads": 3, "activations": {"host": "1MiB", "nvme": "8MiB"},
-               "tile_bytes": "64MiB"}
+               "tile_bytes": "64MiB", "freeze": ["h.[0-3].*"],
+               "parameter_groups": [{"params": ["*.bias", "wpe.*"], "lr": 1e-6, "weight_decay": 0},
+                                    {"params": ["h.7.*"], "lr_scale": 0.5}]}
   })");
   EXPECT_EQ(config.train_batch_size, 32);
   EXPECT_EQ(config.steps_per_print, 10);
@@ -101,6 +103,12 @@ TEST(DsConfig, ReadsEverySectionWithAnEffect) {
   EXPECT_EQ(config.activation_bytes().nvme, 8_MiB);
   EXPECT_THAT(config.strata.keep_fp32, ElementsAre("ln_*"));
   EXPECT_THAT(config.fp32_patterns(), ElementsAre("ln_*"));
+  EXPECT_THAT(config.strata.freeze, ElementsAre("h.[0-3].*"));
+  const ParameterGroupConfig first = {
+      .params = {"*.bias", "wpe.*"}, .lr = 1e-6, .lr_scale = std::nullopt, .weight_decay = 0.0};
+  const ParameterGroupConfig second = {
+      .params = {"h.7.*"}, .lr = std::nullopt, .lr_scale = 0.5, .weight_decay = std::nullopt};
+  EXPECT_THAT(config.strata.parameter_groups, ElementsAre(first, second));
   EXPECT_THAT(config.nvme_directories(), ElementsAre("/a", "/b"));
   EXPECT_THAT(config.ignored_keys, IsEmpty());
 }
@@ -468,6 +476,8 @@ TEST(DsConfigResolved, IsReadBackToTheSameConfiguration) {
             "io": "threads", "no_decay": ["*"], "keep_fp32": ["?"], "chunk_bytes": 8192, "threads": 2,
             "tile_bytes": "auto"}})",
         R"({"strata": {"tile_bytes": 12345}})",
+        R"({"strata": {"freeze": ["a.*"], "parameter_groups": [{"params": ["b"], "lr": 0.5},
+            {"params": ["c", "d"], "lr_scale": 0, "weight_decay": 0.25}]}})",
         R"({"zero_optimization": {"stage": 1, "cpu_offload": true, "sub_group_size": 0}})",
         R"({"fp16": {"enabled": true, "auto_cast": false}, "steps_per_print": Infinity
            })",

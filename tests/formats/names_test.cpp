@@ -23,6 +23,18 @@ TEST(NamePattern, StarsStandForAnythingAndQuestionMarksForOneCharacter) {
   EXPECT_FALSE(matches_pattern("abc", "ab"));
 }
 
+TEST(NamePattern, BracketsStandForOneOfTheCharactersInThem) {
+  EXPECT_TRUE(matches_pattern("h.[0-3].*", "h.2.bias"));
+  EXPECT_FALSE(matches_pattern("h.[0-3].*", "h.4.bias"));
+  EXPECT_FALSE(matches_pattern("h.[0-3].*", "h.12.bias"));
+  EXPECT_TRUE(matches_pattern("*[0-24ac-d]", "xx4"));
+  EXPECT_TRUE(matches_pattern("*[0-24ac-d]", "xxd"));
+  EXPECT_FALSE(matches_pattern("*[0-24ac-d]", "xx3"));
+  EXPECT_TRUE(matches_pattern("[-a]", "-"));
+  EXPECT_FALSE(matches_pattern("[]", "a"));
+  EXPECT_TRUE(matches_pattern("[a", "[a"));
+}
+
 TEST(NamePattern, ManyStarsDoNotTakeForEver) {
   std::string pattern;
   for (int i = 0; i < 100; ++i) pattern += "*a";

@@ -41,6 +41,22 @@ TEST(ParameterGroups, TheOneAddedLastWins) {
   EXPECT_EQ(adam(options, groups.group_of("b.weight", {})).lr, 2.0);
 }
 
+TEST(ParameterGroups, ThoseOfTheConfigComeBeforeThoseThatAreAdded) {
+  formats::DsConfig config = adamw();
+  config.strata.parameter_groups = {
+      {.params = {"a.*", "b.*"}, .lr = {}, .lr_scale = 0.5, .weight_decay = {}},
+      {.params = {"b.*"}, .lr = 0.3, .lr_scale = {}, .weight_decay = 0.0}};
+  ParameterGroups groups(config);
+  groups.add({.name = "added", .patterns = {"b.1.*"}, .lr = 2.0});
+  const auto options = groups.options(config.optimizer, 0.1);
+  EXPECT_EQ(adam(options, groups.group_of("a.weight", {})).lr, 0.05);
+  EXPECT_EQ(adam(options, groups.group_of("a.weight", {})).weight_decay, 0.2);
+  EXPECT_EQ(adam(options, groups.group_of("b.weight", {})).lr, 0.3);
+  EXPECT_EQ(adam(options, groups.group_of("b.weight", {})).weight_decay, 0.0);
+  EXPECT_EQ(adam(options, groups.group_of("b.1.weight", {})).lr, 2.0);
+  EXPECT_EQ(groups.lr_of("strata.parameter_groups[0]", 0.2), 0.1);
+}
+
 TEST(ParameterGroups, WhatTheOptimizerDoesNotHaveIsRefused) {
   ParameterGroups groups(adamw());
   EXPECT_THROW(groups.add({.name = "a", .momentum = 0.9}), UsageError);

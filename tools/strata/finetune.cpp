@@ -40,6 +40,7 @@
 #include "strata/models/generate.h"
 #include "strata/models/model_layout.h"
 #include "strata/zero3/engine.h"
+#include "strata/zero3/frozen_parameters.h"
 #include "strata/zero3/tensor_pool.h"
 #include "summary.h"
 #include "tile_lines.h"
@@ -155,13 +156,30 @@ void size_room_for_activations(RunInput& run) {
   config.strata.activations_host_bytes = std::min(most, inputs + inputs / 4);  // in whole pages
 }
 
+/// What of the model is trained, where that is not all.
+void check_parameters(const formats::DsConfig& config, const std::vector<zero3::UnitLayout>& units,
+                      Logger& log) {
+  zero3::check_parameter_patterns(config, units);
+  if (config.strata.freeze.empty()) return;
+  const std::uint64_t trained = zero3::trainable_elements(units);
+  if (trained == 0) {
+    throw ConfigError(config.name +
+                      ": strata.freeze: all parameters of the model match, and nothing is left to "
+                      "train; name fewer");
+  }
+  log.info("trained: " + counted(trained, "parameter") + "; the others are frozen");
+}
+
 // The engine makes the same plan again once it is built; here it costs nothing when it fails.
 void check_plan(const RunInput& run, const RunRanks& ranks, const HostMemoryBound& memory,
                 const std::filesystem::path& output, Logger& log) {
   zero3::PlanInput input =
       zero3::plan_input_from(run.config, {}, {.world_size = ranks.size(), .host_memory = memory});
   const models::ModelTiles tiles = models::tiles_of(run.model.config, run.config, input);
-  input.units = models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles);
+  input.units =
+      zero3::with_frozen(models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles),
+                         run.config.strata.freeze);
+  check_parameters(run.config, input.units, log);
   for (const std::string& line : tile_lines(tiles, run.config)) log.info(line);
   const zero3::Plan plan = zero3::make_plan(input);
   log.info("plan:\n" + zero3::describe(plan, input));

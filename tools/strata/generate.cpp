@@ -33,6 +33,7 @@
 #include "strata/models/model_layout.h"
 #include "strata/tiering/budget.h"
 #include "strata/zero3/engine.h"
+#include "strata/zero3/frozen_parameters.h"
 #include "strata/zero3/world.h"
 #include "tile_lines.h"
 #include "tokenizer_process.h"
@@ -155,15 +156,6 @@ void deal(Run& run, std::uint64_t budget) {
   }
 }
 
-zero3::UnitLayout frozen(const zero3::UnitLayout& unit) {
-  zero3::UnitLayout layout;
-  layout.name = unit.name;
-  for (const zero3::ParameterLayout& parameter : unit.parameters) {
-    layout.add(parameter.name, parameter.shape, /*trainable=*/false, parameter.fp32);
-  }
-  return layout;
-}
-
 /// What keys and values may take where no budget is named for them.
 std::uint64_t room_beside(const zero3::PlanInput& input, const HostMemoryBound& memory) {
   const zero3::TierBytes least = zero3::smallest_budgets(input);
@@ -182,10 +174,10 @@ HostMemoryBound plan_memory(Run& run, const GenerateOptions& options, Logger& lo
   HostMemoryBound memory = host_memory_bound();
   zero3::PlanInput input = zero3::plan_input_from(run.config, {}, {.host_memory = memory});
   const models::ModelTiles tiles = models::tiles_of(run.model.config, run.config, input);
-  for (const zero3::UnitLayout& unit :
-       models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles)) {
-    input.units.push_back(frozen(unit));
-  }
+  const std::string all = "*";
+  input.units =
+      zero3::with_frozen(models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles),
+                         std::span(&all, 1));
   for (const std::string& line : tile_lines(tiles, run.config)) log.info(line);
   const std::optional<std::uint64_t> named = kv_budget(options);
   deal(run, named ? *named : room_beside(input, memory));

@@ -46,6 +46,8 @@ void take_out_training(formats::DsConfig& config) {
   config.strata.activations_host_bytes.reset();
   config.strata.activations_nvme_bytes.reset();
   config.strata.recompute = true;
+  config.strata.freeze.clear();  // all parameters are only read
+  config.strata.parameter_groups.clear();
   config.strata.step_under_backward = false;
 }
 

@@ -7,6 +7,7 @@
 #include "strata/base/units.h"
 #include "strata/models/model_layout.h"
 #include "strata/tiering/budget.h"
+#include "strata/zero3/frozen_parameters.h"
 
 namespace strata::tool {
 namespace {
@@ -152,8 +153,10 @@ std::optional<Endurance> endurance_of(const zero3::Machine& machine, const Plann
 void lay_out(PlanAnswer& answer, const PlanQuestion& question, const formats::DsConfig& config,
              const zero3::PlanInput& without_units) {
   answer.input = without_units;
-  answer.input.units =
-      models::unit_layouts(question.model.config, config.fp32_patterns(), answer.tiles);
+  answer.input.units = zero3::with_frozen(
+      models::unit_layouts(question.model.config, config.fp32_patterns(), answer.tiles),
+      config.strata.freeze);
+  zero3::check_parameter_patterns(config, answer.input.units);
   answer.activation_bytes = activation_bytes(question, answer.input.activations, answer.tiles);
   answer.smallest = zero3::smallest_budgets(answer.input);
   answer.input.budgets =

@@ -205,6 +205,17 @@ struct StatesConfig {
 /// it is left out on all ranks. kDefault: by the format, see DsConfig::skips_nonfinite.
 enum class NonfinitePolicy : std::uint8_t { kDefault, kError, kSkip };
 
+/// An element of "strata.parameter_groups": hyperparameters of the parameters that match a pattern
+/// of `params`, written like strata.no_decay; what it does not name is as for all others. A
+/// parameter that matches several belongs to the last one. See zero3/parameter_group.h.
+struct ParameterGroupConfig {
+  std::vector<std::string> params;  ///< not empty
+  std::optional<double> lr;         ///< in place of the schedule's rate
+  std::optional<double> lr_scale;   ///< multiplies it; not beside `lr`
+  std::optional<double> weight_decay;
+  bool operator==(const ParameterGroupConfig&) const = default;
+};
+
 /// "strata": what DeepSpeed has no word for.
 ///
 ///     "strata": {
@@ -213,6 +224,8 @@ enum class NonfinitePolicy : std::uint8_t { kDefault, kError, kSkip };
 ///       "io": "auto" | "io_uring" | "libaio" | "threads",
 ///       "no_decay": ["*.bias", "ln_*"],
 ///       "keep_fp32": ["ln_*"],
+///       "freeze": ["wte.*", "h.[0-3].*"],
+///       "parameter_groups": [{"params": ["lm_head.*"], "lr": 1e-5, "weight_decay": 0.1}],
 ///       "recompute": true | false | "auto",
 ///       "activations": {"host": "1GiB", "nvme": "8GiB"},
 ///       "chunk_bytes": "1MiB",
@@ -235,6 +248,10 @@ struct StrataConfig {
   IoBackend io = IoBackend::kAuto;
   std::vector<std::string> no_decay;   ///< patterns, see DsConfig::decays
   std::vector<std::string> keep_fp32;  ///< patterns, see DsConfig::fp32_patterns
+  /// Patterns, as those of no_decay, of parameters that are frozen: no gradient, no optimizer
+  /// state.
+  std::vector<std::string> freeze;
+  std::vector<ParameterGroupConfig> parameter_groups;
   /// Whether activations are recomputed in backward. nullopt: "auto", which a program that knows
   /// its model settles before it makes an engine; an engine alone recomputes.
   std::optional<bool> recompute = true;
@@ -316,7 +333,7 @@ struct DsConfig {
   [[nodiscard]] std::vector<std::string> nvme_directories() const;
 
   /// Whether weight decay applies to a parameter: no pattern of strata.no_decay matches its full
-  /// name or its part after a dot. In a pattern, * stands for any characters, ? for one.
+  /// name or its part after a dot (name_pattern.h).
   [[nodiscard]] bool decays(std::string_view parameter_name) const;
 
   /// Patterns (strata.keep_fp32, written like strata.no_decay) of the parameters and floating

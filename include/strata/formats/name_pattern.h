@@ -6,7 +6,8 @@
 
 namespace strata::formats {
 
-/// Whether `pattern` matches all of `text`: * stands for any characters, also none, ? for one.
+/// Whether `pattern` matches all of `text`: * stands for any characters, also none, ? for one, and
+/// [0-35] for one of those in brackets.
 /// Takes at most size-of-pattern times size-of-text steps.
 [[nodiscard]] bool matches_pattern(std::string_view pattern, std::string_view text);
 

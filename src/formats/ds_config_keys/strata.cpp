@@ -25,6 +25,8 @@ constexpr ConfigKey kKeys[] = {
     key("strata.io", choice<&C::strata, &T::io>(kIoBackends)),
     key("strata.no_decay", TextListField{at<&C::strata, &T::no_decay>}),
     key("strata.keep_fp32", TextListField{at<&C::strata, &T::keep_fp32>}),
+    key("strata.freeze", TextListField{at<&C::strata, &T::freeze>}),
+    key("strata.parameter_groups", ParameterGroupsField{}),
     key("strata.recompute", OptionalBoolField{at<&C::strata, &T::recompute>, /*open_is_auto=*/true})
         .or_auto([](C& c) { c.strata.recompute.reset(); }),
     key("strata.activations.host", OptionalBytesField{at<&C::strata, &T::activations_host_bytes>}),
