@@ -1,18 +1,17 @@
 #include "strata/formats/model_directory.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <set>
 #include <system_error>
 #include <utility>
 
 #include "formats/file_location.h"
-#include "formats/float_bits.h"
 #include "formats/model_index.h"
 #include "formats/quote.h"
 #include "formats/regular_file.h"
 #include "strata/base/error.h"
+#include "strata/formats/read_floats.h"
 
 namespace strata::formats {
 namespace {
@@ -48,21 +47,6 @@ void check_against_index(const SafetensorsFile& file,
     throw DataError(file.path().string() + ": holds tensor " + quote(tensor.name) + ", which " +
                     std::string(kIndexName) +
                     " does not place here; the files belong to different models");
-  }
-}
-
-/// Reads numbers of 16 bits. `widen` is a type of its own for each format, so that the compiler
-/// widens many at once.
-template <class Widen>
-void read_short_floats(const SafetensorsFile& file, const TensorInfo& tensor, std::uint64_t begin,
-                       std::span<float> out, Widen widen) {
-  std::array<std::uint16_t, 1 << 15> piece;
-  while (!out.empty()) {
-    const auto bits = std::span(piece).first(std::min(piece.size(), out.size()));
-    file.read(tensor, begin * sizeof(std::uint16_t), std::as_writable_bytes(bits));
-    std::transform(bits.begin(), bits.end(), out.begin(), widen);
-    begin += bits.size();
-    out = out.subspan(bits.size());
   }
 }
 
@@ -160,25 +144,7 @@ void ModelDirectory::read_f32(std::string_view name, std::uint64_t begin,
   }
   const TensorInfo& tensor = *found->second.tensor;
   const SafetensorsFile& file = files_[found->second.file];
-  // Checked in elements: a product with the element's size could wrap around.
-  if (begin > tensor.elements() || out.size() > tensor.elements() - begin) {
-    throw UsageError(file.path().string() + ": tensor " + quote(name) + " is " +
-                     tensor.description() + "; asked for " + std::to_string(out.size()) +
-                     " elements from " + std::to_string(begin));
-  }
-  if (tensor.dtype == DType::kF32) {
-    file.read(tensor, begin * sizeof(float), std::as_writable_bytes(out));
-    return;
-  }
-  if (tensor.dtype != DType::kF16 && tensor.dtype != DType::kBF16) {
-    throw DataError(file.path().string() + ": tensor " + quote(name) + " is " +
-                    tensor.description() + "; only F32, F16 and BF16 are read as weights");
-  }
-  if (tensor.dtype == DType::kF16) {
-    read_short_floats(file, tensor, begin, out, [](auto bits) { return float_from_f16(bits); });
-  } else {
-    read_short_floats(file, tensor, begin, out, [](auto bits) { return float_from_bf16(bits); });
-  }
+  formats::read_f32(file, tensor, begin, out);
 }
 
 }  // namespace strata::formats
