@@ -50,12 +50,18 @@ class Decoder final : public CausalLm {
           ParameterUse use = ParameterUse::kTrained)
       : Decoder(config, engine.config().precision(), /*in_engine=*/true,
                 decoder_tiles(shape_of(config), engine.config(), engine.plan_input()),
-                options_on_meta(), EngineHome{engine, use}, initialize) {}
+                options_on_meta(), EngineHome{engine, use, config.lora.has_value()}, initialize) {}
 
   /// Builds the model in memory, as make_causal_lm.
   Decoder(const Config& config, Precision precision, const ParameterInitializer& initialize)
       : Decoder(config, precision, /*in_engine=*/false, ModelTiles{}, options_in_memory(precision),
-                precision, initialize) {}
+                precision, initialize) {
+    if (!config.lora) return;
+    for (const ModelPart<Block>& block : blocks_) freeze(block.module(), /*adapters_too=*/false);
+    freeze(norm_.module(), /*adapters_too=*/false);
+    embedding_.freeze_whole();
+    if (own_head_) own_head_->freeze_whole();
+  }
 
   [[nodiscard]] Tensor forward(const Tensor& tokens) override {
     return head().logits(normed(hidden(tokens)));

@@ -19,7 +19,7 @@ void add_table(std::vector<zero3::UnitLayout>& layouts, std::string_view name, b
                const DecoderShape& shape, const std::vector<std::string>& fp32_patterns,
                const std::optional<RowTiles>& tiles) {
   const auto add = [&](std::string unit_name, std::int64_t rows) {
-    UnitBuilder unit(std::move(unit_name), fp32_patterns);
+    UnitBuilder unit(std::move(unit_name), fp32_patterns, shape.lora);
     unit.add("weight", {rows, shape.width});
     if (has_bias) unit.add("bias", {rows});
     layouts.push_back(unit.take());
@@ -41,7 +41,7 @@ std::vector<zero3::UnitLayout> decoder_units(const DecoderShape& shape,
   std::vector<zero3::UnitLayout> layouts;
   add_table(layouts, shape.embedding, /*has_bias=*/false, shape, fp32_patterns, tiles.vocabulary);
   for (std::int64_t i = 0; i < shape.layers; ++i) layouts.push_back(shape.block(i, fp32_patterns));
-  UnitBuilder norm(std::string(shape.norm), fp32_patterns);
+  UnitBuilder norm(std::string(shape.norm), fp32_patterns, shape.lora);
   norm.add("weight", {shape.width});
   if (shape.norm_has_bias) norm.add("bias", {shape.width});
   layouts.push_back(norm.take());

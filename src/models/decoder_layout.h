@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "strata/models/lora_config.h"
 #include "strata/models/micro_batch.h"
 #include "strata/models/model_tiles.h"
 #include "strata/zero3/plan.h"
@@ -29,6 +31,7 @@ struct DecoderShape {
   std::string_view embedding, norm, head;
   std::int64_t vocab_size = 0, width = 0, layers = 0;
   bool ties = false;  ///< there is no unit `head`
+  std::optional<LoraConfig> lora = {};
   bool norm_has_bias = false, head_has_bias = false;
   std::function<zero3::UnitLayout(std::int64_t index,
                                   const std::vector<std::string>& fp32_patterns)>

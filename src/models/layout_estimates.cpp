@@ -17,8 +17,8 @@ std::uint64_t parameter_count(const std::vector<zero3::UnitLayout>& units) {
 }
 
 std::uint64_t device_bytes(const zero3::UnitLayout& unit, Precision precision) {
-  return unit.trainable_count * weight_bytes(precision) +
-         unit.fp32_trainable_count * weight_bytes(Precision::kFp32);
+  return (unit.trainable_count + unit.frozen_count) * weight_bytes(precision) +
+         (unit.fp32_trainable_count + unit.fp32_frozen_count) * weight_bytes(Precision::kFp32);
 }
 
 bool device_has_room(zero3::PlanInput input, const std::vector<zero3::UnitLayout>& units) {

@@ -7,21 +7,31 @@
 #include "models/rounding.h"
 #include "strata/base/number_format.h"
 #include "strata/models/causal_lm.h"
+#include "strata/models/lora_config.h"
 #include "strata/zero3/engine.h"
 
 namespace strata::models {
+
+/// Freezes a module's parameters, or all of them but adapters.
+inline void freeze(torch::nn::Module& module, bool adapters_too) {
+  for (auto& parameter : module.named_parameters()) {
+    if (adapters_too || !is_adapter_parameter(parameter.key())) {
+      parameter.value().set_requires_grad(false);
+    }
+  }
+}
 
 /// The engine of a model, and what its parameters are for there.
 struct EngineHome {
   Engine& engine;
   ParameterUse use;
+  bool trains_adapters_alone = false;
 
   /// The module as it is made a unit.
   template <class Module>
   [[nodiscard]] Module prepared(Module module) const {
-    if (use == ParameterUse::kRead) {
-      for (torch::Tensor& parameter : module->parameters()) parameter.set_requires_grad(false);
-    }
+    const bool is_read = use == ParameterUse::kRead;
+    if (is_read || trains_adapters_alone) freeze(*module, /*adapters_too=*/is_read);
     return module;
   }
 };

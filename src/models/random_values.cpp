@@ -33,6 +33,13 @@ std::uint64_t sequence_of(std::uint64_t seed, std::string_view name) {
   return mixed(hash);
 }
 
+/// Element `index` of a sequence that is uniform within the bound (Steele et al. 2014, "Fast
+/// Splittable Pseudorandom Number Generators", with the mix above), in steps of 2^-23 of it.
+float uniform(std::uint64_t sequence, std::uint64_t index, double bound) {
+  const std::uint64_t bits = mixed(mixed(sequence + index * 0x9e3779b97f4a7c15u) + sequence);
+  return static_cast<float>(bound * (static_cast<double>(bits >> 40) * 0x1p-23 - 1.0));
+}
+
 }  // namespace
 
 ParameterInitializer random_values(
@@ -46,6 +53,9 @@ ParameterInitializer random_values(
       case InitialValues::Kind::kNormal:
         optim_cpu::normal_numbers({}, sequence_of(seed, name), begin,
                                   static_cast<float>(of.deviation), values);
+        return;
+      case InitialValues::Kind::kUniform:
+        for (float& value : values) value = uniform(sequence_of(seed, name), begin++, of.deviation);
         return;
     }
   };

@@ -6,6 +6,7 @@
 #include "strata/base/error.h"
 #include "strata/formats/output_directory.h"
 #include "strata/models/checkpoint.h"
+#include "strata/models/lora.h"
 
 namespace strata::models {
 
@@ -30,6 +31,9 @@ std::span<const std::byte> bytes_of(const torch::Tensor& on_host) {
 }  // namespace
 
 void write_pretrained(CausalLm& model, const fs::path& directory, const SaveOptions& options) {
+  if (lora_of(model.model_config())) {
+    throw UsageError("a model with adapters is saved by write_adapter, and not whole");
+  }
   PretrainedFiles files(model.model_config(), model.precision(), directory, options);
   model.visit_parameter_rows([&](const std::string& name, const torch::Tensor& parameter) {
     if (options.before_each_piece) options.before_each_piece();

@@ -58,10 +58,11 @@ class VocabularyUnits {
   void visit_whole(const VocabularyTable::Visitor& visit);
   void visit_rows(const VocabularyTable::Visitor& visit);
 
-  /// Of one that is whole.
+  // Of one that is whole:
   [[nodiscard]] std::vector<torch::Tensor> parameters() const {
     return whole_->module().parameters();
   }
+  void freeze_whole() const { freeze(whole_->module(), /*adapters_too=*/false); }
 
  private:
   VocabularyRules rules_;

@@ -1,6 +1,6 @@
-// Computes what parity_test.py compares with transformers, for each directory CASE, which has
-// model/ and tokens.bin: int64, first the batches S, the sequences B of each and their tokens T,
-// then S x B x (T + 1) tokens.
+// Computes what parity_test.py compares with transformers, and lora_parity_test.py with PEFT, for
+// each directory CASE, which has model/, perhaps adapter/, and tokens.bin: int64, first the batches
+// S, the sequences B of each and their tokens T, then S x B x (T + 1) tokens.
 //
 //   parity_program CASE...
 //
@@ -9,19 +9,25 @@
 //   gradients.safetensors                   of that loss
 //   losses.bin, trained/                    S steps of AdamW in an engine, with everything on nvme
 //   trained_logits.bin                      of trained/, read again
+// With an adapter all is of the model with it, gradients and trained/ are the adapter's, and
+// merged/ is the model with the adapter merged into it.
 
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "strata/base/error.h"
 #include "strata/formats/ds_config.h"
 #include "strata/formats/safetensors.h"
+#include "strata/models/adapter_checkpoint.h"
 #include "strata/models/causal_lm.h"
 #include "strata/models/checkpoint.h"
+#include "strata/models/lora.h"
 #include "strata/models/model_config.h"
 
 namespace {
@@ -52,27 +58,43 @@ void write(const fs::path& path, const Tensor& values) {
              static_cast<std::streamsize>(written.nbytes()));
 }
 
-std::unique_ptr<models::CausalLm> in_memory(const formats::ModelDirectory& directory,
-                                            Precision precision) {
-  const models::ModelConfig config = models::checkpoint_config(directory);
-  return models::make_causal_lm(config, precision,
-                                models::checkpoint_initializer(config, directory));
-}
+/// A model's directory, with an adapter's or without.
+struct Source {
+  Source(const fs::path& model, const fs::path& adapter_path)
+      : directory(model),
+        config(models::checkpoint_config(directory)),
+        initializer(models::checkpoint_initializer(config, directory)) {
+    if (!fs::exists(adapter_path)) return;
+    adapter.emplace(adapter_path);
+    config = models::with_lora(config, adapter->config(), adapter->config_path().string());
+    adapter->require_adapters_of(config);
+    initializer = models::with_adapters_of(*adapter, initializer);
+  }
+  [[nodiscard]] std::unique_ptr<models::CausalLm> in_memory(Precision precision) const {
+    return models::make_causal_lm(config, precision, initializer);
+  }
 
-void write_logits(const fs::path& model, Precision precision, const Tensor& tokens,
+  formats::ModelDirectory directory;
+  models::ModelConfig config;
+  ParameterInitializer initializer;
+  std::optional<models::AdapterDirectory> adapter;
+};
+
+void write_logits(const Source& source, Precision precision, const Tensor& tokens,
                   const fs::path& file) {
   const torch::NoGradGuard no_grad;
-  write(file, in_memory(formats::ModelDirectory(model), precision)->forward(tokens));
+  write(file, source.in_memory(precision)->forward(tokens));
 }
 
-void write_gradients(const fs::path& root, const Batches& batches) {
-  const auto model = in_memory(formats::ModelDirectory(root / "model"), Precision::kFp32);
+void write_gradients(const Source& source, const fs::path& root, const Batches& batches) {
+  const auto model = source.in_memory(Precision::kFp32);
   const Tensor loss = model->loss(batches.tokens[0], batches.targets[0]);
   write(root / "loss.bin", loss);
   loss.backward();
   std::vector<formats::TensorInfo> tensors;
   std::vector<Tensor> values;
   model->visit_parameters([&](const std::string& name, const Tensor& value) {
+    if (!value.requires_grad()) return;
     tensors.push_back({.name = name, .dtype = formats::DType::kF32, .shape = value.sizes().vec()});
     values.push_back(value.grad());
   });
@@ -98,12 +120,9 @@ formats::DsConfig everything_on_nvme(const fs::path& root, std::int64_t sequence
 }
 
 /// Steps of the loop and of train_batch in turns.
-void train(const fs::path& root, const Batches& batches) {
-  const formats::ModelDirectory directory(root / "model");
-  const models::ModelConfig config = models::checkpoint_config(directory);
+void train(const Source& source, const fs::path& root, const Batches& batches) {
   Engine engine(everything_on_nvme(root, batches.tokens.size(1)));
-  const auto model =
-      models::make_causal_lm(config, engine, models::checkpoint_initializer(config, directory));
+  const auto model = models::make_causal_lm(source.config, engine, source.initializer);
   const UnitSequence sequence = model->sequence();
   Tensor losses = torch::zeros({batches.count()});
   for (std::int64_t step = 0; step < batches.count(); ++step) {
@@ -119,17 +138,28 @@ void train(const fs::path& root, const Batches& batches) {
     }
   }
   write(root / "losses.bin", losses);
-  models::save_pretrained(*model, root / "trained", {.source = &directory});
+  if (!source.adapter) {
+    models::save_pretrained(*model, root / "trained", {.source = &source.directory});
+    return;
+  }
+  fs::create_directories(root / "trained");
+  models::write_adapter(*model, root / "trained", (root / "model").string());
 }
 
 void compute(const fs::path& root) {
   const Batches batches = read_batches(root / "tokens.bin");
   const Tensor tokens = batches.tokens[0];
-  write_logits(root / "model", Precision::kFp32, tokens, root / "logits.bin");
-  write_logits(root / "model", Precision::kBf16, tokens, root / "logits_bf16.bin");
-  write_gradients(root, batches);
-  train(root, batches);
-  write_logits(root / "trained", Precision::kFp32, tokens, root / "trained_logits.bin");
+  const Source source(root / "model", root / "adapter");
+  write_logits(source, Precision::kFp32, tokens, root / "logits.bin");
+  write_logits(source, Precision::kBf16, tokens, root / "logits_bf16.bin");
+  write_gradients(source, root, batches);
+  train(source, root, batches);
+  const fs::path trained = root / "trained";
+  const Source again(source.adapter ? root / "model" : trained, source.adapter ? trained : "");
+  write_logits(again, Precision::kFp32, tokens, root / "trained_logits.bin");
+  if (!source.adapter) return;
+  fs::create_directories(root / "merged");
+  models::write_merged(source.directory, *source.adapter, Precision::kFp32, root / "merged");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "strata/models/lora_config.h"
 #include "strata/models/rope_config.h"
 
 namespace strata::models {
@@ -57,6 +58,8 @@ struct LlamaConfig {
   std::optional<double> query_scalar;
   /// Scores of attention, and logits, are c tanh(x / c): Gemma 2's.
   std::optional<double> attention_soft_cap, logit_soft_cap;
+  /// Adapters, beside which all is frozen (with_lora in lora.h); no part of a config.json.
+  std::optional<LoraConfig> lora;
 
   /// Reads the text of a config.json; `where` (its path) begins every message. RoPE is read from
   /// "rope_parameters" or from "rope_theta" and "rope_scaling". Keys that do not change what the

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "strata/models/lora_config.h"
 #include "strata/models/rope_config.h"
 
 namespace strata::models {
@@ -34,6 +35,8 @@ struct NeoxConfig {
   bool attention_bias = true;              ///< of all projections of attention; never GPT-J's
   RopeConfig rope{.share = 0.25};          ///< GPT-NeoX's
   std::optional<std::int64_t> rotary_dim;  ///< GPT-J's: elements of a head that rotate, in pairs
+  /// Adapters, beside which all is frozen (with_lora in lora.h); no part of a config.json.
+  std::optional<LoraConfig> lora;
 
   /// Reads the text of a config.json; `where` (its path) begins every message. Keys that do not
   /// change what the model computes are skipped. Throws ConfigError, naming the key, as

@@ -27,34 +27,29 @@ double bytes_of_norms(const LlamaConfig& config, double number) {
 
 zero3::UnitLayout block_layout(const LlamaConfig& config, std::int64_t index,
                                const std::vector<std::string>& fp32_patterns) {
-  UnitBuilder block(llama_block_name(index), fp32_patterns);
-  const auto add_projection = [&](const std::string& name, std::int64_t in, std::int64_t out,
-                                  bool has_bias) {
-    block.add(name + ".weight", {out, in});
-    if (has_bias) block.add(name + ".bias", {out});
-  };
+  UnitBuilder block(llama_block_name(index), fp32_patterns, config.lora);
   const std::int64_t width = config.hidden_size, inner = config.intermediate_size;
   const std::int64_t queries = config.query_width(), keys = config.key_width();
   if (config.has_fused_projections()) {
-    add_projection("self_attn.qkv_proj", width, queries + 2 * keys, config.qkv_bias);
+    block.add_projection("self_attn.qkv_proj", width, queries + 2 * keys, config.qkv_bias);
   } else {
-    add_projection("self_attn.q_proj", width, queries, config.qkv_bias);
-    add_projection("self_attn.k_proj", width, keys, config.qkv_bias);
-    add_projection("self_attn.v_proj", width, keys, config.qkv_bias);
+    block.add_projection("self_attn.q_proj", width, queries, config.qkv_bias);
+    block.add_projection("self_attn.k_proj", width, keys, config.qkv_bias);
+    block.add_projection("self_attn.v_proj", width, keys, config.qkv_bias);
   }
-  add_projection("self_attn.o_proj", queries, width, config.output_bias);
+  block.add_projection("self_attn.o_proj", queries, width, config.output_bias);
   if (config.qk_norm) {
     const bool all = config.norms_all_heads();
     block.add("self_attn.q_norm.weight", {all ? queries : config.head_width()});
     block.add("self_attn.k_norm.weight", {all ? keys : config.head_width()});
   }
   if (config.has_fused_projections()) {
-    add_projection("mlp.gate_up_proj", width, 2 * inner, config.mlp_bias);
+    block.add_projection("mlp.gate_up_proj", width, 2 * inner, config.mlp_bias);
   } else {
-    add_projection("mlp.gate_proj", width, inner, config.mlp_bias);
-    add_projection("mlp.up_proj", width, inner, config.mlp_bias);
+    block.add_projection("mlp.gate_proj", width, inner, config.mlp_bias);
+    block.add_projection("mlp.up_proj", width, inner, config.mlp_bias);
   }
-  add_projection("mlp.down_proj", inner, width, config.mlp_bias);
+  block.add_projection("mlp.down_proj", inner, width, config.mlp_bias);
   for (const std::string& norm : llama_norm_names(config)) block.add(norm + ".weight", {width});
   return block.take();
 }
@@ -74,6 +69,7 @@ DecoderShape shape_of(const LlamaConfig& config) {
           .width = config.hidden_size,
           .layers = config.num_hidden_layers,
           .ties = config.tie_word_embeddings,
+          .lora = config.lora,
           .block =
               [config](std::int64_t index, const std::vector<std::string>& fp32_patterns) {
                 return block_layout(config, index, fp32_patterns);

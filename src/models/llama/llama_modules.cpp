@@ -1,6 +1,7 @@
 #include "models/llama/llama_modules.h"
 
 #include <cmath>
+#include <string>
 
 #include "models/attention.h"
 #include "models/llama/llama_names.h"
@@ -68,8 +69,10 @@ LlamaAttentionImpl::LlamaAttentionImpl(const LlamaConfig& config, std::int64_t l
     rotary_.emplace(*rope, rope->rotary_width(head_width_));
   const std::int64_t width = config.hidden_size;
   const std::int64_t queries = config.query_width(), keys = config.key_width();
-  const auto projection = [&](const char* name, std::int64_t out) {
-    return register_module(name, Projection(width, out, config.qkv_bias, options));
+  const std::string prefix = llama_block_name(layer) + ".self_attn.";
+  const auto projection = [&](const std::string& name, std::int64_t out) {
+    return register_module(name, Projection(width, out, config.qkv_bias, options,
+                                            adapter_of(config.lora, prefix + name)));
   };
   if (config.has_fused_projections()) {
     qkv_proj_ = projection("qkv_proj", queries + 2 * keys);
@@ -78,7 +81,8 @@ LlamaAttentionImpl::LlamaAttentionImpl(const LlamaConfig& config, std::int64_t l
     k_proj_ = projection("k_proj", keys);
     v_proj_ = projection("v_proj", keys);
   }
-  o_proj_ = register_module("o_proj", Projection(queries, width, config.output_bias, options));
+  o_proj_ = register_module("o_proj", Projection(queries, width, config.output_bias, options,
+                                                 adapter_of(config.lora, prefix + "o_proj")));
   if (!config.qk_norm) return;
   q_norm_ = register_module("q_norm",
                             rms_norm(config, norms_all_heads_ ? queries : head_width_, options));
@@ -136,11 +140,14 @@ Tensor LlamaAttentionImpl::attend(const Parts& parts) const {
                    is_training() ? dropout_ : 0.0, scores_);
 }
 
-LlamaMlpImpl::LlamaMlpImpl(const LlamaConfig& config, const torch::TensorOptions& options)
+LlamaMlpImpl::LlamaMlpImpl(const LlamaConfig& config, std::int64_t layer,
+                           const torch::TensorOptions& options)
     : uses_gelu_(config.is_gemma()) {
   const std::int64_t width = config.hidden_size, inner = config.intermediate_size;
-  const auto projection = [&](const char* name, std::int64_t in, std::int64_t out) {
-    return register_module(name, Projection(in, out, config.mlp_bias, options));
+  const std::string prefix = llama_block_name(layer) + ".mlp.";
+  const auto projection = [&](const std::string& name, std::int64_t in, std::int64_t out) {
+    return register_module(name, Projection(in, out, config.mlp_bias, options,
+                                            adapter_of(config.lora, prefix + name)));
   };
   if (config.has_fused_projections()) {
     gate_up_proj_ = projection("gate_up_proj", width, 2 * inner);
@@ -163,7 +170,7 @@ Tensor LlamaMlpImpl::forward(const Tensor& x) {
 LlamaBlockImpl::LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
                                const torch::TensorOptions& options)
     : self_attn_(register_module("self_attn", LlamaAttention(config, layer, options))),
-      mlp_(register_module("mlp", LlamaMlp(config, options))) {
+      mlp_(register_module("mlp", LlamaMlp(config, layer, options))) {
   std::vector<RmsNorm> norms;
   for (const std::string& name : llama_norm_names(config)) {
     norms.push_back(register_module(name, rms_norm(config, config.hidden_size, options)));

@@ -81,7 +81,7 @@ TORCH_MODULE(LlamaAttention);
 /// down(silu(gate(x)) * up(x)), or GELU in the place of SiLU.
 class LlamaMlpImpl : public torch::nn::Module {
  public:
-  LlamaMlpImpl(const LlamaConfig& config, const torch::TensorOptions& options);
+  LlamaMlpImpl(const LlamaConfig& config, std::int64_t layer, const torch::TensorOptions& options);
   torch::Tensor forward(const torch::Tensor& x);
 
  private:

@@ -19,12 +19,8 @@ constexpr double kKeptOfNeoxMlp = 2;
 zero3::UnitLayout neox_block(const NeoxConfig& config, std::int64_t index,
                              const std::vector<std::string>& fp32_patterns) {
   const NeoxNames& names = neox_names(config);
-  UnitBuilder block(names.blocks + std::to_string(index), fp32_patterns);
+  UnitBuilder block(neox_block_name(config, index), fp32_patterns, config.lora);
   const std::int64_t width = config.hidden_size, inner = config.intermediate_size;
-  const auto add = [&](const std::string& name, std::int64_t out, std::int64_t in, bool has_bias) {
-    block.add(name + ".weight", {out, in});
-    if (has_bias) block.add(name + ".bias", {out});
-  };
   for (const char* norm : {names.first_norm, names.second_norm}) {
     if (norm == nullptr) continue;
     block.add(std::string(norm) + ".weight", {width});
@@ -33,14 +29,14 @@ zero3::UnitLayout neox_block(const NeoxConfig& config, std::int64_t index,
   const std::string attention = std::string(names.attention) + ".";
   if (config.is_gptj()) {
     for (const char* part : {kGptJQueries, kGptJKeys, kGptJValues}) {
-      add(attention + part, width, width, config.attention_bias);
+      block.add_projection(attention + part, width, width, config.attention_bias);
     }
   } else {
-    add(attention + kNeoxFused, 3 * width, width, config.attention_bias);
+    block.add_projection(attention + kNeoxFused, width, 3 * width, config.attention_bias);
   }
-  add(attention + names.output, width, width, config.attention_bias);
-  add(std::string("mlp.") + names.mlp_in, inner, width, /*has_bias=*/true);
-  add(std::string("mlp.") + names.mlp_out, width, inner, /*has_bias=*/true);
+  block.add_projection(attention + names.output, width, width, config.attention_bias);
+  block.add_projection(std::string("mlp.") + names.mlp_in, width, inner, /*has_bias=*/true);
+  block.add_projection(std::string("mlp.") + names.mlp_out, inner, width, /*has_bias=*/true);
   return block.take();
 }
 
@@ -58,6 +54,7 @@ DecoderShape shape_of(const NeoxConfig& config) {
           .width = config.hidden_size,
           .layers = config.num_hidden_layers,
           .ties = config.tie_word_embeddings,
+          .lora = config.lora,
           .norm_has_bias = true,
           .head_has_bias = config.is_gptj(),
           .block =

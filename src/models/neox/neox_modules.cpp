@@ -1,5 +1,7 @@
 #include "models/neox/neox_modules.h"
 
+#include <string>
+
 #include "models/attention.h"
 #include "models/neox/neox_names.h"
 
@@ -7,7 +9,8 @@ namespace strata::models {
 
 using torch::Tensor;
 
-NeoxAttentionImpl::NeoxAttentionImpl(const NeoxConfig& config, const torch::TensorOptions& options)
+NeoxAttentionImpl::NeoxAttentionImpl(const NeoxConfig& config, std::int64_t layer,
+                                     const torch::TensorOptions& options)
     : heads_(config.num_attention_heads),
       head_width_(config.head_width()),
       dropout_(config.attention_dropout),
@@ -15,8 +18,11 @@ NeoxAttentionImpl::NeoxAttentionImpl(const NeoxConfig& config, const torch::Tens
       rotary_(config.rope, config.rotary_width()),
       output_(nullptr) {
   const std::int64_t width = config.hidden_size;
+  const std::string prefix =
+      neox_block_name(config, layer) + "." + neox_names(config).attention + ".";
   const auto projection = [&](const char* name, std::int64_t out) {
-    return register_module(name, Projection(width, out, config.attention_bias, options));
+    return register_module(name, Projection(width, out, config.attention_bias, options,
+                                            adapter_of(config.lora, prefix + name)));
   };
   if (config.is_gptj()) {
     q_proj_ = projection(kGptJQueries, width);
@@ -63,18 +69,23 @@ Tensor NeoxAttentionImpl::attend(const Parts& parts) const {
                    is_training() ? dropout_ : 0.0, {});
 }
 
-NeoxMlpImpl::NeoxMlpImpl(const NeoxConfig& config, const torch::TensorOptions& options)
+NeoxMlpImpl::NeoxMlpImpl(const NeoxConfig& config, std::int64_t layer,
+                         const torch::TensorOptions& options)
     : gelu_(config.activation == NeoxConfig::Activation::kGeluTanh ? "tanh" : "none"),
-      in_(register_module(neox_names(config).mlp_in,
-                          Projection(config.hidden_size, config.intermediate_size,
-                                     /*has_bias=*/true, options))),
-      out_(register_module(neox_names(config).mlp_out,
-                           Projection(config.intermediate_size, config.hidden_size,
-                                      /*has_bias=*/true, options))) {}
+      in_(nullptr),
+      out_(nullptr) {
+  const std::string prefix = neox_block_name(config, layer) + ".mlp.";
+  const auto projection = [&](const char* name, std::int64_t in, std::int64_t out) {
+    return register_module(name, Projection(in, out, /*has_bias=*/true, options,
+                                            adapter_of(config.lora, prefix + name)));
+  };
+  in_ = projection(neox_names(config).mlp_in, config.hidden_size, config.intermediate_size);
+  out_ = projection(neox_names(config).mlp_out, config.intermediate_size, config.hidden_size);
+}
 
 Tensor NeoxMlpImpl::forward(const Tensor& x) { return out_(torch::gelu(in_(x), gelu_)); }
 
-NeoxBlockImpl::NeoxBlockImpl(const NeoxConfig& config, std::int64_t /*layer*/,
+NeoxBlockImpl::NeoxBlockImpl(const NeoxConfig& config, std::int64_t layer,
                              const torch::TensorOptions& options)
     : parallel_(config.parallel_residual),
       first_norm_(register_module(neox_names(config).first_norm,
@@ -86,8 +97,8 @@ NeoxBlockImpl::NeoxBlockImpl(const NeoxConfig& config, std::int64_t /*layer*/,
     second_norm_ = register_module(names.second_norm,
                                    LayerNorm(config.hidden_size, config.layer_norm_eps, options));
   }
-  attention_ = register_module(names.attention, NeoxAttention(config, options));
-  mlp_ = register_module("mlp", NeoxMlp(config, options));
+  attention_ = register_module(names.attention, NeoxAttention(config, layer, options));
+  mlp_ = register_module("mlp", NeoxMlp(config, layer, options));
 }
 
 Tensor NeoxBlockImpl::forward(const Tensor& x, const KeyValueCache::Part* kept,

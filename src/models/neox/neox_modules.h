@@ -21,7 +21,8 @@ namespace strata::models {
 /// Causal self-attention with rotary positions of some of a head's elements.
 class NeoxAttentionImpl : public torch::nn::Module {
  public:
-  NeoxAttentionImpl(const NeoxConfig& config, const torch::TensorOptions& options);
+  NeoxAttentionImpl(const NeoxConfig& config, std::int64_t layer,
+                    const torch::TensorOptions& options);
   /// `kept`: tokens that go on from those that it keeps; null: sequences from their beginning.
   /// `documents`: those that lie in the rows of such; null: a row is one.
   torch::Tensor forward(const torch::Tensor& x, const KeyValueCache::Part* kept = nullptr,
@@ -47,7 +48,7 @@ TORCH_MODULE(NeoxAttention);
 /// out(gelu(in(x))).
 class NeoxMlpImpl : public torch::nn::Module {
  public:
-  NeoxMlpImpl(const NeoxConfig& config, const torch::TensorOptions& options);
+  NeoxMlpImpl(const NeoxConfig& config, std::int64_t layer, const torch::TensorOptions& options);
   torch::Tensor forward(const torch::Tensor& x);
 
  private:

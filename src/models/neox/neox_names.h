@@ -60,6 +60,10 @@ inline constexpr const char* kGptJValues = "v_proj";
   return config.type == NeoxConfig::Type::kGptJ ? kGptJNames : kGptNeoXNames;
 }
 
+[[nodiscard]] inline std::string neox_block_name(const NeoxConfig& config, std::int64_t index) {
+  return neox_names(config).blocks + std::to_string(index);
+}
+
 /// Whether it is a causal mask or the frequencies of a rotary embedding, which old versions of
 /// transformers stored.
 [[nodiscard]] bool is_neox_buffer(std::string_view name, const formats::TensorInfo& tensor);
