@@ -166,7 +166,8 @@ ModelConfig checkpoint_config(const formats::ModelDirectory& directory,
   if (directory.find_file("adapter_config.json")) {
     throw DataError(directory.path().string() +
                     ": has an adapter_config.json, whose adapter changes the model and is not read "
-                    "here; merge it into the weights (peft's merge_and_unload) or remove it");
+                    "with it; merge it into the weights (strata export --merge), or keep it in a "
+                    "directory of its own (finetune --adapter goes on with it)");
   }
   const ModelConfig config =
       ModelConfig::from_json(directory.config_text(), directory.config_path().string());

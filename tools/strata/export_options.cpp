@@ -4,13 +4,16 @@
 #include <map>
 
 #include "option_checks.h"
+#include "strata/base/error.h"
 
 namespace strata::tool {
 namespace {
 
 constexpr const char* kExportDescription =
     "Writes a checkpoint in the format of other programs: a model's directory as Hugging Face has "
-    "it, or PyTorch's distributed checkpoint with the optimizer's states.";
+    "it, or PyTorch's distributed checkpoint with the optimizer's states. Or merges an adapter "
+    "into "
+    "its model.";
 
 constexpr const char* kExportFooter =
     R"(CHECKPOINT is a checkpoint of strata finetune or of an engine,
@@ -26,6 +29,10 @@ appears at its end, complete, or not at all.
                HuggingFaceStorageReader: model.NAME, the fp32 masters unless --dtype says otherwise,
                and in fp32 optim.state.NAME.exp_avg, .exp_avg_sq and .step (momentum_buffer for SGD,
                sum for Adagrad). Gradients between the micro-batches of a step are left out.
+
+With --merge CHECKPOINT is an adapter's directory, as PEFT and strata finetune --lora write it, and the
+output the directory of --model with W + (alpha / r) B A in the place of each adapted W, worked out
+in fp32 and rounded to the format of --model's files, or --dtype.
 
 Exit codes: 0 written; 1 a damaged checkpoint, one of another model, a failed read or write; 2 a
 command line that cannot be used; 130 interrupted.)";
@@ -58,8 +65,9 @@ CLI::App* add_export_command(CLI::App& app, ExportOptions& options) {
       ->required()
       ->check(path_name());
   add_choice(*command, "--to", "Format of the output: huggingface or dcp", kTargets,
-             [&options](ExportTarget target) { options.to = target; })
-      ->required();
+             [&options](ExportTarget target) { options.to = target; });
+  command->add_flag("--merge", options.merge,
+                    "CHECKPOINT is an adapter: write --model with it merged into its weights");
   command->add_option("--output", options.output, "A directory that is not there, or empty")
       ->type_name("DIR")
       ->required()
@@ -79,6 +87,23 @@ CLI::App* add_export_command(CLI::App& app, ExportOptions& options) {
   add_choice(*command, "--dtype", "Format of the weights: bf16, fp16 or fp32", kWeightFormats,
              [&options](Precision precision) { options.dtype = precision; });
   return command;
+}
+
+void require_complete(const ExportOptions& options) {
+  if (!options.merge) {
+    if (!options.to) {
+      throw ConfigError("export needs --to huggingface or --to dcp; see strata export --help");
+    }
+    return;
+  }
+  if (options.to == ExportTarget::kDcp) {
+    throw ConfigError("--merge writes a model's directory; leave --to dcp out");
+  }
+  if (!options.model) {
+    throw ConfigError(
+        "--merge needs the model that the adapter was trained beside; name its directory with "
+        "--model");
+  }
 }
 
 }  // namespace strata::tool

@@ -7,6 +7,7 @@
 #include <optional>
 #include <ostream>
 #include <span>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,9 +36,11 @@
 #include "strata/base/units.h"
 #include "strata/formats/crc32.h"
 #include "strata/formats/output_directory.h"
+#include "strata/models/adapter_checkpoint.h"
 #include "strata/models/causal_lm.h"
 #include "strata/models/checkpoint.h"
 #include "strata/models/generate.h"
+#include "strata/models/lora.h"
 #include "strata/models/model_layout.h"
 #include "strata/zero3/engine.h"
 #include "strata/zero3/frozen_parameters.h"
@@ -128,7 +131,11 @@ RunInput open_input(const FinetuneOptions& options, const RunRanks& ranks,
           std::move(training), epochs,           steps};
 }
 
-std::uint64_t model_bytes(const RunInput& run) {
+/// Bytes of what is written in the end, at most.
+std::uint64_t output_bytes(const RunInput& run) {
+  if (models::lora_of(run.model.config)) {
+    return zero3::trainable_elements(models::unit_layouts(run.model.config)) * sizeof(float);
+  }
   return models::parameter_count(run.model.config) * weight_bytes(run.config.precision());
 }
 
@@ -156,18 +163,27 @@ void size_room_for_activations(RunInput& run) {
   config.strata.activations_host_bytes = std::min(most, inputs + inputs / 4);  // in whole pages
 }
 
-/// What of the model is trained, where that is not all.
+std::uint64_t parameters_in(const std::vector<zero3::UnitLayout>& units) {
+  std::uint64_t count = 0;
+  for (const zero3::UnitLayout& unit : units) {
+    for (const zero3::ParameterLayout& parameter : unit.parameters) count += parameter.count;
+  }
+  return count;
+}
+
+/// Refuses patterns that match nothing, and says what of the model is trained where that is not
+/// all.
 void check_parameters(const formats::DsConfig& config, const std::vector<zero3::UnitLayout>& units,
                       Logger& log) {
   zero3::check_parameter_patterns(config, units);
-  if (config.strata.freeze.empty()) return;
   const std::uint64_t trained = zero3::trainable_elements(units);
   if (trained == 0) {
     throw ConfigError(config.name +
                       ": strata.freeze: all parameters of the model match, and nothing is left to "
                       "train; name fewer");
   }
-  log.info("trained: " + counted(trained, "parameter") + "; the others are frozen");
+  if (trained == parameters_in(units)) return;
+  log.info("trained: " + with_separators(trained) + " parameters; the others are frozen");
 }
 
 // The engine makes the same plan again once it is built; here it costs nothing when it fails.
@@ -189,7 +205,7 @@ void check_plan(const RunInput& run, const RunRanks& ranks, const HostMemoryBoun
   const std::vector<std::string> directories = run.config.nvme_directories();
   require_disk_space({.nvme_bytes = plan.total.nvme * on_this_host,
                       .nvme_directories = {directories.begin(), directories.end()},
-                      .output_bytes = ranks.is_first() ? model_bytes(run) : 0,
+                      .output_bytes = ranks.is_first() ? output_bytes(run) : 0,
                       .output = output});
 }
 
@@ -332,6 +348,12 @@ std::string order_text(const RunInput& run, const FinetuneOptions& options) {
   return text;
 }
 
+/// The adapters of a run, for comparisons.
+std::string lora_text(const RunInput& run) {
+  const std::optional<models::LoraConfig> lora = models::lora_of(run.model.config);
+  return lora ? lora->to_json("") : "none";
+}
+
 /// What ranks have in common beside the config and the model, which the engine compares.
 void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions& options,
                       const std::string& training_tokens, const Interruption& interruption) {
@@ -340,6 +362,7 @@ void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions
       {{"the number of steps", std::to_string(run.steps)},
        {"the length of a sequence", std::to_string(run.seq_len)},
        {"--seed", std::to_string(options.seed)},
+       {"--lora", lora_text(run)},
        {"--max-minutes", options.max_minutes ? std::to_string(*options.max_minutes) : "none"},
        {"--eval-every", std::to_string(options.eval_every)},
        {"--eval-batches", std::to_string(options.eval_batches)},
@@ -361,16 +384,36 @@ void write_model(models::CausalLm& model, const RunInput& run,
         [&](const std::string&, const torch::Tensor&) { interruption.check(); });
     return;
   }
+  if (models::lora_of(run.model.config)) {
+    const std::string base = run.model.directory
+                                 ? std::filesystem::absolute(run.model.directory->path()).string()
+                                 : run.model.name;
+    models::write_adapter(model, output->path(), base, [&] { interruption.check(); });
+    return;
+  }
   models::write_pretrained(model, output->path(),
                            {.original_config = run.model.config_text,
                             .files_of = run.model.directory.get(),
                             .before_each_piece = [&] { interruption.check(); }});
 }
 
+/// The adapters of a run, for people; empty: it has none.
+std::string adapter_text(const RunInput& run) {
+  const std::optional<models::LoraConfig> lora = models::lora_of(run.model.config);
+  if (!lora) return {};
+  std::ostringstream text;
+  text << "LoRA, rank " << lora->rank << ", alpha " << lora->alpha << ", dropout " << lora->dropout
+       << ", of";
+  for (const std::string& target : lora->targets) text << ' ' << target;
+  return text.str();
+}
+
 CardFacts card_facts(const RunInput& run, const FinetuneOptions& options) {
   const std::string model = std::filesystem::path(run.model.name).filename().string();
   return {.name = options.output->filename().string(),
-          .model_config = run.model.config.to_json("float32", run.model.config_text),
+          .model_config =
+              models::without_lora(run.model.config).to_json("float32", run.model.config_text),
+          .adapter = adapter_text(run),
           .base = run.model.directory ? "the model `" + model + "`"
                                       : "random weights of the shape `" + model + "`",
           .data = run.data.path().filename().string() + ": " + run.data.description(),
@@ -398,6 +441,9 @@ RunFacts facts_of_run(const RunInput& run, const FinetuneOptions& options,
                                                      : "that of a config.json with checksum " +
                                                            formats::crc_text(config.value());
   facts["the head"] = run.model.has_own_head ? "of its own" : "as config.json says";
+  if (const std::string lora = lora_text(run); lora != "none") {
+    facts["the adapters (--lora, --adapter)"] = lora;
+  }
   facts["the length of a sequence"] = std::to_string(run.seq_len);
   facts["--seed"] = std::to_string(options.seed);
   facts["the data to train on"] = training_tokens;
@@ -484,7 +530,7 @@ void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBo
       models::make_causal_lm(run.model.config, engine, run.model.initializer);
   log_placement(start, log);
   engine.prepare();  // takes its space on disk, which may be the output's disk
-  if (output) output->require_space(model_bytes(run));
+  if (output) output->require_space(output_bytes(run));
   if (checkpoints) checkpoints->load(engine);
   return_freed_blocks_from(kReturnedInTraining);
 

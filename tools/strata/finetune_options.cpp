@@ -30,12 +30,17 @@ constexpr const char* kFooter = R"(Examples:
   Three times through a file of chats, with loss on the answers; first a look at what that is:
     strata finetune --model ./llama --data chats.jsonl --config ds.json --show-batch 2
     strata finetune --model ./llama --data chats.jsonl --config ds.json --output ./mine --epochs 3
+  Adapters alone (LoRA), with the model read from NVMe and never written:
+    strata finetune --model ./llama --lora r=16,alpha=32 --data chats.jsonl --config ds.json \
+        --output ./mine-adapter --epochs 3 --nvme /mnt/disk/scratch
+    strata export ./mine-adapter --merge --model ./llama --output ./mine
   What a config comes to:
     strata finetune --config configs/demo.json --steps 100 --print-config
 
-OUTPUT is made at the end, by one rename: a Hugging Face directory with, beside the model,
-metrics.jsonl (a line per step and evaluation), runs/ (the same for TensorBoard),
-train_results.json, ds_config.json (in effect) and README.md (the model card).
+OUTPUT is made at the end, by one rename: a Hugging Face directory with, beside the model (with
+--lora: the adapter alone, as PEFT has it), metrics.jsonl (a line per step and evaluation), runs/
+(the same for TensorBoard), train_results.json, ds_config.json (in effect) and README.md (the model
+card).
 strata report OUTPUT makes a page of it.
 
 A run that can be stopped and goes on bit for bit: add --save-every 500 --resume to its command and
@@ -64,6 +69,19 @@ void add_model_options(CLI::App& command, FinetuneOptions& options) {
   model->type_name("DIR")->group(kGroup)->check(path_name())->excludes(config)->excludes(preset);
   config->type_name("FILE")->group(kGroup)->check(path_name())->excludes(preset);
   preset->type_name("NAME")->group(kGroup);
+}
+
+void add_adapter_options(CLI::App& command, FinetuneOptions& options) {
+  constexpr const char* kGroup = "Adapters";
+  auto* lora = command.add_option(
+      "--lora", options.lora,
+      "Freeze the model and train low-rank adapters beside its linear layers: r=N, and with commas "
+      "alpha=A [r], dropout=P [0], targets=NAME+NAME or all-linear [queries and values]; OUTPUT is "
+      "PEFT's adapter directory");
+  auto* adapter = command.add_option("--adapter", options.adapter,
+                                     "Go on training the adapter in this directory of PEFT's");
+  lora->type_name("r=N[,...]")->group(kGroup)->excludes(adapter);
+  adapter->type_name("DIR")->group(kGroup)->check(path_name());
 }
 
 /// The number of --show-batch, which may be left out.
@@ -278,6 +296,7 @@ CLI::App* add_finetune_command(CLI::App& app, FinetuneOptions& options) {
   CLI::App* command = app.add_subcommand("finetune", kDescription);
   command->footer(kFooter);
   add_model_options(*command, options);
+  add_adapter_options(*command, options);
   add_data_options(*command, options);
   add_run_options(*command, options);
   add_tier_options(*command, options);

@@ -34,6 +34,10 @@ struct FinetuneOptions {
   std::optional<std::filesystem::path> model_config;  ///< config.json; random weights
   std::optional<std::string> preset;                  ///< name of a shape; random weights
 
+  // Adapters in place of the whole model: at most one of these.
+  std::optional<std::string> lora;               ///< new ones: "r=16,alpha=32"
+  std::optional<std::filesystem::path> adapter;  ///< PEFT's directory, to go on from
+
   std::optional<std::filesystem::path> data;
   std::optional<std::filesystem::path> config;  ///< ds_config.json
   std::optional<std::filesystem::path> output;

@@ -18,6 +18,7 @@
 #include "generate_options.h"
 #include "inspect.h"
 #include "interruption.h"
+#include "merge_adapter.h"
 #include "plan.h"
 #include "process.h"
 #include "report.h"
@@ -69,7 +70,13 @@ int run(int argc, char** argv) {
     return static_cast<int>(ExitCode::kDone);
   }
   if (exporting->parsed()) {
-    strata::tool::export_checkpoint(export_options, std::cout, strata::tool::Interruption());
+    require_complete(export_options);
+    const strata::tool::Interruption interruption;
+    if (export_options.merge) {
+      strata::tool::merge_adapter(export_options, std::cout, interruption);
+    } else {
+      strata::tool::export_checkpoint(export_options, std::cout, interruption);
+    }
     return static_cast<int>(ExitCode::kDone);
   }
   if (doctor->parsed()) {

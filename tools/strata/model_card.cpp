@@ -58,11 +58,16 @@ std::string from_to(double before, double after) {
 
 std::string model_card(const CardFacts& facts, const Summary& summary) {
   std::ostringstream out;
-  out << "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- "
-      << model_type(facts.model_config) << "\n- strata\n---\n\n# " << cell(facts.name)
-      << "\n\nA causal language model, trained by `strata finetune` from " << facts.base
-      << ".\n\n| | |\n|---|---|\n";
-  row(out, "parameters", with_separators(summary.parameters));
+  const bool is_adapter = !facts.adapter.empty();
+  out << "---\nlibrary_name: " << (is_adapter ? "peft" : "transformers")
+      << "\npipeline_tag: text-generation\ntags:\n- " << model_type(facts.model_config)
+      << (is_adapter ? "\n- lora" : "") << "\n- strata\n---\n\n# " << cell(facts.name)
+      << (is_adapter
+              ? "\n\nAn adapter of a causal language model, trained by `strata finetune` beside "
+              : "\n\nA causal language model, trained by `strata finetune` from ")
+      << facts.base << ".\n\n| | |\n|---|---|\n";
+  if (is_adapter) row(out, "adapter", facts.adapter);
+  row(out, is_adapter ? "parameters of both" : "parameters", with_separators(summary.parameters));
   row(out, "data", facts.data);
   row(out, "steps", facts.steps);
   if (summary.skipped_steps > 0) {

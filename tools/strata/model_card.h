@@ -10,7 +10,8 @@ namespace strata::tool {
 /// What a model card says of a run beside its summary.
 struct CardFacts {
   std::string name;          ///< of the directory that the model is published in
-  std::string model_config;  ///< text of its config.json
+  std::string model_config;  ///< text of its config.json, or the base's
+  std::string adapter;       ///< what it is, where the output is one; else empty
   std::string base;          ///< the end of "trained from": "random weights"
   std::string data;          ///< what it was trained on, for people
   std::string steps;         ///< such as "20 steps of 8 sequences of 32 tokens"

@@ -5,6 +5,7 @@
 
 #include "model_config_file.h"
 #include "strata/base/error.h"
+#include "strata/models/adapter_checkpoint.h"
 #include "strata/models/causal_lm.h"
 #include "strata/models/checkpoint.h"
 #include "strata/zero3/ranged_initializer.h"
@@ -34,6 +35,7 @@ ModelSource random_model(std::string name, const models::ModelConfig& config,
           .config = config,
           .config_text = std::move(config_text),
           .directory = nullptr,
+          .adapter = nullptr,
           .initializer = random_values(config, seed, interruption)};
 }
 
@@ -53,10 +55,13 @@ ModelSource open_model_directory(const std::filesystem::path& path,
           .config_text = std::move(config_text),
           .has_own_head = written.ties_embeddings() && !config.ties_embeddings(),
           .directory = std::move(directory),
+          .adapter = nullptr,
           .initializer = std::move(initializer)};
 }
 
-ModelSource open_model(const FinetuneOptions& options, const Interruption& interruption) {
+namespace {
+
+ModelSource open_base(const FinetuneOptions& options, const Interruption& interruption) {
   if (options.model) return open_model_directory(*options.model, interruption);
   if (options.preset) {
     return random_model(*options.preset, models::Gpt2Config::preset(*options.preset), "",
@@ -66,6 +71,24 @@ ModelSource open_model(const FinetuneOptions& options, const Interruption& inter
   std::string text = read_model_config(where);
   const models::ModelConfig config = models::ModelConfig::from_json(text, where);
   return random_model(where, config, std::move(text), options.seed, interruption);
+}
+
+}  // namespace
+
+ModelSource open_model(const FinetuneOptions& options, const Interruption& interruption) {
+  ModelSource model = open_base(options, interruption);
+  if (options.lora) {
+    model.config = models::with_lora(
+        model.config, models::LoraConfig::from_option(*options.lora, "--lora"), "--lora");
+    model.initializer = models::with_new_adapters(model.config, model.initializer, options.seed);
+  } else if (options.adapter) {
+    model.adapter = std::make_unique<models::AdapterDirectory>(*options.adapter);
+    model.config = models::with_lora(model.config, model.adapter->config(),
+                                     model.adapter->config_path().string());
+    model.adapter->require_adapters_of(model.config);
+    model.initializer = models::with_adapters_of(*model.adapter, model.initializer);
+  }
+  return model;
 }
 
 }  // namespace strata::tool

@@ -7,6 +7,7 @@
 #include "finetune_options.h"
 #include "interruption.h"
 #include "strata/formats/model_directory.h"
+#include "strata/models/lora.h"
 #include "strata/models/model_config.h"
 #include "strata/zero3/engine.h"
 
@@ -20,6 +21,7 @@ struct ModelSource {
   std::string config_text;    ///< text of its config.json; empty for a preset
   bool has_own_head = false;  ///< even if config.json ties the head to the embedding
   std::unique_ptr<formats::ModelDirectory> directory;  ///< null for random weights
+  std::unique_ptr<models::AdapterDirectory> adapter;   ///< that training goes on from, or null
   ParameterInitializer initializer;                    ///< must not outlive this object
 };
 
@@ -27,7 +29,8 @@ struct ModelSource {
 [[nodiscard]] ModelSource open_model_directory(const std::filesystem::path& path,
                                                const Interruption& interruption);
 
-/// Opens --model, --model-config or --preset and checks all there is to check before building.
+/// Opens --model, --model-config or --preset, gives it the adapters of --lora or --adapter, and
+/// checks all there is to check before building.
 /// `interruption` is looked at while weights are read, here and by the initializer.
 /// Throws ConfigError, DataError, IoError, Interrupted.
 [[nodiscard]] ModelSource open_model(const FinetuneOptions& options,
