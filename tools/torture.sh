@@ -33,14 +33,20 @@ if ! [[ $hours =~ ^[0-9]+(\.[0-9]+)?$ && $seed =~ ^[0-9]+$ ]]; then
   exit 2
 fi
 readonly START=$SECONDS
+build=$(realpath -m "$build")  # tests run in directories of their own
 seconds=$(awk -v hours="$hours" 'BEGIN { printf "%d", hours * 3600 }')
-readonly PARSERS=(checkpoint_manifest checkpoint_names ds_config json machine model_index
+readonly FOR_LIBFUZZER=(checkpoint_manifest checkpoint_names ds_config json model_index
   safetensors_header sizes token_data)
-readonly CORPUS=tests/fuzz/corpus
-FUZZ=build/fuzz
+# That of machine files stands above the optimizer, whose kernels take clang minutes.
+readonly PARSERS=("${FOR_LIBFUZZER[@]}" machine)
+readonly CORPUS=$PWD/tests/fuzz/corpus FUZZ=$PWD/build/fuzz
 readonly LOG=$build/torture.log
+scratch=$(mktemp -d) || exit
+trap 'rm -rf "$scratch"' EXIT
+readonly FUZZ_SECONDS=60 MUTANTS=100000  # of a parser in a round
+libfuzzer=$(command -v clang++)
 machine=$(python3 bench/machine.py "$build")
-places="$(stat -f -c %T /var/tmp) and $(stat -f -c %T /dev/shm)"
+places=$(df --output=fstype /var/tmp /dev/shm | tail -n 2 | paste -s -d ' ' | sed 's/ / and /')
 
 declare -A cases=()  # by kind
 failures=()
@@ -50,14 +56,14 @@ count() { cases["$1"]=$((${cases["$1"]-0} + $2)); }
 
 # attempt COMMAND...: runs it, and counts the cases that its output names.
 attempt() {
-  if ! env "$@" >"$LOG" 2>&1; then
+  if ! (cd "$scratch" && env "$@") >"$LOG" 2>&1; then
     tail -n 40 "$LOG"
     failures+=("$(printf '%q ' env "$@")")
     printf 'FAILED; this repeats it:\n  %s\n' "${failures[-1]}"
     return 1
   fi
   local number kind
-  while read -r number kind; do count "$kind" "$number"; done < <(sed -n 's/^torture: //p' "$LOG")
+  while read -r number kind; do count "$kind" "$number"; done < <(sed -n 's/^.*\btorture: //p' "$LOG")
 }
 
 # drawn CASES NUMBER PROGRAM ARGUMENT...: with that many times the usual cases.
@@ -71,16 +77,20 @@ deaths() {
 # kills NUMBER DIRECTORY
 kills() {
   attempt STRATA_TORTURE=20 "STRATA_TORTURE_SEED=$1" "TMPDIR=$2" \
-    sh tests/run_python.sh tests/finetune/resume_test.py "$FAULTS" \
+    sh "$PWD/tests/run_python.sh" "$PWD/tests/finetune/resume_test.py" "$FAULTS" \
     Resume.test_a_run_that_is_killed_at_any_instant_loses_nothing "$build/bin/strata"
 }
 
 seeds_of() {
   case "$1" in
     ds_config) echo "$FUZZ/seeds/ds_config" ;;
-    machine) echo configs/machines ;;
+    machine) echo "$PWD/configs/machines" ;;
     *) if [[ -d $CORPUS/$1 ]]; then echo "$CORPUS/$1"; fi ;;
   esac
+}
+
+fuzzer_of() {
+  if [[ -x $FUZZ/bin/fuzz_$1 ]]; then echo "libFuzzer with ASan and UBSan"; else echo "mutants of its seeds"; fi
 }
 
 # fuzz PARSER NUMBER
@@ -89,12 +99,14 @@ fuzz() {
   seeds=$(seeds_of "$parser")
   if [[ -x $FUZZ/bin/fuzz_$parser ]]; then
     mkdir -p "$found"
-    attempt "$FUZZ/bin/fuzz_$parser" "-runs=$RUNS" "-seed=$number" -max_len=8192 -timeout=10 \
-      -rss_limit_mb=2048 -verbosity=0 "-artifact_prefix=$found-" "$found" ${seeds:+"$seeds"} &&
-      count "inputs to the parser of $parser" "$RUNS"
+    attempt "$FUZZ/bin/fuzz_$parser" "-max_total_time=$FUZZ_SECONDS" "-seed=$number" -max_len=8192 \
+      -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 "-artifact_prefix=$found-" "$found" \
+      ${seeds:+"$seeds"} &&
+      count "inputs to the parser of $parser" \
+        "$(sed -n 's/^stat::number_of_executed_units: //p' "$LOG")"
   elif [[ -n $seeds ]]; then
-    attempt "STRATA_TORTURE_SEED=$number" "$build/bin/mutants_$parser" "$RUNS" "$seeds" &&
-      count "inputs to the parser of $parser" "$RUNS"
+    attempt "STRATA_TORTURE_SEED=$number" "$build/bin/mutants_$parser" "$MUTANTS" "$seeds" &&
+      count "inputs to the parser of $parser" "$MUTANTS"
   fi
 }
 
@@ -104,15 +116,14 @@ targets=(test_formats_checkpoint_faults test_zero3_checkpoint_crash test_zero3_e
   test_zero3_master_writer test_zero3_processes test_optim_cpu_simulated test_tiering strata
   strata_file_fault)
 [[ -f $build/build.ninja ]] || cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release || exit 1
-if command -v clang++ >/dev/null; then
-  RUNS=500000 fuzzer="libFuzzer with ASan and UBSan"
+if [[ -n $libfuzzer ]]; then
   cmake -S . -B "$FUZZ" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Release \
     -DSTRATA_WITH_TORCH=OFF -DSTRATA_FUZZ=ON -DSTRATA_SANITIZE=address,undefined >/dev/null &&
-    ninja -C "$FUZZ" "${PARSERS[@]/#/fuzz_}" || exit 1
-else
-  RUNS=200000 fuzzer="mutants of its seeds"
-  for parser in "${PARSERS[@]}"; do [[ -z $(seeds_of "$parser") ]] || targets+=("mutants_$parser"); done
+    ninja -C "$FUZZ" "${FOR_LIBFUZZER[@]/#/fuzz_}" || exit 1
 fi
+for parser in "${PARSERS[@]}"; do
+  [[ -x $FUZZ/bin/fuzz_$parser || -z $(seeds_of "$parser") ]] || targets+=("mutants_$parser")
+done
 ninja -C "$build" "${targets[@]}" || exit 1
 mkdir -p "$FUZZ/seeds/ds_config" && cp examples/*.json "$FUZZ/seeds/ds_config"  # libFuzzer takes directories
 FAULTS=$(find "$build" -name libstrata_file_fault.so -print -quit)
@@ -122,10 +133,10 @@ FAULTS=$(find "$build" -name libstrata_file_fault.so -print -quit)
 for ((number = seed; ; ++number)); do
   printf '==== round of seed %d\n' "$number"
   drawn 50 "$number" test_formats_checkpoint_faults
-  drawn 50 "$number" test_zero3_checkpoint_crash
-  drawn 5 "$number" test_zero3_engine '--gtest_filter=Nonfinite.*'
-  drawn 10 "$number" test_zero3_master_writer '--gtest_filter=*WhateverTheDiskDoes'
-  drawn 10 "$number" test_optim_cpu_simulated '--gtest_filter=*WhateverTheDiskDoes'
+  drawn 12 "$number" test_zero3_checkpoint_crash
+  drawn 7 "$number" test_zero3_engine '--gtest_filter=Nonfinite.*'
+  drawn 5 "$number" test_zero3_master_writer '--gtest_filter=*WhateverTheDiskDoes'
+  drawn 5 "$number" test_optim_cpu_simulated '--gtest_filter=*WhateverTheDiskDoes'
   drawn 50 "$number" test_tiering '--gtest_filter=*StoreFault*'
   deaths
   kills "$number" /var/tmp
@@ -167,7 +178,7 @@ page() {
   row "the program under SIGKILL at random instants ($places)" 200 'kills of the program at any instant'
   local parser
   for parser in "${PARSERS[@]}"; do
-    row "inputs to the parser of ${parser//_/ }, $fuzzer" '10 million' "inputs to the parser of $parser"
+    row "inputs to the parser of ${parser//_/ }, $(fuzzer_of "$parser")" '10 million' "inputs to the parser of $parser"
   done
   printf '\n'
   for failure in ${failures[@]+"${failures[@]}"}; do printf '    %s\n\n' "$failure"; done

@@ -81,7 +81,7 @@ void verify(const fs::path& checkpoint) {
 std::string whole_latest(const fs::path& directory) {
   const fs::path checkpoint = directory / latest_tag(directory).value();
   verify(checkpoint);
-  const std::string text = contents(checkpoint / "a.bin");
+  std::string text = contents(checkpoint / "a.bin");
   EXPECT_EQ(contents(checkpoint / "b.bin"), text);
   return text;
 }
@@ -309,7 +309,7 @@ class Damage {
       default: bytes.resize(place);
     }
     write(bytes);
-    return bytes != before_;
+    return bytes != before_ && bytes + "\n" != before_;  // `latest` needs no end of its line
   }
   void heal() { write(before_); }
   [[nodiscard]] std::string name() const { return file_.filename().string(); }
@@ -339,7 +339,7 @@ TEST(CheckpointDamage, OfAnyKindInAnyFileIsFound) {
   Damage damage(directory.path(), torture_seed());
   for (int way = 0; way < 5; ++way) {
     std::uint64_t struck = 0;
-    for (std::uint64_t i = 0; i < torture_cases(way == 0 ? 200 : 20); ++i) {
+    for (std::uint64_t i = 0; i < torture_cases(way == 0 ? 200 : 32); ++i) {
       if (damage.strike(way)) {
         ++struck;
         EXPECT_FALSE(is_whole(directory.path()))
