@@ -7,43 +7,35 @@
 #include <optional>
 #include <ostream>
 #include <span>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "batch_sampler.h"
-#include "dataset.h"
-#include "disk_space.h"
 #include "freed_blocks.h"
 #include "interruption.h"
-#include "model_card.h"
 #include "model_source.h"
 #include "plural.h"
 #include "progress.h"
 #include "readable_text.h"
-#include "recompute_choice.h"
 #include "run_checkpoints.h"
 #include "run_config.h"
 #include "run_facts.h"
+#include "run_input.h"
 #include "run_metrics.h"
+#include "run_output.h"
 #include "run_ranks.h"
 #include "show_batch.h"
 #include "step_trace.h"
 #include "strata/base/clock.h"
 #include "strata/base/machine_memory.h"
-#include "strata/base/number_format.h"
 #include "strata/base/units.h"
 #include "strata/formats/crc32.h"
 #include "strata/formats/output_directory.h"
-#include "strata/models/adapter_checkpoint.h"
 #include "strata/models/causal_lm.h"
-#include "strata/models/checkpoint.h"
 #include "strata/models/generate.h"
 #include "strata/models/lora.h"
 #include "strata/models/model_layout.h"
 #include "strata/zero3/engine.h"
-#include "strata/zero3/frozen_parameters.h"
 #include "strata/zero3/tensor_pool.h"
 #include "summary.h"
 #include "tile_lines.h"
@@ -57,217 +49,6 @@ namespace {
 constexpr std::int64_t kDefaultStepsPerPrint = 10;
 
 constexpr std::size_t kReturnedInTraining = 1_MiB;  // where speed matters more
-
-/// All parts that a run is made from, checked.
-struct RunInput {
-  formats::DsConfig config;
-  ModelSource model;
-  std::int64_t seq_len;
-  Dataset data;
-  BatchSampler training;
-  std::optional<std::uint64_t> epochs;  ///< behind which nothing bears loss
-  std::int64_t steps;
-};
-
-/// Least bytes that a token keeps, with recomputation: the input of every block.
-std::uint64_t kept_bytes_per_token(const formats::DsConfig& config,
-                                   const models::ModelConfig& model) {
-  return static_cast<std::uint64_t>(model.layers() * model.width()) *
-         weight_bytes(config.precision());
-}
-
-// The bytes of a prompt say nothing to a model of a tokenizer's ids.
-void require_prompt_of_the_data(const FinetuneOptions& options, const Dataset& data,
-                                std::int64_t vocab_size) {
-  if (!options.prompt || data.is_tokenized()) return;
-  if (!data.is_text()) {
-    throw ConfigError("--prompt is text, and " + data.path().string() +
-                      " holds token ids; leave --prompt out, and the sample goes on from the "
-                      "data's first token");
-  }
-  for (const unsigned char byte : *options.prompt) {
-    if (byte >= vocab_size) {
-      throw ConfigError("--prompt: the byte " + std::to_string(byte) +
-                        " is beyond the model's vocabulary of " + std::to_string(vocab_size) +
-                        "; leave it out");
-    }
-  }
-}
-
-/// The sequences to train on, `rows` in a batch, in their order.
-BatchSampler training_sampler(const FinetuneOptions& options, const formats::DsConfig& config,
-                              const Dataset& data, std::int64_t seq_len, std::int64_t rows) {
-  const DataOrder order = options.order_of(data.has_documents());
-  if (!data.has_documents() && order == DataOrder::kRandom) {
-    return BatchSampler::random(data.train(), rows, seq_len, options.seed);
-  }
-  std::shared_ptr<const RowSource> source = data.train_rows();
-  if (source == nullptr) source = std::make_shared<const WindowRows>(data.train(), seq_len);
-  const RowOrder of_rows =
-      order == DataOrder::kRandom
-          ? RowOrder::random(source->count(), options.seed)
-          : RowOrder::epochs(source->count(), options.seed, last_epoch(options, config));
-  return BatchSampler::of_rows(std::move(source), rows, seq_len, of_rows);
-}
-
-RunInput open_input(const FinetuneOptions& options, const RunRanks& ranks,
-                    const Interruption& interruption, Logger& log) {
-  formats::DsConfig config = run_config(options, ranks.size());
-  check_nvme_directories(config);
-  ModelSource model = open_model(options, interruption);
-  const std::int64_t seq_len = sequence_length(options, model.config.context());
-  check_micro_batch(config, seq_len, kept_bytes_per_token(config, model.config),
-                    memory_bytes() / static_cast<std::uint64_t>(ranks.on_this_host()));
-  Dataset data(options, model.config.vocab_size(), seq_len, interruption, &log);
-  require_prompt_of_the_data(options, data, model.config.vocab_size());
-  BatchSampler training =
-      training_sampler(options, config, data, seq_len, config.train_micro_batch_size_per_gpu);
-  const std::int64_t steps =
-      step_count(options, config, data.train_tokens(), seq_len, training.epoch_rows());
-  if (options.trace) require_traced_steps(*options.trace, steps);
-  const std::optional<std::uint64_t> epochs = last_epoch(options, config);
-  config.set_total_steps(steps);
-  return {std::move(config),   std::move(model), seq_len, std::move(data),
-          std::move(training), epochs,           steps};
-}
-
-/// Bytes of what is written in the end, at most.
-std::uint64_t output_bytes(const RunInput& run) {
-  if (models::lora_of(run.model.config)) {
-    return zero3::trainable_elements(models::unit_layouts(run.model.config)) * sizeof(float);
-  }
-  return models::parameter_count(run.model.config) * weight_bytes(run.config.precision());
-}
-
-void settle_recompute(RunInput& run, const HostMemoryBound& memory, Logger& log) {
-  if (run.config.strata.recompute) return;
-  const RecomputeChoice choice = choose_recompute(
-      run.config, run.model.config,
-      {.sequences = run.config.train_micro_batch_size_per_gpu, .length = run.seq_len}, memory);
-  run.config.strata.recompute = choice.recomputes;
-  log.info(choice.why);
-}
-
-// DeepSpeed's cpu_checkpointing names no bytes; a run takes no more than its blocks have inputs.
-void size_room_for_activations(RunInput& run) {
-  formats::DsConfig& config = run.config;
-  const std::uint64_t most = config.activation_bytes().host;
-  if (!config.activation_checkpointing.cpu_checkpointing || config.strata.activations_host_bytes ||
-      config.strata.activations_nvme_bytes) {
-    return;
-  }
-  const std::uint64_t inputs = models::block_input_bytes(
-      run.model.config, {.sequences = config.train_micro_batch_size_per_gpu, .length = run.seq_len},
-      static_cast<std::uint64_t>(config.gradient_accumulation_steps),
-      weight_bytes(config.precision()));
-  config.strata.activations_host_bytes = std::min(most, inputs + inputs / 4);  // in whole pages
-}
-
-std::uint64_t parameters_in(const std::vector<zero3::UnitLayout>& units) {
-  std::uint64_t count = 0;
-  for (const zero3::UnitLayout& unit : units) {
-    for (const zero3::ParameterLayout& parameter : unit.parameters) count += parameter.count;
-  }
-  return count;
-}
-
-/// Refuses patterns that match nothing, and says what of the model is trained where that is not
-/// all.
-void check_parameters(const formats::DsConfig& config, const std::vector<zero3::UnitLayout>& units,
-                      Logger& log) {
-  zero3::check_parameter_patterns(config, units);
-  const std::uint64_t trained = zero3::trainable_elements(units);
-  if (trained == 0) {
-    throw ConfigError(config.name +
-                      ": strata.freeze: all parameters of the model match, and nothing is left to "
-                      "train; name fewer");
-  }
-  if (trained == parameters_in(units)) return;
-  log.info("trained: " + with_separators(trained) + " parameters; the others are frozen");
-}
-
-// The engine makes the same plan again once it is built; here it costs nothing when it fails.
-void check_plan(const RunInput& run, const RunRanks& ranks, const HostMemoryBound& memory,
-                const std::filesystem::path& output, Logger& log) {
-  zero3::PlanInput input =
-      zero3::plan_input_from(run.config, {}, {.world_size = ranks.size(), .host_memory = memory});
-  const models::ModelTiles tiles = models::tiles_of(run.model.config, run.config, input);
-  input.units =
-      zero3::with_frozen(models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles),
-                         run.config.strata.freeze);
-  check_parameters(run.config, input.units, log);
-  for (const std::string& line : tile_lines(tiles, run.config)) log.info(line);
-  const zero3::Plan plan = zero3::make_plan(input);
-  log.info("plan:\n" + zero3::describe(plan, input));
-  const auto on_this_host = static_cast<std::uint64_t>(ranks.on_this_host());
-  require_machine_memory((plan.total.device + plan.total.host) *
-                         on_this_host);  // without a GPU both are host memory
-  const std::vector<std::string> directories = run.config.nvme_directories();
-  require_disk_space({.nvme_bytes = plan.total.nvme * on_this_host,
-                      .nvme_directories = {directories.begin(), directories.end()},
-                      .output_bytes = ranks.is_first() ? output_bytes(run) : 0,
-                      .output = output});
-}
-
-void log_notes(const formats::DsConfig& config, Logger& log) {
-  for (const std::string& note : config.notes) log.warning(config.name + ": " + note);
-}
-
-std::string steps_text(const RunInput& run) {
-  return counted(run.steps, "step") + " of " + counted(run.config.train_batch_size, "sequence") +
-         " of " + counted(run.seq_len, "token");
-}
-
-void log_run(const RunInput& run, const RunRanks& ranks, Logger& log) {
-  const formats::DsConfig& config = run.config;
-  log.info("model " + run.model.name + ": " +
-           with_separators(models::parameter_count(run.model.config)) + " parameters, " +
-           std::string(name_of(config.precision())) +
-           (run.model.directory ? "" : ", from random weights"));
-  if (run.model.has_own_head) {
-    log.info(
-        "the files hold a head (lm_head.weight) that differs from the embedding to which "
-        "config.json ties it: it is trained as one of its own");
-  }
-  log.info("data " + run.data.path().string() + ": " + run.data.description());
-  log.info("run: " + steps_text(run) + " (micro-batch " +
-           std::to_string(config.train_micro_batch_size_per_gpu) + ", accumulation " +
-           std::to_string(config.gradient_accumulation_steps) +
-           (ranks.size() > 1 ? ", " + std::to_string(ranks.size()) + " ranks)" : ")"));
-  log.info("no GPU is used: the device tier is host memory too, with a budget of its own");
-  if (run.data.is_text() && run.model.directory) {
-    log.warning(
-        "the data is text and its bytes are the tokens, as no tokenizer is used; the model may "
-        "have been trained with one: its files belong into the model's directory");
-  }
-  if (const std::string_view markup = run.data.markup(); !markup.empty()) {
-    log.warning(run.data.path().string() + ": is " + std::string(markup) +
-                ", and is trained on as it stands, its punctuation and keys too; write the text "
-                "alone into a file if that is what the model is to learn");
-  }
-  if (config.scheduler.type != formats::SchedulerType::kNone &&
-      config.scheduler.warmup_num_steps >= run.steps) {
-    log.warning("the schedule warms up for " + counted(config.scheduler.warmup_num_steps, "step") +
-                " and the run has " + std::to_string(run.steps) +
-                ": the learning rate does not reach its full height; lower "
-                "scheduler.params.warmup_num_steps or raise --steps");
-  }
-  log_notes(config, log);
-  std::string ignored;
-  for (const std::string& key : config.ignored_keys) ignored += (ignored.empty() ? "" : ", ") + key;
-  if (!ignored.empty()) log.info("config keys without effect here: " + ignored);
-}
-
-// A record that cannot be written is not worth the model.
-void write_record(const std::filesystem::path& path, const std::string& text, Logger& log) {
-  try {
-    formats::write_text(path, text);
-  } catch (const IoError& error) {
-    std::error_code ignored;  // a piece of it may stay
-    std::filesystem::remove(path, ignored);
-    log.warning(std::string(error.what()) + "; the model is published without it");
-  }
-}
 
 void log_placement(Time start, Logger& log) {
   char text[64];
@@ -375,62 +156,6 @@ void require_same_run(Engine& engine, const RunInput& run, const FinetuneOptions
        {"the data held out", run.data.validation_identity(interruption)}});
 }
 
-/// Writes the model into `output`. Ranks that write none (null) visit its weights all the same:
-/// each is made of what all ranks hold.
-void write_model(models::CausalLm& model, const RunInput& run,
-                 const formats::OutputDirectory* output, const Interruption& interruption) {
-  if (output == nullptr) {
-    model.visit_parameter_rows(
-        [&](const std::string&, const torch::Tensor&) { interruption.check(); });
-    return;
-  }
-  if (models::lora_of(run.model.config)) {
-    const std::string base = run.model.directory
-                                 ? std::filesystem::absolute(run.model.directory->path()).string()
-                                 : run.model.name;
-    models::write_adapter(model, output->path(), base, [&] { interruption.check(); });
-    return;
-  }
-  models::write_pretrained(model, output->path(),
-                           {.original_config = run.model.config_text,
-                            .files_of = run.model.directory.get(),
-                            .before_each_piece = [&] { interruption.check(); }});
-}
-
-/// The adapters of a run, for people; empty: it has none.
-std::string adapter_text(const RunInput& run) {
-  const std::optional<models::LoraConfig> lora = models::lora_of(run.model.config);
-  if (!lora) return {};
-  std::ostringstream text;
-  text << "LoRA, rank " << lora->rank << ", alpha " << lora->alpha << ", dropout " << lora->dropout
-       << ", of";
-  for (const std::string& target : lora->targets) text << ' ' << target;
-  return text.str();
-}
-
-CardFacts card_facts(const RunInput& run, const FinetuneOptions& options) {
-  const std::string model = std::filesystem::path(run.model.name).filename().string();
-  return {.name = options.output->filename().string(),
-          .model_config =
-              models::without_lora(run.model.config).to_json("float32", run.model.config_text),
-          .adapter = adapter_text(run),
-          .base = run.model.directory ? "the model `" + model + "`"
-                                      : "random weights of the shape `" + model + "`",
-          .data = run.data.path().filename().string() + ": " + run.data.description(),
-          .steps = steps_text(run),
-          .seed = options.seed,
-          .config = run.config.resolved_json()};
-}
-
-/// The output as a run finds it: the config in effect, and what the model's directory has.
-std::unique_ptr<formats::OutputDirectory> begin_output(const RunInput& run,
-                                                       const FinetuneOptions& options) {
-  auto output = std::make_unique<formats::OutputDirectory>(*options.output);
-  formats::write_text(output->path() / "ds_config.json", run.config.resolved_json());
-  if (run.model.directory) models::copy_model_files(*run.model.directory, output->path());
-  return output;
-}
-
 /// What has to be the same for a run to go on with the same numbers.
 RunFacts facts_of_run(const RunInput& run, const FinetuneOptions& options,
                       const std::string& training_tokens) {
@@ -462,28 +187,6 @@ std::unique_ptr<RunCheckpoints> open_checkpoints(const RunInput& run, const RunR
       options, facts_of_run(run, options, training_tokens), interruption, log);
   if (ranks.is_first()) checkpoints->make_directory();
   return checkpoints;
-}
-
-/// Copies a file, or a directory with all that is in it, unless it cannot.
-void copy_beside_model(const std::filesystem::path& from, const formats::OutputDirectory& output,
-                       Logger& log) {
-  const std::filesystem::path target = output.path() / from.filename();
-  std::error_code code;
-  std::filesystem::copy(from, target, std::filesystem::copy_options::recursive, code);
-  if (!code) return;
-  std::error_code ignored;  // a piece of it may stay
-  std::filesystem::remove_all(target, ignored);
-  log.warning(system_error("copy " + from.string() + " to", target.string(), code.value()).what() +
-              std::string("; the model is published without it"));
-}
-
-/// The metrics of the run so far beside its model; they stay where they are, too.
-void copy_metrics(const std::filesystem::path& lines, const formats::OutputDirectory& output,
-                  Logger& log) {
-  copy_beside_model(lines, output, log);
-  if (const auto events = RunMetrics::events_of(lines); std::filesystem::is_directory(events)) {
-    copy_beside_model(events, output, log);
-  }
 }
 
 void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBound& memory,
@@ -550,8 +253,7 @@ void run_training(const RunInput& run, const RunRanks& ranks, const HostMemoryBo
   write_model(*model, run, output.get(), interruption);
   if (output) {
     summary.rss_peak_bytes = rss_peak_bytes();
-    write_record(output->path() / "train_results.json", to_json(summary), log);
-    write_record(output->path() / "README.md", model_card(card_facts(run, options), summary), log);
+    write_records(run, options, summary, *output, log);
     if (checkpoints) copy_metrics(checkpoints->metrics_path(), *output, log);
     output->publish();
     print(out, summary);
@@ -625,8 +327,7 @@ void finetune(const FinetuneOptions& options, std::ostream& out, bool terminal, 
     log_run(run, ranks, log);
     const HostMemoryBound memory = host_memory_bound();
     const HostMemoryBound part = memory.part_of(static_cast<std::uint64_t>(ranks.on_this_host()));
-    size_room_for_activations(run);
-    settle_recompute(run, part, log);
+    settle_activations(run, part, log);
     check_plan(run, ranks, part, *options.output, log);
     run_training(run, ranks, memory, options, interruption, shown, terminal && ranks.is_first(),
                  log);
