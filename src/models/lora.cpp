@@ -83,7 +83,7 @@ ModelConfig adapted(Config config, LoraConfig lora, std::string_view where) {
   }
   // They are a set, which PEFT writes in any order.
   std::ranges::sort(lora.targets);
-  lora.targets.erase(std::ranges::unique(lora.targets).begin(), lora.targets.end());
+  lora.targets.erase(std::unique(lora.targets.begin(), lora.targets.end()), lora.targets.end());
   for (const std::string& target : lora.targets) {
     const LoraConfig alone{.targets = {target}};
     const auto is_adapted = [&](const LinearLayer& layer) { return alone.adapts(layer.full_name); };
