@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <map>
 #include <optional>
 #include <span>
@@ -14,7 +13,6 @@
 #include "strata/base/error.h"
 #include "strata/formats/safetensors.h"
 #include "strata/models/export.h"
-#include "strata/optim_cpu/convert.h"
 #include "strata/zero3/row_tiles.h"
 
 namespace strata::models {
@@ -82,9 +80,9 @@ std::optional<std::size_t> joined_dimension(const Tiles& tiles, const TensorInfo
 /// The way of weights from a checkpoint to files.
 class WeightExport {
  public:
-  WeightExport(const CheckpointValues& values, Precision precision, PretrainedFiles& files,
+  WeightExport(const CheckpointValues& values, PretrainedFiles& files,
                const BeforeEachPiece& before_each_piece)
-      : values_(values), precision_(precision), files_(files), check_(before_each_piece) {}
+      : values_(values), files_(files), check_(before_each_piece) {}
 
   void write(const TensorInfo& whole, const Tiles& tiles, std::size_t dimension) {
     if (tiles.size() == 1 || dimension == 0) {
@@ -129,27 +127,15 @@ class WeightExport {
     }
   }
 
-  /// Rounds what is in `floats_` and appends it.
   void append(const std::string& name) {
     if (check_) check_();
-    const StateFormat format(precision_);
-    bytes_.resize(floats_.size() * weight_bytes(precision_));
-    optim_cpu::split_master(format, floats_, bytes_.data(), nullptr);
-    optim_cpu::join_master(format, bytes_.data(), nullptr, floats_);
-    if (!std::all_of(floats_.begin(), floats_.end(), [](float v) { return std::isfinite(v); })) {
-      throw DataError("the parameter " + name + " holds values that are not finite in " +
-                      std::string(name_of(precision_)) +
-                      ", so the model is not written; ask for a format with more range (fp32)");
-    }
-    files_.append(name, bytes_);
+    files_.append_rounded(name, floats_);
   }
 
   const CheckpointValues& values_;
-  Precision precision_;
   PretrainedFiles& files_;
   const BeforeEachPiece& check_;
   std::vector<float> floats_;
-  std::vector<std::byte> bytes_;
 };
 
 [[noreturn]] void fail_other_model(const CheckpointValues& values, const std::string& why) {
@@ -186,7 +172,7 @@ void write_pretrained(const CheckpointValues& values, const ModelConfig& config,
       fail_other_model(values, "it has " + name + ", which the config does not");
     }
   }
-  WeightExport out(values, precision, files, options.before_each_piece);
+  WeightExport out(values, files, options.before_each_piece);
   for (std::size_t i = 0; i < dimensions.size(); ++i) {
     const TensorInfo& tensor = files.tensors()[i];
     out.write(tensor, sources.at(tensor.name), dimensions[i]);

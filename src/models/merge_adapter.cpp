@@ -1,8 +1,5 @@
 #include <algorithm>
-#include <cmath>
-#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,7 +10,6 @@
 #include "strata/models/adapter_checkpoint.h"
 #include "strata/models/checkpoint.h"
 #include "strata/models/model_layout.h"
-#include "strata/optim_cpu/convert.h"
 #include "strata/zero3/ranged_initializer.h"
 
 namespace strata::models {
@@ -26,13 +22,9 @@ constexpr std::uint64_t kMergedElements = 256 * 1024;
 /// The way of a model's tensors into files, with its adapter.
 class Merging {
  public:
-  Merging(RangedInitializer::Fill base, const AdapterDirectory& adapter, Precision precision,
-          PretrainedFiles& files, const BeforeEachPiece& before_each_piece)
-      : base_(std::move(base)),
-        adapter_(adapter),
-        precision_(precision),
-        files_(files),
-        check_(before_each_piece) {}
+  Merging(RangedInitializer::Fill base, const AdapterDirectory& adapter, PretrainedFiles& files,
+          const BeforeEachPiece& before_each_piece)
+      : base_(std::move(base)), adapter_(adapter), files_(files), check_(before_each_piece) {}
 
   /// Writes the parameter as the file's tensor `name`.
   void write(const std::string& name, const std::string& full_name,
@@ -87,28 +79,16 @@ class Merging {
     }
   }
 
-  /// Rounds what is in `values_` and appends it.
   void append(const std::string& name) {
     if (check_) check_();
-    const StateFormat format(precision_);
-    bytes_.resize(values_.size() * weight_bytes(precision_));
-    optim_cpu::split_master(format, values_, bytes_.data(), nullptr);
-    optim_cpu::join_master(format, bytes_.data(), nullptr, values_);
-    if (!std::ranges::all_of(values_, [](float value) { return std::isfinite(value); })) {
-      throw DataError("the parameter " + name + " with the adapter of " + adapter_.path().string() +
-                      " holds values that are not finite in " + std::string(name_of(precision_)) +
-                      ", so the model is not written; ask for a format with more range (fp32)");
-    }
-    files_.append(name, bytes_);
+    files_.append_rounded(name, values_, " with the adapter of " + adapter_.path().string());
   }
 
   RangedInitializer::Fill base_;
   const AdapterDirectory& adapter_;
-  Precision precision_;
   PretrainedFiles& files_;
   const BeforeEachPiece& check_;
   std::vector<float> values_, a_, b_, product_;
-  std::vector<std::byte> bytes_;
 };
 
 }  // namespace
@@ -120,8 +100,7 @@ void write_merged(const formats::ModelDirectory& base, const AdapterDirectory& a
   adapter.require_adapters_of(with_lora(config, adapter.config(), adapter.config_path().string()));
   const ParameterInitializer values = checkpoint_initializer(config, base, before_each_piece);
   PretrainedFiles files(config, precision, directory, {.source = &base});
-  Merging merging(values.target<RangedInitializer>()->fill(), adapter, precision, files,
-                  before_each_piece);
+  Merging merging(values.target<RangedInitializer>()->fill(), adapter, files, before_each_piece);
   std::size_t tensor = 0;  // in the order of the units
   for (const zero3::UnitLayout& unit : unit_layouts(config)) {
     for (const zero3::ParameterLayout& parameter : unit.parameters) {

@@ -1,5 +1,7 @@
 #include "models/pretrained_files.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -10,6 +12,7 @@
 #include "strata/base/error.h"
 #include "strata/formats/output_directory.h"
 #include "strata/models/model_layout.h"
+#include "strata/optim_cpu/convert.h"
 
 namespace strata::models {
 
@@ -118,6 +121,7 @@ std::string index_text(const std::vector<SavedFile>& files) {
 PretrainedFiles::PretrainedFiles(const ModelConfig& config, Precision precision,
                                  const fs::path& directory, const SaveOptions& options)
     : directory_(directory),
+      precision_(precision),
       tensors_(tensors_of(config, precision)),
       files_(plan_files(config, tensors_, options)) {
   const std::string& original = options.original_config.empty() && options.source
@@ -146,6 +150,20 @@ void PretrainedFiles::append(const std::string& name, std::span<const std::byte>
     file.writer->finish();
     file.writer.reset();
   }
+}
+
+void PretrainedFiles::append_rounded(const std::string& name, std::span<float> values,
+                                     std::string_view of) {
+  const StateFormat format(precision_);
+  rounded_.resize(values.size() * weight_bytes(precision_));
+  optim_cpu::split_master(format, values, rounded_.data(), nullptr);
+  optim_cpu::join_master(format, rounded_.data(), nullptr, values);
+  if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); })) {
+    throw DataError("the parameter " + name + std::string(of) +
+                    " holds values that are not finite in " + std::string(name_of(precision_)) +
+                    ", so the model is not written; ask for a format with more range (fp32)");
+  }
+  append(name, rounded_);
 }
 
 void PretrainedFiles::finish() const {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "strata/base/number_format.h"
@@ -36,6 +37,10 @@ class PretrainedFiles {
 
   /// Appends the next bytes of the tensor `name`, all of it before the next one. Throws IoError.
   void append(const std::string& name, std::span<const std::byte> bytes);
+  /// Rounds values once to the format of the files, in their place too, and appends them. Throws
+  /// DataError for a value that is not finite then; `of`, a clause such as " with the adapter of
+  /// X", follows the parameter's name in it.
+  void append_rounded(const std::string& name, std::span<float> values, std::string_view of = {});
 
   /// Writes the index, for models of more than one file. Call it when all tensors are there.
   void finish() const;
@@ -50,9 +55,11 @@ class PretrainedFiles {
   };
 
   std::filesystem::path directory_;
+  Precision precision_;
   std::vector<formats::TensorInfo> tensors_;
   std::vector<SavedFile> files_;
   std::map<std::string, std::shared_ptr<OpenFile>> by_tensor_;
+  std::vector<std::byte> rounded_;
 };
 
 }  // namespace strata::models
