@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "models/everything_on_nvme.h"
+#include "models/expect_same_units.h"
 #include "models/small_llama.h"
 #include "strata/base/error.h"
 #include "strata/models/checkpoint.h"
@@ -72,18 +73,7 @@ class LlamaInEngine : public ::testing::TestWithParam<Case> {
     const std::vector<zero3::UnitLayout> expected =
         unit_layouts(config_, engine.config().fp32_patterns(), tiles);
     const std::vector<zero3::UnitLayout>& units = engine.plan_input().units;
-    ASSERT_EQ(units.size(), expected.size());
-    for (std::size_t i = 0; i < units.size(); ++i) {
-      EXPECT_EQ(units[i].name, expected[i].name);
-      EXPECT_EQ(units[i].trainable_count, expected[i].trainable_count);
-      EXPECT_EQ(units[i].fp32_trainable_count, expected[i].fp32_trainable_count);
-      ASSERT_EQ(units[i].parameters.size(), expected[i].parameters.size());
-      for (std::size_t p = 0; p < units[i].parameters.size(); ++p) {
-        EXPECT_EQ(units[i].parameters[p].name, expected[i].parameters[p].name);
-        EXPECT_EQ(units[i].parameters[p].shape, expected[i].parameters[p].shape);
-        EXPECT_EQ(units[i].parameters[p].offset, expected[i].parameters[p].offset);
-      }
-    }
+    expect_same_units(units, expected);
   }
 
   [[nodiscard]] std::string text_of(const fs::path& name) const {

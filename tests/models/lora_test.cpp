@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "models/everything_on_nvme.h"
+#include "models/expect_same_units.h"
 #include "models/small_llama.h"
 #include "models/small_neox.h"
 #include "strata/base/error.h"
@@ -91,17 +92,7 @@ TEST_P(Lora, HasTheUnitsThatWereLaidOutAndTakesTheBytesOfThePlan) {
   const std::vector<zero3::UnitLayout> expected =
       unit_layouts(config_, engine.config().fp32_patterns());
   const std::vector<zero3::UnitLayout>& units = engine.plan_input().units;
-  ASSERT_EQ(units.size(), expected.size());
-  for (std::size_t i = 0; i < units.size(); ++i) {
-    EXPECT_EQ(units[i].name, expected[i].name);
-    ASSERT_EQ(units[i].parameters.size(), expected[i].parameters.size());
-    for (std::size_t p = 0; p < units[i].parameters.size(); ++p) {
-      EXPECT_EQ(units[i].parameters[p].name, expected[i].parameters[p].name);
-      EXPECT_EQ(units[i].parameters[p].shape, expected[i].parameters[p].shape);
-      EXPECT_EQ(units[i].parameters[p].trainable, expected[i].parameters[p].trainable);
-      EXPECT_EQ(units[i].parameters[p].fp32, expected[i].parameters[p].fp32);
-    }
-  }
+  expect_same_units(units, expected);
   engine.backward(model->loss(batch_[0][0], batch_[0][1]));
   engine.step();
   for (const tiering::Tier tier :

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/everything_on_nvme.h"
+#include "models/expect_same_units.h"
 #include "models/small_neox.h"
 #include "strata/models/causal_lm.h"
 #include "strata/models/model_config.h"
@@ -54,15 +55,7 @@ TEST_P(NeoxInEngine, HasTheUnitsThatWereLaidOutWithoutIt) {
   const auto model = in_engine(engine);
   const std::vector<zero3::UnitLayout> expected = unit_layouts(GetParam());
   const std::vector<zero3::UnitLayout>& units = engine.plan_input().units;
-  ASSERT_EQ(units.size(), expected.size());
-  for (std::size_t i = 0; i < units.size(); ++i) {
-    EXPECT_EQ(units[i].name, expected[i].name);
-    ASSERT_EQ(units[i].parameters.size(), expected[i].parameters.size());
-    for (std::size_t p = 0; p < units[i].parameters.size(); ++p) {
-      EXPECT_EQ(units[i].parameters[p].name, expected[i].parameters[p].name);
-      EXPECT_EQ(units[i].parameters[p].shape, expected[i].parameters[p].shape);
-    }
-  }
+  expect_same_units(units, expected);
 }
 
 TEST_P(NeoxInEngine, ComputesTheBitsOfTheOneInMemoryWithItsDropoutAndItsGradients) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "models/everything_on_nvme.h"
+#include "models/expect_same_units.h"
 #include "models/small_gpt2.h"
 #include "strata/models/checkpoint.h"
 #include "strata/models/gpt2.h"
@@ -82,15 +83,7 @@ class TiledGpt2 : public ::testing::Test {
     const Gpt2 model = in_engine(engine);
     const std::vector<zero3::UnitLayout> expected = unit_layouts(config_, {}, tiles);
     const std::vector<zero3::UnitLayout>& units = engine.plan_input().units;
-    ASSERT_EQ(units.size(), expected.size());
-    for (std::size_t i = 0; i < units.size(); ++i) {
-      EXPECT_EQ(units[i].name, expected[i].name);
-      ASSERT_EQ(units[i].parameters.size(), expected[i].parameters.size());
-      for (std::size_t p = 0; p < units[i].parameters.size(); ++p) {
-        EXPECT_EQ(units[i].parameters[p].name, expected[i].parameters[p].name);
-        EXPECT_EQ(units[i].parameters[p].shape, expected[i].parameters[p].shape);
-      }
-    }
+    expect_same_units(units, expected);
   }
 
   static void expect_same_parameters(Gpt2& model, Gpt2& reference) {
