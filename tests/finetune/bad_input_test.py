@@ -297,8 +297,11 @@ class BadInput(program.WorkspaceTest):
             tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__")
         content[data + begin:data + end] = struct.pack("<H", 0x7f00) * ((end - begin) // 2)  # 1.7e38
         weights.write_bytes(content)
-        self.refused(FAILED, ["no step was applied", "25 steps"],
-                     {"--model-config": None, "--model": "model", "--steps": "25"})
+        run = {"--model-config": None, "--model": "model", "--steps": "25"}
+        self.refused(FAILED, ["step 1", "the gradient of parameter", "transformer."], run)
+        config = {**program.EVERYTHING_ON_NVME, "strata": {"nonfinite": "skip"}}
+        self.space.write("ds.json", config)
+        self.refused(FAILED, ["no step was applied", "25 steps"], run)
 
     def test_hostile_index(self) -> None:
         secret = self.space.write("secret.safetensors", safetensors({}, b""))
