@@ -54,9 +54,11 @@ ParameterInitializer random_values(
         optim_cpu::normal_numbers({}, sequence_of(seed, name), begin,
                                   static_cast<float>(of.deviation), values);
         return;
-      case InitialValues::Kind::kUniform:
-        for (float& value : values) value = uniform(sequence_of(seed, name), begin++, of.deviation);
+      case InitialValues::Kind::kUniform: {
+        const std::uint64_t sequence = sequence_of(seed, name);
+        for (float& value : values) value = uniform(sequence, begin++, of.deviation);
         return;
+      }
     }
   };
   return RangedInitializer(kRandomElements, fill);

@@ -11,9 +11,8 @@ namespace {
 
 constexpr const char* kExportDescription =
     "Writes a checkpoint in the format of other programs: a model's directory as Hugging Face has "
-    "it, or PyTorch's distributed checkpoint with the optimizer's states. Or merges an adapter "
-    "into "
-    "its model.";
+    "it, or PyTorch's distributed checkpoint with the optimizer's states. Or merges an "
+    "adapter into its model.";
 
 constexpr const char* kExportFooter =
     R"(CHECKPOINT is a checkpoint of strata finetune or of an engine,

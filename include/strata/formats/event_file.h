@@ -21,12 +21,10 @@ struct EventScalar {
 /// Thread: one at a time.
 class EventFile {
  public:
-  /// Makes `directory`, where it is not there, and a file of a new name in it. What older
-  /// files in the directory say of steps behind the first `steps_before` is shown no more: they are
-  /// of a run that went on from there, or, with 0, of another one. Throws IoError.
+  /// Makes `directory`, where it is not there, and a file of a new name in it. What older files in
+  /// the directory say of steps behind the first `steps_before` is shown no more: they are of a run
+  /// that went on from there, or, with 0, of another one. Throws IoError.
   EventFile(const std::filesystem::path& directory, double now, std::int64_t steps_before);
-
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
   /// Writes what was seen at a step. `now`: seconds since 1970. Throws IoError, and the file is of
   /// no use from there on; TensorBoard reads it up to there.
