@@ -2,9 +2,11 @@
 
 #include <variant>
 
+#include "strata/formats/ds_config.h"
 #include "strata/models/gpt2_layout.h"
 #include "strata/models/llama_layout.h"
 #include "strata/models/neox_layout.h"
+#include "strata/zero3/frozen_parameters.h"
 
 namespace strata::models {
 
@@ -13,6 +15,13 @@ std::vector<zero3::UnitLayout> unit_layouts(const ModelConfig& config,
                                             const ModelTiles& tiles) {
   return std::visit([&](const auto& family) { return unit_layouts(family, fp32_patterns, tiles); },
                     config.family());
+}
+
+std::vector<zero3::UnitLayout> units_in_engine(const ModelConfig& config,
+                                               const formats::DsConfig& engine,
+                                               const ModelTiles& tiles) {
+  return zero3::with_frozen(unit_layouts(config, engine.fp32_patterns(), tiles),
+                            engine.strata.freeze);
 }
 
 ModelTiles tiles_of(const ModelConfig& config, const formats::DsConfig& engine,

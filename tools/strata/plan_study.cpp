@@ -153,9 +153,7 @@ std::optional<Endurance> endurance_of(const zero3::Machine& machine, const Plann
 void lay_out(PlanAnswer& answer, const PlanQuestion& question, const formats::DsConfig& config,
              const zero3::PlanInput& without_units) {
   answer.input = without_units;
-  answer.input.units = zero3::with_frozen(
-      models::unit_layouts(question.model.config, config.fp32_patterns(), answer.tiles),
-      config.strata.freeze);
+  answer.input.units = models::units_in_engine(question.model.config, config, answer.tiles);
   zero3::check_parameter_patterns(config, answer.input.units);
   answer.activation_bytes = activation_bytes(question, answer.input.activations, answer.tiles);
   answer.smallest = zero3::smallest_budgets(answer.input);

@@ -6,7 +6,6 @@
 #include "strata/base/number_format.h"
 #include "strata/base/units.h"
 #include "strata/models/model_layout.h"
-#include "strata/zero3/frozen_parameters.h"
 #include "strata/zero3/plan.h"
 
 namespace strata::tool {
@@ -16,8 +15,7 @@ RecomputeChoice choose_recompute(const formats::DsConfig& config, const models::
                                  const HostMemoryBound& memory) {
   zero3::PlanInput input = zero3::plan_input_from(config, {}, {.host_memory = memory});
   const models::ModelTiles tiles = models::tiles_of(model, config, input);
-  input.units = zero3::with_frozen(models::unit_layouts(model, config.fp32_patterns(), tiles),
-                                   config.strata.freeze);
+  input.units = models::units_in_engine(model, config, tiles);
   const zero3::Plan plan = zero3::make_plan(input);
   const std::uint64_t taken = plan.total.host + plan.total.device;
   const std::uint64_t left = memory.available - std::min(memory.available, taken);

@@ -70,26 +70,18 @@ void size_room_for_activations(RunInput& run) {
   config.strata.activations_host_bytes = std::min(most, inputs + inputs / 4);  // in whole pages
 }
 
-std::uint64_t parameters_in(const std::vector<zero3::UnitLayout>& units) {
-  std::uint64_t count = 0;
-  for (const zero3::UnitLayout& unit : units) {
-    for (const zero3::ParameterLayout& parameter : unit.parameters) count += parameter.count;
-  }
-  return count;
-}
-
 /// Refuses patterns that match nothing, and says what of the model is trained where that is not
 /// all.
-void check_parameters(const formats::DsConfig& config, const std::vector<zero3::UnitLayout>& units,
+void check_parameters(const RunInput& run, const std::vector<zero3::UnitLayout>& units,
                       Logger& log) {
-  zero3::check_parameter_patterns(config, units);
+  zero3::check_parameter_patterns(run.config, units);
   const std::uint64_t trained = zero3::trainable_elements(units);
   if (trained == 0) {
-    throw ConfigError(config.name +
+    throw ConfigError(run.config.name +
                       ": strata.freeze: all parameters of the model match, and nothing is left to "
                       "train; name fewer");
   }
-  if (trained == parameters_in(units)) return;
+  if (trained == models::parameter_count(run.model.config)) return;
   log.info("trained: " + with_separators(trained) + " parameters; the others are frozen");
 }
 
@@ -148,10 +140,8 @@ void check_plan(const RunInput& run, const RunRanks& ranks, const HostMemoryBoun
   zero3::PlanInput input =
       zero3::plan_input_from(run.config, {}, {.world_size = ranks.size(), .host_memory = memory});
   const models::ModelTiles tiles = models::tiles_of(run.model.config, run.config, input);
-  input.units =
-      zero3::with_frozen(models::unit_layouts(run.model.config, run.config.fp32_patterns(), tiles),
-                         run.config.strata.freeze);
-  check_parameters(run.config, input.units, log);
+  input.units = models::units_in_engine(run.model.config, run.config, tiles);
+  check_parameters(run, input.units, log);
   for (const std::string& line : tile_lines(tiles, run.config)) log.info(line);
   const zero3::Plan plan = zero3::make_plan(input);
   log.info("plan:\n" + zero3::describe(plan, input));

@@ -29,6 +29,12 @@ namespace strata::models {
     const ModelConfig& config, const std::vector<std::string>& fp32_patterns = {},
     const ModelTiles& tiles = {});
 
+/// The units that the model has in an engine of `engine`, those that "strata.freeze" matches
+/// frozen.
+[[nodiscard]] std::vector<zero3::UnitLayout> units_in_engine(const ModelConfig& config,
+                                                             const formats::DsConfig& engine,
+                                                             const ModelTiles& tiles);
+
 /// What the model cuts into tiles in an engine of `engine` and the budgets of `input`, which may
 /// have units that were made before; it is the same for all ranks. Throws ConfigError for a
 /// strata.tile_bytes that the family cannot keep to.
