@@ -151,22 +151,9 @@ TEST(MessageRanks, ARankThatComputesForLongerThanTheSilenceIsNotLost) {
 
 TEST(MessageRanks, ADeadlineNamesTheRanksThatHaveNotCome) {
   std::latch come(2), over(2);
-  const auto thrown =
-      run_message_ranks({.size = 4, .deadline = 500ms}, [&](Ranks& ranks, LocalWorld&) {
-        if (ranks.rank() % 2 == 1) {
-          over.wait();
-          return ranks.barrier();
-        }
-        std::vector<std::byte> buffer = with_own_shard(ranks, 1);
-        Collective gathering = ranks.begin_all_gather(buffer);
-        come.arrive_and_wait();
-        try {
-          gathering.wait();
-        } catch (...) {
-          over.count_down();
-          throw;
-        }
-      });
+  const auto thrown = run_message_ranks(
+      {.size = 4, .deadline = 500ms},
+      [&](Ranks& ranks, LocalWorld&) { wait_for_odd_ranks_that_stay_away(ranks, come, over); });
   for (const std::exception_ptr& each : thrown)
     EXPECT_THAT(text_of<DeadlineExceeded>(each),
                 AllOf(HasSubstr("500 ms"), HasSubstr("collective 1 (all_gather of 4 x 100 bytes)"),

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <exception>
 #include <functional>
+#include <latch>
 #include <span>
 #include <string>
 #include <vector>
@@ -84,6 +85,24 @@ inline void exchange_for_three_steps(Ranks& ranks) {
     two.wait();
     ranks.begin_all_to_all(first, received).wait();
     (void)ranks.gather_values(step);
+  }
+}
+
+/// Of four ranks the even ones begin a collective (`come` counts them, so that their deadlines
+/// begin when both have come) and wait; the odd ones come to none before they have failed (`over`).
+inline void wait_for_odd_ranks_that_stay_away(Ranks& ranks, std::latch& come, std::latch& over) {
+  if (ranks.rank() % 2 == 1) {
+    over.wait();
+    return ranks.barrier();
+  }
+  std::vector<std::byte> buffer = with_own_shard(ranks, 1);
+  Collective gathering = ranks.begin_all_gather(buffer);
+  come.arrive_and_wait();
+  try {
+    gathering.wait();
+  } catch (...) {
+    over.count_down();
+    throw;
   }
 }
 

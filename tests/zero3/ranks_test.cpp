@@ -178,19 +178,7 @@ TEST(ThreadRanks, DifferentKindsOfTheSameSizeAreAnErrorToo) {
 TEST(ThreadRanks, ADeadlineNamesTheRanksThatHaveNotCome) {
   std::latch come(2), over(2);
   const auto thrown = run_ranks({.size = 4, .deadline = 50ms}, [&](Ranks& ranks) {
-    if (ranks.rank() % 2 == 1) {
-      over.wait();
-      return ranks.barrier();
-    }
-    std::vector<std::byte> buffer = with_own_shard(ranks, 1);
-    Collective gathering = ranks.begin_all_gather(buffer);
-    come.arrive_and_wait();
-    try {
-      gathering.wait();
-    } catch (...) {
-      over.count_down();
-      throw;
-    }
+    wait_for_odd_ranks_that_stay_away(ranks, come, over);
   });
   for (const std::exception_ptr& each : thrown) {
     EXPECT_TRUE(is_a<DeadlineExceeded>(each));
