@@ -8,29 +8,18 @@ gradients, within 2e-5 of the largest number compared; three steps of AdamW in a
 everything on nvme against torch.optim.AdamW; and PEFT's logits of the adapter that was written.
 """
 
-import array
-import pathlib
-import struct
-import subprocess
 import sys
-import tempfile
 import unittest
 
+import parity_cases
 from hugging_face import safetensors, torch, transformers
+from parity_cases import SIZES, STEPS, TOLERANCE
 
 try:
     import peft
 except ImportError as error:
     print(f"skipped: {error}; tools/setup.sh --test installs it")
     sys.exit(77)
-
-transformers.utils.logging.set_verbosity_error()
-PROGRAM = sys.argv.pop(1)
-TOLERANCE = 2e-5  # of the largest number compared: roundings of fp32 in another order
-STEPS, BATCH, LENGTH = 3, 2, 19
-SIZES = dict(vocab_size=43, hidden_size=24, intermediate_size=37, num_hidden_layers=2, num_attention_heads=6,
-             num_key_value_heads=2, max_position_embeddings=32, initializer_range=0.2,
-             bos_token_id=1, eos_token_id=2, pad_token_id=0)
 
 # name: (type, what differs from SIZES, the adapter)
 CASES = {
@@ -52,11 +41,11 @@ CASES = {
 }
 
 
-class Case:
+class Case(parity_cases.Case):
     def __init__(self, root, name, seed):
         kind, changes, adapter = CASES[name]
         torch.manual_seed(seed)
-        self.path = root / name
+        super().__init__(root / name)
         config = transformers.AutoConfig.for_model(kind, **{**SIZES, **changes})
         transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(self.path / "model")
         self.model = peft.get_peft_model(self.base(), peft.LoraConfig(task_type="CAUSAL_LM", **adapter))
@@ -65,27 +54,14 @@ class Case:
                 if "lora_B" in key:
                     parameter.normal_(0.0, 0.2)
         self.model.save_pretrained(self.path / "adapter")
-        self.all = torch.randint(config.vocab_size, (STEPS, BATCH, LENGTH + 1))
-        numbers = array.array("q", self.all.flatten().tolist())
-        (self.path / "tokens.bin").write_bytes(struct.pack("<3q", STEPS, BATCH, LENGTH) + numbers.tobytes())
+        self.draw_tokens(config.vocab_size)
 
     def base(self):
-        return transformers.AutoModelForCausalLM.from_pretrained(self.path / "model", dtype=torch.float32)
+        return self.loaded("model", dtype=torch.float32)
 
     def logits(self, model):
         with torch.no_grad():
-            return model(self.all[0, :, :-1], use_cache=False).logits
-
-    def loss(self, model, step=0):
-        logits = model(self.all[step, :, :-1], use_cache=False).logits
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), self.all[step, :, 1:].flatten())
-
-    def read(self, name, shape=(-1,)):
-        data = bytearray((self.path / name).read_bytes())
-        return torch.frombuffer(data, dtype=torch.float32).view(shape)
-
-    def read_logits(self, name):
-        return self.read(name, (BATCH, LENGTH, SIZES["vocab_size"]))
+            return model(self.tokens(), use_cache=False).logits
 
 
 def trained_names(model):
@@ -94,22 +70,10 @@ def trained_names(model):
             for key, value in model.named_parameters() if value.requires_grad}
 
 
-class LoraParity(unittest.TestCase):
+class LoraParity(parity_cases.ParityTest):
     @classmethod
     def setUpClass(cls):
-        cls.directory = tempfile.TemporaryDirectory()
-        root = pathlib.Path(cls.directory.name)
-        cls.cases = {name: Case(root, name, seed) for seed, name in enumerate(CASES)}
-        subprocess.run([PROGRAM, *(str(case.path) for case in cls.cases.values())], check=True, timeout=200)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.directory.cleanup()
-
-    def assert_close(self, ours, theirs, what, share=TOLERANCE):
-        self.assertEqual(ours.shape, theirs.shape, what)
-        allowed = share * theirs.abs().max().item() + 1e-7
-        self.assertLessEqual((ours - theirs).abs().max().item(), allowed, what)
+        cls.make_cases(Case, CASES)
 
     def test_logits_loss_and_gradients_are_those_of_peft(self):
         for name, case in self.cases.items():
@@ -163,7 +127,7 @@ class LoraParity(unittest.TestCase):
     def test_what_is_merged_computes_what_the_adapter_does(self):
         for name, case in self.cases.items():
             with self.subTest(name):
-                merged = transformers.AutoModelForCausalLM.from_pretrained(case.path / "merged", dtype=torch.float32)
+                merged = case.loaded("merged", dtype=torch.float32)
                 self.assert_close(case.logits(merged), case.logits(case.model), "logits", 5 * TOLERANCE)
 
 

@@ -9,27 +9,15 @@ logits, loss and every parameter's gradient, within 2e-5 of the largest number c
 steps of AdamW in an engine with everything on nvme against torch.optim.AdamW.
 """
 
-import array
 import copy
 import json
-import pathlib
-import struct
-import subprocess
 import sys
-import tempfile
 import unittest
 
+import parity_cases
 from hugging_face import safetensors, torch, transformers
+from parity_cases import LENGTH, NOTHING, SIZES, STEPS
 
-transformers.utils.logging.set_verbosity_error()
-PROGRAM = sys.argv.pop(1)
-TOLERANCE = 2e-5  # of the largest number compared: roundings of fp32 in another order
-NOTHING = 1e-7  # what is left of a gradient that is zero: of queries that see one key alone
-STEPS, BATCH, LENGTH = 3, 2, 19
-
-SIZES = dict(vocab_size=43, hidden_size=24, intermediate_size=37, num_hidden_layers=2, num_attention_heads=6,
-             num_key_value_heads=2, max_position_embeddings=32, initializer_range=0.2,
-             bos_token_id=1, eos_token_id=2, pad_token_id=0)
 SEED = int(sys.argv.pop(1)) if sys.argv[1:] and sys.argv[1].isdigit() else 0
 if SEED:
     SIZES.update(vocab_size=53, hidden_size=36, intermediate_size=29)
@@ -139,12 +127,12 @@ def in_old_spelling(config):
     return config
 
 
-class Case:
+class Case(parity_cases.Case):
     """A model of transformers, its inputs, and what our program makes of them."""
 
     def __init__(self, root, name, seed):
         kind, changes = CASES[name]
-        self.path = root / name
+        super().__init__(root / name)
         self.model = make_model(kind, changes, seed)
         source = self.path / "model"
         self.model.save_pretrained(source, max_shard_size="9KB" if name == SHARDED else "1GB")
@@ -161,45 +149,13 @@ class Case:
                 REWRITES[name](safetensors.torch.load_file(file)), file, metadata={"format": "pt"})
         if name == OWN_HEAD:
             self.model = self.loaded("model", dtype=torch.float32)
-        vocabulary = self.model.config.vocab_size
-        self.all = torch.randint(vocabulary, (STEPS, BATCH, LENGTH + 1))
-        numbers = array.array("q", self.all.flatten().tolist())
-        (self.path / "tokens.bin").write_bytes(struct.pack("<3q", STEPS, BATCH, LENGTH) + numbers.tobytes())
-
-    def tokens(self, step=0):
-        return self.all[step, :, :-1]
-
-    def read(self, name, shape=(-1,)):
-        data = bytearray((self.path / name).read_bytes())
-        return torch.frombuffer(data, dtype=torch.float32).view(shape)
-
-    def read_logits(self, name):
-        return self.read(name, (BATCH, LENGTH, self.model.config.vocab_size))
-
-    def loss(self, model, step=0):
-        logits = model(self.tokens(step), use_cache=False).logits
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), self.all[step, :, 1:].flatten())
-
-    def loaded(self, directory, **options):
-        return transformers.AutoModelForCausalLM.from_pretrained(self.path / directory, **options)
+        self.draw_tokens(self.model.config.vocab_size)
 
 
-class Parity(unittest.TestCase):
+class Parity(parity_cases.ParityTest):
     @classmethod
     def setUpClass(cls):
-        cls.directory = tempfile.TemporaryDirectory()
-        root = pathlib.Path(cls.directory.name)
-        cls.cases = {name: Case(root, name, seed) for seed, name in enumerate(CASES, SEED)}
-        subprocess.run([PROGRAM, *(str(case.path) for case in cls.cases.values())], check=True, timeout=200)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.directory.cleanup()
-
-    def assert_close(self, ours, theirs, what, share=TOLERANCE):
-        self.assertEqual(ours.shape, theirs.shape, what)
-        allowed = share * theirs.abs().max().item() + NOTHING
-        self.assertLessEqual((ours - theirs).abs().max().item(), allowed, what)
+        cls.make_cases(Case, CASES, SEED)
 
     def test_logits_loss_and_gradients_are_those_of_transformers(self):
         for name, case in self.cases.items():
