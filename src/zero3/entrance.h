@@ -98,6 +98,9 @@ class Entrance {
   /// Room for what units keep between forward and backward; null: there is none.
   [[nodiscard]] Activations* activations() const noexcept { return machinery_.activations(); }
 
+  /// The ranks that all enter the same units.
+  [[nodiscard]] Ranks& ranks() const noexcept { return machinery_.ranks(); }
+
   /// The anchor of units' graphs and the timer of their bodies, lent to units.
   [[nodiscard]] Anchor& anchor() noexcept { return anchor_; }
   [[nodiscard]] ComputeTimer& compute_timer() noexcept { return compute_timer_; }

@@ -54,6 +54,7 @@ class Machinery {
   [[nodiscard]] GradientCoordinator* gradients() const noexcept { return gradients_.get(); }
   [[nodiscard]] StepThread* step_thread() const noexcept { return step_thread_.get(); }
   [[nodiscard]] const DeviceExchange& exchange() const noexcept { return *exchange_; }
+  [[nodiscard]] Ranks& ranks() const noexcept { return parts_.ranks; }
   /// Room for activations between forward and backward; null where the config gives none.
   [[nodiscard]] Activations* activations() const noexcept { return activations_.get(); }
 
