@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "models/decoder_layer.h"
 #include "models/decoder_layout.h"
 #include "models/documents.h"
 #include "models/kept_rows.h"
@@ -32,15 +33,17 @@ namespace strata::models {
 ///     static std::string_view context_key(const Config&);  // what it calls its context
 ///     static std::int64_t context(const Config&);
 ///
-/// A Block is made of the config, its index and options; its forward takes x, the part of a cache
-/// of keys and values or null, and the documents that lie in the rows or null.
+/// A Block (decoder_layer.h) is made of the config, its index and options. Where the shape has
+/// experts, there is also
+///
+///     static Expert expert(const Config&, const torch::TensorOptions&);
 template <class Family>
 class Decoder final : public CausalLm {
  public:
   using Config = typename Family::Config;
   using Block = typename Family::Block;
   using Norm = typename Family::Norm;
-  using BlockImpl = typename Block::Impl;
+  using Layer = DecoderLayer<Block>;
   using NormImpl = typename Norm::Impl;
   using Tensor = torch::Tensor;
   using Tensors = UnitSequence::Tensors;
@@ -57,7 +60,9 @@ class Decoder final : public CausalLm {
       : Decoder(config, precision, /*in_engine=*/false, ModelTiles{}, options_in_memory(precision),
                 precision, initialize) {
     if (!config.lora) return;
-    for (const ModelPart<Block>& block : blocks_) freeze(block.module(), /*adapters_too=*/false);
+    for (const Layer& layer : layers_) {
+      layer.for_each([](const auto& part) { freeze(part.module(), /*adapters_too=*/false); });
+    }
     freeze(norm_.module(), /*adapters_too=*/false);
     embedding_.freeze_whole();
     if (own_head_) own_head_->freeze_whole();
@@ -83,15 +88,7 @@ class Decoder final : public CausalLm {
                              [key = context_key(), context = context()](const Tensors& x) {
                                check_micro_batch(x, key, context);
                              });
-    for (const ModelPart<Block>& block : blocks_) {
-      block.add_to(
-          sequence,
-          [](BlockImpl& m, const Tensors& x, const Tensors& micro_batch) {
-            const auto documents = documents_of(positions_of(micro_batch));
-            return m.forward(x[0], nullptr, documents.get());
-          },
-          Recompute::kConfig);
-    }
+    for (const Layer& layer : layers_) layer.add_to(sequence);
     norm_.add_to(
         sequence,
         [](NormImpl& m, const Tensors& x, const Tensors& /*micro_batch*/) {
@@ -117,7 +114,9 @@ class Decoder final : public CausalLm {
   }
 
   void train(bool on = true) override {
-    for (const ModelPart<Block>& block : blocks_) block.module().train(on);
+    for (const Layer& layer : layers_) {
+      layer.for_each([on](const auto& part) { part.module().train(on); });
+    }
     norm_.module().train(on);
   }
   [[nodiscard]] bool is_training() const override { return norm_.module().is_training(); }
@@ -140,7 +139,9 @@ class Decoder final : public CausalLm {
       all.insert(all.end(), own.begin(), own.end());
     };
     add(embedding_.parameters());
-    for (const ModelPart<Block>& block : blocks_) add(block.module().parameters());
+    for (const Layer& layer : layers_) {
+      layer.for_each([&add](const auto& part) { add(part.module().parameters()); });
+    }
     add(norm_.module().parameters());
     if (own_head_) add(own_head_->parameters());
     return all;
@@ -162,7 +163,7 @@ class Decoder final : public CausalLm {
         shape_(shape_of(config)),
         embedding_(shape_.embedding, shape_.vocab_size, shape_.width, /*has_bias=*/false,
                    Family::rules(config), tiles.vocabulary, options, home, initialize),
-        blocks_(made_blocks(options, home, initialize)),
+        layers_(made_layers(options, home, initialize)),
         norm_(std::string(shape_.norm), Family::norm(config, options), home, initialize) {
     if (shape_.ties) return;
     own_head_.emplace(shape_.head, shape_.vocab_size, shape_.width, shape_.head_has_bias,
@@ -170,42 +171,45 @@ class Decoder final : public CausalLm {
   }
 
   template <class Home>
-  std::vector<ModelPart<Block>> made_blocks(const torch::TensorOptions& options, const Home& home,
-                                            const ParameterInitializer& initialize) const {
-    std::vector<ModelPart<Block>> made;
+  std::vector<Layer> made_layers(const torch::TensorOptions& options, const Home& home,
+                                 const ParameterInitializer& initialize) const {
+    std::vector<Layer> made;
     for (std::int64_t i = 0; i < shape_.layers; ++i) {
-      made.emplace_back(shape_.block(i, {}).name, Block(config_, i, options), home, initialize);
+      ModelPart<Block> block(shape_.block(i, {}).name, Block(config_, i, options), home,
+                             initialize);
+      made.emplace_back(std::move(block), made_experts(i, options, home, initialize));
     }
     return made;
+  }
+
+  template <class Home>
+  std::optional<ExpertUnits> made_experts(std::int64_t layer, const torch::TensorOptions& options,
+                                          const Home& home,
+                                          const ParameterInitializer& initialize) const {
+    std::vector<ModelPart<Expert>> units;
+    if constexpr (requires { Family::expert(config_, options); }) {
+      for (std::int64_t i = 0; i < shape_.experts_of(layer); ++i) {
+        units.emplace_back(shape_.experts->layout(layer, i, {}).name,
+                           Family::expert(config_, options), home, initialize);
+      }
+    }
+    if (units.empty()) return std::nullopt;
+    return ExpertUnits(std::move(units), in_engine_);
   }
 
   /// The output of the blocks for the tokens: [B, T, width].
   Tensor hidden(const Tensor& tokens, const std::shared_ptr<const Documents>& documents = {}) {
     check_tokens(tokens, context_key(), context());
     Tensor x = embedding_.lookup(tokens);
-    for (ModelPart<Block>& block : blocks_) {
-      x = block.run([documents](BlockImpl& m,
-                                const Tensor& t) { return m.forward(t, nullptr, documents.get()); },
-                    Recompute::kConfig, x);
-    }
+    for (Layer& layer : layers_) x = layer.run(x, documents);
     return x;
   }
 
   /// The same of tokens that go on where the cache ends.
   Tensor hidden(const Tensor& tokens, KeyValueCache& cache) {
     Tensor x = embedding_.lookup(tokens);
-    std::int64_t layer = 0;
-    for (ModelPart<Block>& block : blocks_) {
-      x = block.run(
-          [&cache, layer](BlockImpl& m, const Tensor& t) {
-            return by_kept_rows(t, cache, layer,
-                                [&m](const Tensor& rows, const KeyValueCache::Part& part) {
-                                  return m.forward(rows, &part);
-                                });
-          },
-          Recompute::kNever, x);
-      ++layer;
-    }
+    std::int64_t index = 0;
+    for (Layer& layer : layers_) x = layer.run(x, cache, index++);
     return x;
   }
 
@@ -221,7 +225,7 @@ class Decoder final : public CausalLm {
   template <class VisitTable>
   void visit(const ParameterVisitor& visitor, VisitTable visit_table) {
     visit_table(embedding_);
-    for (ModelPart<Block>& block : blocks_) block.visit_parameters(visitor);
+    for (Layer& layer : layers_) layer.visit_parameters(visitor);
     norm_.visit_parameters(visitor);
     if (own_head_) visit_table(*own_head_);
   }
@@ -234,7 +238,7 @@ class Decoder final : public CausalLm {
   bool in_engine_;
   DecoderShape shape_;
   VocabularyUnits embedding_;
-  std::vector<ModelPart<Block>> blocks_;
+  std::vector<Layer> layers_;
   ModelPart<Norm> norm_;
   std::optional<VocabularyUnits> own_head_;  ///< empty: the embedding is the head
 };

@@ -24,6 +24,17 @@ struct DsConfig;
 
 namespace strata::models {
 
+/// The experts of blocks that have some, each a unit behind its block's.
+struct ExpertsShape {
+  std::int64_t count = 0, per_token = 0;
+  double matrices = 0;        ///< elements of one expert's matrices
+  double block_matrices = 0;  ///< of what such a block has beside them
+  std::function<bool(std::int64_t block)> are_in;
+  std::function<zero3::UnitLayout(std::int64_t block, std::int64_t expert,
+                                  const std::vector<std::string>& fp32_patterns)>
+      layout;
+};
+
 /// Such a model in numbers.
 struct DecoderShape {
   std::string_view model_type;
@@ -36,8 +47,14 @@ struct DecoderShape {
   std::function<zero3::UnitLayout(std::int64_t index,
                                   const std::vector<std::string>& fp32_patterns)>
       block;
-  double block_matrices = 0;  ///< elements of a block's matrices
-  double block_queries = 0;   ///< elements of all heads' queries of a token
+  double block_matrices = 0;                 ///< elements of a block's matrices
+  double block_queries = 0;                  ///< elements of all heads' queries of a token
+  std::optional<ExpertsShape> experts = {};  ///< empty: no block has some
+
+  /// Experts of a block.
+  [[nodiscard]] std::int64_t experts_of(std::int64_t index) const {
+    return experts && experts->are_in(index) ? experts->count : 0;
+  }
 };
 
 /// The units, in the order in which they are made and in which forward comes to them.
@@ -50,11 +67,13 @@ struct DecoderShape {
 [[nodiscard]] ModelTiles decoder_tiles(const DecoderShape& shape, const formats::DsConfig& engine,
                                        const zero3::PlanInput& input);
 
+/// Of experts as many are used as tokens choose on average where all are chosen alike, and these
+/// share the work.
 [[nodiscard]] zero3::StepWork decoder_work(const DecoderShape& shape, const MicroBatch& micro_batch,
                                            std::uint64_t micro_batches, bool recompute,
                                            const ModelTiles& tiles);
 
-/// Bytes of the inputs of all blocks and of the last norm.
+/// Bytes of the inputs of all blocks and of the last norm, and of what experts take of them.
 [[nodiscard]] std::uint64_t decoder_input_bytes(const DecoderShape& shape,
                                                 const MicroBatch& micro_batch,
                                                 std::uint64_t micro_batches,

@@ -45,7 +45,24 @@ struct LinearLayer {
   std::string in_block;   ///< "mlp.up_proj"
 };
 
-/// What has a matrix; but for the tables of the vocabulary, which are units of one, "weight".
+std::string last_part(const std::string& layer) { return layer.substr(layer.rfind('.') + 1); }
+
+/// Takes out routers and experts, and what has the same names in blocks without: in transformers'
+/// memory these are parts of larger tensors, of which PEFT has other adapters under such names.
+void remove_routed(std::vector<LinearLayer>& layers) {
+  std::set<std::string> names;
+  for (const LinearLayer& layer : layers) {
+    const bool is_routed = layer.full_name.ends_with(".gate") ||
+                           layer.full_name.find(".experts.") != std::string::npos;
+    if (is_routed) names.insert(last_part(layer.full_name));
+  }
+  std::erase_if(layers, [&names](const LinearLayer& layer) {
+    return names.contains(last_part(layer.full_name));
+  });
+}
+
+/// What has a matrix and takes adapters; but for the tables of the vocabulary, which are units of
+/// one, "weight".
 template <class Config>
 std::vector<LinearLayer> linear_layers(const Config& config) {
   std::vector<LinearLayer> layers;
@@ -56,6 +73,7 @@ std::vector<LinearLayer> linear_layers(const Config& config) {
       layers.push_back({unit.full_name(name), std::move(name)});
     }
   }
+  remove_routed(layers);
   return layers;
 }
 
@@ -77,7 +95,7 @@ ModelConfig adapted(Config config, LoraConfig lora, std::string_view where) {
   if (lora.targets == std::vector<std::string>{std::string(LoraConfig::kAllLinear)}) {
     std::set<std::string> names;
     for (const LinearLayer& layer : layers) {
-      names.insert(layer.in_block.substr(layer.in_block.rfind('.') + 1));
+      names.insert(last_part(layer.in_block));
     }
     lora.targets.assign(names.begin(), names.end());
   }
@@ -92,7 +110,7 @@ ModelConfig adapted(Config config, LoraConfig lora, std::string_view where) {
                       "\" is no linear layer of this model's blocks, which are " + list_of(layers) +
                       "; name some of these, or " + std::string(LoraConfig::kAllLinear));
   }
-  config.lora = std::move(lora);
+  config.lora.emplace(std::move(lora));
   return config;
 }
 

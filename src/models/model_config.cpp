@@ -45,6 +45,8 @@ std::optional<LlamaConfig> narrower_of(LlamaConfig config) {
   config.head_dim = config.head_width();
   config.hidden_size = part(config.hidden_size);
   config.intermediate_size = part(config.intermediate_size);
+  if (config.moe_intermediate_size)
+    *config.moe_intermediate_size = part(*config.moe_intermediate_size);
   config.num_key_value_heads = std::gcd(heads, part(config.num_key_value_heads));
   config.num_attention_heads = heads;
   return config;

@@ -62,7 +62,7 @@ class ModelPart {
 
   /// Runs function(module, tensors...) with the parameters at hand.
   template <class Function, class... Tensors>
-  torch::Tensor run(Function function, Recompute recompute, const Tensors&... tensors) {
+  auto run(Function function, Recompute recompute, const Tensors&... tensors) {
     auto body = [module = module_.ptr(), function = std::move(function)](const auto&... inputs) {
       return function(*module, inputs...);
     };
@@ -99,6 +99,8 @@ class ModelPart {
     }
   }
 
+  /// The unit of one in an engine.
+  [[nodiscard]] const zero3::UnitHandle& unit() const { return sharded_.value().unit(); }
   [[nodiscard]] auto& module() const { return *module_.ptr(); }
   [[nodiscard]] auto shared_module() const { return module_.ptr(); }
 

@@ -30,6 +30,8 @@ TYPES = {
     "phi3": {"pad_token_id": None, "partial_rotary_factor": 0.67},
     "gemma2": {"head_dim": 8, "sliding_window": 9},
     "gemma3_text": {"head_dim": 8, "sliding_window": 9, "sliding_window_pattern": 2},
+    "mixtral": {"num_local_experts": 6, "num_experts_per_tok": 2},
+    "qwen3_moe": {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12, "mlp_only_layers": [0]},
     "gptj": {"rotary_dim": 4, "n_inner": 40},
     "gpt_neox": {"rotary_pct": 0.67},
 }
@@ -107,10 +109,10 @@ class ModelTypes(program.WorkspaceTest):
         self.assertLessEqual(results["device_bytes_peak"], int(least[1]))
 
     def test_a_type_that_is_not_there_is_refused_with_those_that_are(self) -> None:
-        self.space.write("model.json", {"model_type": "mixtral", **SIZES})
+        self.space.write("model.json", {"model_type": "deepseek_v3", **SIZES})
         refused = self.space.finetune({})
         self.assertEqual(refused.returncode, 2, refused.stderr)
-        for word in ("mixtral", "gpt2", *TYPES):
+        for word in ("deepseek_v3", "gpt2", *TYPES):
             self.assertIn(word, refused.stderr)
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import unittest
 
-from hugging_face import torch, transformers
+from hugging_face import ONE_BY_ONE, torch, transformers
 
 transformers.utils.logging.set_verbosity_error()
 PROGRAM = sys.argv.pop(1)
@@ -48,6 +48,9 @@ CASES = {
                           "final_logit_softcapping": 2.0}),
     "gemma3_text": ("gemma3_text", {**SIZES, "query_pre_attn_scalar": 11, "sliding_window": 5,
                                     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}),
+    "mixtral": ("mixtral", {**SIZES, "num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": 9}),
+    "qwen3_moe": ("qwen3_moe", {**SIZES, "num_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 12,
+                                "mlp_only_layers": [1], "norm_topk_prob": True}),
     "gptj": ("gptj", {**GPT2, "n_head": 3, "rotary_dim": 4}),
     "gpt_neox": ("gpt_neox", {**SIZES, "num_attention_heads": 3, "head_dim": None, "rope_parameters": {
         "rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}}),
@@ -59,7 +62,7 @@ class Case:
         kind, sizes = CASES[name]
         torch.manual_seed(seed)
         config = transformers.AutoConfig.for_model(kind, **sizes)
-        self.model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        self.model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, **ONE_BY_ONE).eval()
         with torch.no_grad():
             for parameter, value in self.model.named_parameters():
                 if parameter.endswith(("norm.weight", "ln_1.weight", "ln_f.weight")):

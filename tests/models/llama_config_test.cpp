@@ -52,6 +52,25 @@ TEST(LlamaConfig, PublishedConfigsHaveThePublishedParameters) {
            "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 10000.0,
            "sliding_window": 4096, "tie_word_embeddings": false, "vocab_size": 32000})",
        7'241'732'096u},
+      // Mixtral 8x7B v0.1
+      {R"({"model_type": "mixtral", "hidden_act": "silu", "hidden_size": 4096,
+           "intermediate_size": 14336, "max_position_embeddings": 32768, "num_attention_heads": 32,
+           "num_experts_per_tok": 2, "num_hidden_layers": 32, "num_key_value_heads": 8,
+           "num_local_experts": 8, "output_router_logits": false, "rms_norm_eps": 1e-05,
+           "rope_theta": 1000000.0, "router_aux_loss_coef": 0.02, "sliding_window": null,
+           "tie_word_embeddings": false, "vocab_size": 32000})",
+       46'702'792'704u},
+      // Qwen3 30B A3B
+      {R"({"model_type": "qwen3_moe", "attention_bias": false, "decoder_sparse_step": 1,
+           "head_dim": 128, "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 6144,
+           "max_position_embeddings": 40960, "max_window_layers": 48, "mlp_only_layers": [],
+           "moe_intermediate_size": 768, "norm_topk_prob": true, "num_attention_heads": 32,
+           "num_experts": 128, "num_experts_per_tok": 8, "num_hidden_layers": 48,
+           "num_key_value_heads": 4, "output_router_logits": false, "rms_norm_eps": 1e-06,
+           "rope_scaling": null, "rope_theta": 1000000.0, "router_aux_loss_coef": 0.001,
+           "sliding_window": null, "tie_word_embeddings": false, "use_sliding_window": false,
+           "vocab_size": 151936})",
+       30'532'122'624u},
       // Qwen2.5 0.5B
       {R"({"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864,
            "max_position_embeddings": 32768, "max_window_layers": 24, "num_attention_heads": 14,
@@ -215,6 +234,29 @@ TEST(LlamaConfig, LayersSlideAsTheTypeHasIt) {
             (Windows{0, 0, 0}));
 }
 
+TEST(LlamaConfig, ExpertsAreWhereTheConfigHasThem) {
+  const auto experts = [](const std::string& type, const std::string& keys) {
+    const LlamaConfig config = read(with(type, keys));
+    std::vector<bool> has;
+    for (std::int64_t layer = 0; layer < 3; ++layer) has.push_back(config.has_experts(layer));
+    return has;
+  };
+  using Has = std::vector<bool>;
+  EXPECT_EQ(experts("mixtral", ""), (Has{true, true, true}));
+  EXPECT_EQ(experts("mistral", ""), (Has{false, false, false}));
+  EXPECT_EQ(experts("qwen3_moe", ""), (Has{true, true, true}));
+  EXPECT_EQ(experts("qwen3_moe", R"("num_experts": 0)"), (Has{false, false, false}));
+  EXPECT_EQ(experts("qwen3_moe", R"("decoder_sparse_step": 2)"), (Has{false, true, false}));
+  EXPECT_EQ(experts("qwen3_moe", R"("mlp_only_layers": [0, 2])"), (Has{false, true, false}));
+  EXPECT_EQ(experts("qwen3_moe", R"("decoder_sparse_step": 2, "mlp_only_layers": [1])"),
+            (Has{false, false, false}));
+  // Either name of their number, as transformers writes it.
+  EXPECT_EQ(read(with("mixtral", R"("num_experts": 4)")).num_experts, 4);
+  EXPECT_EQ(read(with("qwen3_moe", R"("num_local_experts": 16)")).num_experts, 16);
+  EXPECT_EQ(read(with("qwen3_moe", "")).expert_width(), 768);
+  EXPECT_EQ(read(with("mixtral", "")).expert_width(), 48);
+}
+
 TEST(LlamaConfig, RefusesWhatItDoesNotComputeByName) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {with("llama", R"("hidden_act": "gelu")"), "hidden_act"},
@@ -273,6 +315,22 @@ TEST(LlamaConfig, RefusesWhatItDoesNotComputeByName) {
       {with("gemma3_text", R"("rope_parameters": {"sliding_attention": {"rope_type": "linear",
                                "factor": 2.0}})"),
        "rope_type"},
+      {with("mixtral", R"("output_router_logits": true)"), "output_router_logits"},
+      {with("mixtral", R"("router_jitter_noise": 0.1)"), "router_jitter_noise"},
+      {with("mixtral", R"("num_local_experts": 0)"), "num_local_experts"},
+      {with("mixtral", R"("norm_topk_prob": false)"), "norm_topk_prob"},
+      {with("mixtral", R"("moe_intermediate_size": 7)"), "moe_intermediate_size"},
+      {with("mixtral", R"("mlp_only_layers": [1])"), "mlp_only_layers"},
+      {with("mixtral", R"("decoder_sparse_step": 2)"), "decoder_sparse_step"},
+      {with("mixtral", R"("num_experts_per_tok": 9)"), "num_experts_per_tok"},
+      {with("mixtral", R"("num_experts": 4, "num_local_experts": 5)"), "num_experts"},
+      {with("mixtral", R"("n_shared_experts": 1)"), "n_shared_experts"},
+      {with("qwen3_moe", R"("output_router_logits": true)"), "output_router_logits"},
+      {with("qwen3_moe", R"("shared_expert_intermediate_size": 8)"),
+       "shared_expert_intermediate_size"},
+      {with("qwen3_moe", R"("decoder_sparse_step": 0)"), "decoder_sparse_step"},
+      {with("qwen3_moe", R"("mlp_only_layers": [3])"), "mlp_only_layers"},
+      {with("qwen3_moe", R"("routed_scaling_factor": 2.5)"), "routed_scaling_factor"},
       {with("gemma3", R"("text_config": {"model_type": "gemma3_text"})"), "text_config"},
       {with("llama", R"("head_dim": 7)"), "head_dim"},
       {with("llama", R"("pad_token_id": 64)"), "pad_token_id"},
@@ -297,8 +355,8 @@ TEST(LlamaConfig, TakesKeysOfOtherModelsThatChangeNothing) {
 }
 
 TEST(LlamaConfig, ATypeThatIsNotThereIsRefusedWithThoseThatAre) {
-  const std::string message = error_of(R"({"model_type": "mixtral"})");
-  EXPECT_THAT(message, AllOf(HasSubstr("mixtral"), HasSubstr("gpt2, llama, mistral, qwen2")));
+  const std::string message = error_of(R"({"model_type": "deepseek_v3"})");
+  EXPECT_THAT(message, AllOf(HasSubstr("deepseek_v3"), HasSubstr("gpt2, llama, mistral, qwen2")));
   for (const std::string_view type : ModelConfig::model_types()) {
     EXPECT_THAT(message, HasSubstr(std::string(type)));
   }
@@ -320,6 +378,11 @@ TEST(LlamaConfig, IsReadAgainAsItWasWritten) {
         with("olmo2", R"("attention_bias": true, "head_dim": 8)"),
         with("phi3", R"("pad_token_id": null, "partial_rotary_factor": 0.5,
                          "sliding_window": 9, "head_dim": 8)"),
+        with("mixtral", R"("sliding_window": 9, "num_local_experts": 3, "head_dim": 8)"),
+        with("qwen3_moe", R"("use_sliding_window": true, "sliding_window": 5, "num_experts": 9,
+                             "num_experts_per_tok": 4, "moe_intermediate_size": 5, "head_dim": 8,
+                             "norm_topk_prob": true, "decoder_sparse_step": 2,
+                             "attention_bias": true)"),
         with("gemma2", R"("sliding_window": 7, "attn_logit_softcapping": null,
                           "query_pre_attn_scalar": 144.5)"),
         with("gemma3_text", R"("sliding_window": 7, "sliding_window_pattern": 2,

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -52,11 +53,15 @@ class LlamaInEngine : public ::testing::TestWithParam<Case> {
   [[nodiscard]] formats::DsConfig everything_on_nvme(std::int64_t accumulation = 1) const {
     return models::everything_on_nvme("llama", root_, GetParam().precision, accumulation);
   }
-  /// The vocabulary in four tiles, as large as a block is.
+  /// The vocabulary in four tiles or so, as large as the largest block is.
   [[nodiscard]] formats::DsConfig in_tiles(std::int64_t accumulation = 1) {
     config_.vocab_size = 500;
     formats::DsConfig config = everything_on_nvme(accumulation);
-    config.strata.tile_bytes = unit_layouts(config_)[1].trainable_count * number_bytes();
+    std::uint64_t largest = 0;
+    for (const zero3::UnitLayout& unit : unit_layouts(config_)) {
+      if (unit.name.starts_with("model.layers.")) largest = std::max(largest, unit.trainable_count);
+    }
+    config.strata.tile_bytes = largest * number_bytes();
     return config;
   }
   [[nodiscard]] std::uint64_t number_bytes() const { return weight_bytes(GetParam().precision); }
@@ -239,7 +244,9 @@ INSTANTIATE_TEST_SUITE_P(All, LlamaInEngine,
                                            Case{Precision::kBf16, false},
                                            Case{Precision::kFp32, true, small_gemma2()},
                                            Case{Precision::kBf16, false, small_olmo2()},
-                                           Case{Precision::kFp32, false, small_phi3()}),
+                                           Case{Precision::kFp32, false, small_phi3()},
+                                           Case{Precision::kFp32, false, small_mixtral()},
+                                           Case{Precision::kBf16, true, small_qwen3_moe()}),
                          [](const auto& test) {
                            return std::string(test.param.config.model_type()) + "_" +
                                   std::string(name_of(test.param.precision)) +

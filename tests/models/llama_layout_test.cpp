@@ -17,6 +17,7 @@ namespace strata::models {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 /// A model of 3 blocks whose vocabulary is larger than a block.
 LlamaConfig with_large_vocabulary() {
@@ -116,6 +117,51 @@ TEST(LlamaLayout, BlocksHaveTheMatricesAndNormsOfTheirType) {
                                           "post_attention_layernorm.weight 16\n"
                                           "pre_feedforward_layernorm.weight 16\n"
                                           "post_feedforward_layernorm.weight 16\n");
+}
+
+TEST(LlamaLayout, ExpertsAreUnitsBehindTheirBlockAndTheRouterIsInIt) {
+  const auto text_of = [](const zero3::UnitLayout& unit) {
+    std::string text;
+    for (const auto& parameter : unit.parameters) {
+      text += unit.full_name(parameter);
+      for (const std::int64_t extent : parameter.shape) text += " " + std::to_string(extent);
+      text += "\n";
+    }
+    return text;
+  };
+  const std::vector<zero3::UnitLayout> mixtral = unit_layouts(small_mixtral());
+  ASSERT_EQ(mixtral.size(), 1u + 3 * (1 + 5) + 2);
+  EXPECT_THAT(text_of(mixtral[7]), HasSubstr("model.layers.1.block_sparse_moe.gate.weight 5 16\n"));
+  EXPECT_THAT(text_of(mixtral[7]), Not(HasSubstr("_proj.weight 20 16")));
+  EXPECT_EQ(text_of(mixtral[10]),
+            "model.layers.1.block_sparse_moe.experts.2.w1.weight 20 16\n"
+            "model.layers.1.block_sparse_moe.experts.2.w3.weight 20 16\n"
+            "model.layers.1.block_sparse_moe.experts.2.w2.weight 16 20\n");
+  const std::vector<zero3::UnitLayout> qwen = unit_layouts(small_qwen3_moe());
+  ASSERT_EQ(qwen.size(), 1u + (1 + 16) + 1 + (1 + 16) + 2);
+  EXPECT_THAT(text_of(qwen[1]), HasSubstr("model.layers.0.mlp.gate.weight 16 16\n"));
+  EXPECT_THAT(text_of(qwen[18]), HasSubstr("model.layers.1.mlp.gate_proj.weight 20 16\n"));
+  EXPECT_EQ(text_of(qwen[20]),
+            "model.layers.2.mlp.experts.0.gate_proj.weight 7 16\n"
+            "model.layers.2.mlp.experts.0.up_proj.weight 7 16\n"
+            "model.layers.2.mlp.experts.0.down_proj.weight 16 7\n");
+}
+
+TEST(LlamaLayout, AStepUsesAsManyExpertsAsTokensChooseOnAverage) {
+  const LlamaConfig config = small_qwen3_moe();
+  const auto uses_of = [&](std::int64_t length) {
+    return step_work(config, {.sequences = 1, .length = length}, 1, /*recompute=*/true).uses;
+  };
+  // A token chooses 3 of 16, two 3 + 3 * 13 / 16.
+  ASSERT_EQ(uses_of(1).size(), 1u + (1 + 3) + 1 + (1 + 3) + 2);
+  const std::vector<zero3::UnitUse> uses = uses_of(2);
+  ASSERT_EQ(uses.size(), 1u + (1 + 6) + 1 + (1 + 6) + 2);
+  const double all = 2 * 2 * 3 * (3.0 * 16 * 7);  // of two tokens, each through three experts
+  EXPECT_DOUBLE_EQ(uses[2].forward, all / 6);
+  EXPECT_DOUBLE_EQ(uses[2].backward, 2 * all / 6);
+  EXPECT_EQ(uses[2].unit, 2u);
+  EXPECT_EQ(uses[8].unit, 18u) << "behind the ten that are not chosen";
+  EXPECT_EQ(uses_of(24).size(), 1u + (1 + 16) + 1 + (1 + 16) + 2);
 }
 
 TEST(LlamaLayout, TheVocabularyIsCutWhereTheDeviceHasNoRoomForIt) {

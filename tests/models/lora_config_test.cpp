@@ -95,6 +95,8 @@ TEST(WithLora, TargetsAreThePeftsOwnUnlessTheyAreNamed) {
   EXPECT_THAT(
       targets(small_llama(), "r=2,targets=all-linear"),
       ElementsAre("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"));
+  EXPECT_THAT(targets(small_mixtral(), "r=2,targets=all-linear"),
+              ElementsAre("k_proj", "o_proj", "q_proj", "v_proj"));
   EXPECT_THAT(targets(small_llama(), "r=2,targets=mlp.up_proj"), ElementsAre("mlp.up_proj"));
 }
 
@@ -118,6 +120,12 @@ TEST(WithLora, ATargetThatIsNotThereIsRefusedWithThoseThatAre) {
               testing::AllOf(HasSubstr("--lora: \"c_attn\""), HasSubstr("self_attn.q_proj")));
   EXPECT_THAT(refusal(small_llama(), "r=2,targets=lm_head"), HasSubstr("\"lm_head\""));
   EXPECT_THAT(refusal(small_llama(), "r=2,targets=input_layernorm"), HasSubstr("input_layernorm"));
+  for (const char* routed : {"w1", "gate"}) {
+    EXPECT_THAT(refusal(small_mixtral(), (std::string("r=2,targets=") + routed).c_str()),
+                HasSubstr("\"" + std::string(routed) + "\""));
+  }
+  // One block has it as its MLP's, the others as their experts'.
+  EXPECT_THAT(refusal(small_qwen3_moe(), "r=2,targets=q_proj+up_proj"), HasSubstr("\"up_proj\""));
   EXPECT_THAT(refusal(Gpt2Config{}, "r=2"), HasSubstr("\"gpt2\" takes no adapters"));
 }
 

@@ -223,6 +223,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"bf16", Precision::kBf16, small_olmo2(), "r=4,targets=q_proj+down_proj"},
         Case{"fp32_in_bf16", Precision::kBf16, small_gemma2(), "r=4", {"lora_?.weight"}},
         Case{"phi3", Precision::kFp32, small_phi3(), "r=4,targets=all-linear"},
+        Case{"mixtral", Precision::kFp32, small_mixtral(), "r=4,targets=all-linear"},
         Case{"gpt_neox", Precision::kFp32, small_neox(), "r=4,targets=all-linear"}),
     [](const auto& test) { return std::string(test.param.name); });
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import unittest
 
-from hugging_face import torch, transformers
+from hugging_face import ONE_BY_ONE, torch, transformers
 
 transformers.utils.logging.set_verbosity_error()
 PROGRAM = sys.argv.pop(1)
@@ -42,7 +42,7 @@ class Case:
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), self.all[step, :, 1:].flatten())
 
     def loaded(self, directory, **options):
-        return transformers.AutoModelForCausalLM.from_pretrained(self.path / directory, **options)
+        return transformers.AutoModelForCausalLM.from_pretrained(self.path / directory, **ONE_BY_ONE, **options)
 
     def read(self, name, shape=(-1,)):
         data = bytearray((self.path / name).read_bytes())

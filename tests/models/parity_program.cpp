@@ -94,7 +94,8 @@ void write_gradients(const Source& source, const fs::path& root, const Batches& 
   std::vector<formats::TensorInfo> tensors;
   std::vector<Tensor> values;
   model->visit_parameters([&](const std::string& name, const Tensor& value) {
-    if (!value.requires_grad()) return;
+    // An expert that no token has chosen has no gradient.
+    if (!value.requires_grad() || !value.grad().defined()) return;
     tensors.push_back({.name = name, .dtype = formats::DType::kF32, .shape = value.sizes().vec()});
     values.push_back(value.grad());
   });

@@ -15,7 +15,7 @@ import sys
 import unittest
 
 import parity_cases
-from hugging_face import safetensors, torch, transformers
+from hugging_face import ONE_BY_ONE, safetensors, torch, transformers
 from parity_cases import LENGTH, NOTHING, SIZES, STEPS
 
 SEED = int(sys.argv.pop(1)) if sys.argv[1:] and sys.argv[1].isdigit() else 0
@@ -74,6 +74,14 @@ CASES = {
                             rope_parameters={
                                 "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 300.0},
                                 "sliding_attention": {"rope_type": "default", "rope_theta": 50.0}})),
+    "mixtral": ("mixtral", dict(num_local_experts=5, num_experts_per_tok=2, head_dim=10)),
+    "mixtral_experts_that_no_token_chooses": (
+        "mixtral", dict(num_local_experts=40, num_experts_per_tok=2, sliding_window=5, tie_word_embeddings=True)),
+    "qwen3_moe": ("qwen3_moe", dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=11, head_dim=10)),
+    "qwen3_moe_blocks_without_experts": (
+        "qwen3_moe", dict(YARN, num_hidden_layers=4, decoder_sparse_step=2, mlp_only_layers=[3], num_experts=24,
+                          num_experts_per_tok=2, norm_topk_prob=True, moe_intermediate_size=13, attention_bias=True,
+                          head_dim=16, use_sliding_window=True, sliding_window=6)),
     "gptj": ("gptj", dict(num_attention_heads=3, rotary_dim=4, n_inner=37)),
     "gpt_neox": ("gpt_neox", dict(rope("default", partial_rotary_factor=0.5), num_attention_heads=3)),
     "gpt_neox_one_after_the_other": (
@@ -104,10 +112,64 @@ NORMS = ("norm.weight", "ln_1.weight", "ln_f.weight")
 OLD_SPELLING = ("llama_rope_llama3", "qwen2", "mistral_window")
 
 
+# The matrices of an expert in files, gate, up and down: in memory all experts' are in one tensor.
+EXPERTS = {"mixtral": ("w1", "w3", "w2"), "qwen3_moe": ("gate_proj", "up_proj", "down_proj")}
+
+
+def as_in_files(kind, tensors):
+    """Views of tensors by the names that they have in files."""
+    if kind not in EXPERTS:
+        # GPT-NeoX's head has another name in files than in memory.
+        return {name.replace("lm_head.", "embed_out.") if kind == "gpt_neox" else name: value
+                for name, value in tensors.items()}
+    gate, up, down = EXPERTS[kind]
+    result = {}
+    for name, value in tensors.items():
+        name = name.replace(".mlp.", ".block_sparse_moe.") if kind == "mixtral" else name
+        prefix, _, last = name.rpartition(".")
+        if not prefix.endswith(".experts"):
+            result[name] = value
+            continue
+        for number, matrix in enumerate(value):
+            parts = dict(zip((gate, up), matrix.chunk(2))) if last == "gate_up_proj" else {down: matrix}
+            result.update({f"{prefix}.{number}.{part}.weight": view for part, view in parts.items()})
+    return result
+
+
+class Trainer:
+    """AdamW of a model's parameters as files have them: one without a gradient, as an expert's that no token
+    has chosen, is left out."""
+
+    def __init__(self, kind, model):
+        self.kind, self.model = kind, model
+        self.views = as_in_files(kind, {name: value.data for name, value in model.named_parameters()})
+        self.parameters = {name: torch.nn.Parameter(view.clone()) for name, view in self.views.items()}
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=1e-2, weight_decay=0.1)
+        self.largest = {name: torch.zeros_like(view) for name, view in self.views.items()}
+
+    def step(self, loss):
+        self.model.zero_grad()
+        loss.backward()
+        for name, gradient in gradients_of(self.kind, self.model).items():
+            self.parameters[name].grad = gradient
+            if gradient is not None:
+                torch.maximum(self.largest[name], gradient.abs(), out=self.largest[name])
+        self.optimizer.step()
+        for name, view in self.views.items():
+            view.copy_(self.parameters[name].data)
+
+
+def gradients_of(kind, model):
+    """By names in files; None for an expert that no token has chosen."""
+    gradients = as_in_files(kind, {name: value.grad for name, value in model.named_parameters()})
+    return {name: None if ".experts." in name and not gradient.any() else gradient
+            for name, gradient in gradients.items()}
+
+
 def make_model(kind, changes, seed):
     torch.manual_seed(seed)
     config = transformers.AutoConfig.for_model(kind, **copy.deepcopy({**SIZES, **changes}))
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, **ONE_BY_ONE)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(NORMS):
@@ -131,9 +193,9 @@ class Case(parity_cases.Case):
     """A model of transformers, its inputs, and what our program makes of them."""
 
     def __init__(self, root, name, seed):
-        kind, changes = CASES[name]
+        self.kind, changes = CASES[name]
         super().__init__(root / name)
-        self.model = make_model(kind, changes, seed)
+        self.model = make_model(self.kind, changes, seed)
         source = self.path / "model"
         self.model.save_pretrained(source, max_shard_size="9KB" if name == SHARDED else "1GB")
         (source / "tokenizer.json").write_text('{"made": "by hand"}')
@@ -166,11 +228,10 @@ class Parity(parity_cases.ParityTest):
                 loss = case.loss(case.model)
                 self.assert_close(case.read("loss.bin", ()), loss.detach(), "loss")
                 loss.backward()
-                # GPT-NeoX's head has another name in files than in memory.
-                ours = {key.replace("embed_out.", "lm_head."): value for key, value in
-                        safetensors.torch.load_file(case.path / "gradients.safetensors").items()}
-                theirs = {key: value.grad for key, value in case.model.named_parameters()}
-                self.assertEqual("lm_head.weight" in theirs,
+                ours = safetensors.torch.load_file(case.path / "gradients.safetensors")
+                theirs = {key: gradient for key, gradient in gradients_of(case.kind, case.model).items()
+                          if gradient is not None}
+                self.assertEqual("lm_head.weight" in theirs or "embed_out.weight" in theirs,
                                  name == OWN_HEAD or not case.model.config.tie_word_embeddings)
                 self.assertEqual(ours.keys(), theirs.keys())
                 for key, gradient in theirs.items():
@@ -192,22 +253,20 @@ class Parity(parity_cases.ParityTest):
         for name, case in self.cases.items():
             with self.subTest(name):
                 model = copy.deepcopy(case.model)
-                optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+                trainer = Trainer(case.kind, model)
                 losses = []
-                largest = [torch.zeros_like(parameter) for parameter in model.parameters()]
                 for step in range(STEPS):
-                    optimizer.zero_grad()
                     loss = case.loss(model, step)
                     losses.append(loss.item())
-                    loss.backward()
-                    for seen, parameter in zip(largest, model.parameters()):
-                        torch.maximum(seen, parameter.grad.abs(), out=seen)
-                    optimizer.step()
+                    trainer.step(loss)
                 self.assert_close(case.read("losses.bin"), torch.tensor(losses), "losses", 1e-4)
                 trained, info = transformers.AutoModelForCausalLM.from_pretrained(
-                    case.path / "trained", output_loading_info=True)
+                    case.path / "trained", output_loading_info=True, **ONE_BY_ONE)
                 self.assertFalse(info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"], info)
-                for (key, ours), theirs, seen in zip(trained.named_parameters(), model.parameters(), largest):
+                written = as_in_files(case.kind, {key: value.data for key, value in trained.named_parameters()})
+                self.assertEqual(written.keys(), trainer.views.keys())
+                for key, theirs in trainer.views.items():
+                    ours, seen = written[key], trainer.largest[key]
                     # Of what is left of a gradient that is zero (a bias of keys that do not rotate moves all scores
                     # of a query alike) Adam makes steps of any size up to the rate.
                     is_step = (seen == 0) | (seen >= NOTHING)

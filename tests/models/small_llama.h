@@ -55,6 +55,26 @@ inline LlamaConfig small_phi3() {
   return config;
 }
 
+/// One of Mixtral's: every block has experts.
+inline LlamaConfig small_mixtral() {
+  LlamaConfig config = small_llama(LlamaConfig::Type::kMixtral);
+  config.num_experts = 5;
+  config.num_experts_per_tok = 2;
+  return config;
+}
+
+/// One of Qwen3-MoE's, of 16 experts, with a block that has none.
+inline LlamaConfig small_qwen3_moe() {
+  LlamaConfig config = small_llama(LlamaConfig::Type::kQwen3Moe);
+  config.qk_norm = true;
+  config.num_experts = 16;
+  config.num_experts_per_tok = 3;
+  config.moe_intermediate_size = 7;
+  config.norm_topk_prob = false;
+  config.expert_layers = {true, false, true};
+  return config;
+}
+
 /// One whose layers differ: one does not rotate, and slides.
 inline LlamaConfig small_smollm3() {
   LlamaConfig config = small_llama(LlamaConfig::Type::kSmolLm3);

@@ -14,3 +14,6 @@ except ImportError as error:
     sys.exit(77)
 
 transformers.utils.logging.disable_progress_bar()
+
+# How from_config and from_pretrained are to compute experts: the default takes no odd sizes.
+ONE_BY_ONE = {"experts_implementation": "eager"}

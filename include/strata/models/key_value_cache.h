@@ -49,6 +49,8 @@ class KeyValueCache {
   [[nodiscard]] bool is_first() const { return is_first_; }
   /// The places [rows, T] of the tokens (int64). What a row does not count has place `positions`.
   [[nodiscard]] const torch::Tensor& places() const { return places_; }
+  /// Which of the tokens [rows, T] count (bool).
+  [[nodiscard]] torch::Tensor counted() const { return places_.lt(positions_); }
   /// For each row the index of its last token among the T; 0 where it counts none.
   [[nodiscard]] const torch::Tensor& last() const { return last_; }
 

@@ -14,13 +14,15 @@
 
 namespace strata::models {
 
-/// A model of Llama's kind (Llama, Mistral, Qwen, SmolLM3, OLMo 2, Phi-3, Gemma) as a language
-/// model, in an engine or in memory (see CausalLm): RMSNorm, rotary positions, grouped queries and
-/// a gated MLP; what differs from type to type is said by the config.
+/// A model of Llama's kind (Llama, Mistral, Qwen, SmolLM3, OLMo 2, Phi-3, Gemma, Mixtral) as a
+/// language model, in an engine or in memory (see CausalLm): RMSNorm, rotary positions, grouped
+/// queries and a gated MLP, or experts in its place; what differs from type to type is said by the
+/// config.
 ///
 /// Names and layouts of the parameters are those of the type's class in transformers. Units, in the
 /// order of forward: the token embedding "model.embed_tokens", which a tied head is too, every
-/// block "model.layers.N", the last norm "model.norm", and an untied head "lm_head".
+/// block "model.layers.N", behind it each of its experts where it has some, the last norm
+/// "model.norm", and an untied head "lm_head".
 ///
 /// A vocabulary that is too large for the device budget is cut into tiles (tiles_of in
 /// llama_layout.h), units that are entered one after the other, "tile_N.model.embed_tokens" and

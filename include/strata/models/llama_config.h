@@ -24,6 +24,8 @@ struct LlamaConfig {
     kPhi3,
     kGemma2,
     kGemma3Text,
+    kMixtral,
+    kQwen3Moe,
   };
 
   Type type = Type::kLlama;
@@ -58,6 +60,12 @@ struct LlamaConfig {
   std::optional<double> query_scalar;
   /// Scores of attention, and logits, are c tanh(x / c): Gemma 2's.
   std::optional<double> attention_soft_cap, logit_soft_cap;
+  /// Experts that a block has in the place of its MLP, each a unit; 0: none do.
+  std::int64_t num_experts = 0;
+  std::int64_t num_experts_per_tok = 1;               ///< those that a token goes through
+  std::optional<std::int64_t> moe_intermediate_size;  ///< nullopt: intermediate_size
+  bool norm_topk_prob = true;       ///< the weights of a token's experts add up to 1
+  std::vector<bool> expert_layers;  ///< blocks that have experts; empty: all, where there are some
   /// Adapters, beside which all is frozen (with_lora in lora.h); no part of a config.json.
   std::optional<LoraConfig> lora;
 
@@ -66,7 +74,8 @@ struct LlamaConfig {
   /// model computes are skipped, whatever they hold (`to_json` keeps them). Throws ConfigError,
   /// naming the key, for text that is not JSON, another model_type, a wrong type, a value out of
   /// range, two keys that disagree, a type of RoPE or a key of one that is not known, and a feature
-  /// of other models (experts, soft caps, multipliers, another activation, ...) that is asked for.
+  /// of other models (shared experts, soft caps, multipliers, another activation, ...) that is
+  /// asked for, and a loss of routers beside that of tokens ("output_router_logits").
   [[nodiscard]] static LlamaConfig from_json(std::string_view text, std::string_view where);
   /// The values of "model_type" that from_json takes.
   [[nodiscard]] static std::vector<std::string_view> model_types();
@@ -95,6 +104,9 @@ struct LlamaConfig {
   /// One matrix for queries, keys and values, one for gate and up.
   [[nodiscard]] bool has_fused_projections() const { return type == Type::kPhi3; }
 
+  /// What experts give is weighted in fp32, or in the compute format.
+  [[nodiscard]] bool weighs_experts_in_fp32() const { return type == Type::kMixtral; }
+
   [[nodiscard]] std::int64_t head_width() const {
     return head_dim.value_or(hidden_size / num_attention_heads);
   }
@@ -103,6 +115,12 @@ struct LlamaConfig {
   [[nodiscard]] std::int64_t key_width() const { return num_key_value_heads * head_width(); }
   /// The window of a block; nullopt: it looks at all tokens before.
   [[nodiscard]] std::optional<std::int64_t> window_of(std::int64_t layer) const;
+  /// Whether a block has experts and a router.
+  [[nodiscard]] bool has_experts(std::int64_t layer) const;
+  /// Width inside an expert.
+  [[nodiscard]] std::int64_t expert_width() const {
+    return moe_intermediate_size.value_or(intermediate_size);
+  }
   /// How a block's positions rotate; nullopt: they do not.
   [[nodiscard]] std::optional<RopeConfig> rope_of(std::int64_t layer) const;
 

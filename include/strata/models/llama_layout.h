@@ -22,9 +22,10 @@ namespace strata::models {
 
 /// The units that a `Llama` of this config has, in the order in which they are made and in which
 /// forward comes to them: "model.embed_tokens", the blocks "model.layers.N", "model.norm", and an
-/// untied "lm_head". With a vocabulary in tiles those of the embedding and of the head take the
-/// place of these. `fp32_patterns` are those of the engine's config (DsConfig::fp32_patterns).
-/// Throws ConfigError for a config that makes no model.
+/// untied "lm_head". Behind a block come its experts, "model.layers.N.mlp.experts.E" or
+/// "model.layers.N.block_sparse_moe.experts.E". With a vocabulary in tiles those of the embedding
+/// and of the head take the place of these. `fp32_patterns` are those of the engine's config
+/// (DsConfig::fp32_patterns). Throws ConfigError for a config that makes no model.
 [[nodiscard]] std::vector<zero3::UnitLayout> unit_layouts(
     const LlamaConfig& config, const std::vector<std::string>& fp32_patterns = {},
     const ModelTiles& tiles = {});
@@ -47,13 +48,14 @@ namespace strata::models {
 /// in forward, and for attention 2 for each pair of tokens and each element of all heads' queries,
 /// as for one that is causal and has no window; backward is twice forward. `recompute`: blocks run
 /// forward again in backward, the head does not, unless it is in tiles. Norms, rotations,
-/// activations and lookups are left out. Several micro-batches go unit by unit.
+/// activations and lookups are left out. Several micro-batches go unit by unit. Of experts as many
+/// have a use as tokens choose on average where all are chosen alike; these share the work.
 [[nodiscard]] zero3::StepWork step_work(const LlamaConfig& config, const MicroBatch& micro_batch,
                                         std::uint64_t micro_batches, bool recompute,
                                         const ModelTiles& tiles = {});
 
-/// The inputs of all blocks and of the last norm, of all `micro_batches` of a step: what backward
-/// needs of what recomputes.
+/// The inputs of all blocks, of their experts and of the last norm, of all `micro_batches` of a
+/// step: what backward needs of what recomputes.
 [[nodiscard]] std::uint64_t block_input_bytes(const LlamaConfig& config,
                                               const MicroBatch& micro_batch,
                                               std::uint64_t micro_batches,
@@ -66,7 +68,8 @@ namespace strata::models {
 /// weight), queries, keys and values as attention takes them, with keys and values repeated for
 /// every head, and what it gives, twice, and four times the width inside the MLP. In a layer that
 /// slides there is the mask of all pairs of tokens too, and where scores are capped they are of all
-/// pairs and heads, three times in fp32.
+/// pairs and heads, three times in fp32. With experts, which count as one MLP of the width inside
+/// all that a token goes through, what they take and give is kept of all blocks.
 [[nodiscard]] std::uint64_t estimated_activation_bytes(const LlamaConfig& config,
                                                        const MicroBatch& micro_batch,
                                                        std::uint64_t micro_batches,

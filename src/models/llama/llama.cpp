@@ -5,6 +5,7 @@
 
 #include "models/decoder.h"
 #include "models/llama/llama_modules.h"
+#include "models/llama/llama_names.h"
 #include "models/llama/llama_shape.h"
 #include "models/random_values.h"
 
@@ -28,6 +29,10 @@ struct LlamaParts {
   }
   static Norm norm(const LlamaConfig& config, const torch::TensorOptions& options) {
     return rms_norm(config, config.hidden_size, options);
+  }
+  static Expert expert(const LlamaConfig& config, const torch::TensorOptions& options) {
+    return Expert(llama_expert_matrices(config), config.hidden_size, config.expert_width(),
+                  options);
   }
   static std::string_view context_key(const LlamaConfig& /*config*/) {
     return "max_position_embeddings";

@@ -9,6 +9,7 @@
 
 #include "models/config_json.h"
 #include "models/foreign_features.h"
+#include "models/llama/experts_json.h"
 #include "models/rope_json.h"
 #include "strata/base/error.h"
 
@@ -21,6 +22,7 @@ using Type = LlamaConfig::Type;
 
 constexpr std::string_view kSliding = "sliding_attention", kFull = "full_attention";
 constexpr std::int64_t kMaxWindowLayers = 28;
+constexpr std::int64_t kExpertsMax = 1 << 12;  // each is a unit that is laid out
 
 /// What transformers has where a config.json of this type says nothing.
 struct Defaults {
@@ -34,6 +36,7 @@ struct Defaults {
   double rms_norm_eps = 1e-6, rope_theta = 10000.0;
   std::optional<std::int64_t> padding_token = std::nullopt;
   bool ties = false;
+  std::int64_t experts = 0, experts_per_token = 1;
 };
 
 constexpr std::array kDefaults = {
@@ -122,6 +125,28 @@ constexpr std::array kDefaults = {
              .rope_theta = 1e6,
              .padding_token = 0,
              .ties = true},
+    Defaults{.model_type = "mixtral",
+             .type = Type::kMixtral,
+             .architecture = "MixtralForCausalLM",
+             .vocab_size = 32000,
+             .intermediate_size = 14336,
+             .context = 131072,
+             .key_value_heads = 8,
+             .rms_norm_eps = 1e-5,
+             .rope_theta = 1e6,
+             .experts = 8,
+             .experts_per_token = 2},
+    Defaults{.model_type = "qwen3_moe",
+             .type = Type::kQwen3Moe,
+             .architecture = "Qwen3MoeForCausalLM",
+             .vocab_size = 151936,
+             .intermediate_size = 6144,
+             .context = 32768,
+             .hidden_size = 2048,
+             .layers = 24,
+             .key_value_heads = 4,
+             .experts = 128,
+             .experts_per_token = 8},
 };
 
 constexpr double kSlidingTheta = 10000.0;                         // Gemma 3's
@@ -146,6 +171,10 @@ bool has_feature(Type type, std::string_view key) {
     case Type::kGemma3Text:
       return key == "query_pre_attn_scalar" || key == "final_logit_softcapping" ||
              key == "rope_local_base_freq" || key == "sliding_window_pattern";
+    case Type::kMixtral: return key == "num_local_experts" || key == "num_experts";
+    case Type::kQwen3Moe:
+      return key == "num_local_experts" || key == "num_experts" || key == "moe_intermediate_size" ||
+             key == "decoder_sparse_step";
     default: return false;
   }
 }
@@ -171,8 +200,8 @@ void read_activation(const LlamaConfig& config, const KeyReader& keys) {
 /// Biases and norms, which differ by type: a flag of one that another does not have is refused
 /// where it would change something.
 void read_flags(LlamaConfig& config, const KeyReader& keys) {
-  config.qk_norm = config.type == Type::kQwen3 || config.type == Type::kOlmo2 ||
-                   config.type == Type::kGemma3Text;
+  config.qk_norm = config.type == Type::kQwen3 || config.type == Type::kQwen3Moe ||
+                   config.type == Type::kOlmo2 || config.type == Type::kGemma3Text;
   switch (config.type) {
     case Type::kLlama:
     case Type::kSmolLm3:
@@ -181,6 +210,7 @@ void read_flags(LlamaConfig& config, const KeyReader& keys) {
       keys.read(config.mlp_bias, "mlp_bias");
       return;
     case Type::kQwen3:
+    case Type::kQwen3Moe:
     case Type::kOlmo2:
     case Type::kGemma2:
     case Type::kGemma3Text:
@@ -192,6 +222,7 @@ void read_flags(LlamaConfig& config, const KeyReader& keys) {
       keys.require("attention_bias", true);
       break;
     case Type::kMistral:
+    case Type::kMixtral:
     case Type::kPhi3: keys.require("attention_bias", false); break;
   }
   keys.require("mlp_bias", false);
@@ -215,9 +246,11 @@ std::optional<std::int64_t> read_window(const LlamaConfig& config, const KeyRead
       if (says_nothing) window = 4096;
       keys.require("use_sliding_window", window.has_value());
       return window;
+    case Type::kMixtral:
     case Type::kPhi3: keys.require("use_sliding_window", window.has_value()); return window;
     case Type::kQwen2:
     case Type::kQwen3:
+    case Type::kQwen3Moe:
     case Type::kSmolLm3: {
       bool is_used = false;
       keys.read(is_used, "use_sliding_window");
@@ -234,7 +267,10 @@ std::optional<std::int64_t> read_window(const LlamaConfig& config, const KeyRead
 }
 
 /// Whether all layers of the type slide, where there is a window.
-bool slides_in_all(Type type) { return type == Type::kMistral || type == Type::kPhi3; }
+bool slides_in_all(Type type) {
+  return type == Type::kMistral || type == Type::kPhi3 || type == Type::kMixtral ||
+         type == Type::kQwen3Moe;
+}
 
 /// Which layers slide where "layer_types" says nothing, by the type's own rule.
 std::vector<bool> sliding_by_rule(const LlamaConfig& config, const KeyReader& keys) {
@@ -399,6 +435,11 @@ LlamaConfig LlamaConfig::from_json(std::string_view text, std::string_view where
   read_flags(config, keys);
   read_positions(config, keys, *defaults);
   read_scores(config, keys);
+  if (defaults->experts > 0) {
+    config.num_experts = defaults->experts;
+    config.num_experts_per_tok = defaults->experts_per_token;
+    read_experts(config, keys);
+  }
   config.sliding_window = read_window(config, keys);
   if (config.is_gemma() && !config.sliding_window && !keys.has("layer_types")) {
     fail_config(where, "sliding_window", "a number of tokens, as layers slide", "null");
@@ -423,6 +464,11 @@ std::optional<std::int64_t> LlamaConfig::window_of(std::int64_t layer) const {
   return sliding_layers[index] ? sliding_window : std::nullopt;
 }
 
+bool LlamaConfig::has_experts(std::int64_t layer) const {
+  if (num_experts == 0 || expert_layers.empty()) return num_experts > 0;
+  return expert_layers[std::min(static_cast<std::size_t>(layer), expert_layers.size() - 1)];
+}
+
 std::optional<RopeConfig> LlamaConfig::rope_of(std::int64_t layer) const {
   if (!rotary_layers.empty() &&
       !rotary_layers[std::min(static_cast<std::size_t>(layer), rotary_layers.size() - 1)]) {
@@ -439,6 +485,12 @@ void LlamaConfig::validate(std::string_view where) const {
   require_extent(where, "num_attention_heads", num_attention_heads, kExtentMax >> 12);
   require_extent(where, "num_key_value_heads", num_key_value_heads, num_attention_heads);
   require_extent(where, "max_position_embeddings", max_position_embeddings, kExtentMax);
+  if (num_experts != 0 || type == Type::kMixtral) {
+    require_extent(where, type == Type::kMixtral ? "num_local_experts" : "num_experts", num_experts,
+                   kExpertsMax);
+    require_extent(where, "num_experts_per_tok", num_experts_per_tok, num_experts);
+    require_extent(where, "moe_intermediate_size", expert_width(), kExtentMax);
+  }
   require_extent(where, "sliding_window", sliding_window.value_or(1), kExtentMax);
   if (padding_token && (*padding_token < 0 || *padding_token >= vocab_size)) {
     fail_config(where, "pad_token_id", "a token of the vocabulary", std::to_string(*padding_token));
@@ -505,14 +557,16 @@ std::string LlamaConfig::to_json(std::string_view dtype, std::string_view origin
   out.set("initializer_range", initializer_range);
   out.set("attention_dropout", attention_dropout);
   out.set("tie_word_embeddings", tie_word_embeddings);
-  if (type != Type::kMistral && type != Type::kQwen2 && type != Type::kPhi3) {
+  if (type != Type::kMistral && type != Type::kMixtral && type != Type::kQwen2 &&
+      type != Type::kPhi3) {
     out.set("attention_bias", qkv_bias);
   }
   if (type == Type::kLlama || type == Type::kSmolLm3) out.set("mlp_bias", mlp_bias);
   if (type != Type::kLlama && type != Type::kOlmo2) {
     out.set("sliding_window", ConfigWriter::json_of(sliding_window));
   }
-  if (type == Type::kQwen2 || type == Type::kQwen3 || type == Type::kSmolLm3) {
+  if (type == Type::kQwen2 || type == Type::kQwen3 || type == Type::kQwen3Moe ||
+      type == Type::kSmolLm3) {
     out.set("use_sliding_window", sliding_window.has_value());
   }
   if (type != Type::kLlama && type != Type::kOlmo2 && !slides_in_all(type)) {
@@ -536,6 +590,7 @@ std::string LlamaConfig::to_json(std::string_view dtype, std::string_view origin
   if (type == Type::kGemma2) {
     out.set("attn_logit_softcapping", ConfigWriter::json_of(attention_soft_cap));
   }
+  if (type == Type::kMixtral || type == Type::kQwen3Moe) write_experts(out, *this);
   if (type == Type::kPhi3) out.set("partial_rotary_factor", rope.share);
   if (sliding_rope) out.set("rope_local_base_freq", sliding_rope->theta);
   out.set("pad_token_id", ConfigWriter::json_of(padding_token));

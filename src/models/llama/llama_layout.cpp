@@ -1,5 +1,8 @@
 #include "strata/models/llama_layout.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "models/layout_estimates.h"
 #include "models/llama/llama_names.h"
 #include "models/llama/llama_shape.h"
@@ -25,10 +28,21 @@ double bytes_of_norms(const LlamaConfig& config, double number) {
   return norms * of_one * static_cast<double>(config.hidden_size);
 }
 
+void add_mlp(UnitBuilder& block, const LlamaConfig& config) {
+  const std::int64_t width = config.hidden_size, inner = config.intermediate_size;
+  if (config.has_fused_projections()) {
+    block.add_projection("mlp.gate_up_proj", width, 2 * inner, config.mlp_bias);
+  } else {
+    block.add_projection("mlp.gate_proj", width, inner, config.mlp_bias);
+    block.add_projection("mlp.up_proj", width, inner, config.mlp_bias);
+  }
+  block.add_projection("mlp.down_proj", inner, width, config.mlp_bias);
+}
+
 zero3::UnitLayout block_layout(const LlamaConfig& config, std::int64_t index,
                                const std::vector<std::string>& fp32_patterns) {
   UnitBuilder block(llama_block_name(index), fp32_patterns, config.lora);
-  const std::int64_t width = config.hidden_size, inner = config.intermediate_size;
+  const std::int64_t width = config.hidden_size;
   const std::int64_t queries = config.query_width(), keys = config.key_width();
   if (config.has_fused_projections()) {
     block.add_projection("self_attn.qkv_proj", width, queries + 2 * keys, config.qkv_bias);
@@ -43,15 +57,53 @@ zero3::UnitLayout block_layout(const LlamaConfig& config, std::int64_t index,
     block.add("self_attn.q_norm.weight", {all ? queries : config.head_width()});
     block.add("self_attn.k_norm.weight", {all ? keys : config.head_width()});
   }
-  if (config.has_fused_projections()) {
-    block.add_projection("mlp.gate_up_proj", width, 2 * inner, config.mlp_bias);
+  if (config.has_experts(index)) {
+    block.add(llama_routed_name(config) + "." + kRouter + ".weight", {config.num_experts, width});
   } else {
-    block.add_projection("mlp.gate_proj", width, inner, config.mlp_bias);
-    block.add_projection("mlp.up_proj", width, inner, config.mlp_bias);
+    add_mlp(block, config);
   }
-  block.add_projection("mlp.down_proj", inner, width, config.mlp_bias);
   for (const std::string& norm : llama_norm_names(config)) block.add(norm + ".weight", {width});
   return block.take();
+}
+
+/// Adapters are of what is not routed.
+zero3::UnitLayout expert_layout(const LlamaConfig& config, std::int64_t layer, std::int64_t expert,
+                                const std::vector<std::string>& fp32_patterns) {
+  UnitBuilder unit(llama_expert_name(config, layer, expert), fp32_patterns, config.lora);
+  const std::int64_t width = config.hidden_size, inner = config.expert_width();
+  const auto [gate, up, down] = llama_expert_matrices(config);
+  unit.add(gate + ".weight", {inner, width});
+  unit.add(up + ".weight", {inner, width});
+  unit.add(down + ".weight", {width, inner});
+  return unit.take();
+}
+
+std::optional<ExpertsShape> experts_of(const LlamaConfig& config) {
+  if (config.num_experts == 0) return std::nullopt;
+  const auto width = static_cast<double>(config.hidden_size);
+  return ExpertsShape{.count = config.num_experts,
+                      .per_token = config.num_experts_per_tok,
+                      .matrices = 3 * width * static_cast<double>(config.expert_width()),
+                      .block_matrices = width * (2 * static_cast<double>(config.query_width() +
+                                                                         config.key_width()) +
+                                                 static_cast<double>(config.num_experts)),
+                      .are_in = [config](std::int64_t layer) { return config.has_experts(layer); },
+                      .layout =
+                          [config](std::int64_t layer, std::int64_t expert,
+                                   const std::vector<std::string>& fp32_patterns) {
+                            return expert_layout(config, layer, expert, fp32_patterns);
+                          }};
+}
+
+/// Width inside of all MLPs that a token goes through in a block, the largest there is.
+double inner_width(const LlamaConfig& config) {
+  std::int64_t width = 0;
+  for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    width = std::max(width, config.has_experts(layer)
+                                ? config.num_experts_per_tok * config.expert_width()
+                                : config.intermediate_size);
+  }
+  return static_cast<double>(width);
 }
 
 }  // namespace
@@ -76,7 +128,8 @@ DecoderShape shape_of(const LlamaConfig& config) {
               },
           .block_matrices =
               width * (2 * queries + 2 * keys + 3 * static_cast<double>(config.intermediate_size)),
-          .block_queries = queries};
+          .block_queries = queries,
+          .experts = experts_of(config)};
 }
 
 std::vector<zero3::UnitLayout> unit_layouts(const LlamaConfig& config,
@@ -122,8 +175,7 @@ std::uint64_t estimated_activation_bytes(const LlamaConfig& config, const MicroB
                             : 0;
   const double block = mask + scores +
                        micro_batch.tokens() *
-                           (number * (kKeptOfQueries * queries +
-                                      kKeptOfMlp * static_cast<double>(config.intermediate_size)) +
+                           (number * (kKeptOfQueries * queries + kKeptOfMlp * inner_width(config)) +
                             bytes_of_norms(config, number) + normed_heads);
   return decoder_activation_bytes(shape_of(config), block, micro_batch, micro_batches, number_bytes,
                                   recompute, tiles);

@@ -21,6 +21,8 @@ Tensor shared_by(const Tensor& x, std::int64_t query_heads) {
       .reshape({x.size(0), query_heads, x.size(2), x.size(3)});
 }
 
+Tensor normed_by(RmsNorm& norm, const Tensor& x) { return norm ? norm(x) : x; }
+
 }  // namespace
 
 RmsNormImpl::RmsNormImpl(std::int64_t width, double epsilon, Product product,
@@ -167,10 +169,28 @@ Tensor LlamaMlpImpl::forward(const Tensor& x) {
   return down_proj_(activated(parts[0]) * parts[1]);
 }
 
+LlamaRouterImpl::LlamaRouterImpl(const LlamaConfig& config, const torch::TensorOptions& options)
+    : each_(config.num_experts_per_tok),
+      norms_weights_(config.norm_topk_prob),
+      in_fp32_(config.weighs_experts_in_fp32()),
+      gate_(register_module(kRouter, Projection(config.hidden_size, config.num_experts,
+                                                /*has_bias=*/false, options))) {}
+
+std::pair<Tensor, Tensor> LlamaRouterImpl::forward(const Tensor& x) {
+  const Tensor logits = gate_(x);
+  auto [weights, chosen] = torch::softmax(logits, -1, torch::kFloat32).topk(each_, -1);
+  if (norms_weights_) weights = weights / weights.sum(-1, /*keepdim=*/true);
+  return {in_fp32_ ? weights : weights.to(logits.scalar_type()), chosen};
+}
+
 LlamaBlockImpl::LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
                                const torch::TensorOptions& options)
-    : self_attn_(register_module("self_attn", LlamaAttention(config, layer, options))),
-      mlp_(register_module("mlp", LlamaMlp(config, layer, options))) {
+    : self_attn_(register_module("self_attn", LlamaAttention(config, layer, options))) {
+  if (config.has_experts(layer)) {
+    router_ = register_module(llama_routed_name(config), LlamaRouter(config, options));
+  } else {
+    mlp_ = register_module("mlp", LlamaMlp(config, layer, options));
+  }
   std::vector<RmsNorm> norms;
   for (const std::string& name : llama_norm_names(config)) {
     norms.push_back(register_module(name, rms_norm(config, config.hidden_size, options)));
@@ -182,11 +202,24 @@ LlamaBlockImpl::LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
   if (config.norms_outputs()) after_mlp_ = *next++;
 }
 
+Tensor LlamaBlockImpl::attended_to(const Tensor& x, const KeyValueCache::Part* kept,
+                                   const Documents* documents) {
+  return x +
+         normed_by(after_attention_, self_attn_(normed_by(before_attention_, x), kept, documents));
+}
+
 Tensor LlamaBlockImpl::forward(Tensor x, const KeyValueCache::Part* kept,
                                const Documents* documents) {
-  const auto normed_by = [](RmsNorm& norm, const Tensor& t) { return norm ? norm(t) : t; };
-  x = x + normed_by(after_attention_, self_attn_(normed_by(before_attention_, x), kept, documents));
+  x = attended_to(x, kept, documents);
   return x + normed_by(after_mlp_, mlp_(normed_by(before_mlp_, x)));
+}
+
+Routed LlamaBlockImpl::route(const Tensor& x, const KeyValueCache::Part* kept,
+                             const Documents* documents) {
+  const Tensor residual = attended_to(x, kept, documents);
+  const Tensor normed = normed_by(before_mlp_, residual);
+  const auto [weights, chosen] = router_(normed);
+  return {residual, normed, weights, chosen};
 }
 
 }  // namespace strata::models

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include "models/documents.h"
+#include "models/expert_units.h"
 #include "models/projection.h"
 #include "models/rotary.h"
 #include "strata/models/attention_scores.h"
@@ -92,18 +94,41 @@ class LlamaMlpImpl : public torch::nn::Module {
 };
 TORCH_MODULE(LlamaMlp);
 
+/// Says which experts a token goes through: those of the largest softmax of a linear layer, with
+/// it as their weights, as it is or so that they add up to 1.
+class LlamaRouterImpl : public torch::nn::Module {
+ public:
+  LlamaRouterImpl(const LlamaConfig& config, const torch::TensorOptions& options);
+  /// Weights and experts, [..., k] each, of x [..., width].
+  std::pair<torch::Tensor, torch::Tensor> forward(const torch::Tensor& x);
+
+ private:
+  std::int64_t each_;
+  bool norms_weights_, in_fp32_;
+  Projection gate_;
+};
+TORCH_MODULE(LlamaRouter);
+
 /// One block: x + attention(x), then x + mlp(x), with norms of what goes into each, of what comes
-/// out, or of both.
+/// out, or of both. In the place of the MLP there may be a router to experts, which are no part of
+/// it.
 class LlamaBlockImpl : public torch::nn::Module {
  public:
   LlamaBlockImpl(const LlamaConfig& config, std::int64_t layer,
                  const torch::TensorOptions& options);
   torch::Tensor forward(torch::Tensor x, const KeyValueCache::Part* kept = nullptr,
                         const Documents* documents = nullptr);
+  /// Of one that has a router: what goes on to its experts.
+  Routed route(const torch::Tensor& x, const KeyValueCache::Part* kept, const Documents* documents);
 
  private:
+  /// x + attention(x).
+  torch::Tensor attended_to(const torch::Tensor& x, const KeyValueCache::Part* kept,
+                            const Documents* documents);
+
   LlamaAttention self_attn_;
-  LlamaMlp mlp_;
+  LlamaMlp mlp_{nullptr};  ///< or
+  LlamaRouter router_{nullptr};
   // Empty: that is not normed.
   RmsNorm before_attention_{nullptr}, after_attention_{nullptr}, before_mlp_{nullptr},
       after_mlp_{nullptr};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -20,6 +21,25 @@ inline constexpr std::string_view kLlamaHead = "lm_head";
 
 [[nodiscard]] inline std::string llama_block_name(std::int64_t index) {
   return "model.layers." + std::to_string(index);
+}
+
+/// The part of a block that has its router and its experts.
+[[nodiscard]] inline std::string llama_routed_name(const LlamaConfig& config) {
+  return config.type == LlamaConfig::Type::kMixtral ? "block_sparse_moe" : "mlp";
+}
+inline constexpr const char* kRouter = "gate";
+
+/// The unit of an expert.
+[[nodiscard]] inline std::string llama_expert_name(const LlamaConfig& config, std::int64_t layer,
+                                                   std::int64_t expert) {
+  return llama_block_name(layer) + "." + llama_routed_name(config) + ".experts." +
+         std::to_string(expert);
+}
+
+/// The matrices of an expert: gate, up and down.
+[[nodiscard]] inline std::array<std::string, 3> llama_expert_matrices(const LlamaConfig& config) {
+  if (config.type == LlamaConfig::Type::kMixtral) return {"w1", "w3", "w2"};
+  return {"gate_proj", "up_proj", "down_proj"};
 }
 
 inline constexpr const char* kInputNorm = "input_layernorm";
