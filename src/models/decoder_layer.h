@@ -85,8 +85,12 @@ class DecoderLayer {
     };
     block_.add_to(sequence, forward, Recompute::kConfig);
     if (!experts_) return;
-    sequence.add_function([experts = *experts_](const Tensors& x, const Tensors& /*micro_batch*/) {
-      return experts.run(Routed::of(x));
+    sequence.add_together([experts = *experts_](const std::vector<Tensors>& of_each) {
+      std::vector<Routed> batches;
+      for (const Tensors& x : of_each) batches.push_back(Routed::of(x));
+      std::vector<Tensors> given;
+      for (Tensor& x : experts.run(batches)) given.push_back({std::move(x)});
+      return given;
     });
   }
 

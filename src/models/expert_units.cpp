@@ -78,4 +78,25 @@ Tensor ExpertUnits::run(const Routed& routed, const Tensor& counted) const {
   return routed.residual + sums.view_as(routed.residual);
 }
 
+std::vector<Tensor> ExpertUnits::run(const std::vector<Routed>& batches) const {
+  if (batches.size() == 1) return {run(batches.front())};
+  // Batches may be of different lengths.
+  const auto in_a_row = [&batches](Tensor Routed::*part) {
+    std::vector<Tensor> tokens;
+    for (const Routed& batch : batches) tokens.push_back((batch.*part).flatten(0, 1));
+    return torch::cat(tokens).unsqueeze(0);
+  };
+  const Tensor all = run({.residual = in_a_row(&Routed::residual),
+                          .normed = in_a_row(&Routed::normed),
+                          .weights = in_a_row(&Routed::weights),
+                          .chosen = in_a_row(&Routed::chosen)});
+  std::vector<std::int64_t> sizes;
+  for (const Routed& batch : batches) {
+    sizes.push_back(batch.residual.size(0) * batch.residual.size(1));
+  }
+  std::vector<Tensor> each = all.squeeze(0).split_with_sizes(sizes);
+  for (std::size_t i = 0; i < each.size(); ++i) each[i] = each[i].view_as(batches[i].residual);
+  return each;
+}
+
 }  // namespace strata::models

@@ -56,6 +56,9 @@ class ExpertUnits {
   /// (bool [B, T]) leaves out the tokens that have no meaning; undefined: all have one.
   [[nodiscard]] torch::Tensor run(const Routed& routed, const torch::Tensor& counted = {}) const;
 
+  /// The same of several batches at once: each expert is entered once.
+  [[nodiscard]] std::vector<torch::Tensor> run(const std::vector<Routed>& batches) const;
+
   [[nodiscard]] std::vector<ModelPart<Expert>>& units() const { return *units_; }
 
  private:

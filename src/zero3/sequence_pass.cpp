@@ -117,6 +117,10 @@ bool SequencePass::is_last_beside(std::size_t part) const {
   return part + 1 == parts_.size() || !parts_[part + 1].is_beside;
 }
 
+bool SequencePass::runs_together(std::size_t part) const {
+  return parts_[part].run_together && !has_others_beside(part);
+}
+
 Tensors SequencePass::inputs_of(std::size_t first, std::size_t micro_batch) const {
   if (first == 0) return micro_batches_[micro_batch];
   Tensors inputs;
@@ -187,7 +191,25 @@ Tensors SequencePass::run(std::size_t part, std::size_t micro_batch, Tensors& ta
   return outputs;
 }
 
+void SequencePass::forward_together(std::size_t part) {
+  std::vector<Tensors> inputs;
+  for (std::size_t i = 0; i < micro_batches_.size(); ++i) inputs.push_back(inputs_of(part, i));
+  std::vector<Tensors> outputs = parts_[part].run_together(inputs);
+  if (outputs.size() != inputs.size()) {
+    throw UsageError("a part of a sequence of units was given " + std::to_string(inputs.size()) +
+                     " micro-batches and returned " + std::to_string(outputs.size()));
+  }
+  for (Tensors& of_one : outputs) {
+    Tensors leaves = as_leaves(of_one);
+    cuts_[part].push_back({std::move(of_one), std::move(leaves), {}});
+  }
+}
+
 void SequencePass::forward(std::size_t part) {
+  if (runs_together(part)) {
+    forward_together(part);
+    return;
+  }
   const PartScope scope(parts_[part], Pass::kForward, micro_batches_.size());
   for (std::size_t i = 0; i < micro_batches_.size(); ++i) {
     Tensors taken;
@@ -289,6 +311,14 @@ void SequencePass::run_backward(std::size_t part) {
     has_roots = has_roots || !roots.back().outputs.empty();
     cut.outputs.clear();
     cut.leaves.clear();
+  }
+  if (runs_together(part)) {
+    Roots all;
+    for (const Roots& of_one : roots) {
+      all.outputs.insert(all.outputs.end(), of_one.outputs.begin(), of_one.outputs.end());
+      all.gradients.insert(all.gradients.end(), of_one.gradients.begin(), of_one.gradients.end());
+    }
+    roots.assign(1, std::move(all));
   }
   if (has_roots) {
     PartScope scope(parts_[part], Pass::kBackward, micro_batches_.size());

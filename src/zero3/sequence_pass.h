@@ -21,13 +21,13 @@ namespace strata::zero3 {
 /// unit before the next. So a unit is brought to the device once for each direction, however many
 /// micro-batches there are, and its gradients leave the device once, as their sum.
 ///
-/// Every pair of a part and a micro-batch has a graph of its own, cut off at the part's inputs:
-/// they are leaves, whose gradients are where the backward of the part before begins. Parts that
-/// stand side by side have leaves of their own, whose gradients are added up in fp32. Of a span
-/// that recomputes forward leaves its inputs alone: all micro-batches go through its parts again,
-/// with graphs, when backward comes to its end. The last part runs each micro-batch forward and
-/// backward at once, so that of what a loss needs (logits) only one micro-batch's is there. Thread:
-/// the engine's.
+/// Every pair of a part and a micro-batch has a graph of its own (but for parts that all go through
+/// at once, which have one), cut off at the part's inputs: they are leaves, whose gradients are
+/// where the backward of the part before begins. Parts that stand side by side have leaves of their
+/// own, whose gradients are added up in fp32. Of a span that recomputes forward leaves its inputs
+/// alone: all micro-batches go through its parts again, with graphs, when backward comes to its
+/// end. The last part runs each micro-batch forward and backward at once, so that of what a loss
+/// needs (logits) only one micro-batch's is there. Thread: the engine's.
 class SequencePass {
  public:
   using Tensors = UnitSequence::Tensors;
@@ -68,6 +68,7 @@ class SequencePass {
   };
 
   void forward(std::size_t part);
+  void forward_together(std::size_t part);
   void forward(Rerun& span);
   [[nodiscard]] std::vector<torch::Tensor> run_last(const BackwardOfLoss& backward_of_loss);
   void backward(std::size_t part);
@@ -86,6 +87,8 @@ class SequencePass {
   [[nodiscard]] Tensors run(std::size_t part, std::size_t micro_batch, Tensors& taken);
   /// What the parts from `first` on that stand side by side take.
   [[nodiscard]] Tensors inputs_of(std::size_t first, std::size_t micro_batch) const;
+  /// Whether all micro-batches go through a part at once, with one graph.
+  [[nodiscard]] bool runs_together(std::size_t part) const;
   [[nodiscard]] std::size_t first_beside(std::size_t part) const;
   [[nodiscard]] bool has_others_beside(std::size_t part) const;
   [[nodiscard]] bool is_last_beside(std::size_t part) const;

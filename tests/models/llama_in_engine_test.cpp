@@ -131,15 +131,17 @@ TEST_P(LlamaInEngine, TakesTheStepsOfTheModelInMemory) {
     return values;
   };
   const std::vector<Tensor> before = masters();
+  const double share = GetParam().precision == Precision::kFp32 ? 1e-5 : 3e-2;
   const BatchReport report = engine.train_batch(model.sequence(), batch_);
   for (std::size_t i = 0; i < batch_.size(); ++i) {
     const Tensor loss = reference.loss(batch_[i][0], batch_[i][1]);
-    EXPECT_EQ(report.losses[i], loss.item<double>());
+    // Experts take the tokens of all micro-batches at once, whose sums round otherwise.
+    const double difference = config_.num_experts > 0 ? share * loss.item<double>() : 0;
+    EXPECT_NEAR(report.losses[i], loss.item<double>(), difference);
     (loss / 2).backward();
   }
   const std::vector<Tensor> after = masters(), parameters = reference.parameters();
   ASSERT_EQ(after.size(), parameters.size());
-  const double share = GetParam().precision == Precision::kFp32 ? 1e-5 : 3e-2;
   for (std::size_t i = 0; i < after.size(); ++i) {
     const Tensor step = before[i] - after[i];  // SGD at rate 1
     const Tensor gradient = parameters[i].grad().to(torch::kFloat32);

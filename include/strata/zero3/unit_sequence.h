@@ -36,6 +36,8 @@ class UnitSequence {
   struct Part {
     zero3::UnitHandle unit;
     std::function<Tensors(const Tensors& x, const Tensors& micro_batch)> run;
+    /// Of what all micro-batches go through at once; empty: one at a time. No unit.
+    std::function<std::vector<Tensors>(const std::vector<Tensors>& of_each)> run_together = {};
     bool has_unit = true;    ///< not a function alone
     bool is_beside = false;  ///< takes what the part before it took
   };
@@ -80,6 +82,21 @@ class UnitSequence {
          .run = [function = std::move(function)](
                     const Tensors& x,
                     const Tensors& micro_batch) { return as_list(function(x, micro_batch)); },
+         .has_unit = false});
+    return *this;
+  }
+
+  /// Appends function(x of each micro-batch) without parameters, which returns what each gets. In
+  /// Engine::train_batch it is called once for all micro-batches, elsewhere for one at a time, so
+  /// that units that it enters, which may be others for each micro-batch (experts), come once for
+  /// all of them. Their numbers are those of one micro-batch after the other up to roundings.
+  template <class Function>
+  UnitSequence& add_together(Function function) {
+    parts_.push_back(
+        {.unit = {},
+         .run = [function](const Tensors& x,
+                           const Tensors& /*micro_batch*/) { return function({x}).at(0); },
+         .run_together = function,
          .has_unit = false});
     return *this;
   }
