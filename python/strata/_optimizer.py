@@ -214,7 +214,8 @@ class OffloadedOptimizer(torch.optim.Optimizer):
 
     def _introduce(self, groups: list[tuple[int, dict[str, Any]]]) -> None:
         assert self._core is not None
-        new, tensors = [], []
+        new: list[tuple[str, list[int], str, int]] = []
+        tensors: list[torch.Tensor] = []
         for index, group in groups:
             names = group.get("param_names") or [
                 f"param_{len(self._parameters) + len(new) + i}" for i in range(len(group["params"]))
@@ -233,9 +234,8 @@ class OffloadedOptimizer(torch.optim.Optimizer):
             is_blank = parameter.dtype != torch.float16
             self._versions.append(parameter._version if is_blank else None)
             if self._overlap and parameter.requires_grad:
-                self._hooks.append(
-                    parameter.register_post_accumulate_grad_hook(_weak(self._update_at_once))
-                )
+                register: Any = parameter.register_post_accumulate_grad_hook  # untyped in torch
+                self._hooks.append(register(_weak(self._update_at_once)))
 
     # ---- step -----------------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ class OffloadedOptimizer(torch.optim.Optimizer):
         """What the last step did."""
         return self._last_step
 
-    def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
         """Updates every parameter that has a gradient; returns what ``closure`` returned.
 
         Returns when all states are back at rest. Ctrl-C is taken after that, so that it leaves no
@@ -562,8 +562,8 @@ class OffloadedOptimizer(torch.optim.Optimizer):
                         core.write(index, kind, states[key].data_ptr())
             core.recover()
             self.__setstate__({"state": {}, "param_groups": groups})
-        for hook in list(self._optimizer_load_state_dict_post_hooks.values()):
-            hook(self)
+        for post_hook in list(self._optimizer_load_state_dict_post_hooks.values()):
+            post_hook(self)
 
     def _take_over(
         self, core: _core.OffloadedOptimizer, index: int, steps: int, checksum: Optional[int]
@@ -789,7 +789,7 @@ def _norm_of(core: _core.OffloadedOptimizer, lent: list[_Lent]) -> Optional[floa
 
 def _read_manifest(path: pathlib.Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format"] != MANIFEST_FORMAT:
             raise DataError(f"{path}: its format is {manifest['format']!r}, not {MANIFEST_FORMAT!r}")
         for entry in manifest["parameters"]:

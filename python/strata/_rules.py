@@ -84,9 +84,13 @@ class AdamW(OffloadedOptimizer):
     _decoupled = True
 
     def _rule(self, group: dict[str, Any]) -> _core.AdamRule:
+        beta1, beta2 = group["betas"]
         return _core.AdamRule(
-            **_floats(group, "lr", "eps", "weight_decay"),
-            **_betas(group),
+            lr=float(group["lr"]),
+            beta1=float(beta1),
+            beta2=float(beta2),
+            eps=float(group["eps"]),
+            weight_decay=float(group["weight_decay"]),
             decoupled_weight_decay=self._decoupled,
         )
 
