@@ -1,4 +1,4 @@
-"""transformers' own Trainer trains with the optimizers, and resumes from its checkpoints.
+"""transformers' own Trainer and accelerate train with the optimizers, and resume from their checkpoints.
 
 Usage: trainer_test.py PACKAGE_FOLDER
 """
@@ -12,7 +12,7 @@ os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", TOKENIZERS_PARALL
 from package import PackageTest, strata, torch  # noqa: E402
 
 try:
-    import accelerate  # noqa: F401
+    from accelerate import Accelerator
     from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 except ImportError as error:
     print(f"skipped: {error}; tools/setup.sh --test installs what is missing")
@@ -74,6 +74,39 @@ class WithTrainer(PackageTest):
         theirs, _ = self.train(torch.optim.AdamW, {}, save_strategy="no", max_grad_norm=0.1)
         for one, other in zip(own, theirs):
             self.assertAlmostEqual(one, other, places=3)
+
+
+class WithAccelerate(PackageTest):
+    def train(self, steps, load=None, save=None):
+        """The weights after `steps` updates of two micro-batches each, from where `load` is."""
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.Linear(256, 64))
+        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+        optimizer = strata.AdamW(model.parameters(), lr=1e-2, max_grad_norm=1.0, **self.on_nvme())
+        model, prepared = accelerator.prepare(model, optimizer)
+        if load:
+            accelerator.load_state(load)
+        for batch in range(2 * steps):
+            x = torch.randn(8, 64, generator=torch.Generator().manual_seed(batch % 2))
+            with accelerator.accumulate(model):
+                accelerator.backward((model(x) - x).square().mean())
+                prepared.step()
+                prepared.zero_grad()
+        if save:
+            accelerator.save_state(save)
+        counts = {int(optimizer.state_of(each)["step"]) for each in model.parameters()}
+        weights = [each.detach().clone() for each in model.parameters()]
+        optimizer.close()
+        return weights, counts
+
+    def test_updates_once_for_all_micro_batches_and_resumes_with_the_same_bits(self):
+        whole, counts = self.train(4)
+        self.assertEqual(counts, {4})
+        self.train(2, save=str(self.space / "state"))
+        resumed, counts = self.train(2, load=str(self.space / "state"))
+        self.assertEqual(counts, {4})
+        for one, other in zip(whole, resumed):
+            self.assert_same_bits(one, other)
 
 
 if __name__ == "__main__":
