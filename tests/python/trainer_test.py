@@ -1,4 +1,4 @@
-"""transformers' own Trainer and accelerate train with the optimizers, and resume from their checkpoints.
+"""transformers' Trainer and accelerate train with the optimizers, and resume from checkpoints.
 
 Usage: trainer_test.py PACKAGE_FOLDER
 """

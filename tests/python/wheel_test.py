@@ -119,7 +119,8 @@ class Wheel(unittest.TestCase):
                                 text=True).stdout
         self.assertNotRegex(needed, r"libtorch|libc10|not found")
         for library in ("libtbb", "libhwloc", "liburing", "libaio", "libxxhash", "libhwy"):
-            self.assertRegex(needed, rf"{library}\S* => {re.escape(str(packages))}/\S*strata\.libs/")
+            bundled = rf"{library}\S* => {re.escape(str(packages))}/\S*strata\.libs/"
+            self.assertRegex(needed, bundled)
 
 
 if __name__ == "__main__":
