@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <optional>
 #include <vector>
@@ -57,6 +58,7 @@ void DsConfigReader::read(const JsonValue& root) {
   attempt([&] { check_master(); });
   check_parameters();
   attempt([&] { complete_optimizer(); });
+  attempt([&] { complete_moments(); });
   attempt([&] { complete_scheduler(); });
   attempt([&] { check_cycle(); });
   attempt([&] { check_accumulation(); });
@@ -231,8 +233,26 @@ void DsConfigReader::complete_optimizer() {
   }
 }
 
+/// Takes moments of 8 bits where the optimizer's name asks for them.
+void DsConfigReader::complete_moments() {
+  const JsonValue* const type = given("optimizer.type");
+  if (type == nullptr) return;
+  std::string name = type->as_string();
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+  if (!name.ends_with("_8bit")) return;
+  MomentFormat& moments = config_.strata.states.moments;
+  const JsonValue* const named = given("strata.states.moments");
+  if (named != nullptr && moments != MomentFormat::kInt8) {
+    named->fail("optimizer.type " + type->as_string() +
+                " has moments of 8 bits; write \"int8\", or \"AdamW\" there");
+  }
+  moments = MomentFormat::kInt8;
+}
+
 void DsConfigReader::complete_scheduler() {
   SchedulerConfig& scheduler = config_.scheduler;
+  if (scheduler.is_trainers()) return complete_trainers_schedule();
   if (scheduler.type == SchedulerType::kWarmupDecayLR &&
       given("scheduler.params.warmup_max_lr") == nullptr &&
       !is_null("scheduler.params.warmup_max_lr")) {
@@ -243,6 +263,22 @@ void DsConfigReader::complete_scheduler() {
         .fail(place_of("scheduler.type").as_string() +
               " needs params.total_num_steps: the length of the run in optimizer steps, or "
               "\"auto\"");
+  }
+}
+
+/// Defaults as in the Trainer, which knows the length of the run and does not warm up unasked.
+void DsConfigReader::complete_trainers_schedule() {
+  SchedulerConfig& scheduler = config_.scheduler;
+  if (given("scheduler.params.warmup_num_steps") == nullptr) scheduler.warmup_num_steps = 0;
+  if (scheduler.type != SchedulerType::kCosineWithMinLr) return;
+  if (scheduler.min_lr.has_value() == scheduler.min_lr_rate.has_value()) {
+    place_of("scheduler.type")
+        .fail(
+            "cosine_with_min_lr needs one of params.min_lr, a rate, and params.min_lr_rate, a "
+            "part of the optimizer's");
+  }
+  if (scheduler.min_lr && config_.optimizer.lr == 0) {
+    place_of("scheduler.params.min_lr").fail("has no meaning beside a rate of 0");
   }
 }
 

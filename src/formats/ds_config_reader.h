@@ -33,7 +33,9 @@ class DsConfigReader {
   void check_master() const;
   void check_parameters();
   void complete_optimizer();
+  void complete_moments();
   void complete_scheduler();
+  void complete_trainers_schedule();
   void check_cycle() const;
   void check_accumulation() const;
   void check_data_types() const;

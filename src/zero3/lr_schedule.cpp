@@ -25,17 +25,15 @@ void require_rate(double rate, const char* key) {
 
 bool is_momentum(double beta) { return beta >= 0 && beta < 1; }
 
-bool decays(const SchedulerConfig& config) {
-  return config.type == SchedulerType::kWarmupDecayLR ||
-         config.type == SchedulerType::kWarmupCosineLR;
-}
-
 void validate(const SchedulerConfig& config) {
   require_rate(config.warmup_min_lr, "warmup_min_lr");
   if (config.warmup_max_lr) require_rate(*config.warmup_max_lr, "warmup_max_lr");
   require(config.warmup_num_steps >= 0, "warmup_num_steps", "must be 0 or more");
   require_rate(config.warmup_min_ratio, "warmup_min_ratio");
   require_rate(config.cos_min_ratio, "cos_min_ratio");
+  require_rate(config.num_cycles, "num_cycles");
+  require_rate(config.min_lr.value_or(0), "min_lr");
+  require_rate(config.min_lr_rate.value_or(0), "min_lr_rate");
   require_rate(config.cycle_min_lr, "cycle_min_lr");
   require_rate(config.cycle_max_lr, "cycle_max_lr");
   require_rate(config.decay_lr_rate, "decay_lr_rate");
@@ -52,7 +50,7 @@ void validate(const SchedulerConfig& config) {
   require_rate(config.lr_range_test_step_rate, "lr_range_test_step_rate");
   require(config.lr_range_test_step_size > 0, "lr_range_test_step_size", "must be 1 or more");
   require(config.last_batch_iteration >= -1, "last_batch_iteration", "must be -1 or more");
-  require(!decays(config) || config.total_num_steps > 0, "total_num_steps",
+  require(!config.ends() || config.total_num_steps > 0, "total_num_steps",
           "must be the number of optimizer steps of the run, 1 or more; where it is \"auto\", set "
           "it with DsConfig::set_total_steps before the engine is made");
 }
@@ -108,6 +106,25 @@ double range_test_rate(const SchedulerConfig& config, std::int64_t index) {
   return config.lr_range_test_min_lr * (1 + config.lr_range_test_step_rate * intervals);
 }
 
+/// The part of the optimizer's rate after `taken` optimizer steps, as transformers'
+/// get_scheduler(name) has it.
+double trainers_factor(const SchedulerConfig& config, double base_lr, std::int64_t taken) {
+  if (config.type == SchedulerType::kConstant) return 1.0;
+  const std::int64_t warmup = config.warmup_num_steps;
+  const auto done = static_cast<double>(taken);
+  if (taken < warmup) return done / static_cast<double>(warmup);
+  if (config.type == SchedulerType::kConstantWithWarmup) return 1.0;
+  const auto whole =
+      static_cast<double>(std::max<std::int64_t>(1, config.total_num_steps - warmup));
+  if (config.type == SchedulerType::kLinear) {
+    return std::max(0.0, static_cast<double>(config.total_num_steps - taken) / whole);
+  }
+  const double progress = static_cast<double>(taken - warmup) / whole;
+  const double cosine = (1.0 + std::cos(std::numbers::pi * config.num_cycles * 2.0 * progress)) / 2;
+  const double least = config.min_lr ? *config.min_lr / base_lr : config.min_lr_rate.value_or(0.0);
+  return std::max(0.0, least + (1.0 - least) * cosine);
+}
+
 /// The scheduler's own count in an optimizer step. It moves after the optimizer has stepped, so it
 /// stands at its beginning during the first step.
 std::int64_t index_of(const SchedulerConfig& config, std::int64_t step) {
@@ -137,6 +154,12 @@ double LrSchedule::at(std::int64_t step) const {
     case SchedulerType::kWarmupCosineLR: return base_lr_ * cosine_ratio(config_, index);
     case SchedulerType::kOneCycle: return one_cycle_rate(config_, index);
     case SchedulerType::kLRRangeTest: return range_test_rate(config_, index);
+    case SchedulerType::kLinear:
+    case SchedulerType::kCosine:
+    case SchedulerType::kConstant:
+    case SchedulerType::kConstantWithWarmup:
+    case SchedulerType::kCosineWithMinLr:
+      return base_lr_ * trainers_factor(config_, base_lr_, step - 1);
   }
   return base_lr_;
 }

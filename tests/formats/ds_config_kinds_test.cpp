@@ -28,8 +28,17 @@ using ::testing::StartsWith;
 /// "batch 8=8x1 clip 1 AdamW 5e-05 decay 0 none": what a file comes to on one rank.
 std::string summary_of(DsConfig config) {
   constexpr std::string_view kOptimizers[] = {"Adam", "AdamW", "SGD", "Adagrad", "Lion"};
-  constexpr std::string_view kSchedules[] = {"none",           "WarmupLR", "WarmupDecayLR",
-                                             "WarmupCosineLR", "OneCycle", "LRRangeTest"};
+  constexpr std::string_view kSchedules[] = {"none",
+                                             "WarmupLR",
+                                             "WarmupDecayLR",
+                                             "WarmupCosineLR",
+                                             "OneCycle",
+                                             "LRRangeTest",
+                                             "linear",
+                                             "cosine",
+                                             "constant",
+                                             "constant_with_warmup",
+                                             "cosine_with_min_lr"};
   config.resolve_batch(1);
   std::ostringstream text;
   text << "batch " << config.train_batch_size << '=' << config.train_micro_batch_size_per_gpu << 'x'
@@ -154,6 +163,23 @@ INSTANTIATE_TEST_SUITE_P(
                    "cycle_second_step_size": 100, "cycle_first_stair_count": 100,
                    "decay_step_size": 1000, "decay_lr_rate": 0.01}}})",
              "batch 64=4x16 clip 1 Adam 0.001 decay 0 OneCycle"},
+        Kind{"the_trainers_linear_schedule",
+             R"({"scheduler": {"type": "linear", "params": {"num_warmup_steps": 10,
+                   "num_training_steps": "auto"}}})",
+             "batch 8=8x1 clip 1 AdamW 5e-05 decay 0 linear"},
+        Kind{"the_trainers_cosine", R"({"scheduler": {"type": "cosine", "params": {
+                   "num_cycles": 0.25, "warmup_num_steps": 10, "total_num_steps": 100}}})",
+             "batch 8=8x1 clip 1 AdamW 5e-05 decay 0 cosine"},
+        Kind{"the_trainers_constant_rate", R"({"scheduler": {"type": "constant"}})",
+             "batch 8=8x1 clip 1 AdamW 5e-05 decay 0 constant"},
+        Kind{
+            "the_trainers_constant_rate_after_a_warmup",
+            R"({"scheduler": {"type": "constant_with_warmup", "params": {"num_warmup_steps": 5}}})",
+            "batch 8=8x1 clip 1 AdamW 5e-05 decay 0 constant_with_warmup"},
+        Kind{"the_trainers_cosine_with_a_minimum",
+             R"({"scheduler": {"type": "cosine_with_min_lr", "params": {"min_lr": 1e-6,
+                   "min_lr_rate": null}}})",
+             "batch 8=8x1 clip 1 AdamW 5e-05 decay 0 cosine_with_min_lr"},
         Kind{"a_cosine_of_ratios",
              R"({"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 1,
                  "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}},
@@ -207,6 +233,18 @@ INSTANTIATE_TEST_SUITE_P(
              "managed_gradient_accumulation: only true"},
         Kind{"sequence_parallel", R"({"sequence_parallel_size": 2})", "only 1 is supported"},
         Kind{"autocast", R"({"torch_autocast": {"enabled": true}})", "only false"},
+        Kind{"a_minimum_that_is_not_named", R"({"scheduler": {"type": "cosine_with_min_lr"}})",
+             "cosine_with_min_lr needs one of params.min_lr"},
+        Kind{"a_minimum_of_another_schedule",
+             R"({"scheduler": {"type": "cosine", "params": {"min_lr": 1e-6}}})",
+             "scheduler.params.min_lr: is not a parameter of cosine"},
+        Kind{"a_warmup_of_a_constant_rate",
+             R"({"scheduler": {"type": "constant", "params": {"num_warmup_steps": 5}}})",
+             "is not a parameter of constant"},
+        Kind{"a_warmup_by_two_names",
+             R"({"scheduler": {"type": "linear", "params": {"num_warmup_steps": 5,
+                   "warmup_num_steps": 5}}})",
+             "means the same as"},
         Kind{"lamb", R"({"optimizer": {"type": "Lamb"}})", "\"Lamb\" is none of"},
         // what DeepSpeed refuses as well
         Kind{"aio_in_zero", R"({"zero_optimization": {"stage": 3, "aio": {"block_size": 4096}}})",
@@ -319,6 +357,13 @@ TEST(DsConfigKinds, AutoCastIsKeptForTheEngine) {
             std::nullopt);
   EXPECT_EQ(parse(R"({"fp16": {"enabled": true, "auto_cast": true}})").fp16.auto_cast, true);
   EXPECT_EQ(parse(R"({"fp16": {"enabled": true, "auto_cast": false}})").fp16.auto_cast, false);
+}
+
+TEST(DsConfigKinds, TheTrainersSchedulesDoNotWarmUpUnaskedAndKnowTheLengthOfTheRun) {
+  DsConfig config = parse(R"({"scheduler": {"type": "linear"}})");
+  EXPECT_EQ(config.scheduler.warmup_num_steps, 0);
+  config.set_total_steps(7);
+  EXPECT_EQ(config.scheduler.total_num_steps, 7);
 }
 
 TEST(DsConfigKinds, ANullRateAtTheEndOfTheWarmupIsTheOptimizers) {

@@ -99,6 +99,28 @@ TEST(DsConfigOptimizer, FormatsAndMomentsFollowTheConfig) {
   }
 }
 
+TEST(DsConfigOptimizer, TheTrainersNamesOfAdamWAreAdamWAndThoseOf8BitsHaveInt8Moments) {
+  for (const std::string name : {"adamw_torch", "adamw_torch_fused"}) {
+    const DsConfig config = parse(R"({"optimizer": {"type": ")" + name + R"("}})");
+    EXPECT_EQ(config.optimizer.type, OptimizerType::kAdamW) << name;
+    EXPECT_EQ(config.strata.states.moments, MomentFormat::kFp32) << name;
+  }
+  for (const std::string name :
+       {"adamw_8bit", "AdamW_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"}) {
+    const DsConfig config =
+        parse(R"({"optimizer": {"type": ")" + name + R"(", "params": {"eps": 1e-6}}})");
+    EXPECT_EQ(config.optimizer.type, OptimizerType::kAdamW) << name;
+    EXPECT_EQ(config.optimizer.eps, 1e-6) << name;
+    EXPECT_EQ(config.strata.states.moments, MomentFormat::kInt8) << name;
+    EXPECT_EQ(parse(config.resolved_json()), config) << config.resolved_json();
+  }
+  EXPECT_EQ(parse(R"({"strata": {"states": {"moments": "int8"}},
+                      "optimizer": {"type": "adamw_8bit"}})")
+                .strata.states.moments,
+            MomentFormat::kInt8);
+  EXPECT_EQ(parse(R"({"optimizer": {"type": "lion"}})").optimizer.type, OptimizerType::kLion);
+}
+
 TEST(DsConfigOptimizer, TheInstructionSetIsAWord) {
   EXPECT_EQ(parse("{}").strata.simd, "");
   EXPECT_EQ(parse(R"({"strata": {"simd": "AVX2"}})").strata.simd, "AVX2");
@@ -137,6 +159,8 @@ TEST(DsConfigOptimizer, EveryMistakeSaysWhereItIsAndWhatToWrite) {
        {"takes a momentum above 0 and no dampening"}},
       {R"({"optimizer": {"type": "Adagrad", "params": {"initial_accumulator_value": 0.1}}})",
        {"only 0 is supported", "begin at nothing"}},
+      {R"({"optimizer": {"type": "adamw_8bit"}, "strata": {"states": {"moments": "fp32"}}})",
+       {"strata.states.moments: optimizer.type adamw_8bit has moments of 8 bits"}},
       {R"({"strata": {"states": {"moments": "int4"}}})", {"\"int4\" is none of: fp32, bf16, int8"}},
       {R"({"strata": {"states": {"momemts": "int8"}}})", {"did you mean \"moments\"?"}},
       {R"({"strata": {"states": {"master": "bf16"}}})", {"is none of: fp32, 24bit"}},

@@ -288,7 +288,7 @@ TEST(DsConfig, EveryMistakeSaysWhereItIsAndWhatToWrite) {
       {R"({"optimizer": {"params": {"amsgrad": true}}})", {"only false"}},
       {R"({"scheduler": {"type": "OneCycle"}})",
        {"scheduler.type: OneCycle needs params.cycle_min_lr"}},
-      {R"({"scheduler": {"type": "Cosine"}})",
+      {R"({"scheduler": {"type": "Step"}})",
        {"WarmupLR, WarmupDecayLR, WarmupCosineLR, OneCycle, LRRangeTest"}},
       {R"({"scheduler": {"type": "WarmupLR", "params": {"last_batch_iteration": -2}}})",
        {"too small; at least -1"}},

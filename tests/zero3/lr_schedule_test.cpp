@@ -206,12 +206,63 @@ TEST(LrSchedule, BeginsWhereTheFileSaysAfterAStepAtTheOptimizersRate) {
   EXPECT_EQ(schedule.with_momentum({.beta1 = 0.5}, 2).beta1, 0.9);
 }
 
+// The rates below are those of transformers.get_scheduler (5.23) for the same parameters.
+
+TEST(LrSchedule, TheTrainersLinearScheduleWarmsUpFromNothingAndFallsToNothing) {
+  expect_rates({.type = SchedulerType::kLinear, .warmup_num_steps = 3, .total_num_steps = 8}, 0.02,
+               {0.0, 0.006666666666666666, 0.013333333333333332, 0.02, 0.016, 0.012, 0.008, 0.004,
+                0.0, 0.0});
+  expect_rates({.type = SchedulerType::kLinear, .warmup_num_steps = 0, .total_num_steps = 2}, 0.02,
+               {0.02, 0.01, 0.0, 0.0});
+}
+
+TEST(LrSchedule, TheTrainersConstantScheduleStaysAndCanWarmUp) {
+  expect_rates({.type = SchedulerType::kConstant}, 0.02, {0.02, 0.02, 0.02});
+  expect_rates({.type = SchedulerType::kConstantWithWarmup, .warmup_num_steps = 3}, 0.02,
+               {0.0, 0.006666666666666666, 0.013333333333333332, 0.02, 0.02});
+}
+
+TEST(LrSchedule, TheTrainersCosineGoesToNothingOrToItsMinimum) {
+  const auto expect_near = [](const SchedulerConfig& config, const std::vector<double>& expected) {
+    const LrSchedule schedule(config, 0.02);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(schedule.at(static_cast<std::int64_t>(i) + 1), expected[i], 1e-15)
+          << "optimizer step " << i + 1;
+    }
+  };
+  expect_near({.type = SchedulerType::kCosine, .warmup_num_steps = 3, .total_num_steps = 8},
+              {0.0, 0.006666666666666666, 0.013333333333333332, 0.02, 0.018090169943749474,
+               0.013090169943749475, 0.006909830056250526, 0.0019098300562505265, 0.0,
+               0.0019098300562505244});
+  expect_near({.type = SchedulerType::kCosine,
+               .warmup_num_steps = 1,
+               .total_num_steps = 7,
+               .num_cycles = 1.5},
+              {0.0, 0.02, 0.01, 0.0, 0.009999999999999998, 0.02, 0.010000000000000002, 0.0});
+  expect_near({.type = SchedulerType::kCosineWithMinLr,
+               .warmup_num_steps = 3,
+               .total_num_steps = 8,
+               .min_lr = 0.005},
+              {0.0, 0.006666666666666666, 0.013333333333333332, 0.02, 0.018567627457812107,
+               0.014817627457812106, 0.010182372542187897, 0.006432372542187896, 0.005,
+               0.006432372542187893});
+  expect_near(
+      {.type = SchedulerType::kCosineWithMinLr,
+       .warmup_num_steps = 0,
+       .total_num_steps = 7,
+       .min_lr_rate = 0.1},
+      {0.02, 0.01910871981112177, 0.0166114082167286, 0.013002688405606828, 0.008997311594393171,
+       0.005388591783271399, 0.002891280188878229, 0.002, 0.002891280188878228});
+}
+
 TEST(LrSchedule, RefusesAnUnknownLengthAndValuesOutOfRange) {
   const auto expect_refused = [](const SchedulerConfig& config) {
     EXPECT_THROW(LrSchedule(config, 0.01), ConfigError);
   };
   expect_refused({.type = SchedulerType::kWarmupDecayLR});
   expect_refused({.type = SchedulerType::kWarmupCosineLR});
+  expect_refused({.type = SchedulerType::kLinear});
+  expect_refused({.type = SchedulerType::kCosine, .total_num_steps = 5, .num_cycles = -1});
   expect_refused({.type = SchedulerType::kWarmupLR, .warmup_min_lr = -1e-3});
   expect_refused({.type = SchedulerType::kWarmupLR, .warmup_max_lr = -1e-3});
   expect_refused({.type = SchedulerType::kWarmupLR, .warmup_num_steps = -1});

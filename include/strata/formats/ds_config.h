@@ -36,7 +36,9 @@ namespace strata::formats {
 
 enum class OptimizerType : std::uint8_t { kAdam, kAdamW, kSgd, kAdagrad, kLion };
 
-/// "optimizer". DeepSpeed's "Adam" is AdamW too unless params.adam_w_mode is false. The other
+/// "optimizer". A file may also use the Trainer's names of AdamW: adamw_torch, adamw_torch_fused,
+/// and, with moments of 8 bits (StatesConfig), adamw_8bit, adamw_bnb_8bit and paged_adamw_8bit.
+/// DeepSpeed's "Adam" is AdamW too unless params.adam_w_mode is false. The other
 /// optimizers' defaults are DeepSpeed's as well; a parameter that an optimizer does not have keeps
 /// its default and means nothing.
 struct OptimizerConfig {
@@ -76,21 +78,33 @@ enum class SchedulerType : std::uint8_t {
   kWarmupDecayLR,
   kWarmupCosineLR,
   kOneCycle,
-  kLRRangeTest
+  kLRRangeTest,
+  // Those of transformers' Trainer:
+  kLinear,
+  kCosine,
+  kConstant,
+  kConstantWithWarmup,
+  kCosineWithMinLr
 };
 enum class WarmupType : std::uint8_t { kLog, kLinear };
 
-/// "scheduler". Steps are optimizer steps.
+/// "scheduler". Steps are optimizer steps. A file may also give warmup_num_steps and
+/// total_num_steps the names that transformers has for them, num_warmup_steps and
+/// num_training_steps.
 struct SchedulerConfig {
   SchedulerType type = SchedulerType::kNone;
   double warmup_min_lr = 0.0;  ///< WarmupLR, WarmupDecayLR
   /// WarmupLR, WarmupDecayLR: the rate at the end of the warm-up. nullopt: the optimizer's.
   std::optional<double> warmup_max_lr = std::nullopt;
-  std::int64_t warmup_num_steps = 1000;
+  std::int64_t warmup_num_steps = 1000;  ///< a file's default for the Trainer's schedules is 0
   WarmupType warmup_type = WarmupType::kLog;
-  std::int64_t total_num_steps = 0;  ///< WarmupDecayLR, WarmupCosineLR; 0: "auto", not set yet
+  std::int64_t total_num_steps = 0;  ///< where `ends`; 0: "auto", not set yet
   double warmup_min_ratio = 0.0;     ///< WarmupCosineLR
   double cos_min_ratio = 1e-4;       ///< WarmupCosineLR
+  double num_cycles = 0.5;           ///< Cosine, CosineWithMinLr: waves of the cosine
+  // CosineWithMinLr: the lowest rate, as a rate or as a part of the optimizer's; one of them.
+  std::optional<double> min_lr = std::nullopt;
+  std::optional<double> min_lr_rate = std::nullopt;
   // OneCycle: up in the first steps, down in the second, then decay.
   double cycle_min_lr = 0.0;
   double cycle_max_lr = 0.0;
@@ -112,9 +126,20 @@ struct SchedulerConfig {
   /// leaves the first optimizer step the optimizer's rate.
   std::int64_t last_batch_iteration = -1;
 
+  /// Whether it is a cosine of transformers' Trainer.
+  [[nodiscard]] bool is_trainers_cosine() const {
+    return type == SchedulerType::kCosine || type == SchedulerType::kCosineWithMinLr;
+  }
+  /// Whether it is a schedule of transformers' Trainer, whose first step is taken when the schedule
+  /// has started.
+  [[nodiscard]] bool is_trainers() const {
+    return type == SchedulerType::kLinear || type == SchedulerType::kConstant ||
+           type == SchedulerType::kConstantWithWarmup || is_trainers_cosine();
+  }
   /// Whether the schedule depends on the length of the run.
   [[nodiscard]] bool ends() const {
-    return type == SchedulerType::kWarmupDecayLR || type == SchedulerType::kWarmupCosineLR;
+    return type == SchedulerType::kWarmupDecayLR || type == SchedulerType::kWarmupCosineLR ||
+           type == SchedulerType::kLinear || is_trainers_cosine();
   }
   bool operator==(const SchedulerConfig&) const = default;
 };

@@ -10,8 +10,9 @@ namespace strata::zero3 {
 /// The learning rate of every optimizer step, as DeepSpeed's WarmupLR, WarmupDecayLR,
 /// WarmupCosineLR, OneCycle and LRRangeTest give it (deepspeed/runtime/lr_schedules.py). As there,
 /// the first step is taken before the schedule has started, or with the optimizer's rate when the
-/// schedule begins later (last_batch_iteration). Without a scheduler the rate is the optimizer's. A
-/// pure function: nothing to save or restore.
+/// schedule begins later (last_batch_iteration). Also those of transformers' get_scheduler that
+/// SchedulerType has, which have started with the first step. Without a scheduler the rate is the
+/// optimizer's. A pure function: nothing to save or restore.
 class LrSchedule {
  public:
   /// `base_lr` is the optimizer's rate. Throws ConfigError for parameters out of range.

@@ -7,8 +7,28 @@ namespace {
 using C = DsConfig;
 using O = OptimizerConfig;
 
-constexpr std::array<std::string_view, 5> kOptimizerTypes = {"Adam", "AdamW", "SGD", "Adagrad",
-                                                             "Lion"};
+/// The words of OptimizerType, and then the Trainer's names of AdamW. The reader sees to the
+/// moments of those of 8 bits.
+constexpr std::array<std::string_view, 10> kOptimizerTypes = {"Adam",
+                                                              "AdamW",
+                                                              "SGD",
+                                                              "Adagrad",
+                                                              "Lion",
+                                                              "adamw_torch",
+                                                              "adamw_torch_fused",
+                                                              "adamw_8bit",
+                                                              "adamw_bnb_8bit",
+                                                              "paged_adamw_8bit"};
+constexpr std::size_t kTrainersFirst = 5;
+
+constexpr ChoiceField optimizer_type() {
+  ChoiceField field = choice<&C::optimizer, &O::type>(kOptimizerTypes);
+  field.set = [](DsConfig& config, std::size_t index) {
+    config.optimizer.type =
+        index < kTrainersFirst ? static_cast<OptimizerType>(index) : OptimizerType::kAdamW;
+  };
+  return field;
+}
 
 bool is_adam(const DsConfig& config) { return config.optimizer.is_adam(); }
 bool is_sgd(const DsConfig& config) { return config.optimizer.type == OptimizerType::kSgd; }
@@ -19,7 +39,7 @@ bool has_betas(const DsConfig& config) {
 bool has_eps(const DsConfig& config) { return is_adam(config) || is_adagrad(config); }
 
 constexpr ConfigKey kKeys[] = {
-    key("optimizer.type", choice<&C::optimizer, &O::type>(kOptimizerTypes)),
+    key("optimizer.type", optimizer_type()),
     key("optimizer.params.lr", not_negative(at<&C::optimizer, &O::lr>)).or_auto([](C& c) {
       c.optimizer.lr = 5e-5;
     }),

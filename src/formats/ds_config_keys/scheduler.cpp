@@ -7,8 +7,17 @@ namespace {
 using C = DsConfig;
 using S = SchedulerConfig;
 
-constexpr std::array<std::string_view, 6> kSchedulerTypes = {
-    "", "WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest"};
+constexpr std::array<std::string_view, 11> kSchedulerTypes = {"",
+                                                              "WarmupLR",
+                                                              "WarmupDecayLR",
+                                                              "WarmupCosineLR",
+                                                              "OneCycle",
+                                                              "LRRangeTest",
+                                                              "linear",
+                                                              "cosine",
+                                                              "constant",
+                                                              "constant_with_warmup",
+                                                              "cosine_with_min_lr"};
 constexpr std::array<std::string_view, 2> kWarmupTypes = {"log", "linear"};
 constexpr std::int64_t kStepsMax = std::int64_t{1} << 53;  // exact in a double
 
@@ -22,10 +31,21 @@ bool range_test(const DsConfig& config) {
   return config.scheduler.type == SchedulerType::kLRRangeTest;
 }
 bool warmup_schedule(const DsConfig& config) {
-  return any_schedule(config) && !one_cycle(config) && !range_test(config);
+  return any_schedule(config) && !one_cycle(config) && !range_test(config) &&
+         config.scheduler.type != SchedulerType::kConstant;
+}
+bool deepspeeds_schedule(const DsConfig& config) {
+  return any_schedule(config) && !config.scheduler.is_trainers();
+}
+bool deepspeeds_warmup(const DsConfig& config) {
+  return warmup_schedule(config) && deepspeeds_schedule(config);
 }
 bool rate_schedule(const DsConfig& config) {
-  return warmup_schedule(config) && !cosine_schedule(config);
+  return deepspeeds_warmup(config) && !cosine_schedule(config);
+}
+bool trainers_cosine(const DsConfig& config) { return config.scheduler.is_trainers_cosine(); }
+bool minimum_cosine(const DsConfig& config) {
+  return config.scheduler.type == SchedulerType::kCosineWithMinLr;
 }
 
 constexpr ConfigKey kKeys[] = {
@@ -41,18 +61,35 @@ constexpr ConfigKey kKeys[] = {
     key("scheduler.params.warmup_num_steps", whole(at<&C::scheduler, &S::warmup_num_steps>, 0))
         .or_auto([](C& c) { c.scheduler.warmup_num_steps = 0; })
         .only_for(warmup_schedule),
+    key("scheduler.params.num_warmup_steps", whole(at<&C::scheduler, &S::warmup_num_steps>, 0))
+        .or_auto([](C& c) { c.scheduler.warmup_num_steps = 0; })
+        .older_name_of("scheduler.params.warmup_num_steps"),
     key("scheduler.params.warmup_type", choice<&C::scheduler, &S::warmup_type>(kWarmupTypes))
         .or_auto()
-        .only_for(warmup_schedule),
+        .only_for(deepspeeds_warmup),
     key("scheduler.params.total_num_steps", size_or_auto(at<&C::scheduler, &S::total_num_steps>))
         .or_auto()
         .only_for(ending_schedule),
+    key("scheduler.params.num_training_steps", size_or_auto(at<&C::scheduler, &S::total_num_steps>))
+        .or_auto()
+        .older_name_of("scheduler.params.total_num_steps"),
     key("scheduler.params.warmup_min_ratio", ratio(at<&C::scheduler, &S::warmup_min_ratio>))
         .or_auto()
         .only_for(cosine_schedule),
     key("scheduler.params.cos_min_ratio", ratio(at<&C::scheduler, &S::cos_min_ratio>))
         .or_auto()
         .only_for(cosine_schedule),
+    key("scheduler.params.num_cycles", not_negative(at<&C::scheduler, &S::num_cycles>))
+        .only_for(trainers_cosine),
+    key("scheduler.params.min_lr", OptionalNumberField{at<&C::scheduler, &S::min_lr>, 0, kInfinity})
+        .or_auto()
+        .or_null()
+        .only_for(minimum_cosine),
+    key("scheduler.params.min_lr_rate",
+        OptionalNumberField{at<&C::scheduler, &S::min_lr_rate>, 0, kInfinity})
+        .or_auto()
+        .or_null()
+        .only_for(minimum_cosine),
     key("scheduler.params.cycle_min_lr", not_negative(at<&C::scheduler, &S::cycle_min_lr>))
         .only_for(one_cycle),
     key("scheduler.params.cycle_max_lr", not_negative(at<&C::scheduler, &S::cycle_max_lr>))
@@ -97,7 +134,7 @@ constexpr ConfigKey kKeys[] = {
         .only_for(range_test),
     key("scheduler.params.last_batch_iteration",
         whole(at<&C::scheduler, &S::last_batch_iteration>, -1, kStepsMax))
-        .only_for(any_schedule),
+        .only_for(deepspeeds_schedule),
 };
 
 }  // namespace
