@@ -116,12 +116,16 @@ std::optional<fs::path> ModelDirectory::find_file(std::string_view name) const {
 
 std::vector<std::string> ModelDirectory::file_names() const { return file_names_; }
 
-std::string ModelDirectory::file_name_of(std::string_view name) const {
+const ModelDirectory::Place& ModelDirectory::place_of(std::string_view name) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     throw DataError(path_.string() + ": has no tensor " + quote(name));
   }
-  return file_names_[found->second.file];
+  return found->second;
+}
+
+std::string ModelDirectory::file_name_of(std::string_view name) const {
+  return file_names_[place_of(name).file];
 }
 
 std::vector<std::string> ModelDirectory::names() const {
@@ -138,13 +142,14 @@ const TensorInfo* ModelDirectory::find(std::string_view name) const {
 
 void ModelDirectory::read_f32(std::string_view name, std::uint64_t begin,
                               std::span<float> out) const {
-  const auto found = tensors_.find(name);
-  if (found == tensors_.end()) {
-    throw DataError(path_.string() + ": has no tensor " + quote(name));
-  }
-  const TensorInfo& tensor = *found->second.tensor;
-  const SafetensorsFile& file = files_[found->second.file];
-  formats::read_f32(file, tensor, begin, out);
+  const Place& place = place_of(name);
+  formats::read_f32(files_[place.file], *place.tensor, begin, out);
+}
+
+void ModelDirectory::read_bytes(std::string_view name, std::uint64_t offset,
+                                std::span<std::byte> out) const {
+  const Place& place = place_of(name);
+  files_[place.file].read(*place.tensor, offset, out);
 }
 
 }  // namespace strata::formats

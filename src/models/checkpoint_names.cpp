@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "models/text_part.h"
 #include "strata/base/error.h"
 
 namespace strata::models {
@@ -45,14 +46,19 @@ std::string common_prefix(const std::vector<std::string>& names, const TensorNam
 }  // namespace
 
 CheckpointNames::CheckpointNames(const formats::ModelDirectory& directory,
-                                 const TensorNames& family) {
+                                 const TensorNames& family)
+    : is_within_(has_text_part(directory.config_text(), directory.config_path().string())) {
   const std::vector<std::string> stored = directory.names();
   std::vector<std::string> bare;
   bare.reserve(stored.size());
   for (const std::string& name : stored) bare.push_back(without_wrappers(name));
-  const std::string prefix = common_prefix(bare, family);
+  const std::string prefix = is_within_ ? std::string() : common_prefix(bare, family);
   for (std::size_t i = 0; i < stored.size(); ++i) {
-    std::string name = bare[i].substr(prefix.size());
+    std::string name = is_within_ ? within(bare[i], family) : bare[i].substr(prefix.size());
+    if (name.empty()) {
+      others_.push_back(stored[i]);
+      continue;
+    }
     if (name == family.other_head) name = family.head;
     if (!is_of_head(name, family) && !name.starts_with(family.prefix)) {
       name = std::string(family.prefix) + name;
@@ -64,6 +70,13 @@ CheckpointNames::CheckpointNames(const formats::ModelDirectory& directory,
                       "; leave the one that is meant in the files");
     }
   }
+}
+
+std::string CheckpointNames::within(std::string_view name, const TensorNames& family) {
+  constexpr std::string_view kOld = "language_model.", kNew = "model.language_model.";
+  if (name.starts_with(kOld)) return std::string(name.substr(kOld.size()));
+  if (name.starts_with(kNew)) return std::string(family.prefix).append(name.substr(kNew.size()));
+  return is_of_head(name, family) ? std::string(name) : std::string();
 }
 
 std::string CheckpointNames::in_files(std::string_view name) const {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "models/config_json.h"
+#include "models/text_part.h"
 #include "strata/base/error.h"
 
 namespace strata::models {
@@ -90,16 +91,18 @@ ModelConfig ModelConfig::from_json(std::string_view text, std::string_view where
     const std::vector<std::string_view> types = family.model_types();
     if (std::find(types.begin(), types.end(), type) != types.end()) return family.read(text, where);
   }
-  if (const auto inner = json.find("text_config")) {
-    inner->fail("has the config of a language model within a larger one (\"" + type +
-                "\"), which is not supported; save the language model on its own, under the type "
-                "that its config names");
+  if (has_text_part(json)) {
+    return from_json(text_part(text, where), std::string(where) + ": text_config");
   }
   std::string known;
   for (const std::string_view name : model_types()) {
     known.append(known.empty() ? "" : ", ").append(name);
   }
   model_type.fail("\"" + type + "\" is not supported; supported: " + known);
+}
+
+bool ModelConfig::is_of_larger_model(std::string_view text, std::string_view where) {
+  return has_text_part(text, where);
 }
 
 std::vector<std::string_view> ModelConfig::model_types() {
@@ -112,6 +115,10 @@ std::vector<std::string_view> ModelConfig::model_types() {
 }
 
 std::string ModelConfig::to_json(std::string_view dtype, std::string_view original) const {
+  constexpr std::string_view kWhere = "the original config.json";
+  if (!original.empty() && has_text_part(original, kWhere)) {
+    return with_text_part(original, to_json(dtype, text_part(original, kWhere)), dtype);
+  }
   return std::visit([&](const auto& config) { return config.to_json(dtype, original); }, family_);
 }
 

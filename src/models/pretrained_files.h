@@ -19,7 +19,9 @@ namespace strata::models {
 /// A safetensors file to be written.
 struct SavedFile {
   std::string name;
-  std::vector<formats::TensorInfo> tensors;
+  std::vector<formats::TensorInfo> tensors;  ///< by their names in the file
+  /// The model's names of as many of the first tensors. The others are copied from a directory.
+  std::vector<std::string> own;
   std::uint64_t bytes = 0;
 };
 
@@ -28,7 +30,9 @@ struct SavedFile {
 class PretrainedFiles {
  public:
   /// Writes config.json and the other files into `directory`, which is there. Throws IoError;
-  /// ConfigError for an original config that is no JSON object.
+  /// ConfigError for an original config that is no JSON object, and for that of a larger model
+  /// (text_part.h) without the directory that has its other tensors: they are copied from there,
+  /// which is to live as long as this.
   PretrainedFiles(const ModelConfig& config, Precision precision,
                   const std::filesystem::path& directory, const SaveOptions& options);
 
@@ -42,19 +46,24 @@ class PretrainedFiles {
   /// X", follows the parameter's name in it.
   void append_rounded(const std::string& name, std::span<float> values, std::string_view of = {});
 
-  /// Writes the index, for models of more than one file. Call it when all tensors are there.
-  void finish() const;
+  /// Writes the index, for models of more than one file, and files that have nothing of the model.
+  /// Call it when all tensors are there.
+  void finish();
 
  private:
   struct OpenFile {
     std::filesystem::path path;
-    std::vector<formats::TensorInfo> tensors;
+    const SavedFile* layout = nullptr;
     std::unique_ptr<formats::SafetensorsWriter> writer;  ///< from its first tensor to its last
     std::size_t next = 0;                                ///< the tensor that is written next
     std::uint64_t written = 0;                           ///< bytes of that one
   };
 
+  /// Copies the tensors that are none of the model's, and closes the file.
+  void complete(OpenFile& file) const;
+
   std::filesystem::path directory_;
+  const formats::ModelDirectory* others_;  ///< has the tensors that are copied
   Precision precision_;
   std::vector<formats::TensorInfo> tensors_;
   std::vector<SavedFile> files_;

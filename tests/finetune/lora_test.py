@@ -103,6 +103,11 @@ class Lora(program.WorkspaceTest):
         self.assertEqual(again.returncode, 0, again.stderr)
         self.assertAlmostEqual(self.metrics(first, "eval_loss")[-1],
                                self.metrics(self.space.path / "again", "eval_loss")[0], places=4)
+        # So does what is made of them.
+        self.space.write("p.ids", "83 104 101\n")
+        made = [self.generated("--model", merged), self.generated("--model", self.base, "--adapter", first)]
+        self.assertEqual(*made)
+        self.assertNotEqual(made[0], self.generated("--model", self.base))
         # In the base's own format what has no adapter stays as it is, bit for bit.
         self.adapted("one", {"--lora": "r=4,targets=q_proj", "--steps": 5})
         result = self.export("one", "--merge", "--model", self.base, "--output", "kept")
@@ -111,6 +116,13 @@ class Lora(program.WorkspaceTest):
         for name, (tensor, data) in base.items():
             self.assertEqual(kept[name][0], tensor)
             self.assertEqual(kept[name][1] != data, "q_proj" in name, name)
+
+    def generated(self, *arguments) -> str:
+        result = subprocess.run(
+            [program.PROGRAM, "generate", "--tokens", "p.ids", "--max-new-tokens", "20", "--config", "ds.json", "--nvme",
+             "nvme", *map(str, arguments)], cwd=self.space.path, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
 
     def export(self, *arguments) -> subprocess.CompletedProcess:
         return subprocess.run([program.PROGRAM, "export", *map(str, arguments)], cwd=self.space.path,

@@ -6,6 +6,7 @@ Usage: model_types_test.py PROGRAM
 import json
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import unittest
@@ -36,6 +37,8 @@ TYPES = {
     "gpt_neox": {"rotary_pct": 0.67},
 }
 BUDGET = 3
+OTHERS = {"vision_tower.embedding.weight": ("F32", [3, 2], bytes(range(24))),
+          "multi_modal_projector.places": ("I64", [2], b"\1" * 16)}
 
 
 def tensors_of(path: pathlib.Path) -> dict:
@@ -45,6 +48,24 @@ def tensors_of(path: pathlib.Path) -> dict:
         header = json.loads(file.read(length))
     header.pop("__metadata__")
     return header
+
+
+def write_tensors(path: pathlib.Path, tensors: dict) -> None:
+    """Writes a safetensors file of (dtype, shape, bytes) by name."""
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, (dtype, shape, content) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def read_tensors(path: pathlib.Path) -> dict:
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    return {name: (tensor["dtype"], tensor["shape"],
+                   data[8 + length + tensor["data_offsets"][0]:8 + length + tensor["data_offsets"][1]])
+            for name, tensor in tensors_of(path).items()}
 
 
 class ModelTypes(program.WorkspaceTest):
@@ -96,6 +117,62 @@ class ModelTypes(program.WorkspaceTest):
                 self.assertEqual(plan["model"]["parameters"], count)
                 self.assertEqual(plan["model"]["blocks"], 2)
                 self.assertEqual(plan["model"]["width"], 24)
+
+    def put_into_a_larger_one(self, source: pathlib.Path, name) -> pathlib.Path:
+        """The same model within one that also has other tensors, in two files."""
+        whole = self.space.path / "whole"
+        shutil.rmtree(whole, ignore_errors=True)
+        whole.mkdir()
+        files = {"model-00001-of-00002.safetensors": {"multi_modal_projector.places": OTHERS["multi_modal_projector.places"],
+                                                      **{name(key): tensor for key, tensor in
+                                                         read_tensors(source / "model.safetensors").items()}},
+                 "model-00002-of-00002.safetensors": {key: OTHERS[key] for key in list(OTHERS)[:1]}}
+        for file, tensors in files.items():
+            write_tensors(whole / file, tensors)
+        self.space.write("whole/model.safetensors.index.json", {"metadata": {}, "weight_map": {
+            key: file for file, tensors in files.items() for key in tensors}})
+        inner = json.loads((source / "config.json").read_text())
+        del inner["torch_dtype"]
+        self.space.write("whole/config.json", {
+            "model_type": "gemma3", "torch_dtype": "bfloat16", "tie_word_embeddings": inner.pop("tie_word_embeddings"),
+            "text_config": inner, "vision_config": {"hidden_size": 3}, "z_custom": 1.5})
+        return whole
+
+    def test_a_language_model_within_a_larger_one_is_trained_and_all_else_is_kept(self) -> None:
+        source = self.make("qwen2")
+        changes = {"--model-config": None, "--steps": 3, "--tokenizer": "bytes"}
+        self.finetune({**changes, "--model": source})
+        expected, losses = read_tensors(self.space.output / "model.safetensors"), self.losses(self.space.output)
+        for name in (lambda key: f"language_model.{key}",
+                     lambda key: key.replace("model.", "model.language_model.", 1)):
+            with self.subTest(name("model.norm")):
+                whole, out = self.put_into_a_larger_one(source, name), self.space.path / "out"
+                shutil.rmtree(out, ignore_errors=True)
+                self.finetune({**changes, "--model": whole, "--output": out})
+                self.assertEqual(self.losses(out), losses)
+                for file in ("config.json", "model.safetensors.index.json"):
+                    before, after = (json.loads((path / file).read_text()) for path in (whole, out))
+                    after.get("metadata", {}).clear()
+                    self.assertEqual(before, after)
+                written = {key: tensor for file in sorted(out.glob("*.safetensors"))
+                           for key, tensor in read_tensors(file).items()}
+                self.assertEqual(written, {**OTHERS, **{name(key): tensor for key, tensor in expected.items()}})
+
+    def test_of_a_larger_model_what_cannot_be_kept_is_refused(self) -> None:
+        whole = self.put_into_a_larger_one(self.make("qwen2"), lambda key: f"language_model.{key}")
+        for changes, word in (({"--model-config": whole / "config.json"}, "--model"),
+                              ({"--model": whole, "--model-config": None, "--lora": "r=2"}, "PEFT")):
+            refused = self.space.finetune(changes)
+            self.assertEqual(refused.returncode, 2, refused.stderr)
+            self.assertIn(word, refused.stderr)
+        config = json.loads((whole / "config.json").read_text())
+        for change, word in (({"tie_word_embeddings": True, "text_config": {**config["text_config"], "tie_word_embeddings": False}}, "outside"),
+                             ({"quantization_config": {}}, "quantized"),
+                             ({"text_config": {**config["text_config"], "model_type": "cohere2"}}, "cohere2")):
+            self.space.write("whole/config.json", {**config, **change})
+            refused = self.space.finetune({"--model": whole, "--model-config": None})
+            self.assertEqual(refused.returncode, 2, refused.stderr)
+            self.assertIn(word, refused.stderr)
 
     def test_the_smallest_device_budget_works_as_it_is_written(self) -> None:
         source = self.make("mistral")

@@ -102,6 +102,7 @@ Run open_run(const GenerateOptions& options, const Interruption& interruption, L
   std::vector<Prompt> prompts = read_prompts(options);
   (void)kv_budget(options);
   ModelSource model = open_model_directory(*options.model, interruption);
+  if (options.adapter) add_adapter(model, *options.adapter);
   formats::DsConfig config = generate_config(options, model.config_text);
   check_nvme_directories(config);
   std::unique_ptr<TokenizerProcess> tokenizer;

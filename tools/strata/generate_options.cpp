@@ -111,6 +111,11 @@ CLI::App* add_generate_command(CLI::App& app, GenerateOptions& options) {
       ->add_option("--model", options.model, "Hugging Face directory (its types: docs/models.md)")
       ->type_name("DIR")
       ->check(path_name());
+  command
+      ->add_option("--adapter", options.adapter,
+                   "PEFT's directory of low-rank adapters, to go on with beside the model")
+      ->type_name("DIR")
+      ->check(path_name());
   add_prompt_options(*command, options);
   add_choice_options(*command, options);
   add_tier_options(*command, options);

@@ -14,7 +14,8 @@ namespace strata::tool {
 
 /// The command line of `strata generate`, as it was given.
 struct GenerateOptions {
-  std::optional<std::filesystem::path> model;  ///< Hugging Face directory
+  std::optional<std::filesystem::path> model;    ///< Hugging Face directory
+  std::optional<std::filesystem::path> adapter;  ///< PEFT's directory, of adapters of the model
 
   // What is continued: exactly one of these.
   std::optional<std::string> prompt;

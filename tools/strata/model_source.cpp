@@ -61,6 +61,17 @@ ModelSource open_model_directory(const std::filesystem::path& path,
 
 namespace {
 
+void require_adaptable(const ModelSource& model) {
+  if (model.config_text.empty() ||
+      !models::ModelConfig::is_of_larger_model(model.config_text, model.name)) {
+    return;
+  }
+  throw ConfigError(model.name +
+                    ": is a larger model, for whose language model adapters would be written under "
+                    "other names than PEFT has; train it whole, or freeze what stays "
+                    "(strata.freeze)");
+}
+
 ModelSource open_base(const FinetuneOptions& options, const Interruption& interruption) {
   if (options.model) return open_model_directory(*options.model, interruption);
   if (options.preset) {
@@ -70,23 +81,35 @@ ModelSource open_base(const FinetuneOptions& options, const Interruption& interr
   const std::string where = options.model_config->string();
   std::string text = read_model_config(where);
   const models::ModelConfig config = models::ModelConfig::from_json(text, where);
+  if (models::ModelConfig::is_of_larger_model(text, where)) {
+    throw ConfigError(where +
+                      ": is of a larger model, which has more than a language model to begin with "
+                      "random weights; name a directory that has them (--model), or a config with "
+                      "what stands under \"text_config\" alone");
+  }
   return random_model(where, config, std::move(text), options.seed, interruption);
 }
 
 }  // namespace
 
+void add_adapter(ModelSource& model, const std::filesystem::path& path) {
+  require_adaptable(model);
+  model.adapter = std::make_unique<models::AdapterDirectory>(path);
+  model.config = models::with_lora(model.config, model.adapter->config(),
+                                   model.adapter->config_path().string());
+  model.adapter->require_adapters_of(model.config);
+  model.initializer = models::with_adapters_of(*model.adapter, model.initializer);
+}
+
 ModelSource open_model(const FinetuneOptions& options, const Interruption& interruption) {
   ModelSource model = open_base(options, interruption);
   if (options.lora) {
+    require_adaptable(model);
     model.config = models::with_lora(
         model.config, models::LoraConfig::from_option(*options.lora, "--lora"), "--lora");
     model.initializer = models::with_new_adapters(model.config, model.initializer, options.seed);
   } else if (options.adapter) {
-    model.adapter = std::make_unique<models::AdapterDirectory>(*options.adapter);
-    model.config = models::with_lora(model.config, model.adapter->config(),
-                                     model.adapter->config_path().string());
-    model.adapter->require_adapters_of(model.config);
-    model.initializer = models::with_adapters_of(*model.adapter, model.initializer);
+    add_adapter(model, *options.adapter);
   }
   return model;
 }

@@ -29,6 +29,10 @@ struct ModelSource {
 [[nodiscard]] ModelSource open_model_directory(const std::filesystem::path& path,
                                                const Interruption& interruption);
 
+/// Gives the model the adapters in PEFT's directory `path`. Throws ConfigError, DataError and
+/// IoError for those of another model, and of a language model within a larger one.
+void add_adapter(ModelSource& model, const std::filesystem::path& path);
+
 /// Opens --model, --model-config or --preset, gives it the adapters of --lora or --adapter, and
 /// checks all there is to check before building.
 /// `interruption` is looked at while weights are read, here and by the initializer.

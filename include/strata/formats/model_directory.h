@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -51,12 +52,16 @@ class ModelDirectory {
   /// Throws DataError for an unknown name or another dtype; IoError; UsageError for a range beyond
   /// the tensor.
   void read_f32(std::string_view name, std::uint64_t begin, std::span<float> out) const;
+  /// Reads `out.size()` bytes of a tensor of any dtype from byte `offset` of it on. Throws
+  /// DataError for an unknown name; IoError; UsageError for a range beyond the tensor.
+  void read_bytes(std::string_view name, std::uint64_t offset, std::span<std::byte> out) const;
 
  private:
   struct Place {
     std::size_t file;
     const TensorInfo* tensor;
   };
+  [[nodiscard]] const Place& place_of(std::string_view name) const;
   void open_single_file();
   void open_indexed_files();
 

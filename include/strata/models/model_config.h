@@ -28,16 +28,20 @@ class ModelConfig {
   ModelConfig(NeoxConfig config) : family_(config) {}  // NOLINT(google-explicit-constructor)
 
   /// Reads the text of a config.json; its "model_type" says the family. `where` (its path) begins
-  /// every message. Throws ConfigError for text that is not JSON, a model type that is not there,
-  /// with the list of those that are, and what the family's own config refuses.
+  /// every message. Of a larger model, whose type is not there, the language model's config is read
+  /// that it has under "text_config". Throws ConfigError for text that is not JSON, a model type
+  /// that is not there, with the list of those that are, and what the family's own config refuses.
   [[nodiscard]] static ModelConfig from_json(std::string_view text, std::string_view where);
+  /// Whether that config.json is of a larger model. Throws ConfigError for text that is not JSON.
+  [[nodiscard]] static bool is_of_larger_model(std::string_view text, std::string_view where);
   /// The values of "model_type" that from_json takes.
   [[nodiscard]] static std::vector<std::string_view> model_types();
 
   /// The text of a config.json that `AutoModelForCausalLM.from_pretrained` loads. `dtype` is the
   /// saved weights' ("float32", "bfloat16", "float16"). `original` is the text of the config.json
   /// that the model came with, if it came with one: its keys stay as they are, in their order,
-  /// except for those that now have another value. Throws ConfigError when it is no JSON object.
+  /// except for those that now have another value; that of a larger model stays one. Throws
+  /// ConfigError when it is no JSON object.
   [[nodiscard]] std::string to_json(std::string_view dtype, std::string_view original = {}) const;
 
   /// Throws ConfigError, naming the key, for sizes that make no model.
