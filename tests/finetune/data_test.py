@@ -144,7 +144,7 @@ class Data(program.WorkspaceTest):
         options = {"--model-config": None, "--model": self.model, "--data": "x.bin", "--output": None,
                    "--show-batch": True}
         before = self.files()
-        shown = self.run_program({**options, "--pack": "off"}).stdout
+        shown = self.run_program({**options, "--pack": "off", "--config": None}).stdout
         self.assertIn("cd<|end|>»" if "ab" in shown else "e«f<|end|>»", shown)
         shown = self.run_program({**options, "--seq-len": 8, "--loss-on": "everything"}).stdout
         self.assertIn("a«bcd<|end|>»\n----\ne«f<|end|>»\n", shown)

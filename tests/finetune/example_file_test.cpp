@@ -42,7 +42,10 @@ TEST_F(ExampleFileTest, IsToldByWhatIsInItAndByItsNameWhereThatIsBroken) {
   EXPECT_TRUE(is_one("a.bin", "\n  \n{\"prompt\": \"a\", \"completion\": \"b\"}\n"));
   EXPECT_TRUE(is_one("a.txt", "\xef\xbb\xbf{\"text\": \"a\"}"));
   EXPECT_TRUE(is_one("a.jsonl", "{\"text\": \n"));
+  EXPECT_TRUE(is_one("a.json", "\n[\n  {\n    \"text\": \"a\"\n  }\n]"));
+  EXPECT_TRUE(is_one("a.txt", "\xef\xbb\xbf[{\"text\": \"a\"}]"));
   EXPECT_FALSE(is_one("a.txt", "{ a program }\n"));
+  EXPECT_FALSE(is_one("a.txt", "[{ a program }]\n"));
   EXPECT_FALSE(is_one("a.txt", "[1, 2]\n"));
   EXPECT_FALSE(is_one("a.txt", "text {\"text\": \"a\"}"));
   EXPECT_FALSE(is_one("a.jsonl", ""));
@@ -72,6 +75,30 @@ TEST_F(ExampleFileTest, EveryKindIsRead) {
   EXPECT_THAT(alpaca.prompt, AllOf(HasSubstr("### Instruction:\ni\n"), HasSubstr("Input:\nn\n")));
   EXPECT_THAT(read(R"({"instruction": "i", "input": "", "output": "o"})").at(0).prompt,
               Not(HasSubstr("Input")));
+}
+
+TEST_F(ExampleFileTest, TheElementsOfAnArrayAreReadWhereverTheirLinesEnd) {
+  const std::vector<Example> examples = read(
+      "\xef\xbb\xbf [\n{\"text\": \"}{\\\"]\\\\\",\n \"id\": {\"a\": [{}]}},{\"text\":\"b\"}\n,\n"
+      "{\"text\": \"c\"}\n]\n");
+  ASSERT_EQ(examples.size(), 3U);
+  EXPECT_EQ(examples[0].text, "}{\"]\\");
+  EXPECT_EQ(examples[1].text + examples[2].text, "bc");
+  EXPECT_THAT(examples[0].where, HasSubstr("x.jsonl:2"));
+  EXPECT_THAT(examples[2].where, HasSubstr("x.jsonl:5"));
+}
+
+TEST_F(ExampleFileTest, ABadElementIsRefusedWithTheLineWhereItBegins) {
+  const std::string good = "[{\"text\": \"a\"}\n";
+  EXPECT_THAT(refusal(good + ",\n{\"text\":\n3}]"),
+              AllOf(HasSubstr("x.jsonl:3: "), HasSubstr("\"text\" is number")));
+  EXPECT_THAT(refusal(good + "{\"text\": \"b\"}]"), HasSubstr(":2: a comma is missing"));
+  EXPECT_THAT(refusal(good + ", 3]"), HasSubstr(":2: an object is missing"));
+  EXPECT_THAT(refusal(good + ",]"), HasSubstr("an object is missing"));
+  EXPECT_THAT(refusal(good), HasSubstr("the array does not end"));
+  EXPECT_THAT(refusal(good + ", {\"text\": \"b\"\n"), HasSubstr(":2: the object that begins here"));
+  EXPECT_THAT(refusal(good + "] {"), HasSubstr("more behind the array"));
+  EXPECT_THAT(refusal(good + ",{\"text\" \"b\"}]"), HasSubstr(":2: is no JSON"));
 }
 
 TEST_F(ExampleFileTest, ABadLineIsRefusedWithItsNumberAndWhatToDo) {

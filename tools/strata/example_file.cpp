@@ -212,12 +212,47 @@ std::string without_bom(std::string line) {
   return line;
 }
 
+constexpr int kEnd = std::char_traits<char>::eof();
+
+/// Leaves the stream behind a mark of the order of bytes at its beginning.
+void skip_bom(std::ifstream& stream) {
+  std::array<char, kBom.size()> head = {};
+  stream.read(head.data(), head.size());
+  if (stream.gcount() == kBom.size() && std::string_view(head.data(), head.size()) == kBom) return;
+  stream.clear();
+  stream.seekg(0);
+}
+
+/// Takes blanks, of which it counts the lines' ends. The character behind them, or kEnd.
+int skip_blanks(std::ifstream& stream, std::size_t& lines) {
+  int c = stream.peek();
+  while (c != kEnd && kBlanks.find(static_cast<char>(c)) != std::string_view::npos) {
+    if (stream.get() == '\n') ++lines;
+    c = stream.peek();
+  }
+  return c;
+}
+
+/// Whether an array of objects begins here.
+bool begins_array(std::ifstream& stream) {
+  std::size_t lines = 0;
+  if (skip_blanks(stream, lines) != '[') return false;
+  stream.get();
+  if (skip_blanks(stream, lines) != '{') return false;
+  stream.get();
+  return skip_blanks(stream, lines) == '"';
+}
+
 }  // namespace
 
 std::string_view name_of(Example::Kind kind) { return keys_of(kind).name; }
 
 bool ExampleFile::is_one(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
+  skip_bom(stream);
+  if (begins_array(stream)) return true;
+  stream.clear();
+  stream.seekg(0);
   constexpr std::size_t kLookedMax = 1 << 24;
   std::string line;
   for (bool first = true; stream.good(); first = false) {
@@ -242,37 +277,93 @@ bool ExampleFile::is_one(const std::filesystem::path& path) {
 ExampleFile::ExampleFile(std::filesystem::path path)
     : path_(std::move(path)), stream_(path_, std::ios::binary) {
   if (!stream_) throw system_error("open", path_.string(), errno);
+  skip_bom(stream_);
+  is_array_ = begins_array(stream_);
+  stream_.clear();
+  stream_.seekg(0);
+  skip_bom(stream_);
+  if (!is_array_) return;
+  line_ = 1;
+  skip_blanks(stream_, line_);
+  stream_.get();
+}
+
+bool ExampleFile::read_line(std::string& text) {
+  while (std::getline(stream_, text)) {
+    ++line_;
+    if (!is_blank(text)) return true;
+  }
+  return false;
+}
+
+bool ExampleFile::read_element(std::string& text) {
+  const auto fail = [&](const std::string& why) {
+    throw DataError(path_.string() + ":" + std::to_string(line_) + ": " + why +
+                    "; a file of one JSON array must be objects with commas between them "
+                    "(jq -c .[] makes lines of them)");
+  };
+  line_ += std::exchange(lines_inside_, 0);
+  int c = skip_blanks(stream_, line_);
+  if (c == ']') {
+    stream_.get();
+    if (skip_blanks(stream_, line_) != kEnd) fail("there is more behind the array");
+    return false;
+  }
+  if (!is_first_) {
+    if (c != ',') fail(c == kEnd ? "the array does not end" : "a comma is missing");
+    stream_.get();
+    c = skip_blanks(stream_, line_);
+  }
+  is_first_ = false;
+  if (c != '{') fail(c == kEnd ? "the array does not end" : "an object is missing");
+  text.clear();
+  bool is_string = false, is_escaped = false;
+  for (std::size_t depth = 0; (c = stream_.get()) != kEnd;) {
+    text += static_cast<char>(c);
+    if (c == '\n') ++lines_inside_;
+    if (is_string) {
+      if (c == '"' && !is_escaped) is_string = false;
+      is_escaped = c == '\\' && !is_escaped;
+    } else if (c == '"') {
+      is_string = true;
+    } else if (c == '{') {
+      ++depth;
+    } else if (c == '}' && --depth == 0) {
+      return true;
+    }
+  }
+  fail("the object that begins here does not end");
+  return false;
 }
 
 std::optional<Example> ExampleFile::next() {
   std::string text;
-  while (std::getline(stream_, text)) {
-    ++line_;
-    if (line_ == 1) text = without_bom(std::move(text));
-    if (is_blank(text)) continue;
-    const std::string where = path_.string() + ":" + std::to_string(line_);
-    Json object;
-    try {
-      object = Json::parse(text);
-    } catch (const Json::parse_error& error) {
-      throw DataError(where + ": is no JSON at byte " + std::to_string(error.byte) +
-                      "; every line must be a JSON object on its own (jq -c . makes such lines)");
-    }
-    if (!object.is_object()) {
-      throw DataError(where + ": is " + object.type_name() +
-                      ", and every line must be a JSON object: " + kinds_for_people());
-    }
-    Example example = example_of(where, object, unread_keys_);
-    if (kind_ && *kind_ != example.kind) {
-      throw DataError(where + ": is " + std::string(name_of(example.kind)) +
-                      ", and the lines before it are " + std::string(name_of(*kind_)) +
-                      "; a file has examples of one kind, so put them into files of their own");
-    }
-    kind_ = example.kind;
-    return example;
+  if (is_array_ ? !read_element(text) : !read_line(text)) {
+    if (stream_.bad()) throw system_error("read", path_.string(), EIO);
+    return std::nullopt;
   }
-  if (stream_.bad()) throw system_error("read", path_.string(), EIO);
-  return std::nullopt;
+  const std::string where = path_.string() + ":" + std::to_string(line_);
+  Json object;
+  try {
+    object = Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    throw DataError(
+        where + ": is no JSON at byte " + std::to_string(error.byte) +
+        "; every line must be a JSON object on its own (jq -c . makes such lines), or an "
+        "element of one array");
+  }
+  if (!object.is_object()) {
+    throw DataError(where + ": is " + object.type_name() +
+                    ", and every example must be a JSON object: " + kinds_for_people());
+  }
+  Example example = example_of(where, object, unread_keys_);
+  if (kind_ && *kind_ != example.kind) {
+    throw DataError(where + ": is " + std::string(name_of(example.kind)) +
+                    ", and those before it are " + std::string(name_of(*kind_)) +
+                    "; a file has examples of one kind, so put them into files of their own");
+  }
+  kind_ = example.kind;
+  return example;
 }
 
 }  // namespace strata::tool

@@ -285,7 +285,8 @@ TextOfTokens text_of_tokens(const FinetuneOptions& options, const Dataset& data,
 /// --show-batch.
 void show_data(const FinetuneOptions& options, const RunRanks& ranks,
                const Interruption& interruption, std::ostream& out, Logger& log) {
-  const formats::DsConfig config = run_config(options, ranks.size());
+  const formats::DsConfig config = options.config ? run_config(options, ranks.size())
+                                                  : formats::DsConfig::from_text("{}", "no config");
   const ModelSource model = open_model(options, interruption);
   const std::int64_t seq_len = sequence_length(options, model.config.context());
   const Dataset data(options, model.config.vocab_size(), seq_len, interruption, &log);

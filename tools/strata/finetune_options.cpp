@@ -28,7 +28,7 @@ constexpr const char* kFooter = R"(Examples:
     strata finetune --preset gpt-lite --data book.txt --config configs/demo.json \
         --output ./book-model --steps 100 --nvme /mnt/disk/scratch --sample 200
   Three times through a file of chats, with loss on the answers; first a look at what that is:
-    strata finetune --model ./llama --data chats.jsonl --config ds.json --show-batch 2
+    strata finetune --model ./llama --data chats.jsonl --show-batch 2
     strata finetune --model ./llama --data chats.jsonl --config ds.json --output ./mine --epochs 3
   Adapters alone (LoRA), with the model read from NVMe and never written:
     strata finetune --model ./llama --lora r=16,alpha=32 --data chats.jsonl --config ds.json \
@@ -319,7 +319,7 @@ std::filesystem::path FinetuneOptions::checkpoint_directory() const {
 
 void require_complete(const FinetuneOptions& options) {
   std::string missing;
-  append_missing(missing, options.config.has_value(), "--config");
+  append_missing(missing, options.config.has_value() || options.show_batch, "--config");
   if (!options.print_config) {
     append_missing(missing, options.names_model(), "--model (or --model-config, or --preset)");
     append_missing(missing, options.data.has_value(), "--data");
