@@ -13,10 +13,26 @@ include(StrataPythonTest)
 include(StrataTorchPch)
 include(StrataTestPch)
 
+# Sources are compiled up to sixteen at a time as one: each compilation reads the same headers and
+# makes the same templates anew, and that is most of its work, half of it below LibTorch and more
+# above. Names without linkage are then shared by a target: a test, with its `config` and its kSteps,
+# has a namespace of its own, by the name of its file. STRATA_COMPILE_TOGETHER=OFF is for those who
+# change one source many times.
+option(STRATA_COMPILE_TOGETHER "Compile up to sixteen sources of a target as one" ON)
+
+function(strata_compile_together target)
+  if(STRATA_COMPILE_TOGETHER)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
+    # g++ takes sources that are included for headers.
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+  endif()
+endfunction()
+
 # Warnings are errors on our own targets. -ffp-contract=off: a fused multiply-add is written where
 # it is meant, so that every instruction set rounds alike. g++ 12 sees an overlap in
 # `"text" + std::string` where there is none (its bug 105651).
 function(strata_target_options target)
+  strata_compile_together(${target})
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Werror -ffp-contract=off)
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     target_compile_options(${target} PRIVATE -Wno-restrict)
@@ -46,11 +62,10 @@ function(strata_add_layer)
   target_compile_features(${target} PUBLIC cxx_std_20)  # the public headers need it
   target_link_libraries(${target} PUBLIC ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
   strata_target_options(${target})
-  if(STRATA_SANITIZE)
+  if(STRATA_SANITIZE AND NOT ARG_NAME MATCHES "^(formats|models_core)$")  # which parse JSON, for long
     target_compile_options(${target} PRIVATE -O1)
   endif()
   strata_use_torch_pch_if_linked(${target} ${ARG_LINK} ${ARG_PRIVATE_LINK})
-  strata_compile_together(${target})
   if(STRATA_INSTALL)
     strata_install_layer(${ARG_NAME})
   endif()
@@ -64,7 +79,6 @@ function(strata_add_program)
   target_link_libraries(${ARG_NAME} PRIVATE ${ARG_LINK})
   strata_target_options(${ARG_NAME})
   strata_use_torch_pch_if_linked(${ARG_NAME} ${ARG_LINK})
-  strata_compile_together(${ARG_NAME})
   if(ARG_INSTALL AND STRATA_INSTALL)
     if("strata::torch" IN_LIST ARG_LINK)  # which is found where it was when it was linked
       list(GET LIBTORCH_LIBRARIES 0 libtorch_library)
@@ -76,7 +90,8 @@ function(strata_add_program)
 endfunction()
 
 # Compiles what only tests with less optimisation in a release build: it takes a quarter less time.
-# What is tested is compiled as its users get it. A build with sanitizers optimises the layers alone.
+# What is tested is compiled as its users get it. A build with sanitizers optimises the layers whose
+# tests compute for long, and nothing else.
 function(strata_compile_as_test target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
@@ -103,7 +118,6 @@ function(strata_add_test)
   get_target_property(has_pch ${target} PRECOMPILE_HEADERS_REUSE_FROM)
   if(has_pch)
     strata_compile_as_test(${target})
-    strata_compile_together(${target})
   else()
     strata_use_test_pch(${target})
   endif()

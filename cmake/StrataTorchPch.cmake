@@ -44,16 +44,3 @@ function(strata_use_torch_pch_if_linked target)
     endif()
   endforeach()
 endfunction()
-
-# strata_compile_together(target) compiles the sources of `target`, which has the shared header, up to
-# sixteen at a time as one. g++ makes the templates that LibTorch's inline functions name anew in each
-# compilation, and that is most of its work: 31 s for four sources of zero3, 31 s for eight, 51 s for
-# sixteen. They share their names without linkage, so each test, with its `config` and its kSteps, has
-# a namespace of its own, by the name of its file.
-function(strata_compile_together target)
-  get_target_property(has_pch ${target} PRECOMPILE_HEADERS_REUSE_FROM)
-  if(has_pch)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
-    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)  # it takes sources for headers
-  endif()
-endfunction()

@@ -4,14 +4,13 @@
 A source is checked again when its text, a header of the project that it includes (however
 indirectly), its compile command, .clang-tidy or clang-tidy itself has changed.
 
-Sources with the same compile command are checked several at a time, as one text: most of the time
-goes to the headers, which are then read once. Where such a bundle has complaints, each of its
-sources is checked alone, and what is said of it then counts.
+Sources that the build compiles as one are checked as one text: most of the time goes to the headers,
+which are then read once. Where such a batch has complaints, each of its sources is checked alone, and
+what is said of it then counts.
 
 Usage: run_clang_tidy.py BUILD_DIRECTORY
 """
 
-import collections
 import concurrent.futures
 import functools
 import hashlib
@@ -28,10 +27,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 CLANG_TIDY = "clang-tidy-14"
 # The compile commands are g++'s, and it knows warnings that clang does not.
 TIDY = [CLANG_TIDY, "--quiet", "--extra-arg=-Wno-unknown-warning-option"]
-BUNDLE_SIZE = 8
-UNNAMED_NAMESPACE = re.compile(r"^namespace \{$(.*?)^\}  // namespace$", re.MULTILINE | re.DOTALL)
-TOP_LEVEL_NAME = re.compile(
-    r"^(?![#/}\s]|template)(?:[^\n(={;]*[ *&])?(\w+)(?:\(| =|\{| \{|\[|;| :)", re.MULTILINE)
+BATCH_INCLUDE = re.compile(r'^#include "([^"]+\.cpp)"$', re.MULTILINE)
 QUOTED_INCLUDE = re.compile(rb'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -72,38 +68,30 @@ def is_clean(command: list) -> tuple[bool, str]:
     return result.returncode == 0, result.stdout or result.stderr
 
 
-def check(source: pathlib.Path, build: pathlib.Path) -> str:
-    """Runs clang-tidy on one source; returns its complaints, "" when there are none."""
-    clean, text = is_clean([*TIDY, "-p", build, source])
-    return "" if clean else text
+def sources_of(entry: dict) -> list[pathlib.Path]:
+    """The project's own sources that a compile command compiles."""
+    file = pathlib.Path(entry["directory"], entry["file"]).resolve()
+    batch = BATCH_INCLUDE.findall(file.read_text()) if file.parent.name == "Unity" else [file]
+    return [source for source in map(pathlib.Path, batch)
+            if any(source.is_relative_to(REPOSITORY / root) for root in ("src", "tools"))]
 
 
-def is_clean_together(bundle: list[pathlib.Path], flags: list[str], text: pathlib.Path) -> bool:
-    """Runs clang-tidy on the sources of a bundle, whose text it writes, at once."""
-    text.write_text("".join(f'#line 1 "{source}"\n{source.read_text()}\n' for source in bundle))
-    folders = [f"-iquote{folder}" for folder in sorted({source.parent for source in bundle})]
-    return is_clean([*TIDY, f"--config-file={REPOSITORY / '.clang-tidy'}", text, "--", *flags,
-                     *folders])[0]
+def complaints_of(sources: list[pathlib.Path], flags: list[str], batch: pathlib.Path) -> dict:
+    """Runs clang-tidy on sources at once, as the text `batch`, which it writes, and then on each alone
+    if it must; returns what it says of each, "" when it has no complaint."""
+    def run(text: pathlib.Path, folders: list[str]) -> tuple[bool, str]:
+        return is_clean([*TIDY, f"--config-file={REPOSITORY / '.clang-tidy'}", text, "--", *flags,
+                         *folders])
 
-
-def names_of_its_own(source: pathlib.Path) -> set[str]:
-    """Names in a source's unnamed namespaces: two of the same cannot stand in one text."""
-    parts = UNNAMED_NAMESPACE.findall(source.read_text())
-    return {name for part in parts for name in TOP_LEVEL_NAME.findall(part)}
-
-
-def bundles_of(sources: list[pathlib.Path]) -> list[list[pathlib.Path]]:
-    bundles: list[tuple[list[pathlib.Path], set[str]]] = []
-    for source in sorted(sources):
-        names = names_of_its_own(source)
-        for bundle, taken in bundles:
-            if len(bundle) < BUNDLE_SIZE and not taken & names:
-                bundle.append(source)
-                taken |= names
-                break
-        else:
-            bundles.append(([source], set(names)))
-    return [bundle for bundle, _ in bundles]
+    if len(sources) > 1:
+        batch.write_text("".join(f'#line 1 "{source}"\n{source.read_text()}\n'
+                                 for source in sources))
+        clean, _ = run(batch, [f"-iquote{folder}" for folder in {s.parent: 0 for s in sources}])
+        batch.unlink()
+        if clean:
+            return dict.fromkeys(sources, "")
+    return {source: "" if clean else text
+            for source in sources for clean, text in [run(source, [])]}
 
 
 def main() -> int:
@@ -113,40 +101,34 @@ def main() -> int:
     rules = (REPOSITORY / ".clang-tidy").read_bytes()
     rules += subprocess.run([CLANG_TIDY, "--version"], capture_output=True, check=True).stdout
 
-    stamps, by_flags, sources = {}, collections.defaultdict(list), 0
+    stamps, batches, seen = {}, [], 0
     for entry in json.loads((build / "compile_commands.json").read_text()):
-        source = pathlib.Path(entry["directory"], entry["file"]).resolve()
-        ours = any(source.is_relative_to(REPOSITORY / root) for root in ("src", "tools"))
-        if not ours or "strata_torch_pch" in entry["command"]:
+        if "strata_torch_pch" in entry["command"]:
             continue
-        sources += 1
-        stamp = passed / fingerprint(source, entry["command"], rules)
-        if not stamp.exists():
-            stamps[source] = stamp
-            by_flags[entry["command"].split(" -o ")[0]].append(source)
-
-    def complaints_of(number: int, flags: str, bundle: list[pathlib.Path]) -> list[str]:
-        text = passed / f"bundle_{number}.cpp"
-        clean = len(bundle) > 1 and is_clean_together(bundle, shlex.split(flags)[1:], text)
-        text.unlink(missing_ok=True)
-        complaints = {source: "" if clean else check(source, build) for source in bundle}
-        for source, complaint in complaints.items():
-            if not complaint:
-                stamps[source].touch()
-        return [complaint for complaint in complaints.values() if complaint]
+        sources = sources_of(entry)
+        seen += len(sources)
+        for source in sources:
+            stamps[source] = passed / fingerprint(source, entry["command"], rules)
+        unchecked = [source for source in sources if not stamps[source].exists()]
+        if unchecked:
+            flags = shlex.split(entry["command"].split(" -o ")[0])[1:]
+            batches.append((unchecked, flags, passed / f"batch_{len(batches)}.cpp"))
 
     start = time.monotonic()
-    failed = 0
-    bundles = [(flags, bundle) for flags, group in by_flags.items() for bundle in bundles_of(group)]
+    checked = failed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(complaints_of, i, *bundle) for i, bundle in enumerate(bundles)]
+        jobs = [pool.submit(complaints_of, *batch) for batch in batches]
         for job in concurrent.futures.as_completed(jobs):
-            for complaint in job.result():
-                failed += 1
-                print(complaint, end="")
-    print(f"clang-tidy: {sources} sources, {len(stamps)} to check, {failed} with complaints, "
+            for source, complaint in job.result().items():
+                checked += 1
+                if complaint:
+                    failed += 1
+                    print(complaint, end="")
+                else:
+                    stamps[source].touch()
+    print(f"clang-tidy: {seen} sources, {checked} to check, {failed} with complaints, "
           f"{time.monotonic() - start:.0f} s")
-    return 1 if failed or not sources else 0
+    return 1 if failed or not seen else 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ namespace strata::aio {
 namespace {
 
 // Pause before a kernel that refused the request of `wake` for now is asked again.
-constexpr std::chrono::milliseconds kRefusedPause{1};
+constexpr std::chrono::milliseconds kRefusedWakePause{1};
 
 /// True for errors of the kernel as a whole rather than of a request: a sandbox, or no AIO at all.
 bool concerns_the_engine(int code) { return code == ENOSYS || code == EPERM; }
@@ -167,7 +167,7 @@ void LibaioBackend::wait(std::chrono::nanoseconds timeout) {
     } catch (const IoError&) {
       if (in_flight_ == 0) throw;  // else they can still come home
     }
-    if (!wake_armed_) timeout = std::min<std::chrono::nanoseconds>(timeout, kRefusedPause);
+    if (!wake_armed_) timeout = std::min<std::chrono::nanoseconds>(timeout, kRefusedWakePause);
   }
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
   timespec limit{.tv_sec = seconds.count(), .tv_nsec = (timeout - seconds).count()};

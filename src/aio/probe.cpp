@@ -15,7 +15,7 @@ namespace strata::aio {
 namespace {
 
 constexpr std::chrono::seconds kPatience{10};
-constexpr std::chrono::milliseconds kRefusedPause{10};
+constexpr std::chrono::milliseconds kRefusedProbePause{10};
 constexpr std::byte kPattern{0xa5};
 constexpr const char* kIoUringDisabled = "/proc/sys/kernel/io_uring_disabled";
 constexpr const char* kAioMax = "/proc/sys/fs/aio-max-nr";
@@ -33,7 +33,7 @@ void move_whole(Backend& backend, const Request& request, const Clock& clock) {
     if (clock.now() > deadline) {
       throw IoError("a trial transfer was not accepted", EAGAIN);
     }
-    std::this_thread::sleep_for(kRefusedPause);
+    std::this_thread::sleep_for(kRefusedProbePause);
   }
   std::array<Completion, 1> completion{};
   while (backend.reap(completion, kPatience) == 0) {

@@ -18,7 +18,7 @@ constexpr std::string_view kFormat = "strata checkpoint";
 constexpr std::int64_t kVersion = 1;
 
 /// Bounds for a manifest: some ten million parameters' names.
-constexpr JsonLimits kLimits{
+constexpr JsonLimits kManifestLimits{
     .bytes_max = std::size_t{1} << 30, .depth_max = 32, .values_max = std::size_t{1} << 25};
 
 constexpr std::string_view kFirstLineBegin = "{\"manifest_crc32\": \"";
@@ -122,7 +122,8 @@ CheckpointManifest::CheckpointManifest(std::filesystem::path directory, JsonValu
 
 CheckpointManifest CheckpointManifest::read(const std::filesystem::path& directory) {
   const std::filesystem::path file = directory / kManifestName;
-  const std::string text = read_text_file(file, RegularFile::Links::kRefuse, kLimits.bytes_max);
+  const std::string text =
+      read_text_file(file, RegularFile::Links::kRefuse, kManifestLimits.bytes_max);
   const std::size_t end = text.find('\n');
   if (!text.starts_with(kFirstLineBegin) || end == std::string::npos) {
     fail_damaged(file, "does not begin with a manifest's checksum");
@@ -133,7 +134,8 @@ CheckpointManifest CheckpointManifest::read(const std::filesystem::path& directo
   }
   Crc32 sum;
   sum.add(std::as_bytes(std::span(text)));
-  return {directory, JsonValue::parse(text, file.string(), JsonRole::kData, kLimits), sum.value()};
+  return {directory, JsonValue::parse(text, file.string(), JsonRole::kData, kManifestLimits),
+          sum.value()};
 }
 
 const CheckpointFile* CheckpointManifest::find(std::string_view name) const {

@@ -10,7 +10,7 @@
 namespace strata::formats {
 namespace {
 
-constexpr JsonLimits kLimits = {};
+constexpr JsonLimits kConfigLimits = {};
 constexpr std::uint64_t kActivationBytes = std::uint64_t{1} << 30;  // where none are named
 constexpr std::uint64_t kActivationPart = 8;                        // of a host budget, at most
 constexpr std::int64_t kMicroBatch = 8;  // per_device_train_batch_size of transformers' Trainer
@@ -38,14 +38,15 @@ std::int64_t quotient(const DsConfig& config, std::string_view key, std::int64_t
 }  // namespace
 
 DsConfig DsConfig::from_file(const std::filesystem::path& path) {
-  return from_text(read_text_file(path, RegularFile::Links::kFollow, kLimits.bytes_max),
+  return from_text(read_text_file(path, RegularFile::Links::kFollow, kConfigLimits.bytes_max),
                    path.string());
 }
 
 DsConfig DsConfig::from_text(std::string_view text, std::string name) {
   DsConfig config;
   config.name = std::move(name);
-  DsConfigReader(config).read(JsonValue::parse(text, config.name, JsonRole::kHjsonConfig, kLimits));
+  DsConfigReader(config).read(
+      JsonValue::parse(text, config.name, JsonRole::kHjsonConfig, kConfigLimits));
   return config;
 }
 

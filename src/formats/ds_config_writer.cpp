@@ -7,42 +7,42 @@
 namespace strata::formats {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 /// The value of a key in the words of the file; null when it is not written.
 struct Formatter {
   DsConfig& config;
 
-  Json operator()(const BoolField& target) const { return target.field(config); }
-  Json operator()(const OptionalBoolField& target) const {
+  OrderedJson operator()(const BoolField& target) const { return target.field(config); }
+  OrderedJson operator()(const OptionalBoolField& target) const {
     if (target.field(config)) return *target.field(config);
-    return target.open_is_auto ? Json("auto") : Json(nullptr);
+    return target.open_is_auto ? OrderedJson("auto") : OrderedJson(nullptr);
   }
-  Json operator()(const OptionalIntegerField& target) const {
+  OrderedJson operator()(const OptionalIntegerField& target) const {
     if (!target.field(config)) return nullptr;
     return *target.field(config);
   }
-  Json operator()(const IntegerField& target) const {
+  OrderedJson operator()(const IntegerField& target) const {
     const std::int64_t number = target.field(config);
     if (number == 0 && target.zero_is_auto) return "auto";
     return number;
   }
-  Json operator()(const NumberField& target) const { return target.field(config); }
-  Json operator()(const OptionalNumberField& target) const {
+  OrderedJson operator()(const NumberField& target) const { return target.field(config); }
+  OrderedJson operator()(const OptionalNumberField& target) const {
     if (!target.field(config)) return "auto";
     return *target.field(config);
   }
-  Json operator()(const BetasField&) const {
+  OrderedJson operator()(const BetasField&) const {
     return {config.optimizer.beta1, config.optimizer.beta2};
   }
-  Json operator()(const PathField& target) const { return text(target.field(config)); }
-  Json operator()(const PathListField& target) const { return target.field(config); }
-  Json operator()(const TextField& target) const { return text(target.field(config)); }
-  Json operator()(const TextListField& target) const { return target.field(config); }
-  Json operator()(const ParameterGroupsField&) const {
-    Json groups = Json::array();
+  OrderedJson operator()(const PathField& target) const { return text(target.field(config)); }
+  OrderedJson operator()(const PathListField& target) const { return target.field(config); }
+  OrderedJson operator()(const TextField& target) const { return text(target.field(config)); }
+  OrderedJson operator()(const TextListField& target) const { return target.field(config); }
+  OrderedJson operator()(const ParameterGroupsField&) const {
+    OrderedJson groups = OrderedJson::array();
     for (const ParameterGroupConfig& group : config.strata.parameter_groups) {
-      Json written = {{"params", group.params}};
+      OrderedJson written = {{"params", group.params}};
       if (group.lr) written["lr"] = *group.lr;
       if (group.lr_scale) written["lr_scale"] = *group.lr_scale;
       if (group.weight_decay) written["weight_decay"] = *group.weight_decay;
@@ -50,32 +50,32 @@ struct Formatter {
     }
     return groups;
   }
-  Json operator()(const BytesField& target) const { return target.field(config); }
-  Json operator()(const OptionalBytesField& target) const {
+  OrderedJson operator()(const BytesField& target) const { return target.field(config); }
+  OrderedJson operator()(const OptionalBytesField& target) const {
     if (!target.field(config)) return nullptr;
     return *target.field(config);
   }
-  Json operator()(const ChoiceField& target) const {
+  OrderedJson operator()(const ChoiceField& target) const {
     const std::string_view word = target.words[target.get(config)];
     if (word.empty()) return nullptr;
     return word;
   }
-  Json operator()(const CpuFlag&) const { return nullptr; }
-  Json operator()(const WithoutEffect&) const { return nullptr; }
-  Json operator()(const OnlyFalse&) const { return nullptr; }
-  Json operator()(const OnlyTrue&) const { return nullptr; }
-  Json operator()(const OnlyNumber&) const { return nullptr; }
-  Json operator()(const Refused&) const { return nullptr; }
+  OrderedJson operator()(const CpuFlag&) const { return nullptr; }
+  OrderedJson operator()(const WithoutEffect&) const { return nullptr; }
+  OrderedJson operator()(const OnlyFalse&) const { return nullptr; }
+  OrderedJson operator()(const OnlyTrue&) const { return nullptr; }
+  OrderedJson operator()(const OnlyNumber&) const { return nullptr; }
+  OrderedJson operator()(const Refused&) const { return nullptr; }
 
-  static Json text(const std::string& value) {
+  static OrderedJson text(const std::string& value) {
     if (value.empty()) return nullptr;
     return value;
   }
 };
 
 /// The place of `path` in `root`; sections are made on the way.
-Json& place_of(std::string_view path, Json& root) {
-  Json* at = &root;
+OrderedJson& place_of(std::string_view path, OrderedJson& root) {
+  OrderedJson* at = &root;
   while (true) {
     const auto dot = path.find('.');
     at = &(*at)[std::string(path.substr(0, dot))];
@@ -95,10 +95,10 @@ std::uint64_t bytes_of(std::uint64_t elements, std::uint64_t element_bytes) {
 
 std::string DsConfig::resolved_json() const {
   DsConfig config = *this;
-  Json root = Json::object();
+  OrderedJson root = OrderedJson::object();
   for (const ConfigKey& key : config_keys()) {
     if (!key.alias_of.empty() || (key.applies != nullptr && !key.applies(config))) continue;
-    const Json value = std::visit(Formatter{config}, key.target);
+    const OrderedJson value = std::visit(Formatter{config}, key.target);
     if (value.is_null()) continue;
     place_of(key.path, root) = value;
     if (const ElementBytes element_bytes = element_bytes_of(key)) {

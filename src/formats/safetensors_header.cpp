@@ -12,7 +12,7 @@
 namespace strata::formats {
 namespace {
 
-constexpr JsonLimits kLimits = {
+constexpr JsonLimits kHeaderLimits = {
     .bytes_max = kHeaderBytesMax, .depth_max = 8, .values_max = 4'000'000};
 
 SafetensorsMetadata read_metadata(const JsonValue& value) {
@@ -139,7 +139,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, std::string na
   if (!text.starts_with('{')) {
     throw DataError(name + ": the header does not begin with '{': not a safetensors file");
   }
-  const JsonValue root = JsonValue::parse(text, name, JsonRole::kData, kLimits);
+  const JsonValue root = JsonValue::parse(text, name, JsonRole::kData, kHeaderLimits);
   SafetensorsHeader header;
   for (const auto& [key, value] : root.members()) {
     if (key == kMetadataKey) {

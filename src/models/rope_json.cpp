@@ -14,30 +14,31 @@ namespace {
 
 using formats::JsonType;
 using formats::JsonValue;
-using Type = RopeConfig::Type;
+using RopeType = RopeConfig::Type;
 
-constexpr std::array<std::pair<std::string_view, Type>, 5> kTypes = {{{"default", Type::kDefault},
-                                                                      {"linear", Type::kLinear},
-                                                                      {"dynamic", Type::kDynamic},
-                                                                      {"llama3", Type::kLlama3},
-                                                                      {"yarn", Type::kYarn}}};
+constexpr std::array<std::pair<std::string_view, RopeType>, 5> kTypes = {
+    {{"default", RopeType::kDefault},
+     {"linear", RopeType::kLinear},
+     {"dynamic", RopeType::kDynamic},
+     {"llama3", RopeType::kLlama3},
+     {"yarn", RopeType::kYarn}}};
 constexpr std::string_view kOriginal = "original_max_position_embeddings";
 constexpr std::string_view kShare = "partial_rotary_factor";
 
-std::string_view name_of(Type type) {
+std::string_view name_of(RopeType type) {
   for (const auto& [name, value] : kTypes) {
     if (value == type) return name;
   }
   return "default";
 }
 
-Type type_of(const KeyReader& keys) {
+RopeType type_of(const KeyReader& keys) {
   const std::optional<JsonValue> type = keys.find("rope_type"), old = keys.find("type");
   if (type && old && type->as_string() != old->as_string()) {
     old->fail("is another name of \"rope_type\", which says \"" + type->as_string() +
               "\"; leave the one that is meant");
   }
-  if (!type && !old) return Type::kDefault;
+  if (!type && !old) return RopeType::kDefault;
   const JsonValue& named = type ? *type : *old;
   std::string known;
   for (const auto& [name, value] : kTypes) {
@@ -54,20 +55,20 @@ constexpr std::array<std::string_view, 7> kKeysOfYarn = {
     "factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"};
 
 /// Keys of an object of this type, beside the type and the base.
-std::span<const std::string_view> keys_of(Type type) {
+std::span<const std::string_view> keys_of(RopeType type) {
   switch (type) {
-    case Type::kDefault: return {};
-    case Type::kLinear:
-    case Type::kDynamic: return kKeysOfScaling;
-    case Type::kLlama3: return kKeysOfLlama3;
-    case Type::kYarn: return kKeysOfYarn;
+    case RopeType::kDefault: return {};
+    case RopeType::kLinear:
+    case RopeType::kDynamic: return kKeysOfScaling;
+    case RopeType::kLlama3: return kKeysOfLlama3;
+    case RopeType::kYarn: return kKeysOfYarn;
   }
   return {};
 }
 
 /// Refuses keys that the type does not have: they would be ignored, and are meant to change
 /// something.
-void require_known_keys(const JsonValue& object, Type type, bool has_share) {
+void require_known_keys(const JsonValue& object, RopeType type, bool has_share) {
   constexpr std::array<std::string_view, 4> kAlways = {"type", "rope_type", "rope_theta",
                                                        kOriginal};
   const std::span<const std::string_view> known = keys_of(type);
@@ -118,25 +119,25 @@ RopeConfig read_object(const JsonValue& object, const Outside& outside,
   require_known_keys(object, rope.type, !defaults.share_key.empty());
   read_once(rope.theta, keys.find("rope_theta"), outside.theta);
   if (!defaults.share_key.empty()) read_once(rope.share, keys.find(kShare), outside.share);
-  if (rope.type == Type::kDefault) return rope;
+  if (rope.type == RopeType::kDefault) return rope;
 
-  if (rope.type == Type::kLlama3 || rope.type == Type::kYarn) {
+  if (rope.type == RopeType::kLlama3 || rope.type == RopeType::kYarn) {
     const auto inner = keys.find(kOriginal);
     if (inner && original && inner->as_int64() != original->as_int64()) {
       inner->fail("differs from the one outside; leave the one that is meant");
     }
     rope.original_context = inner ? inner->as_int64() : original ? original->as_int64() : context;
   }
-  if (rope.type == Type::kYarn && !keys.find("factor") && rope.original_context > 0) {
+  if (rope.type == RopeType::kYarn && !keys.find("factor") && rope.original_context > 0) {
     rope.factor = static_cast<double>(context) / static_cast<double>(rope.original_context);
   } else {
     rope.factor = required(object, keys, "factor");
   }
-  if (rope.type == Type::kLlama3) {
+  if (rope.type == RopeType::kLlama3) {
     rope.low_freq_factor = required(object, keys, "low_freq_factor");
     rope.high_freq_factor = required(object, keys, "high_freq_factor");
   }
-  if (rope.type == Type::kYarn) {
+  if (rope.type == RopeType::kYarn) {
     keys.read(rope.attention_factor, "attention_factor");
     keys.read(rope.mscale, "mscale");
     keys.read(rope.mscale_all_dim, "mscale_all_dim");
@@ -233,7 +234,7 @@ std::pair<RopeConfig, RopeConfig> read_ropes_by_layer(const KeyReader& keys,
 void write_rope(ConfigWriter& out, const RopeConfig& rope, const char* theta_key) {
   using Json = ConfigWriter::Json;
   out.set(theta_key, rope.theta);
-  if (rope.type == Type::kDefault) {
+  if (rope.type == RopeType::kDefault) {
     out.set("rope_scaling", Json());
     return;
   }
@@ -241,11 +242,11 @@ void write_rope(ConfigWriter& out, const RopeConfig& rope, const char* theta_key
   scaling["rope_type"] = name_of(rope.type);
   scaling["factor"] = rope.factor;
   if (rope.original_context > 0) scaling[std::string(kOriginal)] = rope.original_context;
-  if (rope.type == Type::kLlama3) {
+  if (rope.type == RopeType::kLlama3) {
     scaling["low_freq_factor"] = rope.low_freq_factor;
     scaling["high_freq_factor"] = rope.high_freq_factor;
   }
-  if (rope.type == Type::kYarn) {
+  if (rope.type == RopeType::kYarn) {
     scaling["beta_fast"] = rope.beta_fast;
     scaling["beta_slow"] = rope.beta_slow;
     if (rope.attention_factor) scaling["attention_factor"] = *rope.attention_factor;
@@ -275,17 +276,17 @@ void validate_rope(const RopeConfig& rope, std::int64_t head_width, std::string_
                 "such that an even number of a head's elements rotates, as halves",
                 std::to_string(rotary) + " of " + std::to_string(head_width));
   }
-  if (rope.type == Type::kLlama3 || rope.type == Type::kYarn) {
+  if (rope.type == RopeType::kLlama3 || rope.type == RopeType::kYarn) {
     require_extent(where, "original_max_position_embeddings", rope.original_context, kExtentMax);
   }
-  if (rope.type == Type::kLlama3) {
+  if (rope.type == RopeType::kLlama3) {
     require_positive("low_freq_factor", rope.low_freq_factor);
     if (!(rope.high_freq_factor > rope.low_freq_factor && std::isfinite(rope.high_freq_factor))) {
       fail_config(where, "high_freq_factor", "above \"low_freq_factor\"",
                   std::to_string(rope.high_freq_factor));
     }
   }
-  if (rope.type == Type::kYarn) {
+  if (rope.type == RopeType::kYarn) {
     require_positive("beta_fast", rope.beta_fast);
     require_positive("beta_slow", rope.beta_slow);
     require_positive("attention_factor", rope.attention_factor.value_or(1.0));

@@ -9,7 +9,7 @@ namespace strata::models {
 namespace {
 
 using torch::Tensor;
-using Type = RopeConfig::Type;
+using RopeType = RopeConfig::Type;
 
 Tensor over(double numerator, const Tensor& x) { return x.reciprocal() * numerator; }
 
@@ -71,11 +71,11 @@ double yarn_scaling(const RopeConfig& config) {
 
 Tensor frequencies_of(const RopeConfig& config, std::int64_t width) {
   switch (config.type) {
-    case Type::kDefault:
-    case Type::kDynamic: return over(1.0, periods(config, width));
-    case Type::kLinear: return over(1.0, periods(config, width)) / config.factor;
-    case Type::kLlama3: return llama3_frequencies(config, over(1.0, periods(config, width)));
-    case Type::kYarn: return yarn_frequencies(config, width);
+    case RopeType::kDefault:
+    case RopeType::kDynamic: return over(1.0, periods(config, width));
+    case RopeType::kLinear: return over(1.0, periods(config, width)) / config.factor;
+    case RopeType::kLlama3: return llama3_frequencies(config, over(1.0, periods(config, width)));
+    case RopeType::kYarn: return yarn_frequencies(config, width);
   }
   return {};
 }
@@ -85,7 +85,7 @@ Tensor frequencies_of(const RopeConfig& config, std::int64_t width) {
 Rotary::Rotary(const RopeConfig& config, std::int64_t width) {
   const torch::NoGradGuard no_grad;
   frequencies_ = frequencies_of(config, width);
-  if (config.type == Type::kYarn) scaling_ = yarn_scaling(config);
+  if (config.type == RopeType::kYarn) scaling_ = yarn_scaling(config);
 }
 
 std::pair<Tensor, Tensor> Rotary::of(std::int64_t tokens, const Tensor& places,

@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kScaleFactor = 2.0;
 
-void require(bool condition, const char* key, const char* rule) {
+void require_scaling(bool condition, const char* key, const char* rule) {
   if (!condition) throw ConfigError(std::string("fp16.") + key + ": must be " + rule);
 }
 
@@ -20,18 +20,18 @@ void require(bool condition, const char* key, const char* rule) {
 
 LossScaler::LossScaler(const formats::Fp16Config& config) {
   if (!config.enabled) return;
-  require(std::isfinite(config.loss_scale) && config.loss_scale >= 0, "loss_scale",
-          "a finite number, 0 (dynamic) or above");
+  require_scaling(std::isfinite(config.loss_scale) && config.loss_scale >= 0, "loss_scale",
+                  "a finite number, 0 (dynamic) or above");
   if (!config.dynamic_loss_scale()) {
     now_.scale = config.loss_scale;
     return;
   }
-  require(config.initial_scale_power >= 0 && config.initial_scale_power <= 126,
-          "initial_scale_power", "from 0 to 126: the scale has to be an fp32 number");
-  require(config.loss_scale_window > 0, "loss_scale_window", "1 or more");
-  require(config.hysteresis > 0, "hysteresis", "1 or more");
-  require(std::isfinite(config.min_loss_scale) && config.min_loss_scale > 0, "min_loss_scale",
-          "above 0");
+  require_scaling(config.initial_scale_power >= 0 && config.initial_scale_power <= 126,
+                  "initial_scale_power", "from 0 to 126: the scale has to be an fp32 number");
+  require_scaling(config.loss_scale_window > 0, "loss_scale_window", "1 or more");
+  require_scaling(config.hysteresis > 0, "hysteresis", "1 or more");
+  require_scaling(std::isfinite(config.min_loss_scale) && config.min_loss_scale > 0,
+                  "min_loss_scale", "above 0");
   dynamic_ = true;
   now_.scale = std::ldexp(1.0, static_cast<int>(config.initial_scale_power));
   min_scale_ = config.min_loss_scale;

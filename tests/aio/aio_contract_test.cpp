@@ -3,7 +3,7 @@
 
 #include <utility>
 
-namespace strata::aio {
+namespace strata::aio::aio_contract_test {
 namespace {
 
 class Directory final : public Environment {
@@ -45,4 +45,4 @@ INSTANTIATE_TEST_SUITE_P(Engines, AioContract, testing::ValuesIn(all_cases()),
                          [](const auto& test) { return test.param.name; });
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::aio_contract_test

@@ -12,7 +12,7 @@
 #include "strata/aio/io_queue.h"
 #include "strata/base/error.h"
 
-namespace strata::aio {
+namespace strata::aio::allocation_test {
 namespace {
 
 /// Counts what the transfers of a queue or a channel allocate, by engine.
@@ -90,4 +90,4 @@ INSTANTIATE_TEST_SUITE_P(Engines, AioMemory,
                          });
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::allocation_test

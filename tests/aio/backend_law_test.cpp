@@ -1,7 +1,7 @@
 #include "contract/backend_law.h"
 #include "support/simulated_disk.h"
 
-namespace strata::aio {
+namespace strata::aio::backend_law_test {
 namespace {
 
 std::unique_ptr<Backend> make_threads(std::uint32_t depth) {
@@ -24,4 +24,4 @@ INSTANTIATE_TEST_SUITE_P(NullEngine, BackendLaw,
 INSTANTIATE_TEST_SUITE_P(Engines, BackendTransfers, testing::ValuesIn(kMovers), name_of);
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::backend_law_test

@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace strata::aio {
+namespace strata::aio::blocks_test {
 namespace {
 
 using testing::ElementsAre;
@@ -106,4 +106,4 @@ TEST(Blocks, StayInOneListEachThroughAnyWalk) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::blocks_test

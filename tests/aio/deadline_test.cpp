@@ -3,7 +3,7 @@
 
 #include "aio/scripted_queue_fixture.h"
 
-namespace strata::aio {
+namespace strata::aio::deadline_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -105,4 +105,4 @@ TEST_F(Deadline, DoesNotHangTheDestructors) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::deadline_test

@@ -14,7 +14,7 @@
 #include "strata/base/error.h"
 #include "support/message_of.h"
 
-namespace strata::aio {
+namespace strata::aio::disk_test {
 namespace {
 
 using support::caught;
@@ -244,4 +244,4 @@ TEST(PathsOnADisk, AreOneForTheSameDirectoryTwice) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::disk_test

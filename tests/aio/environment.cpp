@@ -122,15 +122,15 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
-class Mount final : public Environment {
+class TemporaryMount final : public Environment {
  public:
-  Mount(const char* source, const char* type, unsigned long flags, const std::string& options) {
+  TemporaryMount(const char* source, const char* type, unsigned long flags, const std::string& options) {
     leave_shared_mounts();
     if (::mount(source, point_.path().c_str(), type, flags, options.c_str()) != 0) {
       give_up(std::string("cannot mount ") + type);
     }
   }
-  ~Mount() override {
+  ~TemporaryMount() override {
     if (::umount(point_.path().c_str()) != 0) ::umount2(point_.path().c_str(), MNT_DETACH);
   }
   [[nodiscard]] std::filesystem::path directory() const override { return point_.path(); }
@@ -152,8 +152,8 @@ class Overlay final : public Environment {
     return "lowerdir=" + base + "/lower,upperdir=" + base + "/upper,workdir=" + base + "/work";
   }
 
-  Mount layers_{"none", "tmpfs", 0, ""};
-  Mount overlay_{"none", "overlay", 0, make_layers(layers_.directory())};
+  TemporaryMount layers_{"none", "tmpfs", 0, ""};
+  TemporaryMount overlay_{"none", "overlay", 0, make_layers(layers_.directory())};
 };
 
 EnvironmentPtr mount_ext4_over(const std::filesystem::path& images, off_t bytes,
@@ -161,7 +161,7 @@ EnvironmentPtr mount_ext4_over(const std::filesystem::path& images, off_t bytes,
   const Descriptor image = make_nameless_file(images, bytes);
   const auto [path, device] = attach_loop_device(image.get(), block_bytes);
   make_file_system(path);
-  return std::make_unique<Mount>(path.c_str(), "ext4", 0, "");
+  return std::make_unique<TemporaryMount>(path.c_str(), "ext4", 0, "");
 }
 
 class Freezer final : public StallingDisk {
@@ -231,7 +231,7 @@ class LittleLockableMemory final : public Environment {
 }  // namespace
 
 EnvironmentPtr mount_tmpfs(std::uint64_t bytes, bool read_only) {
-  return std::make_unique<Mount>("none", "tmpfs", read_only ? MS_RDONLY : 0,
+  return std::make_unique<TemporaryMount>("none", "tmpfs", read_only ? MS_RDONLY : 0,
                                  "size=" + std::to_string(bytes));
 }
 

@@ -25,7 +25,7 @@
 #include "strata/base/units.h"
 #include "support/message_of.h"
 
-namespace strata::aio {
+namespace strata::aio::environment_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -306,4 +306,4 @@ TEST(Environments, LeaveNothingBehind) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::environment_test

@@ -6,7 +6,7 @@
 
 #include "aio/scripted_queue_fixture.h"
 
-namespace strata::aio {
+namespace strata::aio::io_channel_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -179,4 +179,4 @@ TEST_F(IoChannelTest, DoesNotHangInItsDestructorOverALostTransfer) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::io_channel_test

@@ -19,7 +19,7 @@
 #include "strata/base/units.h"
 #include "support/message_of.h"
 
-namespace strata::aio {
+namespace strata::aio::io_file_test {
 namespace {
 
 using support::message_of;
@@ -155,4 +155,4 @@ TEST(Preallocate, RefusesSizesBeyondWhatAFileCanHave) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::io_file_test

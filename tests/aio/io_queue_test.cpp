@@ -7,7 +7,7 @@
 #include "aio/scripted_queue_fixture.h"
 #include "support/message_of.h"
 
-namespace strata::aio {
+namespace strata::aio::io_queue_test {
 namespace {
 
 using support::caught;
@@ -335,4 +335,4 @@ TEST_F(IoQueueOptionsCheck, RefusesValuesOutOfRange) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::io_queue_test

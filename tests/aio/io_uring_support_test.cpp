@@ -10,7 +10,7 @@
 #include "strata/aio/backend.h"
 #include "strata/base/error.h"
 
-namespace strata::aio {
+namespace strata::aio::io_uring_support_test {
 namespace {
 
 using testing::Contains;
@@ -48,4 +48,4 @@ TEST(IoUringSupport, OfAKernelThatListsNoRequestsLacksThemAll) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::io_uring_support_test

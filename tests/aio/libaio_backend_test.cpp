@@ -19,7 +19,7 @@
 #include "strata/base/error.h"
 #include "support/message_of.h"
 
-namespace strata::aio {
+namespace strata::aio::libaio_backend_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -228,4 +228,4 @@ TEST_F(LibaioBackendTest, UnderAQueueMovesEveryByteAcrossPartialAndRefusedSubmis
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::libaio_backend_test

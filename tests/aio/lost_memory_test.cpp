@@ -7,7 +7,7 @@
 #include "aio/aligned_buffer.h"
 #include "aio/scripted_queue_fixture.h"
 
-namespace strata::aio {
+namespace strata::aio::lost_memory_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -81,4 +81,4 @@ TEST_F(LostMemoryOfAQueue, IsNotThatOfOperationsThatNeverBegan) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::lost_memory_test

@@ -9,7 +9,7 @@
 #include "strata/aio/backend.h"
 #include "strata/aio/io_channel.h"
 
-namespace strata::aio {
+namespace strata::aio::null_backend_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -68,4 +68,4 @@ TEST(NullBackend, LeavesMemoryReadIntoAsItIs) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::null_backend_test

@@ -10,7 +10,7 @@
 
 #include "aio/made_up_machine.h"
 
-namespace strata::aio {
+namespace strata::aio::numa_test {
 namespace {
 
 using testing::HasSubstr;
@@ -69,4 +69,4 @@ TEST(BindToNumaNode, SaysThatANodeIsNotThere) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::numa_test

@@ -14,7 +14,7 @@
 #include "strata/aio/path_trial.h"
 #include "support/simulated_disk.h"
 
-namespace strata::aio {
+namespace strata::aio::path_meter_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -152,4 +152,4 @@ TEST_F(PathTrial, FindsTheBandwidthOfASimulatedDiskToThePercent) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::path_meter_test

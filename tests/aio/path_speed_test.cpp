@@ -14,7 +14,7 @@
 #include "support/message_of.h"
 #include "support/simulated_disk.h"
 
-namespace strata::aio {
+namespace strata::aio::path_speed_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -120,4 +120,4 @@ TEST_F(PathSpeed, RefusesADirectoryThatIsNotThereOrHasNoRoomForTheFile) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::path_speed_test

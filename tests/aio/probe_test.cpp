@@ -18,7 +18,7 @@
 #include "strata/base/error.h"
 #include "support/message_of.h"
 
-namespace strata::aio {
+namespace strata::aio::probe_test {
 namespace {
 
 using support::caught;
@@ -210,4 +210,4 @@ TEST_F(Probe, NamesADirectoryThatCannotBeUsed) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::probe_test

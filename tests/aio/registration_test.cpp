@@ -12,7 +12,7 @@
 #include "aio/scripted_queue_fixture.h"
 #include "strata/aio/io_channel.h"
 
-namespace strata::aio {
+namespace strata::aio::registration_test {
 namespace {
 
 using testing::AllOf;
@@ -200,4 +200,4 @@ TEST_F(IoUringRefusal, OfMemoryThatIsNotMappedSaysSo) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::registration_test

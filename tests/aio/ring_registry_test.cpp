@@ -10,7 +10,7 @@
 #include "strata/aio/io_file.h"
 #include "strata/base/error.h"
 
-namespace strata::aio {
+namespace strata::aio::ring_registry_test {
 namespace {
 
 using testing::HasSubstr;
@@ -138,4 +138,4 @@ TEST_F(RingRegistryTest, HoldsOnToFilesUntilTheyAreRemoved) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::ring_registry_test

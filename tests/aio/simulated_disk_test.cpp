@@ -23,7 +23,7 @@
 #include "support/message_of.h"
 #include "support/simulated_disk.h"
 
-namespace strata::aio {
+namespace strata::aio::simulated_disk_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -450,4 +450,4 @@ TEST_F(QueueOnSimulatedDisk, WithLostRequestsEndsInTime) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::simulated_disk_test

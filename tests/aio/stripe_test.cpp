@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace strata::aio {
+namespace strata::aio::stripe_test {
 namespace {
 
 using testing::DoubleNear;
@@ -199,4 +199,4 @@ TEST_F(BalancerTest, TakesBandwidthsThatItIsTold) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::stripe_test

@@ -7,7 +7,7 @@
 
 // An engine that does not come back from taking requests.
 
-namespace strata::aio {
+namespace strata::aio::stuck_submission_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -104,4 +104,4 @@ TEST_F(StuckSubmission, LosesNothingWhenItIsOverInTime) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::stuck_submission_test

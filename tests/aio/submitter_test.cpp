@@ -9,7 +9,7 @@
 // Promises of a queue and a channel alike to those who submit for a ticket, and what a channel,
 // which has no thread, promises besides.
 
-namespace strata::aio {
+namespace strata::aio::submitter_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -158,4 +158,4 @@ TEST_F(ChannelTickets, KeepDeadlinesByTheClockThatWasHandedIn) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::submitter_test

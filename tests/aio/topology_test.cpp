@@ -6,7 +6,7 @@
 #include "aio/disk_tree.h"
 #include "aio/made_up_machine.h"
 
-namespace strata::aio {
+namespace strata::aio::topology_test {
 namespace {
 
 using testing::Optional;
@@ -45,4 +45,4 @@ TEST(NumaNodeOfPci, IsTheNodeOfTheBusThatTheDeviceHangsOn) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::topology_test

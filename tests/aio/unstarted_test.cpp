@@ -16,7 +16,7 @@
 
 // Requests that have not begun when a queue gives up never begin: their memory is the caller's.
 
-namespace strata::aio {
+namespace strata::aio::unstarted_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -126,4 +126,4 @@ TEST_F(BrokenEngine, SaysWhoseBufferMayStillBeWrittenToWhenItGoesSilent) {
 }
 
 }  // namespace
-}  // namespace strata::aio
+}  // namespace strata::aio::unstarted_test

@@ -11,7 +11,7 @@
 #include "strata/base/units.h"
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::directory_checks_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -203,4 +203,4 @@ TEST(LookAt, TellsWhyADirectoryCannotBeUsed) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::directory_checks_test

@@ -9,7 +9,7 @@
 
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::doctor_test {
 namespace {
 
 using testing::HasSubstr;
@@ -62,4 +62,4 @@ TEST(Doctor, FailsWithAProblemAlone) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::doctor_test

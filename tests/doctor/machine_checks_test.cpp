@@ -9,7 +9,7 @@
 #include "aio/disk_tree.h"
 #include "doctor/expect_finding.h"
 
-namespace strata::tool {
+namespace strata::tool::machine_checks_test {
 namespace {
 
 using testing::AllOf;
@@ -180,4 +180,4 @@ TEST_F(MachineChecks, NoteABuildWithoutGloo) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::machine_checks_test

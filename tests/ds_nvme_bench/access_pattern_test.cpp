@@ -8,7 +8,7 @@
 
 #include "strata/base/units.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::access_pattern_test {
 namespace {
 
 using aio::OpKind;
@@ -112,4 +112,4 @@ TEST(AccessPattern, MixesTheOptimizersReadsAndWritesEvenly) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::access_pattern_test

@@ -7,7 +7,7 @@
 
 #include "random_bytes.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::block_check_test {
 namespace {
 
 using testing::HasSubstr;
@@ -84,4 +84,4 @@ TEST(BlockCheck, WritesNoBlockTwiceAlike) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::block_check_test

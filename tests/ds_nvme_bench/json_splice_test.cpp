@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::json_splice_test {
 namespace {
 
 TEST(JsonSplice, ReplacesOnlyTheValue) {
@@ -31,4 +31,4 @@ TEST(JsonSplice, KnowsTheIndentation) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::json_splice_test

@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::latency_histogram_test {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -105,4 +105,4 @@ TEST(LatencyHistogram, IsExactBelow128NanosecondsAndAtPowersOfTwo) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::latency_histogram_test

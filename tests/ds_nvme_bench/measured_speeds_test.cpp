@@ -10,7 +10,7 @@
 #include "strata/base/error.h"
 #include "support/message_of.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::measured_speeds_test {
 namespace {
 
 using ::testing::AllOf;
@@ -205,4 +205,4 @@ TEST(MeasuredSpeeds, OtherFilesAreRefused) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::measured_speeds_test

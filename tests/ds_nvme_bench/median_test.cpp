@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace strata::tool {
+namespace strata::tool::median_test {
 namespace {
 
 TEST(Median, IsTheMiddleOneOfAnOddNumberOfValuesInAnyOrder) {
@@ -18,4 +18,4 @@ TEST(Median, IsTheMeanOfTheMiddleTwoOfAnEvenNumberOfValues) {
 TEST(Median, OfNothingIsAnErrorOfTheCaller) { EXPECT_THROW((void)median({}), std::logic_error); }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::median_test

@@ -7,7 +7,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::model_plan_test {
 namespace {
 
 /// 7e9 parameters on one drive that reads 7 GB/s and writes 5 GB/s, never both.
@@ -102,4 +102,4 @@ TEST(ModelPlan, RefusesAPlanWithoutSpeeds) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::model_plan_test

@@ -11,7 +11,7 @@
 #include "strata/base/units.h"
 #include "support/message_of.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::point_test {
 namespace {
 
 using support::message_of;
@@ -67,4 +67,4 @@ TEST(Options, ReadTimesWithAndWithoutUnits) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::point_test

@@ -7,7 +7,7 @@
 #include "support/markup_balance.h"
 #include "svg_chart.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::report_html_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -110,4 +110,4 @@ TEST(Markup, EscapesWhatHasAMeaningAndDropsControlCharacters) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::report_html_test

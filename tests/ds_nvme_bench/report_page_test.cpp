@@ -9,7 +9,7 @@
 #include "strata/base/units.h"
 #include "support/markup_balance.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::report_page_test {
 namespace {
 
 using testing::HasSubstr;
@@ -69,4 +69,4 @@ TEST(ReportPage, OfTheOverviewShowsEveryMeasurementAndTrial) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::report_page_test

@@ -12,7 +12,7 @@
 #include "overview.h"
 #include "strata/base/units.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::report_test {
 namespace {
 
 using testing::Contains;
@@ -217,4 +217,4 @@ TEST(NumberText, IsShortAndExact) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::report_test

@@ -16,7 +16,7 @@
 #include "support/simulated_disk.h"
 #include "support/temp_directory.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::runner_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -309,4 +309,4 @@ TEST_F(Runner, RefusesDirectoriesThatTakeNoFile) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::runner_test

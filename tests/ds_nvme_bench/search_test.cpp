@@ -10,7 +10,7 @@
 #include "ds_nvme_bench/synthetic_disk.h"
 #include "support/message_of.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::search_test {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -446,4 +446,4 @@ TEST(DiskSpeeds, MuGivesBackTheMixThatItWasMeasuredWith) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::search_test

@@ -6,7 +6,7 @@
 
 #include "strata/base/units.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::session_test {
 namespace {
 
 /// Each a disk of its own.
@@ -34,4 +34,4 @@ TEST(DefaultBytes, LeaveThreeQuartersOfWhatIsFree) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::session_test

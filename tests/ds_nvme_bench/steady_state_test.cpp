@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::steady_state_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -82,4 +82,4 @@ TEST(SteadyState, SaysSoWhenTooShortOrWithoutProgress) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::steady_state_test

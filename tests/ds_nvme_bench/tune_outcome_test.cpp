@@ -12,7 +12,7 @@
 #include "support/markup_balance.h"
 #include "tuned_config.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::tune_outcome_test {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -116,4 +116,4 @@ TEST(AdviceOnDirections, FollowsMu) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::tune_outcome_test

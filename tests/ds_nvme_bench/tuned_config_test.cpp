@@ -12,7 +12,7 @@
 #include "strata/base/error.h"
 #include "support/temp_directory.h"
 
-namespace strata::nvme_bench {
+namespace strata::nvme_bench::tuned_config_test {
 namespace {
 
 using formats::DsConfig;
@@ -197,4 +197,4 @@ TEST(TunedConfig, MakesANewFile) {
 }
 
 }  // namespace
-}  // namespace strata::nvme_bench
+}  // namespace strata::nvme_bench::tuned_config_test

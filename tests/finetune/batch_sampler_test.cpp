@@ -11,7 +11,7 @@
 #include "strata/base/error.h"
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::batch_sampler_test {
 namespace {
 
 using support::TempDirectory;
@@ -142,4 +142,4 @@ TEST(DatasetTest, FindsATokenBeyondTheVocabularyAtOnce) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::batch_sampler_test

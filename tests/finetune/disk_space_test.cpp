@@ -10,7 +10,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::disk_space_test {
 namespace {
 
 using support::TempDirectory;
@@ -62,4 +62,4 @@ TEST_F(DiskSpace, AnOutputOnTheSameDiskNeedsRoomBesideThePlan) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::disk_space_test

@@ -13,7 +13,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::options_test {
 namespace {
 
 using support::TempDirectory;
@@ -205,4 +205,4 @@ TEST_F(RunConfigTest, TheSequenceFitsTheModelsContext) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::options_test

@@ -17,7 +17,7 @@
 #include "summary.h"
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::report_test {
 namespace {
 
 using support::TempDirectory;
@@ -248,4 +248,4 @@ TEST(ReadableText, KeepsTextAndEscapesTheRest) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::report_test

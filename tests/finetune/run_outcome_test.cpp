@@ -8,7 +8,7 @@
 #include "strata/base/error.h"
 #include "support/message_of.h"
 
-namespace strata::tool {
+namespace strata::tool::run_outcome_test {
 namespace {
 
 using testing::AllOf;
@@ -98,4 +98,4 @@ TEST(RunOutcome, SaysWhatMakesATrainedModelTheSameAsBefore) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::run_outcome_test

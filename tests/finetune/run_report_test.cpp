@@ -20,7 +20,7 @@
 #include "support/temp_directory.h"
 #include "trace_summary.h"
 
-namespace strata::tool {
+namespace strata::tool::run_report_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -325,4 +325,4 @@ TEST(ReportNumbers, HaveUnitsThatFit) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::run_report_test

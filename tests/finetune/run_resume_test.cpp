@@ -19,7 +19,7 @@
 /// What a run that goes on takes over beside its engine: its lines, its sums, and what it must not
 /// change.
 
-namespace strata::tool {
+namespace strata::tool::run_resume_test {
 namespace {
 
 using support::message_of;
@@ -163,4 +163,4 @@ TEST(RunFacts, AreNotWhereStatesRestAndHowTheyMove) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::run_resume_test

@@ -18,7 +18,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::formats {
+namespace strata::formats::checkpoint_directory_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -305,4 +305,4 @@ TEST(CheckpointDirectory, StaysAsItWasWhenAFileCannotBeWritten) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::checkpoint_directory_test

@@ -29,7 +29,7 @@
 /// a machine whose power fails, leave a directory whose `latest` names a whole checkpoint; the next
 /// save clears up. Whatever changes in a checkpoint is found.
 
-namespace strata::formats {
+namespace strata::formats::checkpoint_faults_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -354,4 +354,4 @@ TEST(CheckpointDamage, OfAnyKindInAnyFileIsFound) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::checkpoint_faults_test

@@ -17,7 +17,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::formats {
+namespace strata::formats::chrome_trace_test {
 namespace {
 
 using nlohmann::json;
@@ -257,4 +257,4 @@ TEST(Gzip, GivesBackTextsOfEverySizeAndRefusesWhatIsTooLong) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::chrome_trace_test

@@ -15,7 +15,7 @@
 /// to the same batch, clip, optimizer and schedule here, or is refused by the name of what is not
 /// there.
 
-namespace strata::formats {
+namespace strata::formats::ds_config_kinds_test {
 namespace {
 
 using ::testing::AllOf;
@@ -374,4 +374,4 @@ TEST(DsConfigKinds, ANullRateAtTheEndOfTheWarmupIsTheOptimizers) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::ds_config_kinds_test

@@ -12,7 +12,7 @@
 /// \file
 /// Configs of optimizers, and of the formats that their states rest in.
 
-namespace strata::formats {
+namespace strata::formats::ds_config_optimizer_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -219,4 +219,4 @@ TEST(DsConfigOptimizer, AnElementOfTheWindowHasTheBytesOfItsFormats) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::ds_config_optimizer_test

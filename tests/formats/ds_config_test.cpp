@@ -12,7 +12,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::formats {
+namespace strata::formats::ds_config_test {
 namespace {
 
 using support::message_of;
@@ -520,4 +520,4 @@ TEST(DsConfigFiles, AFileThatCannotBeReadSaysWhy) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::ds_config_test

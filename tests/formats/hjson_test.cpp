@@ -13,7 +13,7 @@
 /// The language that DeepSpeed's config is written in. What is expected of a text is what Python's
 /// hjson 3.1 makes of it, unless a test says otherwise.
 
-namespace strata::formats {
+namespace strata::formats::hjson_test {
 namespace {
 
 using support::message_of;
@@ -175,4 +175,4 @@ TEST(Hjson, IsOnlyForTheConfig) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::hjson_test

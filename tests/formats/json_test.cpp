@@ -6,7 +6,7 @@
 #include "strata/base/error.h"
 #include "support/message_of.h"
 
-namespace strata::formats {
+namespace strata::formats::json_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -152,4 +152,4 @@ TEST(Json, DoesNotRecurseOnDeepText) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::json_test

@@ -14,7 +14,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::formats {
+namespace strata::formats::model_directory_test {
 namespace {
 
 using support::message_of;
@@ -279,4 +279,4 @@ TEST(PlainFileName, IsWhatFilesOfAModelAreCalled) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::model_directory_test

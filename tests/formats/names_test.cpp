@@ -7,7 +7,7 @@
 #include "formats/quote.h"
 #include "strata/formats/name_pattern.h"
 
-namespace strata::formats {
+namespace strata::formats::names_test {
 namespace {
 
 TEST(NamePattern, StarsStandForAnythingAndQuestionMarksForOneCharacter) {
@@ -71,4 +71,4 @@ TEST(Quote, MakesHostileTextFitForAMessage) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::names_test

@@ -11,7 +11,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::formats {
+namespace strata::formats::output_directory_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -135,4 +135,4 @@ TEST(WriteText, ReplacesTheWholeFileAndSaysWhyItCannot) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::output_directory_test

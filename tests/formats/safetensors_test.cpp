@@ -13,7 +13,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::formats {
+namespace strata::formats::safetensors_test {
 namespace {
 
 using support::caught;
@@ -302,4 +302,4 @@ TEST(SafetensorsWriter, ReportsWhenTheDiskTakesNoMore) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::safetensors_test

@@ -13,7 +13,7 @@
 /// \file
 /// What --data is, is decided by what the file holds: it is read right or refused by name.
 
-namespace strata::formats {
+namespace strata::formats::token_content_test {
 namespace {
 
 using support::TempDirectory;
@@ -315,4 +315,4 @@ TEST_F(TokenContent, CheckingCanBeEndedFromOutside) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::token_content_test

@@ -11,7 +11,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::formats {
+namespace strata::formats::token_data_test {
 namespace {
 
 using support::TempDirectory;
@@ -145,4 +145,4 @@ TEST_F(TokenDataTest, RefusesAVocabularyOfNothingAndFilesThatAreNone) {
 }
 
 }  // namespace
-}  // namespace strata::formats
+}  // namespace strata::formats::token_data_test

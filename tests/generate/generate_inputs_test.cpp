@@ -14,7 +14,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::generate_inputs_test {
 namespace {
 
 using support::message_of;
@@ -153,4 +153,4 @@ TEST(GeneratedText, IsALineOfJson) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::generate_inputs_test

@@ -6,7 +6,7 @@
 #include "strata/zero3/plan.h"
 #include "strata/zero3/step_model.h"
 
-namespace strata::models {
+namespace strata::models::gpt2_forecast_test {
 namespace {
 
 /// The step of docs/results/step_benchmark.md on NVMe, whose bytes the engine has counted.
@@ -40,4 +40,4 @@ TEST(Gpt2Forecast, AStepMovesTheBytesThatTheEngineHasCounted) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::gpt2_forecast_test

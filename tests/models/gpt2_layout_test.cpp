@@ -13,7 +13,7 @@
 #include "strata/formats/ds_config.h"
 #include "strata/zero3/plan.h"
 
-namespace strata::models {
+namespace strata::models::gpt2_layout_test {
 namespace {
 
 double flop_of(const zero3::StepWork& work) {
@@ -285,4 +285,4 @@ TEST(BlockTiles, HaveTheParametersAndTheWorkOfTheWhole) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::gpt2_layout_test

@@ -12,7 +12,7 @@
 #include "strata/models/model_config.h"
 #include "support/message_of.h"
 
-namespace strata::models {
+namespace strata::models::llama_config_test {
 namespace {
 
 using ::testing::AllOf;
@@ -420,4 +420,4 @@ TEST(LlamaConfig, KeepsTheConfigThatTheModelCameWith) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::llama_config_test

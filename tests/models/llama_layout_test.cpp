@@ -13,7 +13,7 @@
 #include "strata/zero3/plan.h"
 #include "support/message_of.h"
 
-namespace strata::models {
+namespace strata::models::llama_layout_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -269,4 +269,4 @@ TEST(LlamaLayout, AnswersAsAModelOfAnyFamilyToo) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::llama_layout_test

@@ -11,7 +11,7 @@
 #include "strata/models/model_layout.h"
 #include "support/message_of.h"
 
-namespace strata::models {
+namespace strata::models::lora_config_test {
 namespace {
 
 using support::message_of;
@@ -147,4 +147,4 @@ TEST(WithLora, AdaptersAloneAreTrained) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::lora_config_test

@@ -4,7 +4,7 @@
 
 #include "strata/base/units.h"
 
-namespace strata::models {
+namespace strata::models::loss_chunks_test {
 namespace {
 
 constexpr std::int64_t kVocab = 50257, kWidth = 768;
@@ -30,4 +30,4 @@ TEST(LossChunks, BoundTheBytesHoweverManyRowsThereAre) {
 }
 
 }  // namespace
-}  // namespace strata::models
+}  // namespace strata::models::loss_chunks_test

@@ -12,7 +12,7 @@
 #include "strata/optim_cpu/convert.h"
 #include "support/sanitizer.h"
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::accumulate_test {
 namespace {
 
 struct Formats {
@@ -204,4 +204,4 @@ TEST(AccumulateGradient, TakesTheLargestFiniteValuesForFinite) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::accumulate_test

@@ -11,7 +11,7 @@
 #include "optim_cpu/number_values.h"
 #include "strata/optim_cpu/add_in_order.h"
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::add_in_order_test {
 namespace {
 
 constexpr std::size_t kCount = 1003;
@@ -100,4 +100,4 @@ TEST(AddInOrder, KeepsWhatIsNotFinite) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::add_in_order_test

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::compute_threads_test {
 namespace {
 
 TEST(ComputeThreads, WorkOnEveryElementOnce) {
@@ -63,4 +63,4 @@ TEST(ComputeThreads, HandOnWhatABlockThrows) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::compute_threads_test

@@ -11,7 +11,7 @@
 
 #include "optim_cpu/number_conversions.h"
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::convert_test {
 namespace {
 
 using Limits = std::numeric_limits<float>;
@@ -128,4 +128,4 @@ TEST(Fp16, RoundsTheMiddleBetweenNeighboursToTheEvenOne) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::convert_test

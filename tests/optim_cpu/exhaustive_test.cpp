@@ -13,7 +13,7 @@
 #include "optim_cpu/number_conversions.h"
 #include "optim_cpu/reference_kernels.h"
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::exhaustive_test {
 namespace {
 
 constexpr std::size_t kPatterns = 1u << 12;  // at a time
@@ -136,4 +136,4 @@ TEST_P(EveryMasterOnTarget, IsRoundedToFp16AsTheReferenceDoes) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::exhaustive_test

@@ -14,7 +14,7 @@
 /// \file
 /// The update is the formula's, within the rounding of fp32.
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::formula_test {
 namespace {
 
 class EveryOptimizer : public ::testing::TestWithParam<NamedOptimizer> {
@@ -128,4 +128,4 @@ TEST(OptimizerOptions, AreRefusedOutsideTheRangesOfTheirFormulas) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::formula_test

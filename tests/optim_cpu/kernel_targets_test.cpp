@@ -13,7 +13,7 @@
 /// \file
 /// Which instruction sets there are kernels for, and how one is chosen.
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::kernel_targets_test {
 namespace {
 
 using support::caught;
@@ -72,4 +72,4 @@ TEST(KernelTargetsDeathTest, AreChosenByTheEnvironment) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::kernel_targets_test

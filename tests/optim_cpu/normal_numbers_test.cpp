@@ -12,7 +12,7 @@
 #include "optim_cpu/dither.h"
 #include "strata/base/error.h"
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::normal_numbers_test {
 namespace {
 
 constexpr std::uint64_t kKey = 0x5EED0123456789AB;
@@ -134,4 +134,4 @@ TEST(NormalNumbers, ScaleWithTheDeviation) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::normal_numbers_test

@@ -9,7 +9,7 @@
 /// \file
 /// The optimizers over the caller's memory.
 
-namespace strata::optim {
+namespace strata::optim::optimizer_test {
 namespace {
 
 using optim_cpu::all_variants;
@@ -101,4 +101,4 @@ TEST(Optimizer, RefusesWhatDoesNotFitBeforeItChangesAnything) {
 }
 
 }  // namespace
-}  // namespace strata::optim
+}  // namespace strata::optim::optimizer_test

@@ -17,7 +17,7 @@
 // A step that goes on beside other work: begin, offer, pump, finish. On a simulated disk, whose
 // time passes only while somebody waits for it or says so.
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::resumable_step_test {
 namespace {
 
 using aio::Fault;
@@ -430,4 +430,4 @@ TEST(FailedStep, IsNoneWhereThePipelineEndsInTheMiddle) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::resumable_step_test

@@ -19,7 +19,7 @@
 /// \file
 /// A vector that several ranks keep a shard of each is updated as if one kept it whole.
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::sharded_update_test {
 namespace {
 
 constexpr std::size_t kCount = 1003 * kBlock;  // not even for any world
@@ -132,4 +132,4 @@ TEST_P(ShardedUpdate, RefusesAPlaceThatIsNoWholeBlockWhereRoundingIsRandom) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::sharded_update_test

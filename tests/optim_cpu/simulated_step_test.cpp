@@ -17,7 +17,7 @@
 // Two steps of the optimizer over states that rest on a simulated disk: store, windows and
 // arithmetic on one thread, in the disk's time. What a seed brings about, it brings about again.
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::simulated_step_test {
 namespace {
 
 using aio::Fault;
@@ -145,4 +145,4 @@ TEST_F(SimulatedStep, EndsInTheRightBytesOrInAnErrorWhateverTheDiskDoes) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::simulated_step_test

@@ -9,7 +9,7 @@
 #include "optim_cpu/step_tools.h"
 #include "strata/optim_cpu/window_pipeline.h"
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::step_allocation_test {
 namespace {
 
 TEST(StepAllocation, ASteadyStepAllocatesNothingWhereverTheStatesRest) {
@@ -40,4 +40,4 @@ TEST(StepAllocation, ASteadyStepAllocatesNothingWhereverTheStatesRest) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::step_allocation_test

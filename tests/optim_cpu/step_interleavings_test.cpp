@@ -17,7 +17,7 @@
 
 // Steps whose calls, times and neighbours in the I/O queue are drawn, on one thread.
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::step_interleavings_test {
 namespace {
 
 using aio::Fault;
@@ -135,4 +135,4 @@ TEST(StepInterleavings, EndInTheRightBytesOrAnErrorAndCanBeginAgain) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::step_interleavings_test

@@ -16,7 +16,7 @@
 /// \file
 /// What does not fit is kept on average, and what fits stays as it is.
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::stochastic_rounding_test {
 namespace {
 
 // ---- the random numbers ------------------------------------------------------------------------
@@ -266,4 +266,4 @@ TEST(StochasticRounding, LetsASecondMomentDecayThatRoundingToNearestWouldHold) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::stochastic_rounding_test

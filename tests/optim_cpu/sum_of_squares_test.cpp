@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::sum_of_squares_test {
 namespace {
 
 SumOfSquares sum_of(const std::vector<double>& blocks) {
@@ -98,4 +98,4 @@ TEST(SumOfSquares, RemembersInfinityAndNan) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::sum_of_squares_test

@@ -17,7 +17,7 @@
 
 // A pipeline over a simulated disk, which fails or takes its time.
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::window_pipeline_disk_test {
 namespace {
 
 class WindowPipelineOnSimulatedDisk : public ::testing::Test {
@@ -123,4 +123,4 @@ TEST_F(WindowPipelineOnSimulatedDisk, MovesNothingWhereNothingIsUpdated) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::window_pipeline_disk_test

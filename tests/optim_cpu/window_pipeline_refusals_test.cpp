@@ -15,7 +15,7 @@
 #include "strata/base/units.h"
 #include "support/message_of.h"
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::window_pipeline_refusals_test {
 namespace {
 
 using support::caught;
@@ -130,4 +130,4 @@ TEST_F(WindowPipelineRefuses, ShardsThatAreNoWholeBlocksWhereRoundingIsRandom) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::window_pipeline_refusals_test

@@ -18,7 +18,7 @@
 #include "support/sanitizer.h"
 #include "support/sim_device.h"
 
-namespace strata::optim_cpu {
+namespace strata::optim_cpu::window_pipeline_test {
 namespace {
 
 std::set<StateKind> subset(unsigned mask) {
@@ -303,4 +303,4 @@ TEST_F(WindowPipelineTest, TakesExactlyTheArenaBytesItAnnounces) {
 }
 
 }  // namespace
-}  // namespace strata::optim_cpu
+}  // namespace strata::optim_cpu::window_pipeline_test

@@ -5,7 +5,7 @@
 
 #include "support/markup_balance.h"
 
-namespace strata::tool {
+namespace strata::tool::html_page_test {
 namespace {
 
 using testing::HasSubstr;
@@ -37,4 +37,4 @@ TEST(HtmlPage, NeedsNothingElse) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::html_page_test

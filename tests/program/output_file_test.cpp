@@ -12,7 +12,7 @@
 #include "strata/base/error.h"
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::output_file_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -99,4 +99,4 @@ TEST(OutputFile, WritesBehindWhatAnOpenFileHasAlready) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::output_file_test

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-namespace strata::tool {
+namespace strata::tool::plural_test {
 namespace {
 
 TEST(Plural, OnlyOneIsCountedWithoutAnS) {
@@ -16,4 +16,4 @@ TEST(Plural, OnlyOneIsCountedWithoutAnS) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::plural_test

@@ -5,7 +5,7 @@
 
 #include <array>
 
-namespace strata::tool {
+namespace strata::tool::smart_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -73,4 +73,4 @@ TEST(SmartLog, ADiskThatIsNoNvmeDriveSaysSo) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::smart_test

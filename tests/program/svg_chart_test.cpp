@@ -9,7 +9,7 @@
 
 #include "support/markup_balance.h"
 
-namespace strata::tool {
+namespace strata::tool::svg_chart_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -112,4 +112,4 @@ TEST(SvgChart, EscapesEveryText) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::svg_chart_test

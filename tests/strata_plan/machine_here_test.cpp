@@ -16,7 +16,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::machine_here_test {
 namespace {
 
 using nlohmann::json;
@@ -170,4 +170,4 @@ TEST_F(MachineHere, OnlyWhatIsMeasuredCanBeSaved) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::machine_here_test

@@ -16,7 +16,7 @@
 #include "support/message_of.h"
 #include "support/temp_directory.h"
 
-namespace strata::tool {
+namespace strata::tool::plan_test {
 namespace {
 
 using nlohmann::json;
@@ -346,4 +346,4 @@ TEST(Plan, AModelConfigIsReadAsFinetuneReadsIt) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::plan_test

@@ -5,7 +5,7 @@
 
 #include "strata/base/units.h"
 
-namespace strata::tool {
+namespace strata::tool::recompute_choice_test {
 namespace {
 
 using testing::HasSubstr;
@@ -50,4 +50,4 @@ TEST(RecomputeChoice, ChangesOnceWithTheMemory) {
 }
 
 }  // namespace
-}  // namespace strata::tool
+}  // namespace strata::tool::recompute_choice_test

@@ -11,6 +11,14 @@ inline constexpr bool kThreadSanitizer = true;
 inline constexpr bool kThreadSanitizer = false;
 #endif
 
+/// True in a build in which every access is checked: places matter there, and numbers do not. What
+/// tries the bits of numbers takes fifteen times as long, so it tries a part of them.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool kAddressSanitizer = true;
+#else
+inline constexpr bool kAddressSanitizer = false;
+#endif
+
 /// The parameters of a suite whose threads meet in the same way for each of them, as they do
 /// whatever the formats and the formulas: all of them, but with ThreadSanitizer, which takes ten
 /// times as long and can see nothing new, the first of every `each` alone.

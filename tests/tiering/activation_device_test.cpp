@@ -13,7 +13,7 @@
 // Activations of a device whose memory the host cannot touch: they leave and come back by copies
 // that events order.
 
-namespace strata::tiering {
+namespace strata::tiering::activation_device_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -85,4 +85,4 @@ TEST_F(ActivationDeviceTest, ComeBackInEveryOrderOfTheStreams) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::activation_device_test

@@ -18,7 +18,7 @@
 
 // What a store of activations promises: the bytes come back, within the room that it has.
 
-namespace strata::tiering {
+namespace strata::tiering::activation_store_test {
 namespace {
 
 using aio::Fault;
@@ -289,4 +289,4 @@ TEST(ActivationStoreThreads, TicketsComeBackFromOtherThreads) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::activation_store_test

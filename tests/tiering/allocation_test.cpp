@@ -6,7 +6,7 @@
 #include "aio/allocation_counter.h"
 #include "tiering/store_fixture.h"
 
-namespace strata::tiering {
+namespace strata::tiering::allocation_test {
 namespace {
 
 class AllocationTest : public StoreTest {
@@ -48,4 +48,4 @@ TEST_F(AllocationTest, MovingChunksToAnotherDirectoryAllocatesNothing) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::allocation_test

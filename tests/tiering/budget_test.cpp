@@ -13,7 +13,7 @@
 #include "strata/base/units.h"
 #include "support/message_of.h"
 
-namespace strata::tiering {
+namespace strata::tiering::budget_test {
 namespace {
 
 using support::message_of;
@@ -89,4 +89,4 @@ TEST(Budget, IsNeverExceededByThreadsThatCompete) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::budget_test

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-namespace strata::tiering {
+namespace strata::tiering::checksum_test {
 namespace {
 
 TEST(ChunkChecksum, DependsOnEveryByteAndOnThePlace) {
@@ -22,4 +22,4 @@ TEST(ChunkChecksum, DependsOnEveryByteAndOnThePlace) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::checksum_test

@@ -19,7 +19,7 @@
 #include "support/message_of.h"
 #include "support/sim_device.h"
 
-namespace strata::tiering {
+namespace strata::tiering::device_contract_test {
 namespace {
 
 using support::message_of;
@@ -412,4 +412,4 @@ INSTANTIATE_TEST_SUITE_P(Devices, DeviceContract, testing::Values(kHost, kSim), 
 INSTANTIATE_TEST_SUITE_P(Devices, AsynchronousDeviceContract, testing::Values(kSim), name_of_case);
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::device_contract_test

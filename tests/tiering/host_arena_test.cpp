@@ -14,7 +14,7 @@
 #include "strata/base/units.h"
 #include "support/message_of.h"
 
-namespace strata::tiering {
+namespace strata::tiering::host_arena_test {
 namespace {
 
 using support::message_of;
@@ -168,4 +168,4 @@ TEST_F(HostArenaTest, SaysNothingOnTheCallersNodeAndOneLineWhenBindingFails) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::host_arena_test

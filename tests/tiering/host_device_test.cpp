@@ -8,7 +8,7 @@
 #include "strata/base/error.h"
 #include "tiering/store_fixture.h"
 
-namespace strata::tiering {
+namespace strata::tiering::host_device_test {
 namespace {
 
 /// The device tier of a machine without a GPU, with its budget.
@@ -59,4 +59,4 @@ TEST_F(HostDeviceTest, HasDoneEveryOperationWhenItsCallReturns) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::host_device_test

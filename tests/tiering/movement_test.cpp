@@ -15,7 +15,7 @@
 /// Upload and drain (fetch and flush have the tests of the store), and what moves states whatever
 /// their home is.
 
-namespace strata::tiering {
+namespace strata::tiering::movement_test {
 namespace {
 
 using testing::IsEmpty;
@@ -162,4 +162,4 @@ TEST(StateHome, IsElsewhereWhereHostCodeCannotTouchIt) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::movement_test

@@ -9,7 +9,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::tiering {
+namespace strata::tiering::region_map_test {
 namespace {
 
 constexpr std::uint64_t kPage = RegionMap::kAlignment;
@@ -120,4 +120,4 @@ TEST(RegionMap, RefusesWhatItDidNotHandOut) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::region_map_test

@@ -11,7 +11,7 @@
 
 // A full disk is found out when an extent is made, never by a write in the middle of a step.
 
-namespace strata::tiering {
+namespace strata::tiering::shard_store_disk_full_test {
 namespace {
 
 using testing::AllOf;
@@ -138,4 +138,4 @@ TEST_F(FullDiskTest, ADirectoryWithRoomTakesWhatAFullOneCannot) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::shard_store_disk_full_test

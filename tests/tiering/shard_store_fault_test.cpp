@@ -16,7 +16,7 @@
 
 // Every way a disk can return wrong bytes or none, and what a caller sees of it.
 
-namespace strata::tiering {
+namespace strata::tiering::shard_store_fault_test {
 namespace {
 
 using aio::Fault;
@@ -155,4 +155,4 @@ TEST_F(StripedStoreFaultTest, ReportsTheFirstErrorOfARangeOverSeveralDirectories
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::shard_store_fault_test

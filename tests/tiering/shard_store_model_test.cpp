@@ -14,7 +14,7 @@
 // The store against a model that keeps every extent in memory: random flushes and fetches, several
 // under way at once, over real files, while the directories' shares change.
 
-namespace strata::tiering {
+namespace strata::tiering::shard_store_model_test {
 namespace {
 
 constexpr std::uint64_t kExtentBytesMax = 2_MiB + 4_KiB;
@@ -161,4 +161,4 @@ INSTANTIATE_TEST_SUITE_P(Geometries, StoreAgainstModel,
                          });
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::shard_store_model_test

@@ -8,7 +8,7 @@
 
 // The store over several directories whose bandwidths, as it is told, change.
 
-namespace strata::tiering {
+namespace strata::tiering::shard_store_stripe_test {
 namespace {
 
 using aio::Fault;
@@ -157,4 +157,4 @@ TEST_F(StripedStore, RefusesBandwidthsOfOtherDirectories) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::shard_store_stripe_test

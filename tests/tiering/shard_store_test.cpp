@@ -12,7 +12,7 @@
 #include "support/message_of.h"
 #include "tiering/store_fixture.h"
 
-namespace strata::tiering {
+namespace strata::tiering::shard_store_test {
 namespace {
 
 using aio::Fault;
@@ -235,4 +235,4 @@ TEST_F(ShardStoreTest, WaitsForATransferThatIsDroppedOrReplaced) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::shard_store_test

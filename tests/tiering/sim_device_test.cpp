@@ -16,7 +16,7 @@
 #include "strata/base/units.h"
 #include "support/message_of.h"
 
-namespace strata::support {
+namespace strata::support::sim_device_test {
 namespace {
 
 using support::message_of;
@@ -422,4 +422,4 @@ TEST(SimDeviceDeathTest, KillsHostCodeThatTouchesDeviceMemory) {
 }
 
 }  // namespace
-}  // namespace strata::support
+}  // namespace strata::support::sim_device_test

@@ -14,7 +14,7 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 
-namespace strata::tiering {
+namespace strata::tiering::slot_pool_test {
 namespace {
 
 class SlotPoolTest : public testing::Test {
@@ -108,4 +108,4 @@ TEST_F(SlotPoolTest, GivesAThreadASlotOfItsOwn) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::slot_pool_test

@@ -12,7 +12,7 @@
 
 #include "strata/base/units.h"
 
-namespace strata::tiering {
+namespace strata::tiering::stripe_map_test {
 namespace {
 
 using aio::OpKind;
@@ -298,4 +298,4 @@ TEST_F(StripeMapTest, DealsAsEverWhenNobodyHasRoom) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::stripe_map_test

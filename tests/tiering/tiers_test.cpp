@@ -12,7 +12,7 @@
 #include "support/sim_device.h"
 #include "support/temp_directory.h"
 
-namespace strata::tiering {
+namespace strata::tiering::tiers_test {
 namespace {
 
 using testing::HasSubstr;
@@ -102,4 +102,4 @@ TEST_F(TiersTest, DoNotMakeMoreThanTheLastFolderOfADirectory) {
 }
 
 }  // namespace
-}  // namespace strata::tiering
+}  // namespace strata::tiering::tiers_test

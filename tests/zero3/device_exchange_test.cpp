@@ -25,7 +25,7 @@
 /// Ranks exchange what is on their devices with the same result whether that is host memory or goes
 /// through it, and on a device every access is ordered by an event.
 
-namespace strata::zero3 {
+namespace strata::zero3::device_exchange_test {
 namespace {
 
 using support::SimDevice;
@@ -238,4 +238,4 @@ TEST(DeviceExchange, EndsOnAllRanksWhenOneDies) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::device_exchange_test

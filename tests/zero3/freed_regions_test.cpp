@@ -11,7 +11,7 @@
 
 #include "support/sim_device.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::freed_regions_test {
 namespace {
 
 using testing::IsEmpty;
@@ -67,4 +67,4 @@ TEST_F(FreedRegionsTest, AgreeWithABookOfPagesOverRandomCalls) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::freed_regions_test

@@ -10,7 +10,7 @@
 // The expected scales are those that DeepSpeed 0.19's DynamicLossScaler goes through for the same
 // outcomes and settings.
 
-namespace strata::zero3 {
+namespace strata::zero3::loss_scaler_test {
 namespace {
 
 formats::Fp16Config dynamic(std::int64_t power, std::int64_t window, std::int64_t hysteresis) {
@@ -107,4 +107,4 @@ TEST(LossScaler, RefusesValuesOutOfRange) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::loss_scaler_test

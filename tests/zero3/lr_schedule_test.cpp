@@ -9,7 +9,7 @@
 // The expected rates are those that DeepSpeed 0.19's schedulers set for the same parameters: the
 // first is the one before the scheduler's first step, with which the first optimizer step is taken.
 
-namespace strata::zero3 {
+namespace strata::zero3::lr_schedule_test {
 namespace {
 
 using formats::SchedulerConfig;
@@ -274,4 +274,4 @@ TEST(LrSchedule, RefusesAnUnknownLengthAndValuesOutOfRange) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::lr_schedule_test

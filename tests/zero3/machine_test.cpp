@@ -10,7 +10,7 @@
 #include "strata/base/error.h"
 #include "strata/tiering/budget.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::machine_test {
 namespace {
 
 using testing::AllOf;
@@ -257,4 +257,4 @@ TEST(Machine, AFileThatCannotBeReadIsNamed) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::machine_test

@@ -21,7 +21,7 @@
 
 // Masters that are brought to homes on a simulated disk, against one plain split of the whole.
 
-namespace strata::zero3 {
+namespace strata::zero3::master_writer_test {
 namespace {
 
 using aio::Fault;
@@ -274,4 +274,4 @@ TEST(MasterWriter, GivesEveryBufferBackWhenASourceThrowsWhileWritesAreUnderWay) 
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::master_writer_test

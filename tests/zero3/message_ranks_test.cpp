@@ -21,7 +21,7 @@
 /// \file
 /// What ranks over messages do when one of them does not go on; and what they compare.
 
-namespace strata::zero3 {
+namespace strata::zero3::message_ranks_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -245,4 +245,4 @@ TEST(HostShares, DivideTheCoresThatRanksShareAndLeaveOneAtLeast) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::message_ranks_test

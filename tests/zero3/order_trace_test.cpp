@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-namespace strata::zero3 {
+namespace strata::zero3::order_trace_test {
 namespace {
 
 using testing::ElementsAre;
@@ -185,4 +185,4 @@ TEST(OrderTrace, NamesThePlaceOfTheNextUseGoingRound) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::order_trace_test

@@ -4,7 +4,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::parameter_groups_test {
 namespace {
 
 formats::DsConfig adamw() {
@@ -68,4 +68,4 @@ TEST(ParameterGroups, WhatTheOptimizerDoesNotHaveIsRefused) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::parameter_groups_test

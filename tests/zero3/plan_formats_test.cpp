@@ -9,7 +9,7 @@
 #include "strata/base/units.h"
 #include "zero3/plan_inputs.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::plan_formats_test {
 namespace {
 
 using testing::HasSubstr;
@@ -115,4 +115,4 @@ TEST(Plan, RefusesAChunkThatIsNoPowerOfTwo) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::plan_formats_test

@@ -12,7 +12,7 @@
 #include "strata/tiering/budget.h"
 #include "zero3/plan_inputs.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::plan_host_cache_test {
 namespace {
 
 using testing::HasSubstr;
@@ -151,4 +151,4 @@ TEST(PlanOfTheHostCache, ComesAfterStagingAndGradients) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::plan_host_cache_test

@@ -11,7 +11,7 @@
 #include "support/message_of.h"
 #include "zero3/plan_inputs.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::plan_host_memory_test {
 namespace {
 
 using testing::AllOf;
@@ -105,4 +105,4 @@ TEST(PlanWithoutAHostBudget, IsBoundedByNoMachineThatIsNotNamed) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::plan_host_memory_test

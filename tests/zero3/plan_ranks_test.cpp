@@ -8,7 +8,7 @@
 #include "strata/base/error.h"
 #include "zero3/plan_inputs.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::plan_ranks_test {
 namespace {
 
 using testing::HasSubstr;
@@ -201,4 +201,4 @@ TEST(Plan, RefusesAWorldWithoutRanks) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::plan_ranks_test

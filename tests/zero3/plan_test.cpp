@@ -15,7 +15,7 @@
 #include "support/message_of.h"
 #include "zero3/plan_inputs.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::plan_test {
 namespace {
 
 using testing::HasSubstr;
@@ -321,4 +321,4 @@ TEST(Plan, DescriptionNamesEveryTierAndItsBudget) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::plan_test

@@ -15,7 +15,7 @@
 #include "zero3/shard_map.h"
 #include "zero3/thread_world.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::reduction_test {
 namespace {
 
 // ---- the obvious loop, with conversions of its own ----------------------------------------------
@@ -260,4 +260,4 @@ TEST(Reduction, OfARankThatDiesLeavesTheHomesOfTheOthersAsTheyWere) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::reduction_test

@@ -9,7 +9,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::schedule_test {
 namespace {
 
 using testing::ElementsAre;
@@ -483,4 +483,4 @@ TEST(Schedule, DecidesAsFastAmongManyUnitsAsAmongFew) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::schedule_test

@@ -15,7 +15,7 @@
 /// random, each by its seed. A model that believes nothing carries the actions out and holds the
 /// promises.
 
-namespace strata::zero3 {
+namespace strata::zero3::schedule_walk_test {
 namespace {
 
 using tiering::Region;
@@ -318,4 +318,4 @@ TEST(ScheduleWalk, HoldsItsPromisesForEverySeed) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::schedule_walk_test

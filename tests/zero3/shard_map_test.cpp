@@ -9,7 +9,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::shard_map_test {
 namespace {
 
 using testing::ElementsAre;
@@ -153,4 +153,4 @@ TEST(ShardMap, RefusesAWorldWithoutRanksAndAVectorWithoutEnd) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::shard_map_test

@@ -7,7 +7,7 @@
 
 // Inputs of units that recompute, on their way to host memory and nvme and back.
 
-namespace strata::zero3 {
+namespace strata::zero3::step_activations_test {
 namespace {
 
 constexpr std::uint64_t kInput = 8 << 20;  // elements of each use, 16 MiB
@@ -98,4 +98,4 @@ TEST(StepActivations, ABatchThatGoesUnitByUnitPutsThoseOfAllMicroBatchesAway) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::step_activations_test

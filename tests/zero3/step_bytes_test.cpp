@@ -5,7 +5,7 @@
 #include "strata/base/units.h"
 #include "zero3/step_models.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::step_bytes_test {
 namespace {
 
 using tiering::Tier;
@@ -222,4 +222,4 @@ TEST(StepModel, FrozenParametersAreReadAndNeverWritten) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::step_bytes_test

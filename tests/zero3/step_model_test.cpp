@@ -9,7 +9,7 @@
 #include "strata/base/error.h"
 #include "zero3/step_models.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::step_model_test {
 namespace {
 
 using testing::HasSubstr;
@@ -219,4 +219,4 @@ TEST(StepModel, APlanOfOtherUnitsIsRefused) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::step_model_test

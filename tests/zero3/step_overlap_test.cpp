@@ -6,7 +6,7 @@
 
 #include "zero3/step_models.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::step_overlap_test {
 namespace {
 
 TEST(StepModel, WhereTheDiskBindsAnIdealOverlapIsWithinTwoPercentOfTheBound) {
@@ -142,4 +142,4 @@ TEST(StepOverlap, WhatIsLeftWhereComputingBindsIsTheWaitForGradientsToBeHome) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::step_overlap_test

@@ -8,7 +8,7 @@
 
 #include "zero3/step_models.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::step_properties_test {
 namespace {
 
 using tiering::Tier;
@@ -134,4 +134,4 @@ TEST(StepModel, TheOverlappedStepIsNoSlowerThanTheSerialOne) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::step_properties_test

@@ -10,7 +10,7 @@
 /// How near a step comes to what no order of its work can beat, where overlap is ideal: over
 /// machines, sizes of units, numbers of them and budgets.
 
-namespace strata::zero3 {
+namespace strata::zero3::step_reach_test {
 namespace {
 
 constexpr double kComputePerDisk[] = {0.25, 0.5, 0.8, 1, 1.25, 2, 4};
@@ -174,4 +174,4 @@ TEST(StepReach, TheLeastHostMemoryCostsAtMostSevenTenths) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::step_reach_test

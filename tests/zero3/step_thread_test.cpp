@@ -22,7 +22,7 @@
 // The optimizer's steps on a thread of their own, while the engine's thread uses the same store.
 // Units 1, 2, 3 and 4 have a shard each, on a disk that takes its time; unit 0 has none.
 
-namespace strata::zero3 {
+namespace strata::zero3::step_thread_test {
 namespace {
 
 using aio::Fault;
@@ -336,4 +336,4 @@ TEST_F(StepThreadTest, CanBeDestroyedInTheMiddleOfAStep) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::step_thread_test

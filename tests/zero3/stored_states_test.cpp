@@ -13,7 +13,7 @@
 /// \file
 /// What lies where in the files of a checkpoint, and that the parts of all ranks are the whole.
 
-namespace strata::zero3 {
+namespace strata::zero3::stored_states_test {
 namespace {
 
 using testing::ElementsAre;
@@ -133,4 +133,4 @@ TEST(StoredStates, AreWrittenOnceByAllRanksTogetherInPiecesOfAnySize) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::stored_states_test

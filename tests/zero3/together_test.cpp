@@ -10,7 +10,7 @@
 #include "strata/base/error.h"
 #include "zero3/thread_world.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::together_test {
 namespace {
 
 using testing::AllOf;
@@ -72,4 +72,4 @@ TEST(DoTogether, KeepsEachRanksOwnErrorAndCutsLongMessages) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::together_test

@@ -4,7 +4,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::training_state_test {
 namespace {
 
 formats::Fp16Config dynamic_scale() {
@@ -92,4 +92,4 @@ TEST(TrainingState, RefusesToWriteTheNameOfAGroupThatIsNotText) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::training_state_test

@@ -4,7 +4,7 @@
 
 #include "strata/base/error.h"
 
-namespace strata::zero3 {
+namespace strata::zero3::unit_layout_test {
 namespace {
 
 TEST(UnitLayout, AlignsEveryParameterAndSeparatesTheFrozen) {
@@ -60,4 +60,4 @@ TEST(UnitLayout, RefusesWhatCannotBeLaidOut) {
 }
 
 }  // namespace
-}  // namespace strata::zero3
+}  // namespace strata::zero3::unit_layout_test

@@ -12,7 +12,7 @@
 namespace strata::nvme_bench {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using std::chrono::duration;
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
@@ -36,7 +36,7 @@ Spread spread_of(const std::vector<double>& values) {
   return spread;
 }
 
-Json latency_json(const LatencyHistogram& latency) {
+OrderedJson latency_json(const LatencyHistogram& latency) {
   return {{"min", latency.min().count()},
           {"max", latency.max().count()},
           {"mean", latency.mean_ns()},
@@ -44,8 +44,8 @@ Json latency_json(const LatencyHistogram& latency) {
           {"N", latency.count()}};
 }
 
-Json completion_json(const LatencyHistogram& latency) {
-  Json json = latency_json(latency);
+OrderedJson completion_json(const LatencyHistogram& latency) {
+  OrderedJson json = latency_json(latency);
   if (latency.count() == 0) return json;
   // Percentiles: fio's list and ours.
   for (const double percent : {1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 90.0,
@@ -55,8 +55,8 @@ Json completion_json(const LatencyHistogram& latency) {
   return json;
 }
 
-Json direction_json(const DirectionResult& direction, const std::vector<Window>& windows,
-                    std::uint64_t Window::*bytes, const PointResult& result) {
+OrderedJson direction_json(const DirectionResult& direction, const std::vector<Window>& windows,
+                           std::uint64_t Window::*bytes, const PointResult& result) {
   const double bytes_per_second = direction.gigabytes_per_second() * 1e9;
   const double all =
       (result.read.gigabytes_per_second() + result.write.gigabytes_per_second()) * 1e9;
@@ -95,7 +95,7 @@ Json direction_json(const DirectionResult& direction, const std::vector<Window>&
           {"iops_samples", ios.samples}};
 }
 
-Json options_json(const Report& report) {
+OrderedJson options_json(const Report& report) {
   const Point& point = report.result.point;
   std::string directories;
   for (const auto& directory : report.directories) {
@@ -114,45 +114,45 @@ Json options_json(const Report& report) {
           {"ramp_time", compact(duration<double>(report.limits.ramp).count())}};
 }
 
-Json disk_json(const aio::DiskDescription& disk) {
-  Json json{{"directory", disk.directory.string()},
-            {"file_system", disk.file_system},
-            {"device", disk.device},
-            {"model", disk.model},
-            {"pci_address", disk.pci_address},
-            {"total_bytes", disk.total_bytes},
-            {"free_bytes", disk.free_bytes},
-            {"block_bytes", disk.block_bytes}};
-  json["numa_node"] = disk.numa_node ? Json(*disk.numa_node) : Json();
-  json["rotational"] = disk.rotational ? Json(*disk.rotational) : Json();
+OrderedJson disk_json(const aio::DiskDescription& disk) {
+  OrderedJson json{{"directory", disk.directory.string()},
+                   {"file_system", disk.file_system},
+                   {"device", disk.device},
+                   {"model", disk.model},
+                   {"pci_address", disk.pci_address},
+                   {"total_bytes", disk.total_bytes},
+                   {"free_bytes", disk.free_bytes},
+                   {"block_bytes", disk.block_bytes}};
+  json["numa_node"] = disk.numa_node ? OrderedJson(*disk.numa_node) : OrderedJson();
+  json["rotational"] = disk.rotational ? OrderedJson(*disk.rotational) : OrderedJson();
   return json;
 }
 
-Json strata_json(const Report& report) {
+OrderedJson strata_json(const Report& report) {
   const PointResult& result = report.result;
-  Json json{{"workload", name_of(result.point.workload)},
-            {"engine", result.engine},
-            {"block_bytes", result.point.block_bytes},
-            {"depth", result.point.depth},
-            {"threads", result.point.threads},
-            {"direct", result.point.direct},
-            {"huge_pages", result.point.huge_pages},
-            {"prepare", result.point.prepare},
-            {"verify", result.point.verify},
-            {"file_bytes", report.bytes},
-            {"seconds", result.seconds},
-            {"gigabytes_per_second", result.gigabytes_per_second()},
-            {"user_cpu_seconds", result.user_cpu_seconds},
-            {"system_cpu_seconds", result.system_cpu_seconds},
-            {"cpu_seconds_per_gigabyte", result.cpu_seconds_per_gigabyte()},
-            {"read_errors", result.read.errors},
-            {"write_errors", result.write.errors},
-            {"first_error", result.first_error},
-            {"fio_command", fio_command(report)},
-            {"notes", report.notes}};
-  json["disks"] = Json::array();
+  OrderedJson json{{"workload", name_of(result.point.workload)},
+                   {"engine", result.engine},
+                   {"block_bytes", result.point.block_bytes},
+                   {"depth", result.point.depth},
+                   {"threads", result.point.threads},
+                   {"direct", result.point.direct},
+                   {"huge_pages", result.point.huge_pages},
+                   {"prepare", result.point.prepare},
+                   {"verify", result.point.verify},
+                   {"file_bytes", report.bytes},
+                   {"seconds", result.seconds},
+                   {"gigabytes_per_second", result.gigabytes_per_second()},
+                   {"user_cpu_seconds", result.user_cpu_seconds},
+                   {"system_cpu_seconds", result.system_cpu_seconds},
+                   {"cpu_seconds_per_gigabyte", result.cpu_seconds_per_gigabyte()},
+                   {"read_errors", result.read.errors},
+                   {"write_errors", result.write.errors},
+                   {"first_error", result.first_error},
+                   {"fio_command", fio_command(report)},
+                   {"notes", report.notes}};
+  json["disks"] = OrderedJson::array();
   for (const aio::DiskDescription& disk : report.disks) json["disks"].push_back(disk_json(disk));
-  json["windows"] = Json::array();
+  json["windows"] = OrderedJson::array();
   for (const Window& window : result.windows) {
     json["windows"].push_back({{"seconds", window.seconds},
                                {"bytes_read", window.bytes_read},
@@ -162,7 +162,7 @@ Json strata_json(const Report& report) {
 }
 
 /// `group`: jobs that ran one after the other are of different groups.
-Json job_json(const Report& report, std::size_t group) {
+OrderedJson job_json(const Report& report, std::size_t group) {
   const PointResult& result = report.result;
   const std::uint64_t errors = result.read.errors + result.write.errors;
   const auto share = [&](double cpu) {
@@ -184,8 +184,8 @@ Json job_json(const Report& report, std::size_t group) {
 }
 
 /// The sums over the reports, name by name.
-Json disk_util_json(std::span<const Report> reports) {
-  Json list = Json::array();
+OrderedJson disk_util_json(std::span<const Report> reports) {
+  OrderedJson list = OrderedJson::array();
   double seconds = 0;
   for (const Report& report : reports) {
     seconds += report.result.seconds + duration<double>(report.limits.ramp).count();
@@ -225,18 +225,18 @@ std::string to_json(std::span<const Report> reports, int indent) {
   if (reports.empty()) return "{}";
   const auto time = reports.front().time;
   const auto since_epoch = time.time_since_epoch();
-  Json json{{"ds_nvme_bench version", STRATA_VERSION},
-            {"timestamp", duration_cast<std::chrono::seconds>(since_epoch).count()},
-            {"timestamp_ms", duration_cast<milliseconds>(since_epoch).count()},
-            {"time", date_text(std::chrono::system_clock::to_time_t(time))},
-            {"global options", Json::object()}};
-  json["jobs"] = Json::array();
+  OrderedJson json{{"ds_nvme_bench version", STRATA_VERSION},
+                   {"timestamp", duration_cast<std::chrono::seconds>(since_epoch).count()},
+                   {"timestamp_ms", duration_cast<milliseconds>(since_epoch).count()},
+                   {"time", date_text(std::chrono::system_clock::to_time_t(time))},
+                   {"global options", OrderedJson::object()}};
+  json["jobs"] = OrderedJson::array();
   for (const Report& report : reports) {
     const std::size_t group = json["jobs"].size();
     json["jobs"].push_back(job_json(report, group));
   }
   json["disk_util"] = disk_util_json(reports);
-  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+  return json.dump(indent, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 }  // namespace strata::nvme_bench

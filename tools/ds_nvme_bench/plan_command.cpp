@@ -19,9 +19,9 @@
 namespace strata::nvme_bench {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kPlanFooter = R"(Examples:
   ds_nvme_bench plan --params=7B /mnt/nvme --tbw=1200
   ds_nvme_bench plan --params=70B --from=disk.json --flops=600T
   ds_nvme_bench plan --params=13B --bandwidth-read=7 --bandwidth-write=5 --mu=0.5 --drives=4
@@ -213,9 +213,9 @@ void write_plan(std::ostream& out, const Basis& basis) {
   for (const std::string& note : basis.notes) out << "note: " << note << '\n';
 }
 
-Json plan_json(const Basis& basis) {
+OrderedJson plan_json(const Basis& basis) {
   const PlanInput& input = basis.input;
-  Json json;
+  OrderedJson json;
   json["ds_nvme_bench version"] = STRATA_VERSION;
   json["command"] = "plan";
   json["parameters"] = input.parameters;
@@ -225,23 +225,26 @@ Json plan_json(const Basis& basis) {
                     {"mu", input.speeds.mu()}};
   json["drives"] = input.disks;
   json["recomputation"] = input.recomputation;
-  json["rated_bytes_of_a_drive"] = input.rated_bytes ? Json(*input.rated_bytes) : Json();
-  json["formats"] = Json::array();
+  json["rated_bytes_of_a_drive"] =
+      input.rated_bytes ? OrderedJson(*input.rated_bytes) : OrderedJson();
+  json["formats"] = OrderedJson::array();
   for (const FormatPlan& plan : plan_for(input)) {
-    Json format;
+    OrderedJson format;
     format["name"] = plan.format.name;
     format["states"] = plan.format.states;
     format["bytes_at_rest"] = plan.bytes_at_rest;
     format["bytes_read_per_step"] = plan.bytes_read;
     format["bytes_written_per_step"] = plan.bytes_written;
     format["disk_seconds_per_step"] = plan.disk_seconds;
-    format["tokens_that_hide_it"] = Json::array();
+    format["tokens_that_hide_it"] = OrderedJson::array();
     for (const HidingTokens& hiding : plan.hiding) {
       format["tokens_that_hide_it"].push_back({{"flops", hiding.flops}, {"tokens", hiding.tokens}});
     }
     format["bytes_written_per_day"] = plan.bytes_written_per_day;
-    format["days_to_rating"] = plan.days_of_endurance ? Json(*plan.days_of_endurance) : Json();
-    format["steps_to_rating"] = plan.steps_of_endurance ? Json(*plan.steps_of_endurance) : Json();
+    format["days_to_rating"] =
+        plan.days_of_endurance ? OrderedJson(*plan.days_of_endurance) : OrderedJson();
+    format["steps_to_rating"] =
+        plan.steps_of_endurance ? OrderedJson(*plan.steps_of_endurance) : OrderedJson();
     json["formats"].push_back(std::move(format));
   }
   json["notes"] = basis.notes;
@@ -307,7 +310,7 @@ Command add_plan_command(CLI::App& app) {
   const auto options = std::make_shared<PlanOptions>();
   CLI::App* command =
       app.add_subcommand("plan", "Tells what disks mean for a model: time, tokens, endurance.");
-  command->footer(kFooter);
+  command->footer(kPlanFooter);
   add_options(*command, *options);
   return {.parser = command,
           .execute = [options](const Console& console) { return plan(*options, console); }};

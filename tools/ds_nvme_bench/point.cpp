@@ -10,7 +10,7 @@
 namespace strata::nvme_bench {
 namespace {
 
-constexpr std::array kWorkloads{
+constexpr std::array kWorkloadNames{
     std::pair{Workload::kRead, "read"},           std::pair{Workload::kWrite, "write"},
     std::pair{Workload::kReadWrite, "readwrite"}, std::pair{Workload::kRandRead, "randread"},
     std::pair{Workload::kRandWrite, "randwrite"}, std::pair{Workload::kRandRw, "randrw"},
@@ -61,7 +61,7 @@ void check_fits(const Point& point, std::uint64_t file_bytes, std::size_t files)
 }
 
 std::string_view name_of(Workload workload) {
-  for (const auto& [entry, name] : kWorkloads) {
+  for (const auto& [entry, name] : kWorkloadNames) {
     if (entry == workload) return name;
   }
   return "";
@@ -70,7 +70,7 @@ std::string_view name_of(Workload workload) {
 Workload parse_workload(std::string_view text) {
   if (text == "rw") return Workload::kReadWrite;  // fio takes both
   std::string names;
-  for (const auto& [workload, name] : kWorkloads) {
+  for (const auto& [workload, name] : kWorkloadNames) {
     if (text == name) return workload;
     names = with(names, name);
   }

@@ -17,7 +17,7 @@
 namespace strata::nvme_bench {
 namespace {
 
-constexpr const char* kFooter =
+constexpr const char* kQuickFooter =
     R"(Without a command: sequential and random reads and writes with a few settings in less than a minute,
 and what that means for a model. Examples:
   ds_nvme_bench /mnt/nvme
@@ -165,7 +165,7 @@ Command add_quick_command(CLI::App& app) {
   add_target_options(app, options->target);
   add_report_option(app, options->report);
   add_limit_options(app, options->limits);
-  app.footer(kFooter);
+  app.footer(kQuickFooter);
   return {.parser = &app,
           .execute = [options](const Console& console) { return quick(*options, console); }};
 }

@@ -13,7 +13,7 @@
 namespace strata::nvme_bench {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kRunFooter = R"(Examples:
   ds_nvme_bench run /mnt/nvme --rw=randread --bs=4k --iodepth=64
   ds_nvme_bench run /mnt/a /mnt/b --rw=trainstep --size=64GiB --runtime=60 --format=json
 
@@ -56,7 +56,7 @@ tool::ExitCode run(const RunOptions& options, const Console& console) {
 Command add_run_command(CLI::App& app) {
   const auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "Measures one workload with given settings.");
-  command->footer(kFooter);
+  command->footer(kRunFooter);
   add_target_options(*command, options->target);
   add_report_option(*command, options->report);
   add_point_options(*command, options->point);

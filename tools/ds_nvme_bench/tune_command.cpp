@@ -28,7 +28,7 @@ using std::chrono::nanoseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kTuneFooter = R"(Examples:
   ds_nvme_bench tune /mnt/nvme --write-config=ds_config.json --report=disk.html
   ds_nvme_bench tune /mnt/a /mnt/b --size=64GiB --runtime=10m
 
@@ -278,7 +278,7 @@ Command add_tune_command(CLI::App& app) {
   const auto options = std::make_shared<TuneOptions>();
   CLI::App* command = app.add_subcommand(
       "tune", "Finds the engine, block size, depth and threads that a training step wants.");
-  command->footer(kFooter);
+  command->footer(kTuneFooter);
   add_target_options(*command, options->target);
   add_report_option(*command, options->report);
   add_text(*command, "--runtime", "Of all measurements together: 90, 2m, 10m [90]", "TIME",

@@ -13,7 +13,7 @@
 namespace strata::nvme_bench {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr double kBillion = 1e9;
 constexpr int kSettingWidth = 42;
@@ -89,8 +89,8 @@ void write_grid(std::ostream& out, const GridCheck& grid) {
 
 // ---- JSON --------------------------------------------------------------------------------------
 
-Json setting_json(const Setting& setting) {
-  Json json;
+OrderedJson setting_json(const Setting& setting) {
+  OrderedJson json;
   json["engine"] = name_of(setting.engine);
   json["block_bytes"] = setting.block_bytes;
   json["depth"] = setting.depth;
@@ -98,8 +98,8 @@ Json setting_json(const Setting& setting) {
   return json;
 }
 
-Json candidate_json(const Candidate& candidate) {
-  Json json = setting_json(candidate.setting);
+OrderedJson candidate_json(const Candidate& candidate) {
+  OrderedJson json = setting_json(candidate.setting);
   json["read_bytes_per_second"] = candidate.speeds.read;
   json["write_bytes_per_second"] = candidate.speeds.write;
   json["mixed_read_bytes_per_second"] = candidate.speeds.mixed_read;
@@ -114,8 +114,8 @@ Json candidate_json(const Candidate& candidate) {
   return json;
 }
 
-Json direction_json(const DirectionResult& direction) {
-  Json json;
+OrderedJson direction_json(const DirectionResult& direction) {
+  OrderedJson json;
   json["bytes"] = direction.bytes;
   json["requests"] = direction.requests;
   json["errors"] = direction.errors;
@@ -125,8 +125,8 @@ Json direction_json(const DirectionResult& direction) {
   return json;
 }
 
-Json point_json(const PointResult& result) {
-  Json json;
+OrderedJson point_json(const PointResult& result) {
+  OrderedJson json;
   json["workload"] = name_of(result.point.workload);
   json.update(setting_json(
       {result.point.engine, result.point.block_bytes, result.point.depth, result.point.threads}));
@@ -138,9 +138,9 @@ Json point_json(const PointResult& result) {
   return json;
 }
 
-Json steady_json(const TuneOutcome& outcome) {
+OrderedJson steady_json(const TuneOutcome& outcome) {
   const SteadyState& steady = outcome.steady;
-  Json json;
+  OrderedJson json;
   json["reached"] = steady.reached;
   json["write_bytes_per_second"] = steady.bytes_per_second;
   json["spread"] = steady.spread;
@@ -155,8 +155,8 @@ Json steady_json(const TuneOutcome& outcome) {
   return json;
 }
 
-Json health_json(const tool::SmartReading& reading) {
-  Json json;
+OrderedJson health_json(const tool::SmartReading& reading) {
+  OrderedJson json;
   if (!reading.log) {
     json["not_read"] = reading.why_not;
     return json;
@@ -222,12 +222,12 @@ void write_table(std::ostream& out, const TuneOutcome& outcome) {
 }
 
 std::string to_json(const TuneOutcome& outcome) {
-  Json json;
+  OrderedJson json;
   json["ds_nvme_bench version"] = STRATA_VERSION;
   json["command"] = "tune";
   json["timestamp"] =
       std::chrono::duration_cast<std::chrono::seconds>(outcome.time.time_since_epoch()).count();
-  json["disks"] = Json::array();
+  json["disks"] = OrderedJson::array();
   for (const aio::DiskDescription& disk : outcome.disks) {
     json["disks"].push_back({{"directory", disk.directory.string()},
                              {"file_system", disk.file_system},
@@ -239,7 +239,7 @@ std::string to_json(const TuneOutcome& outcome) {
   json["bytes_written"] = outcome.bytes_written();
   if (!outcome.ended.empty()) json["ended"] = outcome.ended;
   if (outcome.has_choice()) json["chosen"] = candidate_json(outcome.search.best);
-  json["finalists"] = Json::array();
+  json["finalists"] = OrderedJson::array();
   for (const Candidate& c : outcome.search.finalists)
     json["finalists"].push_back(candidate_json(c));
   if (!outcome.writes.windows.empty()) json["steady"] = steady_json(outcome);
@@ -247,7 +247,7 @@ std::string to_json(const TuneOutcome& outcome) {
     json["train_step"] = point_json(*outcome.train_step);
     json["train_step"]["step_seconds_of_1e9_parameters"] = train_step_seconds(*outcome.train_step);
   }
-  json["health"] = Json::array();
+  json["health"] = OrderedJson::array();
   for (const DriveHealth& drive : outcome.health) {
     json["health"].push_back({{"device", drive.device},
                               {"before", health_json(drive.before)},
@@ -262,11 +262,12 @@ std::string to_json(const TuneOutcome& outcome) {
                     {"chosen", candidate_json(outcome.grid->search_best)}};
   }
   json["notes"] = outcome.notes;
-  json["points"] = Json::array();
+  json["points"] = OrderedJson::array();
   for (const PointResult& point : outcome.search.points)
     json["points"].push_back(point_json(point));
-  if (outcome.has_choice()) json.update(Json::parse(config_sections(outcome.search.best.setting)));
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (outcome.has_choice())
+    json.update(OrderedJson::parse(config_sections(outcome.search.best.setting)));
+  return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 HtmlReport to_html_report(const TuneOutcome& outcome) {

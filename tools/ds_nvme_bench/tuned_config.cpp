@@ -20,10 +20,10 @@ namespace strata::nvme_bench {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 /// The values in DeepSpeed's types: numbers, and booleans that are booleans.
-Json aio_of(const Setting& setting, Json aio) {
+OrderedJson aio_of(const Setting& setting, OrderedJson aio) {
   const formats::AioConfig values = aio_config(setting);
   aio.erase("thread_count");
   aio.erase("num_threads");
@@ -35,13 +35,13 @@ Json aio_of(const Setting& setting, Json aio) {
   return aio;
 }
 
-Json io_section(const Setting& setting) {
-  Json section;
+OrderedJson io_section(const Setting& setting) {
+  OrderedJson section;
   section["io"] = name_of(setting.engine);
   return section;
 }
 
-Json json_of(const formats::JsonValue& value) {
+OrderedJson json_of(const formats::JsonValue& value) {
   switch (value.type()) {
     case formats::JsonType::kNull: return nullptr;
     case formats::JsonType::kBoolean: return value.as_bool();
@@ -49,12 +49,12 @@ Json json_of(const formats::JsonValue& value) {
     case formats::JsonType::kNumber: return value.as_double();
     case formats::JsonType::kString: return value.as_string();
     case formats::JsonType::kArray: {
-      Json array = Json::array();
+      OrderedJson array = OrderedJson::array();
       for (const formats::JsonValue& element : value.elements()) array.push_back(json_of(element));
       return array;
     }
     case formats::JsonType::kObject: {
-      Json object = Json::object();
+      OrderedJson object = OrderedJson::object();
       for (const auto& [key, member] : value.members()) object[std::string(key)] = json_of(member);
       return object;
     }
@@ -63,13 +63,13 @@ Json json_of(const formats::JsonValue& value) {
 }
 
 /// A section as it is written, without its comments.
-Json section_or_empty(std::string_view text) {
-  if (text.empty() || text == "null") return Json::object();
+OrderedJson section_or_empty(std::string_view text) {
+  if (text.empty() || text == "null") return OrderedJson::object();
   return json_of(formats::JsonValue::parse(text, "section", formats::JsonRole::kHjsonConfig));
 }
 
 /// `value` on lines of its own, as a member of an object whose members are indented by `indent`.
-std::string dump_indented(const Json& value, const std::string& indent) {
+std::string dump_indented(const OrderedJson& value, const std::string& indent) {
   if (indent.empty()) return value.dump();
   std::string text;
   for (const char c : value.dump(static_cast<int>(indent.size()), indent.front())) {
@@ -81,7 +81,7 @@ std::string dump_indented(const Json& value, const std::string& indent) {
 
 /// "strata.io" as the parser understood it.
 std::string io_of(const formats::DsConfig& config) {
-  return Json::parse(config.resolved_json())["strata"]["io"].get<std::string>();
+  return OrderedJson::parse(config.resolved_json())["strata"]["io"].get<std::string>();
 }
 
 /// The rest of the config, apart from the setting.
@@ -179,8 +179,8 @@ formats::AioConfig aio_config(const Setting& setting) {
 }
 
 std::string config_sections(const Setting& setting) {
-  Json sections;
-  sections["aio"] = aio_of(setting, Json::object());
+  OrderedJson sections;
+  sections["aio"] = aio_of(setting, OrderedJson::object());
   sections["strata"] = io_section(setting);
   return sections.dump(2) + "\n";
 }
@@ -188,10 +188,10 @@ std::string config_sections(const Setting& setting) {
 std::string with_setting(std::string_view text, const std::string& name, const Setting& setting) {
   const auto before = formats::DsConfig::from_text(text, name);
   const std::string indent = indentation_of(text);
-  const Json aio = aio_of(setting, section_or_empty(member_of(text, "aio")));
+  const OrderedJson aio = aio_of(setting, section_or_empty(member_of(text, "aio")));
   std::string changed = with_member(text, "aio", dump_indented(aio, indent));
 
-  const std::string io = Json(name_of(setting.engine)).dump();
+  const std::string io = OrderedJson(name_of(setting.engine)).dump();
   const std::string_view section = member_of(changed, "strata");
   const bool has_section = !section.empty() && section != "null";
   const std::string strata =

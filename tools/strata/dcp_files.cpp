@@ -16,7 +16,7 @@ namespace {
 
 using formats::DType;
 using formats::TensorInfo;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using Parameter = CheckpointValues::Parameter;
 
 /// Elements that pass through memory at a time; whole blocks of moments.
@@ -51,7 +51,7 @@ std::uint64_t tensor_bytes(const TensorInfo& tensor) {
 
 /// What HuggingFaceStorageWriter puts into the header: every tensor is whole, from its origin on.
 formats::SafetensorsMetadata metadata_of(const std::vector<TensorInfo>& tensors) {
-  Json offsets = Json::object();
+  OrderedJson offsets = OrderedJson::object();
   for (const TensorInfo& tensor : tensors) {
     offsets[tensor.name] = {{"saved_offsets", std::vector<std::int64_t>(tensor.shape.size(), 0)}};
   }
@@ -132,7 +132,8 @@ void DcpFiles::write_file(const std::filesystem::path& path, const std::vector<S
 
 void DcpFiles::write(const std::filesystem::path& directory,
                      const std::function<void()>& before_each_piece) const {
-  Json index = {{"metadata", {{"total_size", bytes()}}}, {"weight_map", Json::object()}};
+  OrderedJson index = {{"metadata", {{"total_size", bytes()}}},
+                       {"weight_map", OrderedJson::object()}};
   for (std::size_t i = 0; i < files_.size(); ++i) {
     const std::string name = file_name(i, files_.size());
     write_file(directory / name, files_[i], before_each_piece);

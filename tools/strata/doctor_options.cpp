@@ -7,11 +7,12 @@
 namespace strata::tool {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kDoctorDescription =
     "Checks this machine, and the directories that are to hold states, and gives the cure for what "
     "it finds.";
 
-constexpr const char* kFooter = R"(Of the machine: kernel and io_uring (switch, sandbox, requests),
+constexpr const char* kDoctorFooter =
+    R"(Of the machine: kernel and io_uring (switch, sandbox, requests),
 memory that may be locked, room for libaio, huge pages, memory and its cgroup, swap, GPU and driver,
 and what this program was built with. Of each DIR: whether it takes files, its file system, O_DIRECT
 and its alignment, the I/O engine that a run would choose there, free space, the disk's scheduler
@@ -26,8 +27,8 @@ Exit codes: 0 no problem; 1 a problem; 2 a command line that cannot be used.)";
 }  // namespace
 
 CLI::App* add_doctor_command(CLI::App& app, DoctorOptions& options) {
-  CLI::App* command = app.add_subcommand("doctor", kDescription);
-  command->footer(kFooter);
+  CLI::App* command = app.add_subcommand("doctor", kDoctorDescription);
+  command->footer(kDoctorFooter);
   command->add_option("DIR", options.directories, "Directories that are to hold states (--nvme)")
       ->type_name("")
       ->check(path_name());

@@ -15,11 +15,11 @@
 namespace strata::tool {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kFinetuneDescription =
     "Trains a language model whose parameters, gradients and optimizer states live in the tiers "
     "that have room: device, host memory, NVMe. Everything stays within the budgets.";
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kFinetuneFooter = R"(Examples:
   A full fine-tune of a Hugging Face checkpoint with 4 GiB of host memory:
     strata finetune --model ./gpt2 --data notes.txt --config configs/ds_config_nvme_bf16.json \
         --output ./gpt2-notes --steps 500 --val-fraction 0.05 \
@@ -293,8 +293,8 @@ void append_missing(std::string& missing, bool given, const char* option) {
 }  // namespace
 
 CLI::App* add_finetune_command(CLI::App& app, FinetuneOptions& options) {
-  CLI::App* command = app.add_subcommand("finetune", kDescription);
-  command->footer(kFooter);
+  CLI::App* command = app.add_subcommand("finetune", kFinetuneDescription);
+  command->footer(kFinetuneFooter);
   add_model_options(*command, options);
   add_adapter_options(*command, options);
   add_data_options(*command, options);

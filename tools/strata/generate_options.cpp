@@ -9,11 +9,11 @@
 namespace strata::tool {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kGenerateDescription =
     "Continues texts with a language model whose weights live in the tiers that have room: one "
     "pass over the weights makes a token of every prompt.";
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kGenerateFooter = R"(Examples:
   A model that is larger than memory, from a disk:
     strata generate --model ./llama-70b --prompt "Once upon a time" --nvme /mnt/disk/scratch \
         --budget host=8GiB,device=8GiB
@@ -105,8 +105,8 @@ void add_tier_options(CLI::App& command, GenerateOptions& options) {
 }  // namespace
 
 CLI::App* add_generate_command(CLI::App& app, GenerateOptions& options) {
-  CLI::App* command = app.add_subcommand("generate", kDescription);
-  command->footer(kFooter);
+  CLI::App* command = app.add_subcommand("generate", kGenerateDescription);
+  command->footer(kGenerateFooter);
   command
       ->add_option("--model", options.model, "Hugging Face directory (its types: docs/models.md)")
       ->type_name("DIR")

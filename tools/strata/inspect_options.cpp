@@ -6,11 +6,11 @@
 namespace strata::tool {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kInspectDescription =
     "Shows what a checkpoint, a model's directory or a safetensors file holds: every tensor with "
     "its type, shape and bytes; and whether it is sound.";
 
-constexpr const char* kFooter =
+constexpr const char* kInspectFooter =
     R"(PATH is a checkpoint of strata finetune or of an engine, a directory of
 checkpoints (then the one that its `latest` names), a Hugging Face directory, or a .safetensors file.
 Headers and sizes are always checked; --verify reads every byte, and compares a checkpoint's checksums.
@@ -20,8 +20,8 @@ Exit codes: 0 sound; 1 not, with the reason, or not there; 2 a command line that
 }  // namespace
 
 CLI::App* add_inspect_command(CLI::App& app, InspectOptions& options) {
-  CLI::App* command = app.add_subcommand("inspect", kDescription);
-  command->footer(kFooter);
+  CLI::App* command = app.add_subcommand("inspect", kInspectDescription);
+  command->footer(kInspectFooter);
   command->add_option("PATH", options.path, "What to look at")->type_name("")->required();
   command->add_flag("--verify", options.verify, "Read every byte");
   return command;

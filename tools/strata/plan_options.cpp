@@ -9,11 +9,11 @@
 namespace strata::tool {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kPlanDescription =
     "Says before anything is bought or started: whether a model fits, where everything would live, "
     "how long a step takes and what binds it.";
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kPlanFooter = R"(Examples:
   strata plan --params 70B --machine configs/machines/h200_4_gen5.json
   strata plan --model ./gpt2 --config configs/ds_config_nvme_bf16.json --machine my_machine.json
   strata plan --params 1T --nodes 4 --machine configs/machines/server_8_h100.json --json
@@ -55,8 +55,8 @@ void add_model_options(CLI::App& command, PlanOptions& options) {
 }  // namespace
 
 CLI::App* add_plan_command(CLI::App& app, PlanOptions& options) {
-  CLI::App* command = app.add_subcommand("plan", kDescription);
-  command->footer(kFooter);
+  CLI::App* command = app.add_subcommand("plan", kPlanDescription);
+  command->footer(kPlanFooter);
   add_model_options(*command, options);
   command->add_option("--config", options.config, "DeepSpeed's JSON config")
       ->type_name("FILE")

@@ -17,7 +17,7 @@
 namespace strata::tool {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using tiering::Budget;
 using tiering::Tier;
 
@@ -166,17 +166,17 @@ void write_steps(std::ostream& out, const PlanQuestion& question, const PlanAnsw
 
 // ---- JSON --------------------------------------------------------------------------------------
 
-Json json_of(const zero3::TierBytes& bytes) {
-  Json json;
+OrderedJson json_of(const zero3::TierBytes& bytes) {
+  OrderedJson json;
   for (const Tier tier : tiering::kTiers) {
     json[std::string(name_of(tier))] =
-        bytes.of(tier) == Budget::kUnlimited ? Json() : Json(bytes.of(tier));
+        bytes.of(tier) == Budget::kUnlimited ? OrderedJson() : OrderedJson(bytes.of(tier));
   }
   return json;
 }
 
-Json json_of(const PlannedStep& step) {
-  Json json;
+OrderedJson json_of(const PlannedStep& step) {
+  OrderedJson json;
   json["order"] = step.order.kind == zero3::StepOrder::Kind::kSerial ? "serial" : "overlapped";
   json["early_share"] = step.order.early_share;
   json["seconds"] = step.forecast.seconds;
@@ -203,8 +203,8 @@ Json json_of(const PlannedStep& step) {
   return json;
 }
 
-Json json_of(const PlanAnswer& answer) {
-  Json json;
+OrderedJson json_of(const PlanAnswer& answer) {
+  OrderedJson json;
   json["fits"] = answer.plan.has_value();
   json["missing"] = answer.missing;
   json["budgets"] = json_of(answer.input.budgets);
@@ -214,7 +214,7 @@ Json json_of(const PlanAnswer& answer) {
   json["block_tiles"] = answer.tiles.blocks ? answer.tiles.blocks->count() : 1;
   if (!answer.plan) return json;
   json["bytes"] = json_of(answer.plan->total);
-  json["items"] = Json::array();
+  json["items"] = OrderedJson::array();
   for (const zero3::PlanItem& item : answer.plan->items) {
     json["items"].push_back(
         {{"what", item.what}, {"tier", name_of(item.tier)}, {"bytes", item.bytes}});
@@ -225,9 +225,10 @@ Json json_of(const PlanAnswer& answer) {
   json["tokens_that_hide_disks"] = answer.tokens_that_hide_disks;
   if (answer.endurance) {
     const Endurance& endurance = *answer.endurance;
-    json["endurance"] = {{"bytes_written_per_step_and_disk", endurance.written_per_step},
-                         {"steps", endurance.steps ? Json(*endurance.steps) : Json()},
-                         {"days_of_serial_steps", endurance.days ? Json(*endurance.days) : Json()}};
+    json["endurance"] = {
+        {"bytes_written_per_step_and_disk", endurance.written_per_step},
+        {"steps", endurance.steps ? OrderedJson(*endurance.steps) : OrderedJson()},
+        {"days_of_serial_steps", endurance.days ? OrderedJson(*endurance.days) : OrderedJson()}};
   }
   return json;
 }
@@ -259,7 +260,7 @@ void write_answer(std::ostream& out, const PlanQuestion& question, const PlanAns
 
 void write_answer_json(std::ostream& out, const PlanQuestion& question, const PlanAnswer& answer,
                        const std::vector<WhatIf>& what_ifs) {
-  Json json;
+  OrderedJson json;
   json["model"] = {{"name", question.model.name},
                    {"note", question.model.note},
                    {"parameters", models::parameter_count(question.model.config)},
@@ -277,7 +278,7 @@ void write_answer_json(std::ostream& out, const PlanQuestion& question, const Pl
   json["micro_batches"] = question.config.gradient_accumulation_steps;
   json["recompute"] = question.config.strata.recompute.value_or(true);
   json["answer"] = json_of(answer);
-  json["what_if"] = Json::array();
+  json["what_if"] = OrderedJson::array();
   for (const WhatIf& what_if : what_ifs) {
     json["what_if"].push_back({{"change", what_if.change}, {"answer", json_of(what_if.answer)}});
   }

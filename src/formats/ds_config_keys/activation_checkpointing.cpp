@@ -8,18 +8,18 @@ using C = DsConfig;
 using A = ActivationCheckpointingConfig;
 
 // strata.recompute says whether, these where.
-constexpr ConfigKey kKeys[] = {
-    unused("activation_checkpointing.partition_activations", kBool),
-    unused("activation_checkpointing.contiguous_memory_optimization", kBool),
+constexpr ConfigKey kActivationCheckpointingKeys[] = {
+    unused("activation_checkpointing.partition_activations", kBoolean),
+    unused("activation_checkpointing.contiguous_memory_optimization", kBoolean),
     key("activation_checkpointing.cpu_checkpointing",
         BoolField{at<&C::activation_checkpointing, &A::cpu_checkpointing>}),
-    unused("activation_checkpointing.number_checkpoints", kWhole | kBool | kNull),
-    unused("activation_checkpointing.synchronize_checkpoint_boundary", kBool),
-    unused("activation_checkpointing.profile", kBool),
+    unused("activation_checkpointing.number_checkpoints", kWhole | kBoolean | kNull),
+    unused("activation_checkpointing.synchronize_checkpoint_boundary", kBoolean),
+    unused("activation_checkpointing.profile", kBoolean),
 };
 
 }  // namespace
 
-std::span<const ConfigKey> activation_checkpointing_keys() { return kKeys; }
+std::span<const ConfigKey> activation_checkpointing_keys() { return kActivationCheckpointingKeys; }
 
 }  // namespace strata::formats

@@ -6,7 +6,7 @@ namespace {
 
 using C = DsConfig;
 
-constexpr ConfigKey kKeys[] = {
+constexpr ConfigKey kAioKeys[] = {
     key("aio.block_size", IntegerField{.field = at<&C::aio, &AioConfig::block_bytes>,
                                        .min = 4096,
                                        .max = 1 << 30,
@@ -20,13 +20,13 @@ constexpr ConfigKey kKeys[] = {
     key("aio.num_threads", whole(at<&C::aio, &AioConfig::threads>, 1, 1024))
         .or_auto()
         .older_name_of("aio.intra_op_parallelism"),
-    unused("aio.single_submit", kBool),
-    unused("aio.overlap_events", kBool),
-    unused("aio.use_gds", kBool),
+    unused("aio.single_submit", kBoolean),
+    unused("aio.overlap_events", kBoolean),
+    unused("aio.use_gds", kBoolean),
 };
 
 }  // namespace
 
-std::span<const ConfigKey> aio_keys() { return kKeys; }
+std::span<const ConfigKey> aio_keys() { return kAioKeys; }
 
 }  // namespace strata::formats

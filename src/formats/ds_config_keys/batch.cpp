@@ -6,7 +6,7 @@ namespace {
 
 using C = DsConfig;
 
-constexpr ConfigKey kKeys[] = {
+constexpr ConfigKey kBatchKeys[] = {
     key("train_batch_size", size_or_auto(at<&C::train_batch_size>)).or_auto().or_null(),
     key("train_micro_batch_size_per_gpu", size_or_auto(at<&C::train_micro_batch_size_per_gpu>))
         .or_auto()
@@ -26,6 +26,6 @@ constexpr ConfigKey kKeys[] = {
 
 }  // namespace
 
-std::span<const ConfigKey> batch_keys() { return kKeys; }
+std::span<const ConfigKey> batch_keys() { return kBatchKeys; }
 
 }  // namespace strata::formats

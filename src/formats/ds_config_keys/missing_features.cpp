@@ -37,7 +37,7 @@ bool is_one_way(const JsonValue& section) {
 }
 
 // Keys that would train something else.
-constexpr ConfigKey kKeys[] = {
+constexpr ConfigKey kMissingFeatureKeys[] = {
     refused("elasticity", "elastic batch sizes are not there; name the batch sizes",
             is_not_enabled),
     refused("progressive_layer_drop", "layers cannot be dropped; remove the section",
@@ -62,6 +62,6 @@ constexpr ConfigKey kKeys[] = {
 
 }  // namespace
 
-std::span<const ConfigKey> missing_feature_keys() { return kKeys; }
+std::span<const ConfigKey> missing_feature_keys() { return kMissingFeatureKeys; }
 
 }  // namespace strata::formats

@@ -38,7 +38,7 @@ bool has_betas(const DsConfig& config) {
 }
 bool has_eps(const DsConfig& config) { return is_adam(config) || is_adagrad(config); }
 
-constexpr ConfigKey kKeys[] = {
+constexpr ConfigKey kOptimizerKeys[] = {
     key("optimizer.type", optimizer_type()),
     key("optimizer.params.lr", not_negative(at<&C::optimizer, &O::lr>)).or_auto([](C& c) {
       c.optimizer.lr = 5e-5;
@@ -62,25 +62,25 @@ constexpr ConfigKey kKeys[] = {
         OnlyNumber{0, "the sums of squares begin at nothing"})
         .only_for(is_adagrad),
     // For torch_adam the reader takes its default weight_decay; the rest is the same arithmetic.
-    unused("optimizer.params.torch_adam", kBool).only_for(is_adam),
+    unused("optimizer.params.torch_adam", kBoolean).only_for(is_adam),
     only_true("optimizer.params.fp32_optimizer_states",
               "write \"strata\": {\"states\": {\"moments\": \"bf16\"}} at the top of the file for "
               "moments of 16 bits")
         .only_for(is_adam),
     only_false("optimizer.params.amsgrad", "AMSGrad is not implemented"),
     only_false("optimizer.params.maximize", "the loss is minimized; change its sign"),
-    unused("optimizer.params.foreach", kBool | kNull),
-    unused("optimizer.params.fused", kBool | kNull),
-    unused("optimizer.params.capturable", kBool),
-    unused("optimizer.params.differentiable", kBool),
-    unused("optimizer.params.set_grad_none", kBool),
+    unused("optimizer.params.foreach", kBoolean | kNull),
+    unused("optimizer.params.fused", kBoolean | kNull),
+    unused("optimizer.params.capturable", kBoolean),
+    unused("optimizer.params.differentiable", kBoolean),
+    unused("optimizer.params.set_grad_none", kBoolean),
     refused("optimizer.params.max_grad_norm",
             "write gradient_clipping at the top of the file instead"),
-    unused("optimizer.legacy_fusion", kBool),
+    unused("optimizer.legacy_fusion", kBoolean),
 };
 
 }  // namespace
 
-std::span<const ConfigKey> optimizer_keys() { return kKeys; }
+std::span<const ConfigKey> optimizer_keys() { return kOptimizerKeys; }
 
 }  // namespace strata::formats

@@ -7,9 +7,9 @@ namespace {
 using C = DsConfig;
 using F = Fp16Config;
 
-constexpr ConfigKey kKeys[] = {
+constexpr ConfigKey kPrecisionKeys[] = {
     key("bf16.enabled", BoolField{at<&C::bf16, &Bf16Config::enabled>}).or_auto(),
-    unused("bf16.immediate_grad_update", kBool),
+    unused("bf16.immediate_grad_update", kBoolean),
     key("bf16.check_grad_overflow",
         OptionalBoolField{at<&C::bf16, &Bf16Config::check_grad_overflow>}),
     only_false("bf16.bf16_master_weights_and_grads",
@@ -38,6 +38,6 @@ constexpr ConfigKey kKeys[] = {
 
 }  // namespace
 
-std::span<const ConfigKey> precision_keys() { return kKeys; }
+std::span<const ConfigKey> precision_keys() { return kPrecisionKeys; }
 
 }  // namespace strata::formats

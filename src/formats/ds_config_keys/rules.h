@@ -28,7 +28,7 @@ auto& at(DsConfig& config) {
 // ---- what a value may be -----------------------------------------------------------------------
 
 constexpr std::uint32_t bit(JsonType type) { return 1u << static_cast<unsigned>(type); }
-inline constexpr std::uint32_t kBool = bit(JsonType::kBoolean);
+inline constexpr std::uint32_t kBoolean = bit(JsonType::kBoolean);
 inline constexpr std::uint32_t kWhole = bit(JsonType::kInteger) | bit(JsonType::kNumber);
 inline constexpr std::uint32_t kNumber = kWhole;
 inline constexpr std::uint32_t kText = bit(JsonType::kString);

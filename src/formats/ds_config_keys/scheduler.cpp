@@ -48,7 +48,7 @@ bool minimum_cosine(const DsConfig& config) {
   return config.scheduler.type == SchedulerType::kCosineWithMinLr;
 }
 
-constexpr ConfigKey kKeys[] = {
+constexpr ConfigKey kSchedulerKeys[] = {
     key("scheduler.type", choice<&C::scheduler, &S::type>(kSchedulerTypes)).or_null(),
     key("scheduler.params.warmup_min_lr", not_negative(at<&C::scheduler, &S::warmup_min_lr>))
         .or_auto()
@@ -139,6 +139,6 @@ constexpr ConfigKey kKeys[] = {
 
 }  // namespace
 
-std::span<const ConfigKey> scheduler_keys() { return kKeys; }
+std::span<const ConfigKey> scheduler_keys() { return kSchedulerKeys; }
 
 }  // namespace strata::formats

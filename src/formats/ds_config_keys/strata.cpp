@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 2> kMasterFormats = {name_of(MasterFormat
 // In the order of NonfinitePolicy.
 constexpr std::array<std::string_view, 3> kNonfinitePolicies = {"", "error", "skip"};
 
-constexpr ConfigKey kKeys[] = {
+constexpr ConfigKey kStrataKeys[] = {
     key("strata.budget.device", OptionalBytesField{at<&C::strata, &T::device_budget_bytes>}),
     key("strata.budget.host", OptionalBytesField{at<&C::strata, &T::host_budget_bytes>}),
     key("strata.budget.nvme", OptionalBytesField{at<&C::strata, &T::nvme_budget_bytes>}),
@@ -49,6 +49,6 @@ constexpr ConfigKey kKeys[] = {
 
 }  // namespace
 
-std::span<const ConfigKey> strata_keys() { return kKeys; }
+std::span<const ConfigKey> strata_keys() { return kStrataKeys; }
 
 }  // namespace strata::formats

@@ -11,30 +11,30 @@ bool names_no_module(const JsonValue& value) {
 }
 
 // Communication, checkpoints, and the rest of the top level.
-constexpr ConfigKey kKeys[] = {
+constexpr ConfigKey kTopLevelKeys[] = {
     unused("allgather_size", kWhole),
-    unused("managed_gradient_accumulation", kBool),  // refused with accumulation, by the reader
-    unused("prescale_gradients", kBool),
+    unused("managed_gradient_accumulation", kBoolean),  // refused with accumulation, by the reader
+    unused("prescale_gradients", kBoolean),
     unused("gradient_predivide_factor", kNumber),
     unused("gradient_allreduce_op", kText),
-    unused("sparse_gradients", kBool),
+    unused("sparse_gradients", kBoolean),
     unused("communication_data_type", kText | kNull),
     unused("seq_parallel_communication_data_type", kText | kNull),
     only(1, "sequence_parallel_size", "there is one rank"),
-    unused("disable_allgather", kBool),
-    unused("use_data_before_expert_parallelism", kBool),
-    unused("dump_state", kBool),
-    unused("wall_clock_breakdown", kBool),
-    unused("memory_breakdown", kBool),
-    unused("disable_python_gc", kBool),
-    unused("graph_harvesting", kBool),
+    unused("disable_allgather", kBoolean),
+    unused("use_data_before_expert_parallelism", kBoolean),
+    unused("dump_state", kBoolean),
+    unused("wall_clock_breakdown", kBoolean),
+    unused("memory_breakdown", kBoolean),
+    unused("disable_python_gc", kBoolean),
+    unused("graph_harvesting", kBoolean),
     unused("vocabulary_size", kWhole | kNull),
-    unused("dataloader_drop_last", kBool),
+    unused("dataloader_drop_last", kBoolean),
     unused("log_level", kText | kNull),
     unused("checkpoint.tag_validation", kText),
-    unused("checkpoint.load_universal", kBool),
-    unused("checkpoint.use_node_local_storage", kBool),
-    unused("checkpoint.parallel_write.pipeline_stage", kBool),
+    unused("checkpoint.load_universal", kBoolean),
+    unused("checkpoint.use_node_local_storage", kBoolean),
+    unused("checkpoint.parallel_write.pipeline_stage", kBoolean),
     unused("checkpoint.writer", kObject | kNull),
     unused("data_types.grad_accum_dtype", kText | kNull),  // these three are judged by the reader
     unused("data_types.param_dtype", kText | kNull),
@@ -47,6 +47,6 @@ constexpr ConfigKey kKeys[] = {
 
 }  // namespace
 
-std::span<const ConfigKey> top_level_keys() { return kKeys; }
+std::span<const ConfigKey> top_level_keys() { return kTopLevelKeys; }
 
 }  // namespace strata::formats

@@ -14,7 +14,7 @@ namespace strata::models {
 namespace {
 
 using formats::JsonValue;
-using Type = NeoxConfig::Type;
+using NeoxType = NeoxConfig::Type;
 using Activation = NeoxConfig::Activation;
 
 constexpr std::string_view kGptJ = "gptj", kGptNeoX = "gpt_neox";
@@ -33,27 +33,27 @@ constexpr std::array kSizes = {
     SizeKey{&NeoxConfig::max_position_embeddings, "max_position_embeddings", "n_positions"},
 };
 
-const char* key_of(const SizeKey& key, Type type) {
-  return type == Type::kGptJ ? key.of_gptj : key.common;
+const char* key_of(const SizeKey& key, NeoxType type) {
+  return type == NeoxType::kGptJ ? key.of_gptj : key.common;
 }
 
-constexpr const char* activation_key(Type type) {
-  return type == Type::kGptJ ? "activation_function" : "hidden_act";
+constexpr const char* activation_key(NeoxType type) {
+  return type == NeoxType::kGptJ ? "activation_function" : "hidden_act";
 }
-constexpr const char* epsilon_key(Type type) {
-  return type == Type::kGptJ ? "layer_norm_epsilon" : "layer_norm_eps";
+constexpr const char* epsilon_key(NeoxType type) {
+  return type == NeoxType::kGptJ ? "layer_norm_epsilon" : "layer_norm_eps";
 }
-constexpr const char* dropout_key(Type type) {
-  return type == Type::kGptJ ? "attn_pdrop" : "attention_dropout";
+constexpr const char* dropout_key(NeoxType type) {
+  return type == NeoxType::kGptJ ? "attn_pdrop" : "attention_dropout";
 }
-constexpr const char* inner_key(Type type) {
-  return type == Type::kGptJ ? "n_inner" : "intermediate_size";
+constexpr const char* inner_key(NeoxType type) {
+  return type == NeoxType::kGptJ ? "n_inner" : "intermediate_size";
 }
 
-NeoxConfig defaults_of(Type type) {
+NeoxConfig defaults_of(NeoxType type) {
   NeoxConfig config;
   config.type = type;
-  if (type == Type::kGptNeoX) return config;
+  if (type == NeoxType::kGptNeoX) return config;
   config.vocab_size = 50400;
   config.hidden_size = 4096;
   config.num_hidden_layers = 28;
@@ -81,8 +81,8 @@ void read_activation_of(NeoxConfig& config, const KeyReader& keys) {
 }
 
 /// What other models have, and these types in part.
-void require_no_foreign_features_of(Type type, const KeyReader& keys) {
-  const bool is_gptj = type == Type::kGptJ;
+void require_no_foreign_features_of(NeoxType type, const KeyReader& keys) {
+  const bool is_gptj = type == NeoxType::kGptJ;
   require_no_foreign_features(keys, is_gptj ? kGptJ : kGptNeoX, [&](std::string_view key) {
     return !is_gptj && (key == "rotary_pct" || key == "use_parallel_residual");
   });
@@ -120,7 +120,8 @@ NeoxConfig NeoxConfig::from_json(std::string_view text, std::string_view where) 
     named.fail("\"" + named.as_string() + "\" is not of GPT-NeoX's kind");
   }
   const KeyReader keys(json);
-  NeoxConfig config = defaults_of(named.as_string() == kGptJ ? Type::kGptJ : Type::kGptNeoX);
+  NeoxConfig config =
+      defaults_of(named.as_string() == kGptJ ? NeoxType::kGptJ : NeoxType::kGptNeoX);
   require_plain_decoder(keys);
   require_no_foreign_features_of(config.type, keys);
 

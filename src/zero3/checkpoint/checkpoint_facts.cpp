@@ -16,7 +16,7 @@ namespace {
 
 using formats::CheckpointManifest;
 using formats::JsonValue;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using Facts = std::vector<std::pair<std::string, std::string>>;
 
 // Section names.
@@ -60,8 +60,8 @@ std::vector<std::string> frozen_names(const std::vector<UnitLayout>& units) {
   return names;
 }
 
-Json units_json(const std::vector<UnitLayout>& units) {
-  Json all = Json::array();
+OrderedJson units_json(const std::vector<UnitLayout>& units) {
+  OrderedJson all = OrderedJson::array();
   for (const UnitLayout& unit : units) {
     all.push_back({{"name", unit.name}, {"parameters", unit.parameters.size()}});
   }
@@ -69,13 +69,13 @@ Json units_json(const std::vector<UnitLayout>& units) {
 }
 
 /// One number for the many that are the same, and the others by name.
-Json steps_json(const ParameterSteps& steps) {
+OrderedJson steps_json(const ParameterSteps& steps) {
   std::map<std::int64_t, std::size_t> counts;
   for (const auto& [name, count] : steps) ++counts[count];
   const auto most =
       std::ranges::max_element(counts, {}, [](const auto& entry) { return entry.second; });
   const std::int64_t usual = most == counts.end() ? 0 : most->first;
-  Json others = Json::object();
+  OrderedJson others = OrderedJson::object();
   for (const auto& [name, count] : steps) {
     if (count != usual) others[name] = count;
   }
@@ -87,8 +87,8 @@ constexpr std::size_t kSquareWords = sizeof(optim_cpu::SumOfSquares) / sizeof(st
 using SquareWords = std::array<std::uint64_t, kSquareWords>;
 static_assert(sizeof(SquareWords) == sizeof(optim_cpu::SumOfSquares));
 
-Json squares_json(const GradientSquares& squares) {
-  Json all = Json::array();
+OrderedJson squares_json(const GradientSquares& squares) {
+  OrderedJson all = OrderedJson::array();
   for (const auto& [place, sum] : squares) {
     all.push_back({{"unit", place.first},
                    {"vector", place.second},
@@ -146,13 +146,15 @@ CheckpointInfo info_of(const CheckpointManifest& manifest) {
 }
 
 std::vector<std::pair<std::string, std::string>> sections_of(const CheckpointFacts& facts) {
-  Json states = Json::object();
+  OrderedJson states = OrderedJson::object();
   for (const auto& [name, value] : state_facts(facts.config)) states[name] = value;
-  return {
-      {kTraining, to_json(facts.state)},        {kStates, states.dump()},
-      {kUnits, units_json(facts.units).dump()}, {kFrozen, Json(frozen_names(facts.units)).dump()},
-      {kSteps, steps_json(facts.steps).dump()}, {kSquares, squares_json(facts.squares).dump()},
-      {kConfig, facts.config.resolved_json()}};
+  return {{kTraining, to_json(facts.state)},
+          {kStates, states.dump()},
+          {kUnits, units_json(facts.units).dump()},
+          {kFrozen, OrderedJson(frozen_names(facts.units)).dump()},
+          {kSteps, steps_json(facts.steps).dump()},
+          {kSquares, squares_json(facts.squares).dump()},
+          {kConfig, facts.config.resolved_json()}};
 }
 
 void require_same_run(const CheckpointManifest& manifest, const formats::DsConfig& config,

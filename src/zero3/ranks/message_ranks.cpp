@@ -36,13 +36,13 @@ struct Header {
 };
 
 /// One collective of this rank.
-struct Meeting {
+struct MessageMeeting {
   std::uint64_t number;
   CollectiveCall call;
   bool moved = false;
 };
 
-Header header_of(const Meeting& meeting) {
+Header header_of(const MessageMeeting& meeting) {
   return {.number = meeting.number,
           .send_bytes = meeting.call.send.size(),
           .receive_bytes = meeting.call.receive.size(),
@@ -50,7 +50,7 @@ Header header_of(const Meeting& meeting) {
 }
 
 /// Text such as "collective 7 (all_gather of 2 x 1024 bytes)".
-std::string name_of(const Meeting& meeting, int size) {
+std::string name_of(const MessageMeeting& meeting, int size) {
   return "collective " + std::to_string(meeting.number) + " (" + describe(meeting.call, size) + ")";
 }
 
@@ -95,10 +95,10 @@ class MessageRanks::Exchange {
     mover_ = std::thread([this] { move(); });
   }
 
-  std::shared_ptr<Meeting> begin(const CollectiveCall& call);
-  [[nodiscard]] bool done(const Meeting& meeting);
-  void wait(const Meeting& meeting);
-  void drop(const Meeting& meeting);
+  std::shared_ptr<MessageMeeting> begin(const CollectiveCall& call);
+  [[nodiscard]] bool done(const MessageMeeting& meeting);
+  void wait(const MessageMeeting& meeting);
+  void drop(const MessageMeeting& meeting);
   /// Ends both threads; nothing begins afterwards.
   void leave();
 
@@ -108,10 +108,10 @@ class MessageRanks::Exchange {
 
   // ---- with the mutex held
   void fail(Failure failure);
-  [[nodiscard]] bool is_over(const Meeting& meeting) const {
+  [[nodiscard]] bool is_over(const MessageMeeting& meeting) const {
     return meeting.moved || (failure_ && moving_ != &meeting);
   }
-  [[nodiscard]] Failure failure_of_one_that_left(int rank, const Meeting& meeting) const;
+  [[nodiscard]] Failure failure_of_one_that_left(int rank, const MessageMeeting& meeting) const;
   [[nodiscard]] std::string place() const;
 
   // ---- without
@@ -119,18 +119,18 @@ class MessageRanks::Exchange {
   void has_left(int rank, std::uint64_t begun);
   void is_lost(int rank, const std::string& how);
   void move();
-  [[nodiscard]] std::optional<Failure> carry_out(const Meeting& meeting);
-  [[nodiscard]] std::optional<Failure> blame(const PeerLost& lost, const Meeting& meeting);
+  [[nodiscard]] std::optional<Failure> carry_out(const MessageMeeting& meeting);
+  [[nodiscard]] std::optional<Failure> blame(const PeerLost& lost, const MessageMeeting& meeting);
   /// Waits for a message, unless the run ends: Ended then.
-  void wait_for(Message& message, const Meeting& meeting);
+  void wait_for(Message& message, const MessageMeeting& meeting);
 
   const Options options_;
   const std::unique_ptr<Messenger> data_, control_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::uint64_t begun_ = 0;
-  std::deque<std::shared_ptr<Meeting>> queue_;
-  const Meeting* moving_ = nullptr;                 // its memory is in use
+  std::deque<std::shared_ptr<MessageMeeting>> queue_;
+  const MessageMeeting* moving_ = nullptr;          // its memory is in use
   Message* current_ = nullptr;                      // the mover waits for it
   std::optional<Failure> failure_;                  // what ended the run
   std::optional<std::uint64_t> overdue_;            // a collective that was waited for too long
@@ -142,9 +142,9 @@ class MessageRanks::Exchange {
 
 // ---- this rank's thread ------------------------------------------------------------------------
 
-std::shared_ptr<Meeting> MessageRanks::Exchange::begin(const CollectiveCall& call) {
+std::shared_ptr<MessageMeeting> MessageRanks::Exchange::begin(const CollectiveCall& call) {
   const Lock lock(mutex_);
-  auto meeting = std::make_shared<Meeting>(Meeting{begun_ + 1, call});
+  auto meeting = std::make_shared<MessageMeeting>(MessageMeeting{begun_ + 1, call});
   for (int other = 0; !failure_ && other < options_.size; ++other) {
     const auto& left = left_[static_cast<std::size_t>(other)];
     if (left && *left < meeting->number) fail(failure_of_one_that_left(other, *meeting));
@@ -156,12 +156,12 @@ std::shared_ptr<Meeting> MessageRanks::Exchange::begin(const CollectiveCall& cal
   return meeting;
 }
 
-bool MessageRanks::Exchange::done(const Meeting& meeting) {
+bool MessageRanks::Exchange::done(const MessageMeeting& meeting) {
   const Lock lock(mutex_);
   return is_over(meeting);
 }
 
-void MessageRanks::Exchange::wait(const Meeting& meeting) {
+void MessageRanks::Exchange::wait(const MessageMeeting& meeting) {
   Lock lock(mutex_);
   if (!changed_.wait_for(lock, options_.deadline, [&] { return is_over(meeting); })) {
     overdue_ = meeting.number;  // the mover knows who has not come
@@ -171,7 +171,7 @@ void MessageRanks::Exchange::wait(const Meeting& meeting) {
   if (!meeting.moved) failure_->raise();
 }
 
-void MessageRanks::Exchange::drop(const Meeting& meeting) {
+void MessageRanks::Exchange::drop(const MessageMeeting& meeting) {
   Lock lock(mutex_);
   if (!is_over(meeting)) {
     fail({Failure::Kind::kRank, options_.rank,
@@ -233,7 +233,8 @@ void MessageRanks::Exchange::is_lost(int rank, const std::string& how) {
         rank_name(rank) + " " + how + "; " + rank_name(options_.rank) + " was " + place()});
 }
 
-Failure MessageRanks::Exchange::failure_of_one_that_left(int rank, const Meeting& meeting) const {
+Failure MessageRanks::Exchange::failure_of_one_that_left(int rank,
+                                                         const MessageMeeting& meeting) const {
   return {Failure::Kind::kRank, rank,
           rank_name(rank) + " left, and " + rank_name(options_.rank) + " came to " +
               name_of(meeting, options_.size) +
@@ -253,7 +254,7 @@ void MessageRanks::Exchange::move() {
   while (true) {
     changed_.wait(lock, [&] { return stop_ || failure_ || !queue_.empty(); });
     if (stop_ || failure_) return;
-    const std::shared_ptr<Meeting> meeting = queue_.front();
+    const std::shared_ptr<MessageMeeting> meeting = queue_.front();
     queue_.pop_front();
     moving_ = meeting.get();
     lock.unlock();
@@ -266,7 +267,7 @@ void MessageRanks::Exchange::move() {
   }
 }
 
-void MessageRanks::Exchange::wait_for(Message& message, const Meeting& meeting) {
+void MessageRanks::Exchange::wait_for(Message& message, const MessageMeeting& meeting) {
   const auto has_ended = [&] { return failure_ || (overdue_ && *overdue_ >= meeting.number); };
   {
     const Lock lock(mutex_);
@@ -290,7 +291,7 @@ void MessageRanks::Exchange::wait_for(Message& message, const Meeting& meeting) 
 /// One collective with all ranks. Destroyed, it has given its memory back.
 class MessageRanks::Exchange::Round {
  public:
-  Round(Exchange& exchange, const Meeting& meeting)
+  Round(Exchange& exchange, const MessageMeeting& meeting)
       : exchange_(exchange),
         meeting_(meeting),
         ranks_(static_cast<std::size_t>(exchange.options_.size)),
@@ -418,7 +419,7 @@ class MessageRanks::Exchange::Round {
   }
 
   Exchange& exchange_;
-  const Meeting& meeting_;
+  const MessageMeeting& meeting_;
   const std::size_t ranks_, piece_;
   const Header own_header_;
   std::vector<Header> headers_;
@@ -427,7 +428,7 @@ class MessageRanks::Exchange::Round {
 };
 
 /// Carries it out; a failure is one that this rank finds.
-std::optional<Failure> MessageRanks::Exchange::carry_out(const Meeting& meeting) {
+std::optional<Failure> MessageRanks::Exchange::carry_out(const MessageMeeting& meeting) {
   Round round(*this, meeting);
   try {
     round.go();
@@ -448,7 +449,8 @@ std::optional<Failure> MessageRanks::Exchange::carry_out(const Meeting& meeting)
   }
 }
 
-std::optional<Failure> MessageRanks::Exchange::blame(const PeerLost& lost, const Meeting& meeting) {
+std::optional<Failure> MessageRanks::Exchange::blame(const PeerLost& lost,
+                                                     const MessageMeeting& meeting) {
   Lock lock(mutex_);
   const auto& left = left_[static_cast<std::size_t>(lost.rank)];
   changed_.wait_for(lock, kLastWords, [&] { return failure_ || left; });
@@ -465,7 +467,7 @@ std::optional<Failure> MessageRanks::Exchange::blame(const PeerLost& lost, const
 /// A collective of this rank that has begun.
 class MessageRanks::Pending final : public Collective::State {
  public:
-  Pending(std::shared_ptr<Exchange> exchange, std::shared_ptr<const Meeting> meeting)
+  Pending(std::shared_ptr<Exchange> exchange, std::shared_ptr<const MessageMeeting> meeting)
       : exchange_(std::move(exchange)), meeting_(std::move(meeting)) {}
   ~Pending() override { exchange_->drop(*meeting_); }
   Pending(const Pending&) = delete;
@@ -476,7 +478,7 @@ class MessageRanks::Pending final : public Collective::State {
 
  private:
   const std::shared_ptr<Exchange> exchange_;
-  const std::shared_ptr<const Meeting> meeting_;
+  const std::shared_ptr<const MessageMeeting> meeting_;
 };
 
 MessageRanks::MessageRanks(const Options& options, std::unique_ptr<Messenger> data,
