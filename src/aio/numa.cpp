@@ -32,6 +32,16 @@ std::string no_such_node(int node) { return "node " + std::to_string(node) + " d
 
 }  // namespace
 
+int numa_node_of_allowed_cores() {
+  const Topology topology = load_topology();
+  if (topology == nullptr) return -1;
+  const Bitmap cores(hwloc_bitmap_alloc());
+  if (hwloc_get_cpubind(topology.get(), cores.get(), HWLOC_CPUBIND_THREAD) != 0) return -1;
+  const Bitmap nodes(hwloc_bitmap_alloc());
+  hwloc_cpuset_to_nodeset(topology.get(), cores.get(), nodes.get());
+  return hwloc_bitmap_weight(nodes.get()) == 1 ? hwloc_bitmap_first(nodes.get()) : -1;
+}
+
 std::string run_on_numa_node(int node) {
   if (node < 0) return {};
   const Topology topology = load_topology();

@@ -74,10 +74,14 @@ int threads_of(const formats::DsConfig& config, const zero3::Ranks& ranks,
   return share.threads;
 }
 
-/// The config of a rank whose others have the same.
+/// The config of a rank whose others have the same, with its own directories.
 formats::DsConfig agreed_config(formats::DsConfig config, zero3::Ranks& ranks) {
   config.resolve_batch(ranks.size());
-  if (ranks.size() > 1) require_agreement(ranks, "the config", zero3::facts_of(config));
+  if (ranks.size() == 1) return config;
+  require_agreement(ranks, "the config", zero3::facts_of(config));
+  if (config.strata.nvme_of_ranks == formats::NvmeOfRanks::kOwn) {
+    config.strata.nvme_directories = own_directories(ranks, config.nvme_directories());
+  }
   return config;
 }
 

@@ -124,7 +124,8 @@ class TemporaryDirectory {
 
 class TemporaryMount final : public Environment {
  public:
-  TemporaryMount(const char* source, const char* type, unsigned long flags, const std::string& options) {
+  TemporaryMount(const char* source, const char* type, unsigned long flags,
+                 const std::string& options) {
     leave_shared_mounts();
     if (::mount(source, point_.path().c_str(), type, flags, options.c_str()) != 0) {
       give_up(std::string("cannot mount ") + type);
@@ -232,7 +233,7 @@ class LittleLockableMemory final : public Environment {
 
 EnvironmentPtr mount_tmpfs(std::uint64_t bytes, bool read_only) {
   return std::make_unique<TemporaryMount>("none", "tmpfs", read_only ? MS_RDONLY : 0,
-                                 "size=" + std::to_string(bytes));
+                                          "size=" + std::to_string(bytes));
 }
 
 EnvironmentPtr mount_overlay() { return std::make_unique<Overlay>(); }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 #include <span>
 #include <sstream>
@@ -11,7 +12,9 @@
 #include "strata/base/error.h"
 #include "strata/base/units.h"
 #include "strata/zero3/ranged_initializer.h"
+#include "support/temp_directory.h"
 #include "zero3/small_engine.h"
+#include "zero3/thread_world.h"
 
 namespace strata::engine_test {
 namespace {
@@ -377,6 +380,40 @@ TEST(Engine, NvmeWithoutADirectoryIsAConfigError) {
   formats::DsConfig config = config_for(OffloadDevice::kNvme);
   config.strata.nvme_directories.clear();
   EXPECT_THAT(message_of<ConfigError>([&] { Engine engine(config); }), HasSubstr("nvme_path"));
+}
+
+/// Open files of this process below `directory`: those of nvme have no names, and so no other
+/// trace.
+std::size_t open_files_in(const std::filesystem::path& directory) {
+  std::size_t found = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;  // what has been closed meanwhile
+    const std::string file = std::filesystem::read_symlink(entry, gone).string();
+    if (file.starts_with(directory.string() + "/")) ++found;
+  }
+  return found;
+}
+
+TEST(Engine, RanksOfAHostStripeOverAllDirectoriesOrEachHasItsOwn) {
+  for (const auto& [mode, ranks_in_each] :
+       {std::pair(formats::NvmeOfRanks::kStriped, 2U), std::pair(formats::NvmeOfRanks::kOwn, 1U)}) {
+    const support::TempDirectory first, second;
+    const auto thrown = zero3::run_ranks({.size = 2}, [&](zero3::Ranks& ranks) {
+      formats::DsConfig config = config_for(OffloadDevice::kNvme);
+      config.strata.nvme_directories = {first.path().string(), second.path().string()};
+      config.strata.nvme_of_ranks = mode;
+      Engine engine(config, EnginePlace{.ranks = &ranks});
+      Sharded layer = engine.shard(linear(1), {.name = "layer"});
+      EXPECT_GT(train_once(engine, layer(input()).square().mean()).grad_norm, 0.0);
+      EXPECT_EQ(engine.config().nvme_directories().size(), ranks_in_each);
+      double meeting = 1;
+      engine.sum_over_ranks({&meeting, 1});
+      EXPECT_EQ(open_files_in(first.path()), ranks_in_each);
+      EXPECT_EQ(open_files_in(second.path()), ranks_in_each);
+      engine.sum_over_ranks({&meeting, 1});
+    });
+    for (const std::exception_ptr& each : thrown) EXPECT_EQ(each, nullptr);
+  }
 }
 
 }  // namespace

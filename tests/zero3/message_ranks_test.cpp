@@ -244,5 +244,36 @@ TEST(HostShares, DivideTheCoresThatRanksShareAndLeaveOneAtLeast) {
   }
 }
 
+using Dealt = std::vector<std::vector<std::size_t>>;
+
+Dealt deal(const std::vector<int>& directory_nodes, const std::vector<int>& rank_nodes) {
+  return deal_directories(directory_nodes, rank_nodes);
+}
+
+TEST(Directories, AreDealtOutInTheirOrderWhereNoNodeIsKnown) {
+  constexpr int kUnknown = -1;
+  EXPECT_EQ(deal({kUnknown, kUnknown}, {kUnknown, kUnknown}), (Dealt{{0}, {1}}));
+  EXPECT_EQ(deal(std::vector(5, kUnknown), {kUnknown, kUnknown}), (Dealt{{0, 2, 4}, {1, 3}}));
+  EXPECT_EQ(deal({kUnknown, kUnknown}, std::vector(5, kUnknown)), (Dealt{{0}, {1}, {0}, {1}, {0}}));
+  EXPECT_EQ(deal({}, {0, 1}), (Dealt{{}, {}})) << "a run without nvme";
+}
+
+TEST(Directories, GoToRanksOfTheirNodeAsFarAsAllHaveAsMany) {
+  EXPECT_EQ(deal({1, 1, 0, 0}, {0, 0, 1, 1}), (Dealt{{2}, {3}, {0}, {1}}));
+  EXPECT_EQ(deal({1, 1, 1, 0}, {0, 1}), (Dealt{{1, 3}, {0, 2}})) << "two each before what is near";
+  EXPECT_EQ(deal({1, 0}, {0, 1, 0, 1}), (Dealt{{1}, {0}, {1}, {0}}));
+}
+
+TEST(Directories, OfOneHostAreEachTheOwnOfOneRank) {
+  const std::vector<std::string> all{"/nowhere/0", "/nowhere/1", "/nowhere/2"};
+  std::vector<std::vector<std::string>> own(2);
+  const auto thrown = run_message_ranks({.size = 2}, [&](Ranks& ranks, LocalWorld&) {
+    own[static_cast<std::size_t>(ranks.rank())] = own_directories(ranks, all);
+  });
+  for (const std::exception_ptr& each : thrown) EXPECT_EQ(text_of<Error>(each), "nothing");
+  EXPECT_THAT(own[0], testing::ElementsAre("/nowhere/0", "/nowhere/2"));
+  EXPECT_THAT(own[1], testing::ElementsAre("/nowhere/1"));
+}
+
 }  // namespace
 }  // namespace strata::zero3::message_ranks_test

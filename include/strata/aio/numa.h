@@ -6,6 +6,10 @@
 
 namespace strata::aio {
 
+/// The NUMA node whose cores are the only ones that the calling thread may run on; -1 where they
+/// are on several nodes, as on a machine that nobody has divided, or nothing is known.
+[[nodiscard]] int numa_node_of_allowed_cores();
+
 /// Confines the calling thread to the cores of a NUMA node, or to those of them that it may use
 /// already. Returns "", also for node -1 (nothing to do), or why it could not be done (no such
 /// node, a container that forbids it): work goes on where it is.

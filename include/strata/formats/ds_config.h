@@ -230,6 +230,10 @@ struct StatesConfig {
 /// it is left out on all ranks. kDefault: by the format, see DsConfig::skips_nonfinite.
 enum class NonfinitePolicy : std::uint8_t { kDefault, kError, kSkip };
 
+/// How the ranks of a host have the directories of the nvme tier: each stripes its files over all
+/// of them, or they are dealt out and each has its own.
+enum class NvmeOfRanks : std::uint8_t { kStriped, kOwn };
+
 /// An element of "strata.parameter_groups": hyperparameters of the parameters that match a pattern
 /// of `params`, written like strata.no_decay; what it does not name is as for all others. A
 /// parameter that matches several belongs to the last one. See zero3/parameter_group.h.
@@ -246,6 +250,7 @@ struct ParameterGroupConfig {
 ///     "strata": {
 ///       "budget": {"host": "4GiB", "nvme": "60GiB", "device": "20GiB"},
 ///       "nvme": ["/mnt/disk0/strata", "/mnt/disk1/strata"],
+///       "nvme_of_ranks": "striped" | "own",
 ///       "io": "auto" | "io_uring" | "libaio" | "threads",
 ///       "no_decay": ["*.bias", "ln_*"],
 ///       "keep_fp32": ["ln_*"],
@@ -270,6 +275,7 @@ struct StrataConfig {
   /// a vocabulary is cut, and how.
   std::optional<std::uint64_t> tile_bytes;
   std::vector<std::string> nvme_directories;
+  NvmeOfRanks nvme_of_ranks = NvmeOfRanks::kStriped;
   IoBackend io = IoBackend::kAuto;
   std::vector<std::string> no_decay;   ///< patterns, see DsConfig::decays
   std::vector<std::string> keep_fp32;  ///< patterns, see DsConfig::fp32_patterns

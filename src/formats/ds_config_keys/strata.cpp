@@ -17,11 +17,15 @@ constexpr std::array<std::string_view, 2> kMasterFormats = {name_of(MasterFormat
 // In the order of NonfinitePolicy.
 constexpr std::array<std::string_view, 3> kNonfinitePolicies = {"", "error", "skip"};
 
+// In the order of NvmeOfRanks.
+constexpr std::array<std::string_view, 2> kNvmeOfRanks = {"striped", "own"};
+
 constexpr ConfigKey kStrataKeys[] = {
     key("strata.budget.device", OptionalBytesField{at<&C::strata, &T::device_budget_bytes>}),
     key("strata.budget.host", OptionalBytesField{at<&C::strata, &T::host_budget_bytes>}),
     key("strata.budget.nvme", OptionalBytesField{at<&C::strata, &T::nvme_budget_bytes>}),
     key("strata.nvme", PathListField{at<&C::strata, &T::nvme_directories>}),
+    key("strata.nvme_of_ranks", choice<&C::strata, &T::nvme_of_ranks>(kNvmeOfRanks)),
     key("strata.io", choice<&C::strata, &T::io>(kIoBackends)),
     key("strata.no_decay", TextListField{at<&C::strata, &T::no_decay>}),
     key("strata.keep_fp32", TextListField{at<&C::strata, &T::keep_fp32>}),

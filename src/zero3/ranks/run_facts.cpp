@@ -9,7 +9,8 @@ namespace strata::zero3 {
 namespace {
 
 bool is_of_a_host(const std::string& key) {
-  return key.find("nvme_path") != std::string::npos || key.starts_with("strata.nvme");
+  return key.find("nvme_path") != std::string::npos || key == "strata.nvme" ||
+         key.starts_with("strata.nvme.");  // elements of the list
 }
 
 /// "/zero_optimization/stage" as people write it: "zero_optimization.stage".
