@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import pathlib
@@ -61,7 +62,7 @@ class _Lent(NamedTuple):
     @property
     def copied(self) -> int:
         """Bytes of the copies."""
-        is_copy = self.weight.data_ptr() != self.parameter.data_ptr()
+        is_copy = self.weight.data_ptr() != _local(self.parameter).data_ptr()
         return self.weight.nbytes + self.gradient.nbytes if is_copy else 0
 
 
@@ -88,9 +89,23 @@ def _interrupts_held() -> Iterator[None]:
                 os.kill(os.getpid(), signal.SIGINT)
 
 
+def _is_shard(tensor: torch.Tensor) -> bool:
+    """Whether it is a DTensor, as FSDP2 makes parameters: this rank has a part of it."""
+    return hasattr(tensor, "to_local")
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's part of a DTensor, on the same memory; any other tensor itself."""
+    if not _is_shard(tensor):
+        return tensor
+    with torch.no_grad():
+        local: torch.Tensor = tensor.to_local()  # type: ignore[attr-defined]
+    return local
+
+
 def _host_values(tensor: torch.Tensor) -> torch.Tensor:
     """Its values one after the other in host memory; itself where they lie there already."""
-    return tensor.detach().to("cpu").contiguous()
+    return _local(tensor.detach()).to("cpu").contiguous()
 
 
 def _mapped(path: pathlib.Path) -> dict[str, torch.Tensor]:
@@ -160,6 +175,7 @@ class OffloadedOptimizer(torch.optim.Optimizer):
         self._lent: deque[_Lent] = deque()
         self._collected = 0
         self._hooks: list[Any] = []
+        self._mesh: Any = None  # of the ranks that have the other parts of the parameters
 
         super().__init__(params, defaults)
         rules = [self._checked_rule(group) for group in self.param_groups]
@@ -223,19 +239,48 @@ class OffloadedOptimizer(torch.optim.Optimizer):
             for name, parameter in zip(names, group["params"]):
                 _check_parameter(name, parameter, self._master)
                 precision = _PRECISIONS[parameter.dtype]
-                new.append((name, list(parameter.shape), precision, index))
+                shape = list(_local(parameter).shape)
+                if _is_empty(parameter):
+                    shape = [1]  # never touched: C++ has no parameters without elements
+                new.append((name, shape, precision, index))
                 tensors.append(parameter)
+        mesh = self._mesh_of(self._parameters + tensors)
         self._core.add(new)
+        self._mesh = mesh
         for parameter in tensors:
             self._indices[parameter] = len(self._parameters)
             self._parameters.append(parameter)
-            self._forms.append((parameter.dtype, parameter.shape))
+            own = _local(parameter)
+            self._forms.append((own.dtype, own.shape))
             # The master of an fp16 weight is all fp32 numbers; others' is zero where they agree.
             is_blank = parameter.dtype != torch.float16
-            self._versions.append(parameter._version if is_blank else None)
+            self._versions.append(own._version if is_blank else None)
             if self._overlap and parameter.requires_grad:
                 register: Any = parameter.register_post_accumulate_grad_hook  # untyped in torch
                 self._hooks.append(register(_weak(self._update_at_once)))
+
+    def _mesh_of(self, parameters: list[torch.Tensor]) -> Any:
+        """The mesh that shards of parameters are spread over; None where they are whole."""
+        shards: list[Any] = [parameter for parameter in parameters if _is_shard(parameter)]
+        if not shards:
+            return None
+        if self._overlap:
+            raise ConfigError(
+                "overlap=True is for whole parameters: FSDP gives the gradients of shards at the end "
+                "of its own backward; leave it out"
+            )
+        mesh = shards[0].device_mesh
+        is_even = len(shards) == len(parameters) and all(
+            each.device_mesh == mesh and mesh.ndim == 1 and each.placements[0].is_shard()
+            for each in shards
+        )
+        if self._max_grad_norm is not None and not is_even:
+            raise ConfigError(
+                "max_grad_norm adds up over the ranks of one mesh of one dimension that all "
+                "parameters are sharded over; for replicas, other meshes, or some whole parameters "
+                "leave it out and call torch.nn.utils.clip_grad_norm_"
+            )
+        return mesh
 
     # ---- step -----------------------------------------------------------------------------------
 
@@ -265,7 +310,9 @@ class OffloadedOptimizer(torch.optim.Optimizer):
                 loss = closure()
         core = self._open_core()
         with _interrupts_held(), torch.no_grad():
-            parameters = [each for each in self._parameters if each.grad is not None]
+            parameters = [
+                each for each in self._parameters if each.grad is not None and not _is_empty(each)
+            ]
             for parameter in parameters:
                 self._check(parameter)
             norm: Optional[float] = None
@@ -275,7 +322,7 @@ class OffloadedOptimizer(torch.optim.Optimizer):
                 scale, lent = 1.0, []
                 if self._max_grad_norm is not None:
                     lent = [_lend(parameter) for parameter in parameters]
-                    norm = _norm_of(core, lent)
+                    norm = self._over_ranks(_norm_of(core, lent))
                     if norm is None:
                         warnings.warn("a gradient is not finite: the step is skipped", stacklevel=2)
                         self._last_step = StepReport(0, None, True)
@@ -296,6 +343,19 @@ class OffloadedOptimizer(torch.optim.Optimizer):
             self._finish(core, norm)
         return loss
 
+    def _over_ranks(self, own: Optional[float]) -> Optional[float]:
+        """The norm of what all ranks have shards of; None where it is not finite on any of them."""
+        if self._mesh is None:
+            return own
+        square = torch.tensor(
+            [math.inf if own is None else own * own],
+            dtype=torch.float64,
+            device=self._mesh.device_type,
+        )
+        torch.distributed.all_reduce(square, group=self._mesh.get_group())
+        norm = math.sqrt(square.item())
+        return norm if math.isfinite(norm) else None
+
     def _open_core(self) -> _core.OffloadedOptimizer:
         if self._core is None or self._core.is_closed:
             raise UsageError("this optimizer has been closed; make another one")
@@ -304,14 +364,17 @@ class OffloadedOptimizer(torch.optim.Optimizer):
     def _check(self, parameter: torch.Tensor) -> None:
         """Raises unless parameter and gradient can be lent."""
         form = self._forms[self._indices[parameter]]
-        if (parameter.dtype, parameter.shape) != form:
+        own = _local(parameter)
+        if (own.dtype, own.shape) != form:
             raise UsageError(
-                f"a parameter is {parameter.dtype} {list(parameter.shape)} now and was {form[0]} "
+                f"a parameter is {own.dtype} {list(own.shape)} now and was {form[0]} "
                 f"{list(form[1])} when the optimizer was made; make the optimizer after such changes"
             )
         gradient = parameter.grad
         if gradient is None:
             return
+        if getattr(gradient, "placements", None) != getattr(parameter, "placements", None):
+            raise TypeError("a gradient is not placed over the ranks as its parameter is")
         if gradient.layout != torch.strided:
             raise TypeError("a gradient is sparse; the optimizers of strata take dense ones")
         if gradient.dtype not in (parameter.dtype, torch.float32):
@@ -375,11 +438,12 @@ class OffloadedOptimizer(torch.optim.Optimizer):
         while self._collected < complete:
             ended = self._lent.popleft()
             self._collected += 1
-            if ended.weight.data_ptr() != ended.parameter.data_ptr():
-                ended.parameter.copy_(ended.weight)
+            own = _local(ended.parameter)
+            if ended.weight.data_ptr() != own.data_ptr():
+                own.copy_(ended.weight)
             else:
-                torch.autograd.graph.increment_version(ended.parameter)
-            self._versions[self._indices[ended.parameter]] = ended.parameter._version
+                torch.autograd.graph.increment_version(own)
+            self._versions[self._indices[ended.parameter]] = own._version
 
     def _finish(self, core: _core.OffloadedOptimizer, norm: Optional[float]) -> None:
         self._collect(self._guarded(core.finish))
@@ -391,16 +455,17 @@ class OffloadedOptimizer(torch.optim.Optimizer):
         """Makes what a program has written to a parameter since the last step its master."""
         for parameter in parameters:
             self._check(parameter)
-            if parameter.dtype == torch.float32:  # its own master
+            if parameter.dtype == torch.float32 or _is_empty(parameter):  # its own master, or none
                 continue
             index = self._indices[parameter]
             checksum = self._checksums.pop(index, None)
-            if checksum is None and self._versions[index] == parameter._version:
+            version = _local(parameter)._version
+            if checksum is None and self._versions[index] == version:
                 continue
             weight = _host_values(parameter)
             if checksum is None or checksum != _checksum(weight):
                 core.adopt(index, weight.data_ptr())
-            self._versions[index] = parameter._version
+            self._versions[index] = version
 
     def _update_at_once(self, parameter: torch.Tensor) -> None:
         """What autograd calls when a parameter's gradient is complete (overlap)."""
@@ -432,7 +497,7 @@ class OffloadedOptimizer(torch.optim.Optimizer):
 
     def _form(self, parameter: torch.Tensor, kind: str) -> tuple[torch.dtype, list[int]]:
         """The dtype and shape of a state as a tensor."""
-        shape = list(parameter.shape)
+        shape = list(_local(parameter).shape)
         if kind == "master":
             if parameter.dtype == torch.float16:
                 return torch.float32, shape
@@ -443,7 +508,8 @@ class OffloadedOptimizer(torch.optim.Optimizer):
 
     def state_of(self, parameter: torch.Tensor) -> dict[str, Any]:
         """A copy of one parameter's states in host memory, as ``state_dict`` has them; empty before
-        its first update. Errors: KeyError for a tensor that is no parameter of this optimizer."""
+        its first update. Of a shard those of this rank's part. Errors: KeyError for a tensor that is
+        no parameter of this optimizer."""
         core = self._open_core()
         index = self._indices[parameter]
         with _interrupts_held(), torch.no_grad():
@@ -483,9 +549,20 @@ class OffloadedOptimizer(torch.optim.Optimizer):
         vanish with the last tensor: host memory holds only what is looked at, and the disk needs
         room for the states once more.
 
-        Errors: UsageError between an overlapped backward and its ``step()``; IoError.
+        Of shards of FSDP2 the states are DTensors as they are, which torch.distributed.checkpoint
+        writes and reads: of float32 parameters with float32 or bfloat16 moments. ``save`` takes all.
+
+        Errors: UsageError between an overlapped backward and its ``step()``, and for shards of other
+        formats; IoError.
         """
         core = self._open_core()
+        if self._mesh is not None and (
+            self._moments == "int8" or any(p.dtype != torch.float32 for p in self._parameters)
+        ):
+            raise UsageError(
+                "state_dict() of parameters that are shards is for float32 ones with fp32 or bf16 "
+                "moments; call save() with a directory of its own on each rank"
+            )
         with _interrupts_held(), torch.no_grad():
             self._bring_masters(core, self._parameters)
             tensor_of = self._read
@@ -496,7 +573,7 @@ class OffloadedOptimizer(torch.optim.Optimizer):
                 for index, parameter in enumerate(self._parameters):
                     states = self._states(index, tensor_of)
                     if states:
-                        self.state[parameter] = states
+                        self.state[parameter] = _placed_as(parameter, states)
                 return super().state_dict()
             finally:
                 self.state.clear()
@@ -602,6 +679,7 @@ class OffloadedOptimizer(torch.optim.Optimizer):
             tensor = states.get(key)
             if tensor is None:
                 continue
+            tensor = _local(tensor)
             dtype, shape = self._form(parameter, kind)
             if dtype == torch.float32 and tensor.dtype in (torch.bfloat16, torch.float16):
                 tensor = tensor.to(dtype)
@@ -628,7 +706,8 @@ class OffloadedOptimizer(torch.optim.Optimizer):
 
         It holds ``optimizer.json`` and ``states-00001.safetensors`` and so on, of 4 GiB at most but
         for larger tensors, named ``<index of the parameter>.<key of state_dict>``. States go
-        straight from disk to disk: no more memory is used than in a step.
+        straight from disk to disk: no more memory is used than in a step. Where parameters are shards
+        of FSDP2, each rank saves its own, to a directory of its own.
 
         Errors: ConfigError for a directory that exists and is not empty; IoError; UsageError
         between an overlapped backward and its ``step()``.
@@ -638,11 +717,13 @@ class OffloadedOptimizer(torch.optim.Optimizer):
             self._bring_masters(core, self._parameters)
             parameters = []
             for index, parameter in enumerate(self._parameters):
-                entry = {
-                    "shape": list(parameter.shape),
+                entry: dict[str, Any] = {
+                    "shape": list(_local(parameter).shape),
                     "dtype": str(parameter.dtype).removeprefix("torch."),
                     "steps": core.steps(index),
                 }
+                if _is_shard(parameter):
+                    entry["shard"] = _place_of_shard(parameter)
                 if entry["steps"] and MASTER_KEY in self._kinds(parameter):
                     entry[CHECKSUM_KEY] = _checksum(_host_values(parameter))
                 parameters.append(entry)
@@ -678,9 +759,12 @@ class OffloadedOptimizer(torch.optim.Optimizer):
                 if isinstance(own.get(key), tuple) and isinstance(value, list):
                     group[key] = tuple(value)
         entries = manifest["parameters"]
-        shapes = [list(parameter.shape) for parameter in self._parameters]
+        shapes = [list(_local(parameter).shape) for parameter in self._parameters]
         if [entry["shape"] for entry in entries] != shapes:
             raise DataError(f"{path}: the parameters there have other shapes than those here")
+        shards = [_place_of_shard(p) if _is_shard(p) else None for p in self._parameters]
+        if [entry.get("shard") for entry in entries] != shards:
+            raise DataError(f"{path}: the parameters there are shards of another rank or mesh")
         with_states = [index for index, entry in enumerate(entries) if entry["steps"] > 0]
         tensors = self._saved_tensors(with_states)
         core = self._open_core()
@@ -757,12 +841,45 @@ def _checksum(weight: torch.Tensor) -> int:
     return _core.checksum(weight.data_ptr(), weight.nbytes) >> 1
 
 
+def _is_empty(parameter: torch.Tensor) -> bool:
+    """Whether it is a shard without elements, on a rank beyond the last row."""
+    return _is_shard(parameter) and _local(parameter).numel() == 0
+
+
+def _place_of_shard(parameter: Any) -> list[Any]:
+    """Which part of a DTensor this rank has, as JSON has it."""
+    mesh = parameter.device_mesh
+    return [list(mesh.shape), list(mesh.get_coordinate()), [str(p) for p in parameter.placements]]
+
+
+def _placed_as(parameter: Any, states: dict[str, Any]) -> dict[str, Any]:
+    """States of a rank's part of a DTensor as DTensors; any others as they are."""
+    if not _is_shard(parameter):
+        return states
+    whole: Any = type(parameter.data)
+    return {
+        key: value
+        if key == "step"
+        else whole.from_local(
+            value,
+            parameter.device_mesh,
+            parameter.placements,
+            run_check=False,
+            shape=parameter.shape,
+            stride=parameter.stride(),
+        )
+        for key, value in states.items()
+    }
+
+
 def _check_parameter(name: str, parameter: torch.Tensor, master: str) -> None:
-    if type(parameter.data) is not torch.Tensor or parameter.device.type == "meta":
+    if type(_local(parameter.data)) is not torch.Tensor or parameter.device.type == "meta":
         raise ConfigError(
             f"parameter {name!r} is a {type(parameter.data).__name__} on {parameter.device}; it has "
-            "to be an ordinary tensor with memory of its own"
+            "to be an ordinary tensor with memory of its own, or a DTensor of such"
         )
+    if any(each.is_partial() for each in getattr(parameter, "placements", ())):
+        raise ConfigError(f"parameter {name!r} is a DTensor whose ranks have parts of a sum")
     if parameter.dtype not in _PRECISIONS:
         raise ConfigError(
             f"parameter {name!r} is {parameter.dtype}; it has to be torch.float32, torch.bfloat16 "
