@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "errors.h"
+#include "machine.h"
+#include "named.h"
 #include "offloaded_optimizer.h"
 #include "strata/base/error.h"
 #include "strata/base/units.h"
@@ -31,17 +33,6 @@ T* at(std::uintptr_t address) {
   return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr)
 }
 
-/// A value among those that are called `what`.
-template <class Value, std::size_t kCount>
-Value named(const std::string& name, const char* what, const Value (&values)[kCount]) {
-  std::string names;
-  for (const Value value : values) {
-    if (name_of(value) == name) return value;
-    names += (names.empty() ? "'" : ", '") + std::string(name_of(value)) + "'";
-  }
-  throw ConfigError(std::string(what) + " is '" + name + "'; it has to be one of " + names);
-}
-
 Precision precision_named(const std::string& name) {
   return named(name, "precision", {Precision::kFp32, Precision::kBf16, Precision::kFp16});
 }
@@ -56,11 +47,6 @@ MasterFormat master_named(const std::string& name) {
 
 StateKind kind_named(const std::string& name) {
   return named(name, "state", {StateKind::kMaster, StateKind::kM, StateKind::kV});
-}
-
-IoBackend io_named(const std::string& name) {
-  return named(name, "io",
-               {IoBackend::kAuto, IoBackend::kIoUring, IoBackend::kLibaio, IoBackend::kThreads});
 }
 
 BankOptions bank_options(const std::vector<std::string>& directories,
@@ -303,6 +289,7 @@ NB_MODULE(_core, module) {
   bind_rules(module);
   bind_usage(module);
   bind_optimizer(module);
+  bind_machine(module);
   module.def("update_in_memory", &update_in_memory, nb::call_guard<nb::gil_scoped_release>());
   module.def("parse_bytes", [](const std::string& text) { return strata::parse_bytes(text); });
   module.def(

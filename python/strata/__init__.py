@@ -17,6 +17,7 @@ from ._core import (
     Usage,
     UsageError,
 )
+from ._machine import Disk, DiskSpeeds, Machine, bench, disk, machine
 from ._optimizer import OffloadedOptimizer, StepReport
 from ._rules import SGD, Adagrad, Adam, AdamW, Lion, Offload
 
@@ -30,12 +31,18 @@ __all__ = [
     "CorruptData",
     "DataError",
     "DeadlineExceeded",
+    "Disk",
+    "DiskSpeeds",
     "Error",
     "IoError",
     "Lion",
+    "Machine",
     "Offload",
     "OffloadedOptimizer",
     "StepReport",
     "Usage",
     "UsageError",
+    "bench",
+    "disk",
+    "machine",
 ]

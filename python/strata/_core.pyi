@@ -135,4 +135,19 @@ def update_in_memory(
     sequence: int,
 ) -> None: ...
 def parse_bytes(text: str) -> int: ...
+def measure_paths(
+    *,
+    directories: list[str],
+    io: str,
+    file_bytes: int,
+    operation_bytes: int,
+    operations: int,
+    turn_bytes: int,
+    beside_compute: bool,
+    part_milliseconds: int,
+) -> tuple[float, float, float, float, str]: ...
+def machine() -> tuple[list[str], str, int, int, int, str, int, list[str]]: ...
+def describe_disk(
+    directory: str,
+) -> tuple[str, str, str, str, Optional[int], Optional[bool], int, int]: ...
 def checksum(address: int, bytes: int) -> int: ...
