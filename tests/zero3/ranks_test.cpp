@@ -23,7 +23,7 @@
 /// What goes wrong between ranks that are threads. The worlds of this program for the contract: one
 /// rank, threads, and ranks over messages within this process.
 
-namespace strata::zero3::ranks_test {
+namespace strata::zero3 {
 namespace {
 
 using namespace std::chrono_literals;
@@ -244,4 +244,4 @@ TEST(ThreadRanks, TheEndOfARankMayOutliveTheGroup) {
 }
 
 }  // namespace
-}  // namespace strata::zero3::ranks_test
+}  // namespace strata::zero3
