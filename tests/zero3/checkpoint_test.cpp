@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "strata/base/error.h"
@@ -240,6 +241,26 @@ TEST_F(RefusedCheckpoint, IsOneWithAnyFileDamaged) {
     fs::rename(file, directory_ / "kept");
     EXPECT_THAT(refusal(run_), HasSubstr(file.string()));
     fs::rename(directory_ / "kept", file);
+  }
+  run_.engine.load_checkpoint(directory_.path());
+}
+
+/// A bad disk, or another program, between the time when checksums were compared and the reading.
+TEST_F(RefusedCheckpoint, IsOneWhoseBytesChangeWhileTheyAreRead) {
+  for (const char* name : {"weight", "master", "m", "v"}) {
+    const fs::path file = path_ / (std::string(name) + ".safetensors");
+    Stack run(config_);
+    bool is_changed = false;
+    const auto change = [&] {
+      if (!std::exchange(is_changed, true)) change_byte(file, -1);
+    };
+    EXPECT_THAT(
+        message_of<DataError>([&] { run.engine.load_checkpoint(directory_.path(), {}, change); }),
+        HasSubstr(file.string()));
+    EXPECT_TRUE(is_changed);
+    EXPECT_THAT(message_of<UsageError>([&] { run.train(0); }),
+                HasSubstr("load_checkpoint() failed in the middle"));
+    change_byte(file, -1);
   }
   run_.engine.load_checkpoint(directory_.path());
 }

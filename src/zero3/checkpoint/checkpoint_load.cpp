@@ -1,7 +1,8 @@
 #include <algorithm>
 #include <cstring>
-#include <deque>
+#include <map>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "strata/base/error.h"
@@ -25,6 +26,7 @@ constexpr const char* kGradientFile = "gradient.safetensors";
 struct ReadableFile {
   StoredFile expected;
   formats::SafetensorsFile file;
+  std::vector<Crc32> parts;  // of each of the expected tensors, what this rank has read of it
 };
 
 std::string tag_to_load(const std::filesystem::path& directory, std::string_view tag) {
@@ -61,6 +63,7 @@ class Checkpoints::Loading {
     try {
       parts_.training.zero_grad();
       do_together(parts_.ranks, [&] { read_states(); });
+      require_bytes_that_were_verified();
     } catch (...) {
       parts_.machinery.spoil("load_checkpoint() failed in the middle of " +
                              manifest_.directory().string() +
@@ -121,7 +124,7 @@ class Checkpoints::Loading {
       }
       formats::SafetensorsFile file(manifest_.directory() / stored.name);
       require_same_tensors(file, stored);
-      files_.push_back({std::move(stored), std::move(file)});
+      files_.push_back({std::move(stored), std::move(file), {}});
     }
     if (gradients != nullptr && files_.back().expected.kind != StateKind::kGradient) {
       throw DataError(gradients->path().string() + ": has no gradient of this engine's parameters");
@@ -136,8 +139,10 @@ class Checkpoints::Loading {
     if (manifest_.find(name) == nullptr) {
       throw DataError(manifest_.directory().string() + ": the manifest names no " + name);
     }
-    own_ = RankFile(parts_.units, parts_.torch_device)
-               .read(manifest_.directory() / name, /*generators=*/is_of_this);
+    const std::filesystem::path path = manifest_.directory() / name;
+    own_ = RankFile(parts_.units, parts_.torch_device).read(path, /*generators=*/is_of_this);
+    const CheckpointFile& listed = *manifest_.find(name);
+    formats::require_checksum(manifest_, listed, formats::checksum_of(path, 0, listed.sum.bytes()));
   }
 
   /// Compares the checksums of all bytes; each rank reads its part of every file.
@@ -166,34 +171,66 @@ class Checkpoints::Loading {
 
   void read_states() {
     for (const auto& unit : parts_.units.all()) parts_.machinery.mover().change_weights(*unit);
-    for (const ReadableFile& file : files_) {
+    for (ReadableFile& file : files_) {
+      file.parts.assign(file.expected.tensors.size(), {});
       for (const StoredHome& home : homes_of(file.expected)) read_home(file, home);
     }
   }
 
-  void read_home(const ReadableFile& file, const StoredHome& stored) {
+  /// Bytes may have become others since they were verified (a bad disk, another program): what was
+  /// read has to have the checksums, too.
+  void require_bytes_that_were_verified() {
+    std::vector<std::vector<Crc32>> sums;
+    for (const ReadableFile& file : files_) {
+      sums.push_back(sums_of_tensors(parts_.ranks, file.parts));
+    }
+    do_together(parts_.ranks, [&] {
+      for (std::size_t i = 0; i < files_.size(); ++i) require_sum(files_[i], sums[i]);
+    });
+  }
+
+  void require_sum(const ReadableFile& file, const std::vector<Crc32>& of_tensors) const {
+    std::map<std::string_view, const Crc32*> by_name;
+    for (std::size_t i = 0; i < of_tensors.size(); ++i) {
+      by_name[file.expected.layout.tensors[i].name] = &of_tensors[i];
+    }
+    const std::vector<formats::TensorInfo>& lying = file.file.tensors();
+    Crc32 sum = formats::checksum_of(file.file.path(), 0, lying.front().offset);
+    for (const formats::TensorInfo& tensor : lying) sum.append(*by_name.at(tensor.name));
+    formats::require_checksum(manifest_, *manifest_.find(file.expected.name), sum);
+  }
+
+  void read_home(ReadableFile& file, const StoredHome& stored) {
     const FlatVector& vector = parts_.units.all()[stored.unit]->vectors()[stored.vector];
     const tiering::StateHome& home = optim_cpu::home_of(vector.states, file.expected.kind);
     access_.write_bytes(home, vector.shard.count() * stored.element_bytes,
                         [&](std::uint64_t offset, std::span<std::byte> bytes) {
                           std::memset(bytes.data(), 0, bytes.size());  // between parameters
                           for (const std::size_t tensor : stored.tensors) {
-                            read_part(file, tensor, vector.shard, offset, bytes);
+                            read_part(file, tensor, vector, offset, bytes);
                           }
                         });
   }
 
   /// Reads what of a tensor lies in these bytes of the home.
-  void read_part(const ReadableFile& file, std::size_t index, const ElementRange& shard,
+  void read_part(ReadableFile& file, std::size_t index, const FlatVector& vector,
                  std::uint64_t offset, std::span<std::byte> bytes) const {
     if (before_each_piece_) before_each_piece_();
     const StoredTensor& tensor = file.expected.tensors[index];
+    const ElementRange& shard = vector.shard;
     const ElementRange part = part_in_home(tensor, shard, offset, bytes.size());
     if (part.count() == 0) return;
     const formats::TensorInfo& saved = *file.file.find(file.expected.layout.tensors[index].name);
-    file.file.read(saved, (part.begin - tensor.range.begin) * tensor.element_bytes,
-                   bytes.subspan((part.begin - shard.begin) * tensor.element_bytes - offset,
-                                 part.count() * tensor.element_bytes));
+    const std::span<std::byte> read =
+        bytes.subspan((part.begin - shard.begin) * tensor.element_bytes - offset,
+                      part.count() * tensor.element_bytes);
+    file.file.read(saved, (part.begin - tensor.range.begin) * tensor.element_bytes, read);
+    // Where all ranks keep the whole vector (stage 0), each sums up what would be its shard.
+    const ElementRange own = vector.map.shard(parts_.ranks.rank());
+    const std::uint64_t begin = std::clamp(own.begin, part.begin, part.end);
+    const std::uint64_t end = std::clamp(own.end, begin, part.end);
+    file.parts[index].add(read.subspan((begin - part.begin) * tensor.element_bytes,
+                                       (end - begin) * tensor.element_bytes));
   }
 
   // ---- the rest ----

@@ -225,20 +225,11 @@ class Checkpoints::Saving {
                     "rate or in a format with more range");
   }
 
-  /// The checksum of a file of states: its head, then of every tensor the parts of all ranks, which
-  /// lie in rank order.
+  /// The checksum of a file of states: its head, then every tensor.
   Crc32 sum_of(const OpenFile& file) {
-    const auto ranks = static_cast<std::size_t>(parts_.ranks.size());
-    const std::size_t tensors = file.parts.size();
-    std::vector<Crc32> parts(ranks * tensors);
-    std::ranges::copy(file.parts,
-                      parts.begin() + static_cast<std::ptrdiff_t>(tensors) * parts_.ranks.rank());
-    parts_.ranks.begin_all_gather(std::as_writable_bytes(std::span(parts))).wait();
     Crc32 sum;
     sum.add(head_of(file.stored->layout));
-    for (std::size_t tensor = 0; tensor < tensors; ++tensor) {
-      for (std::size_t rank = 0; rank < ranks; ++rank) sum.append(parts[rank * tensors + tensor]);
-    }
+    for (const Crc32& tensor : sums_of_tensors(parts_.ranks, file.parts)) sum.append(tensor);
     return sum;
   }
 

@@ -104,6 +104,20 @@ std::vector<StoredHome> homes_of(const StoredFile& file) {
   return homes;
 }
 
+std::vector<formats::Crc32> sums_of_tensors(Ranks& ranks, std::span<const formats::Crc32> own) {
+  const auto count = static_cast<std::size_t>(ranks.size());
+  std::vector<formats::Crc32> parts(count * own.size());
+  std::ranges::copy(own, parts.begin() + static_cast<std::ptrdiff_t>(own.size()) * ranks.rank());
+  ranks.begin_all_gather(std::as_writable_bytes(std::span(parts))).wait();
+  std::vector<formats::Crc32> sums(own.size());
+  for (std::size_t tensor = 0; tensor < own.size(); ++tensor) {
+    for (std::size_t rank = 0; rank < count; ++rank) {
+      sums[tensor].append(parts[rank * own.size() + tensor]);
+    }
+  }
+  return sums;
+}
+
 ElementRange part_in_home(const StoredTensor& tensor, const ElementRange& shard,
                           std::uint64_t offset, std::uint64_t bytes) {
   const std::uint64_t first = shard.begin + offset / tensor.element_bytes;

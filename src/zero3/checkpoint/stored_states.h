@@ -3,12 +3,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "strata/base/number_format.h"
+#include "strata/formats/crc32.h"
 #include "strata/formats/safetensors.h"
 #include "strata/zero3/unit_layout.h"
+#include "zero3/ranks/ranks.h"
 #include "zero3/shard_map.h"
 
 /// \file
@@ -77,6 +80,11 @@ struct StoredHome {
 
 /// The homes of a file, in the order of units.
 [[nodiscard]] std::vector<StoredHome> homes_of(const StoredFile& file);
+
+/// The checksums of all bytes of a file's tensors, in the order of StoredFile::tensors. `own` has
+/// those of this rank's parts, which lie in each tensor in rank order. A collective.
+[[nodiscard]] std::vector<formats::Crc32> sums_of_tensors(Ranks& ranks,
+                                                          std::span<const formats::Crc32> own);
 
 /// The elements of a tensor that lie in bytes [offset, offset + bytes) of a shard's home.
 [[nodiscard]] ElementRange part_in_home(const StoredTensor& tensor, const ElementRange& shard,
