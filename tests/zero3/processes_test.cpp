@@ -16,7 +16,7 @@
 /// Ranks that are processes over c10d: the contract, and what a rank's death, in every way and in
 /// every phase of a step, does to the others.
 
-namespace strata::zero3::processes_test {
+namespace strata::zero3 {
 namespace {
 
 using namespace std::chrono_literals;
@@ -192,4 +192,4 @@ TEST(Joining, RefusesWorldsOfOtherSizes) {
 }
 
 }  // namespace
-}  // namespace strata::zero3::processes_test
+}  // namespace strata::zero3
