@@ -106,10 +106,9 @@ std::vector<std::string> own_directories(Ranks& ranks,
   }
   std::vector<int> directory_nodes;
   for (const std::string& directory : directories) directory_nodes.push_back(node_of(directory));
+  const std::vector<std::vector<std::size_t>> dealt = deal_directories(directory_nodes, rank_nodes);
   std::vector<std::string> mine;
-  for (const std::size_t i : deal_directories(directory_nodes, rank_nodes)[own_place]) {
-    mine.push_back(directories[i]);
-  }
+  for (const std::size_t i : dealt[own_place]) mine.push_back(directories[i]);
   return mine;
 }
 
