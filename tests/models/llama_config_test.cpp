@@ -331,7 +331,7 @@ TEST(LlamaConfig, RefusesWhatItDoesNotComputeByName) {
       {with("qwen3_moe", R"("decoder_sparse_step": 0)"), "decoder_sparse_step"},
       {with("qwen3_moe", R"("mlp_only_layers": [3])"), "mlp_only_layers"},
       {with("qwen3_moe", R"("routed_scaling_factor": 2.5)"), "routed_scaling_factor"},
-      {with("gemma3", R"("text_config": {"model_type": "gemma3_text"})"), "text_config"},
+      {with("gemma3", R"("text_config": {"model_type": "gemma4_text"})"), "text_config"},
       {with("llama", R"("head_dim": 7)"), "head_dim"},
       {with("llama", R"("pad_token_id": 64)"), "pad_token_id"},
       {with("llama", R"("rms_norm_eps": 0)"), "rms_norm_eps"},
