@@ -235,7 +235,7 @@ class BadInput(program.WorkspaceTest):
         self.refused(USAGE, ["--prompt", "195", "128"], sample)
 
     def test_text_with_keys_and_punctuation_of_a_format_is_named_in_a_warning(self) -> None:
-        self.space.write("data.json", [{"text": "She sells sea shells"}] * 100)
+        self.space.write("data.json", ["She sells sea shells"] * 100)
         result = self.space.finetune({"--data": "data.json"})
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stderr, "warning: data.json: is JSON")

@@ -104,12 +104,6 @@ INSTANTIATE_TEST_SUITE_P(Sizes, Worlds,
                                           testing::Values(OffloadDevice::kCpu,
                                                           OffloadDevice::kNvme)));
 
-/// Small units have fewer blocks of the shards' grid than there are ranks: some have nothing of
-/// them.
-INSTANTIATE_TEST_SUITE_P(ManyRanks, Worlds,
-                         testing::Values(std::tuple(8, Precision::kBf16, OffloadDevice::kNvme,
-                                                    OffloadDevice::kNvme)));
-
 // ---- schedules ---------------------------------------------------------------------------------
 
 /// A way to run the job of which no number depends, but for the order of sums.
