@@ -69,6 +69,21 @@ class Experts : public ::testing::Test {
         [&](const std::string& name, const Tensor& value) { values.emplace(name, value.clone()); });
     return values;
   }
+  /// The masters after three steps.
+  static Masters train(Engine& engine, const Batch& batch, bool unit_by_unit) {
+    const auto model = in_engine(engine);
+    for (int step = 0; step < 3; ++step) {
+      if (unit_by_unit) {
+        (void)engine.train_batch(model->sequence(), batch);
+        continue;
+      }
+      for (const auto& micro_batch : batch) {
+        engine.backward(model->loss(micro_batch[0], micro_batch[1]));
+        engine.step();
+      }
+    }
+    return masters_of(engine);
+  }
   /// The units that have a gradient of this loss, by their first parameters.
   static std::set<std::string> chosen_by(const Batch& batch) {
     const auto model =
@@ -136,18 +151,7 @@ TEST_F(Experts, OfMicroBatchesThatChooseUnlikeOneAnotherAreTrainedAsInTheOrdinar
     config.strata.recompute = recomputes;
     config.strata.step_under_backward = under_backward;
     Engine engine(config);
-    const auto model = in_engine(engine);
-    for (int step = 0; step < 3; ++step) {
-      if (unit_by_unit) {
-        (void)engine.train_batch(model->sequence(), batch);
-        continue;
-      }
-      for (const auto& micro_batch : batch) {
-        engine.backward(model->loss(micro_batch[0], micro_batch[1]));
-        engine.step();
-      }
-    }
-    return masters_of(engine);
+    return train(engine, batch, unit_by_unit);
   };
   const Masters expected = trained(false, false, false);
   for (const auto& [unit_by_unit, recomputes, under_backward] :
@@ -183,20 +187,6 @@ struct Group {
 };
 
 TEST_F(Experts, OfRanksWhoseTokensChooseUnlikeOneAnotherAreTrainedAsOnOneRank) {
-  const auto train = [&](Engine& engine, const Batch& batch, bool unit_by_unit) {
-    const auto model = in_engine(engine);
-    for (int step = 0; step < 3; ++step) {
-      if (unit_by_unit) {
-        (void)engine.train_batch(model->sequence(), batch);
-        continue;
-      }
-      for (const auto& micro_batch : batch) {
-        engine.backward(model->loss(micro_batch[0], micro_batch[1]));
-        engine.step();
-      }
-    }
-    return masters_of(engine);
-  };
   for (const Group& run :
        {Group{2, 3, false}, Group{3, 3, true}, Group{2, 1, false}, Group{2, 0, true}}) {
     const Batch batch = batch_of(2 * run.ranks, 1, 7);
