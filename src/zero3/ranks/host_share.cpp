@@ -105,6 +105,7 @@ std::vector<std::string> own_directories(Ranks& ranks,
     if (seats[rank].host == own.host) rank_nodes.push_back(seats[rank].node);
   }
   std::vector<int> directory_nodes;
+  directory_nodes.reserve(directories.size());
   for (const std::string& directory : directories) directory_nodes.push_back(node_of(directory));
   const std::vector<std::vector<std::size_t>> dealt = deal_directories(directory_nodes, rank_nodes);
   std::vector<std::string> mine;
