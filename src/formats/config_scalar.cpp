@@ -14,19 +14,19 @@ namespace {
 
 constexpr double kExactMax = 9007199254740992.0;  // 2^53
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return result;
-}
-
 /// The text of a value in quotes; empty: it is another value.
 std::string_view text_of(const JsonValue& value) {
   return value.is(JsonType::kString) ? std::string_view(value.as_string()) : std::string_view();
 }
 
 }  // namespace
+
+std::string lower_case(std::string_view text) {
+  std::string result(text);
+  std::transform(result.begin(), result.end(), result.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return result;
+}
 
 std::optional<double> number_in(std::string_view text) {
   // from_chars also reads "inf" and "nan", which are no numbers here.
@@ -41,7 +41,7 @@ std::optional<double> number_in(std::string_view text) {
 std::optional<bool> boolean_in(std::string_view text) {
   constexpr std::array<std::string_view, 6> kTrue = {"true", "yes", "on", "t", "y", "1"};
   constexpr std::array<std::string_view, 6> kFalse = {"false", "no", "off", "f", "n", "0"};
-  const std::string word = lower(text);
+  const std::string word = lower_case(text);
   if (std::find(kTrue.begin(), kTrue.end(), word) != kTrue.end()) return true;
   if (std::find(kFalse.begin(), kFalse.end(), word) != kFalse.end()) return false;
   return std::nullopt;
@@ -75,7 +75,7 @@ std::int64_t int64_of(const JsonValue& value) {
 
 bool says_infinity(const JsonValue& value) {
   // Hjson's text without quotes takes the comma too.
-  const std::string word = lower(text_of(value));
+  const std::string word = lower_case(text_of(value));
   return word == "infinity" || word == "infinity," || word == "inf";
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "strata/formats/json.h"
@@ -11,6 +12,9 @@
 /// reads them that way, and its own tuner prints them that way.
 
 namespace strata::formats {
+
+/// ASCII letters in lower case; what else there is stays.
+[[nodiscard]] std::string lower_case(std::string_view text);
 
 /// The number that the whole of `text` is, in JSON's notation; nullopt: it is none.
 [[nodiscard]] std::optional<double> number_in(std::string_view text);

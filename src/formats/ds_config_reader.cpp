@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <cmath>
 #include <optional>
 #include <vector>
@@ -237,10 +236,7 @@ void DsConfigReader::complete_optimizer() {
 void DsConfigReader::complete_moments() {
   const JsonValue* const type = given("optimizer.type");
   if (type == nullptr) return;
-  std::string name = type->as_string();
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
-  if (!name.ends_with("_8bit")) return;
+  if (!lower_case(type->as_string()).ends_with("_8bit")) return;
   MomentFormat& moments = config_.strata.states.moments;
   const JsonValue* const named = given("strata.states.moments");
   if (named != nullptr && moments != MomentFormat::kInt8) {

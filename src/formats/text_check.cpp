@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <string>
 #include <string_view>
 
+#include "formats/config_scalar.h"
 #include "formats/file_signature.h"
 #include "strata/base/error.h"
 
@@ -68,12 +68,6 @@ bool is_utf8(std::span<const std::byte> bytes) {
     }
   }
   return true;
-}
-
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return lower;
 }
 
 }  // namespace
