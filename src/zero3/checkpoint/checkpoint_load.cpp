@@ -141,7 +141,8 @@ class Checkpoints::Loading {
     }
     const std::filesystem::path path = manifest_.directory() / name;
     own_ = RankFile(parts_.units, parts_.torch_device).read(path, /*generators=*/is_of_this);
-    const CheckpointFile& listed = *manifest_.find(name);
+    const CheckpointFile& listed =
+        *manifest_.find(name);  // as require_bytes_that_were_verified does
     formats::require_checksum(manifest_, listed, formats::checksum_of(path, 0, listed.sum.bytes()));
   }
 
@@ -225,12 +226,9 @@ class Checkpoints::Loading {
         bytes.subspan((part.begin - shard.begin) * tensor.element_bytes - offset,
                       part.count() * tensor.element_bytes);
     file.file.read(saved, (part.begin - tensor.range.begin) * tensor.element_bytes, read);
-    // Where all ranks keep the whole vector (stage 0), each sums up what would be its shard.
-    const ElementRange own = vector.map.shard(parts_.ranks.rank());
-    const std::uint64_t begin = std::clamp(own.begin, part.begin, part.end);
-    const std::uint64_t end = std::clamp(own.end, begin, part.end);
-    file.parts[index].add(read.subspan((begin - part.begin) * tensor.element_bytes,
-                                       (end - begin) * tensor.element_bytes));
+    const ElementRange own = own_part(part, vector.map.shard(parts_.ranks.rank()));
+    file.parts[index].add(read.subspan((own.begin - part.begin) * tensor.element_bytes,
+                                       own.count() * tensor.element_bytes));
   }
 
   // ---- the rest ----

@@ -188,16 +188,13 @@ class Checkpoints::Saving {
                        });
   }
 
-  /// Writes what of a tensor lies in these bytes of the home and is this rank's to write: where all
-  /// ranks keep the whole vector (stage 0), each writes the part that would be its shard.
+  /// Writes what of a tensor lies in these bytes of the home and is this rank's to write.
   void write_part(OpenFile& file, std::size_t index, const FlatVector& vector, std::uint64_t offset,
                   std::span<const std::byte> bytes) const {
     const StoredTensor& tensor = file.stored->tensors[index];
     const ElementRange& shard = vector.shard;
-    ElementRange part = part_in_home(tensor, shard, offset, bytes.size());
-    const ElementRange own = vector.map.shard(parts_.ranks.rank());
-    part.begin = std::clamp(own.begin, part.begin, part.end);
-    part.end = std::clamp(own.end, part.begin, part.end);
+    const ElementRange part = own_part(part_in_home(tensor, shard, offset, bytes.size()),
+                                       vector.map.shard(parts_.ranks.rank()));
     std::span<const std::byte> left =
         bytes.subspan((part.begin - shard.begin) * tensor.element_bytes - offset,
                       part.count() * tensor.element_bytes);

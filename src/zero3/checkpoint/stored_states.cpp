@@ -126,4 +126,9 @@ ElementRange part_in_home(const StoredTensor& tensor, const ElementRange& shard,
   return {begin, std::clamp(tensor.range.end, begin, last)};
 }
 
+ElementRange own_part(const ElementRange& part, const ElementRange& own) {
+  const std::uint64_t begin = std::clamp(own.begin, part.begin, part.end);
+  return {begin, std::clamp(own.end, begin, part.end)};
+}
+
 }  // namespace strata::zero3

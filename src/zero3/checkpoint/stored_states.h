@@ -90,4 +90,8 @@ struct StoredHome {
 [[nodiscard]] ElementRange part_in_home(const StoredTensor& tensor, const ElementRange& shard,
                                         std::uint64_t offset, std::uint64_t bytes);
 
+/// The elements of `part` that are this rank's to write and to sum up, where `own` is what would be
+/// its shard: where all ranks keep the whole vector (stage 0), each has that much of it.
+[[nodiscard]] ElementRange own_part(const ElementRange& part, const ElementRange& own);
+
 }  // namespace strata::zero3
