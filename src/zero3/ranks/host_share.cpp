@@ -20,7 +20,12 @@ namespace {
 struct Seat {
   std::uint64_t host;
   cpu_set_t cores;
-  int node;  // of these cores; -1: several, or unknown
+};
+
+/// A rank's host and the NUMA node of the cores there; -1: several, or unknown.
+struct Neighbourhood {
+  std::uint64_t host;
+  std::int64_t node;
 };
 
 /// A number that the processes of one host agree on.
@@ -31,7 +36,7 @@ std::uint64_t number_of_host() {
 }
 
 Seat own_seat() {
-  Seat seat{.host = number_of_host(), .cores = {}, .node = aio::numa_node_of_allowed_cores()};
+  Seat seat{.host = number_of_host(), .cores = {}};
   if (::sched_getaffinity(0, sizeof(seat.cores), &seat.cores) != 0) CPU_ZERO(&seat.cores);
   return seat;
 }
@@ -96,13 +101,13 @@ std::vector<std::vector<std::size_t>> deal_directories(std::span<const int> dire
 
 std::vector<std::string> own_directories(Ranks& ranks,
                                          const std::vector<std::string>& directories) {
-  const Seat own = own_seat();
-  const std::vector<Seat> seats = ranks.gather_values(own);
+  const Neighbourhood own{.host = number_of_host(), .node = aio::numa_node_of_allowed_cores()};
+  const std::vector<Neighbourhood> all = ranks.gather_values(own);
   std::vector<int> rank_nodes;  // of this host's ranks
   std::size_t own_place = 0;
-  for (std::size_t rank = 0; rank < seats.size(); ++rank) {
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (rank == static_cast<std::size_t>(ranks.rank())) own_place = rank_nodes.size();
-    if (seats[rank].host == own.host) rank_nodes.push_back(seats[rank].node);
+    if (all[rank].host == own.host) rank_nodes.push_back(static_cast<int>(all[rank].node));
   }
   std::vector<int> directory_nodes;
   directory_nodes.reserve(directories.size());
